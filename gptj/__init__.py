@@ -1,0 +1,55 @@
+"""GPT-J, whole, in PyTorch, TensorFlow/Keras 3 and Flax, from one specification.
+
+    import gptj
+
+    model = gptj.load("demo", backend="torch")  # or "tf", or "flax"
+    tokenizer = gptj.load_tokenizer("demo")
+    ids = model.generate(**tokenizer("def fib(n):", return_tensors="pt"), max_new_tokens=40)
+
+Importing gptj imports no framework: every public name is resolved on first use.
+"""
+
+import importlib
+from typing import Any, Final
+
+from gptj.errors import suggest
+
+PUBLIC: Final = {
+    "load": "gptj.api",
+    "load_tokenizer": "gptj.api",
+    "GPTJConfig": "gptj.spec.config",
+    "GenerationConfig": "gptj.generation.options",
+    "GPTJTokenizer": "gptj.tokenizer",
+    "GPTJError": "gptj.errors",
+    "GPTJModel": "gptj.backends.torch.heads",
+    "GPTJForCausalLM": "gptj.backends.torch.heads",
+    "TFGPTJModel": "gptj.backends.tf.heads",
+    "TFGPTJForCausalLM": "gptj.backends.tf.heads",
+    "FlaxGPTJModel": "gptj.backends.flax.heads",
+    "FlaxGPTJForCausalLM": "gptj.backends.flax.heads",
+}
+"""Every public name -> the module that defines it."""
+
+__all__ = list(PUBLIC)  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, and nothing else."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("gptj-trio")
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'gptj' has no attribute {name!r}.{suggest(name, PUBLIC)}")
+    module = PUBLIC[name]
+    parts = module.split(".")
+    if parts[1] == "backends":
+        from gptj.backends import get_backend
+
+        get_backend(parts[2])  # a missing framework gets its own error
+    return getattr(importlib.import_module(module), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names, imported or not."""
+    return sorted([*PUBLIC, "__version__"])

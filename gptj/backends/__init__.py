@@ -1,0 +1,92 @@
+"""The registry: which backends there are, and how to get one without importing the others."""
+
+import importlib
+import importlib.util
+from importlib.metadata import entry_points
+from typing import Any, Final
+
+from gptj.errors import ArgumentError, BackendUnavailable, choices, suggest
+
+BUILT_IN: Final = {
+    "torch": "torch",
+    "tf": "tensorflow",
+    "flax": "flax",
+}
+"""Name of a built-in backend -> the package it stands on, in the order of preference."""
+
+ALIASES: Final = {
+    "pytorch": "torch",
+    "pt": "torch",
+    "tensorflow": "tf",
+    "keras": "tf",
+    "jax": "flax",
+}
+
+ENTRY_POINTS: Final = "gptj.backends"
+"""Entry-point group through which other distributions add backends."""
+
+DISTRIBUTION: Final = "gptj-trio"
+
+
+def backend_names() -> list[str]:
+    """Return the names of all backends, built in and plugged in."""
+    return [*BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINTS))]
+
+
+def is_installed(name: str) -> bool:
+    """Return whether the package under a backend is there, without importing it."""
+    return name not in BUILT_IN or importlib.util.find_spec(BUILT_IN[name]) is not None
+
+
+def default_backend() -> str:
+    """Return the first built-in backend whose framework is installed.
+
+    Raises:
+        BackendUnavailable: if there is none.
+    """
+    for name in BUILT_IN:
+        if is_installed(name):
+            return name
+    raise BackendUnavailable(
+        f"No framework is installed. Choose one: pip install '{DISTRIBUTION}[torch]', "
+        f"'{DISTRIBUTION}[tf]' or '{DISTRIBUTION}[flax]'."
+    )
+
+
+def resolve_name(name: str | None) -> str:
+    """Return the one name of a backend, given that or an alias; None asks for the default.
+
+    Raises:
+        ArgumentError: for an unknown name, with those accepted.
+    """
+    if name is None:
+        return default_backend()
+    resolved = ALIASES.get(name, name)
+    known = backend_names()
+    if resolved not in known:
+        hint = suggest(name, [*known, *ALIASES])
+        raise ArgumentError(
+            f"Unknown backend {name!r}.{hint} Accepted are {choices(known)} "
+            f"and the aliases {choices(ALIASES)}."
+        )
+    return resolved
+
+
+def get_backend(name: str | None = None) -> Any:
+    """Return a backend, importing its framework; see ``gptj.backends.base.Backend``.
+
+    Raises:
+        ArgumentError: for an unknown name.
+        BackendUnavailable: if the framework is not installed, naming the extra that installs it.
+            One that is installed but broken shows its own error.
+    """
+    resolved = resolve_name(name)
+    if resolved not in BUILT_IN:
+        (point,) = (p for p in entry_points(group=ENTRY_POINTS) if p.name == resolved)
+        return point.load()
+    if not is_installed(resolved):
+        raise BackendUnavailable(
+            f"The backend {resolved!r} needs {BUILT_IN[resolved]}, which is not installed. "
+            f"Install it with: pip install '{DISTRIBUTION}[{resolved}]'."
+        )
+    return importlib.import_module(f"gptj.backends.{resolved}.backend").BACKEND

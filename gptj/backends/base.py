@@ -1,0 +1,122 @@
+"""The contract that every backend fulfils, and the meaning of a model's arguments.
+
+A backend is one object with the attributes and methods of `Backend`, found by name in the registry.
+Its models take these arguments, in this order, where the head has them:
+
+    input_ids             (B, T) integers; or inputs_embeds (B, T, E) instead
+    past_key_values       a cache: `init_cache`'s, or the one that an earlier call returned
+    attention_mask        (B, S) of 1 = attend and 0 = padding, S = past + T or the whole cache;
+                          or an additive (B, 1, T, S)
+    token_type_ids        (B, T) integers, embedded through the word table
+    position_ids          (B, T) integers; when not given they follow from the mask
+    head_mask             (H,) or (L, H) factors on the attention probabilities
+    inputs_embeds         (B, T, E)
+    labels                (B, T) integers, not shifted, -100 to ignore
+    use_cache             whether to return a cache; not by default while training or with labels
+    output_attentions     whether to return the probabilities, n_layer of (B, H, T, S)
+    output_hidden_states  whether to return n_layer + 1 of (B, T, E), the last after ``ln_f``
+    return_dict           False asks for a plain tuple
+    logits_to_keep        how many of the last positions need logits (0 for all), or their indices
+
+They return a ``ModelOutput``; logits and losses are float32 whatever the compute dtype.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy.typing as npt
+
+from gptj.generation.options import DecodePlan
+from gptj.spec.config import GPTJConfig
+from gptj.spec.outputs import ModelOutput
+from gptj.spec.tensors import LazyTensor, Tensors
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend can do; tests and the command line ask here instead of trying.
+
+    Attributes:
+        heads: names of the heads it has.
+        dtypes: compute dtypes it has.
+        gradients: whether its losses can be differentiated.
+        in_graph_decode: whether it has a decoding loop of its own besides the shared driver.
+        capture: whether it can return the outputs of named modules.
+    """
+
+    heads: tuple[str, ...]
+    dtypes: tuple[str, ...] = ("float32",)
+    gradients: bool = False
+    in_graph_decode: bool = False
+    capture: bool = False
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """How one framework runs GPT-J."""
+
+    name: str
+    capabilities: Capabilities
+    build_options: tuple[str, ...]
+
+    def build(
+        self,
+        config: GPTJConfig,
+        head: str,
+        *,
+        params: Tensors | None,
+        dtype: str,
+        device: Any,
+        **options: Any,
+    ) -> Any:
+        """Return a model with these parameters, or with new ones when `params` is None.
+
+        Args:
+            params: every parameter of the head by canonical name.
+            dtype: of the parameters and of the computation.
+            device: the framework's own name of a device, or None for its default.
+            options: what this backend takes besides, for example ``attn_implementation``.
+        """
+
+    def init_cache(self, model: Any, batch: int, max_length: int) -> Any:
+        """Return an empty cache that later calls write into."""
+
+    def forward(self, model: Any, **inputs: Any) -> ModelOutput:
+        """Run a model on tensors of the framework, without gradients and without dropout."""
+
+    def load_params(self, model: Any, params: Tensors) -> None:
+        """Replace a model's parameters, keeping their dtype and device."""
+
+    def dump_params(self, model: Any) -> dict[str, LazyTensor]:
+        """Return a model's parameters by canonical name, without copying them yet."""
+
+    def to_numpy(self, tensor: Any) -> npt.NDArray[Any]:
+        """Return a tensor's values on the host."""
+
+    def from_numpy(self, array: Any, model: Any = None) -> Any:
+        """Return an array, a list or a tensor as a tensor of the framework, on the model's device."""
+
+    def concrete(self, tensor: Any) -> npt.NDArray[Any] | None:
+        """Return a tensor's values for a check, or None while they are being traced."""
+
+    def decode(self, model: Any, input_ids: Any, attention_mask: Any, plan: DecodePlan) -> Any:
+        """Continue (B, T) prompts in the framework's own loop; return (B, T + new) token ids.
+
+        What follows the end of a row is the plan's pad token. The result is as wide as its longest
+        row, or T + max_new_tokens while tracing. Only for backends that declare `in_graph_decode`.
+        """
+
+    def capture(
+        self, model: Any, names: Sequence[str], **inputs: Any
+    ) -> tuple[ModelOutput, dict[str, Any]]:
+        """Run `forward` and return the outputs of named modules too, on the plain eager path.
+
+        A name is canonical: ``transformer.h.0.mlp.fc_out``. Only for backends that declare it.
+        """
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of the packages it stands on."""
+
+    def devices(self) -> list[str]:
+        """Return the names of the devices it sees."""

@@ -1,0 +1,142 @@
+"""The adapter: PyTorch as one of the project's backends. Contract: ``gptj.backends.base``."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy.typing as npt
+import torch
+
+from gptj.backends.base import Capabilities
+from gptj.backends.torch import params as parameters
+from gptj.backends.torch import tree
+from gptj.backends.torch.cache import KVCache
+from gptj.backends.torch.capture import capture
+from gptj.backends.torch.decode import decode
+from gptj.backends.torch.heads import MODELS
+from gptj.backends.torch.layers import Rotary
+from gptj.errors import ArgumentError
+from gptj.generation.options import DecodePlan
+from gptj.spec.config import DTYPES, GPTJConfig
+from gptj.spec.outputs import ModelOutput
+from gptj.spec.tensors import LazyTensor, Tensors
+
+tree.register()
+
+
+class TorchBackend:
+    """GPT-J in PyTorch."""
+
+    name = "torch"
+    capabilities = Capabilities(
+        heads=tuple(MODELS), dtypes=DTYPES, gradients=True, in_graph_decode=True, capture=True
+    )
+    build_options = ("attn_implementation", "seed")
+
+    def build(
+        self,
+        config: GPTJConfig,
+        head: str,
+        *,
+        params: Tensors | None = None,
+        dtype: str = "float32",
+        device: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Return a model in evaluation mode; options: `attn_implementation`, `seed`."""
+        device = _device(device)
+        if params is None:
+            model = MODELS[head](config, **options).to(device, getattr(torch, dtype))
+        else:
+            with torch.device("meta"):  # no memory: the parameters come from the checkpoint
+                model = MODELS[head](config, **options)
+            parameters.load_params(model, params, dtype=dtype, device=device)
+            for module in model.modules():
+                if isinstance(module, Rotary):
+                    module.fill(device)
+        return model.eval()
+
+    def init_cache(self, model: Any, batch: int, max_length: int) -> KVCache:
+        """Return an empty cache that later calls write into."""
+        return model.init_cache(batch, max_length)
+
+    def forward(self, model: Any, **inputs: Any) -> ModelOutput:
+        """Run a model without gradients and without dropout."""
+        with torch.no_grad(), evaluating(model):
+            return model(**inputs, return_dict=True)
+
+    def load_params(self, model: Any, params: Tensors) -> None:
+        """Replace a model's parameters, keeping their dtype and device."""
+        dtype = str(model.dtype).removeprefix("torch.")
+        parameters.load_params(model, params, dtype=dtype, device=model.device)
+
+    def dump_params(self, model: Any) -> dict[str, LazyTensor]:
+        """Return a model's parameters by canonical name, without copying them yet."""
+        return parameters.dump_params(model)
+
+    def to_numpy(self, tensor: Any) -> npt.NDArray[Any]:
+        """Return a tensor's values on the host."""
+        return parameters.to_numpy(tensor)
+
+    def concrete(self, tensor: Any) -> npt.NDArray[Any] | None:
+        """Return a tensor's values for a check, or None while tracing."""
+        return parameters.concrete(tensor)
+
+    def from_numpy(self, array: Any, model: Any = None) -> torch.Tensor:
+        """Return an array, a list or a tensor as a tensor on the model's device."""
+        device = None if model is None else model.device
+        if isinstance(array, torch.Tensor):
+            return array.to(device)
+        return parameters.from_numpy(array, device)
+
+    def decode(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        plan: DecodePlan,
+    ) -> torch.Tensor:
+        """Continue (B, T) prompts in PyTorch's own loop; return them with the new tokens."""
+        with evaluating(model):
+            return decode(model, input_ids, attention_mask, plan)
+
+    def capture(
+        self, model: Any, names: Sequence[str], **inputs: Any
+    ) -> tuple[ModelOutput, dict[str, Any]]:
+        """Run `forward` and return the outputs of named modules too."""
+        return capture(model, names, lambda: self.forward(model, **inputs, output_attentions=True))
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of the packages it stands on."""
+        return {"torch": str(torch.__version__)}
+
+    def devices(self) -> list[str]:
+        """Return the names of the devices it sees."""
+        cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+        mps = ["mps"] if torch.backends.mps.is_available() else []
+        return [*cuda, *mps, "cpu"]
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Turn dropout off inside, and back to what it was."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def _device(name: Any) -> torch.device:
+    """Return the device of that name, or the CPU."""
+    try:
+        return torch.device("cpu" if name is None else name)
+    except RuntimeError as error:
+        raise ArgumentError(
+            f"PyTorch has no device {name!r}; accepted are names such as 'cpu', 'cuda' or 'cuda:1'."
+        ) from error
+
+
+BACKEND = TorchBackend()
+"""What the registry looks for in this module."""

@@ -1,0 +1,98 @@
+"""The keys and values of earlier tokens."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gptj.generation.buckets import bucket_length
+from gptj.spec.config import GPTJConfig
+
+LayerCache = tuple[Tensor, Tensor]
+"""Keys and values of one layer, each (B, H, C, D) with room for C tokens."""
+
+
+class KVCache:
+    """Keys and values of all layers for the first `length` tokens.
+
+    A cache that a forward returns is never changed by later calls: passing it back makes a longer
+    copy, in buckets. One from `init_cache` is `preallocated`: later calls write into it, and the
+    cache they return shares its memory.
+    """
+
+    def __init__(
+        self, layers: Sequence[LayerCache], length: int, preallocated: bool = False
+    ) -> None:
+        """Keep the layers' buffers, of which the first `length` tokens are filled."""
+        self.layers = tuple(layers)
+        self.length = length
+        self.preallocated = preallocated
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that the buffers have room for."""
+        return int(self.layers[0][0].shape[2])
+
+    def __len__(self) -> int:
+        """Return the number of layers."""
+        return len(self.layers)
+
+    def __getitem__(self, layer: int) -> LayerCache:
+        """Return one layer's filled keys and values, (B, H, S, D)."""
+        key, value = self.layers[layer]
+        return key[:, :, : self.length], value[:, :, : self.length]
+
+    def room_for(self, count: int, limit: int) -> "KVCache":
+        """Return a cache that `count` more tokens may be written into."""
+        if self.preallocated:
+            return self
+        capacity = bucket_length(self.length + count, limit)
+        layers = [
+            (_copy_into(key, self.length, capacity), _copy_into(value, self.length, capacity))
+            for key, value in self.layers
+        ]
+        return KVCache(layers, self.length)
+
+    def gather(self, rows: Tensor) -> "KVCache":
+        """Return a cache of the given rows, in that order."""
+        layers = [(key[rows], value[rows]) for key, value in self.layers]
+        return KVCache(layers, self.length, self.preallocated)
+
+    def expand(self, count: int) -> "KVCache":
+        """Return a cache with every row repeated `count` times, copies side by side."""
+        rows = torch.arange(self.layers[0][0].shape[0], device=self.layers[0][0].device)
+        return self.gather(rows.repeat_interleave(count))
+
+    def crop(self, length: int) -> "KVCache":
+        """Return a cache of the first `length` tokens."""
+        return KVCache(self.layers, min(length, self.length), self.preallocated)
+
+
+def init_cache(
+    config: GPTJConfig, batch: int, max_length: int, dtype: torch.dtype, device: torch.device
+) -> KVCache:
+    """Return an empty preallocated cache; later calls write into its memory."""
+    shape = (batch, config.n_head, max_length, config.head_dim)
+
+    def empty() -> Tensor:
+        return torch.zeros(shape, dtype=dtype, device=device)
+
+    return KVCache([(empty(), empty()) for _ in range(config.n_layer)], 0, preallocated=True)
+
+
+def extend(past: LayerCache | None, key: Tensor, value: Tensor, past_length: int) -> LayerCache:
+    """Return the layer's cache with the new keys and values (B, H, T, D) after the past ones."""
+    if past is None:
+        return key, value
+    end = past_length + key.shape[2]
+    past[0][:, :, past_length:end] = key
+    past[1][:, :, past_length:end] = value
+    return past
+
+
+def _copy_into(filled: Tensor, length: int, capacity: int) -> Tensor:
+    """Return a new buffer with room for `capacity` tokens that starts with the filled ones."""
+    shape = (*filled.shape[:2], capacity, filled.shape[3])
+    buffer = filled.new_zeros(shape)
+    buffer[:, :, :length] = filled[:, :, :length]
+    return buffer

@@ -1,0 +1,196 @@
+"""The base model: embeddings, blocks and the final norm."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gptj.backends.torch import params
+from gptj.backends.torch.cache import KVCache, init_cache
+from gptj.backends.torch.layers import Block, Embedding, LayerNorm, Rotary
+from gptj.backends.torch.masks import additive_mask, positions
+from gptj.errors import UnsupportedFeature, choices
+from gptj.pretrained import Pretrained
+from gptj.spec.checks import check_inputs
+from gptj.spec.config import GPTJConfig
+from gptj.spec.outputs import ModelOutput
+
+ATTENTION = ("sdpa", "eager")
+
+
+class TorchPretrained(Pretrained, nn.Module):
+    """What all the PyTorch models share: how they start, and where they are."""
+
+    backend_name = "torch"
+
+    def __init__(self, config: GPTJConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the parameters, which is also that of the computation."""
+        return next(self.parameters()).dtype
+
+    def init_cache(self, batch: int, max_length: int) -> KVCache:
+        """Return an empty cache that later calls write into."""
+        return init_cache(self.config, batch, max_length, self.dtype, self.device)
+
+
+class GPTJModel(TorchPretrained):
+    """GPT-J without a head: token ids to hidden states.
+
+    New weights are drawn by the specification, so a `seed` gives the same model on every backend.
+    `attn_implementation` is ``"sdpa"`` (PyTorch's fused kernels) or ``"eager"`` (step by step).
+    """
+
+    head = "base"
+
+    def __init__(
+        self, config: GPTJConfig, *, seed: int = 0, attn_implementation: str = "sdpa"
+    ) -> None:
+        super().__init__(config)
+        self.attn_implementation = _known_attention(attn_implementation)
+        self.wte = Embedding(config.vocab_size, config.n_embd)
+        self.drop = nn.Dropout(config.embd_pdrop)
+        self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.ln_f = LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.rotary = Rotary(config)
+        params.initialize(self, seed)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        past_key_values: KVCache | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> ModelOutput | tuple[Any, ...]:
+        """Return the fields of ``HEADS["base"]``; arguments as in ``gptj.backends.base``."""
+        self.check(
+            past_key_values,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            head_mask=head_mask,
+            inputs_embeds=inputs_embeds,
+        )
+        config = self.config
+        use_cache = (config.use_cache and not self.training) if use_cache is None else use_cache
+        output_attentions = output_attentions or config.output_attentions
+        output_hidden_states = output_hidden_states or config.output_hidden_states
+        eager = output_attentions or head_mask is not None or self.attn_implementation == "eager"
+
+        x = self.embed(input_ids, inputs_embeds, token_type_ids)  # (B, T, E)
+        cache = self.open_cache(past_key_values, x.shape[1])
+        mask = self.mask(attention_mask, x, cache, eager)
+        rotation = self.rotation(position_ids, attention_mask, x, cache)
+
+        hidden_states, attentions, layers = [x], [], []
+        for layer, block in enumerate(self.h):
+            past = None if cache is None else cache.layers[layer]
+            factors = None if head_mask is None else _layer_of(head_mask, layer)
+            x, layer_cache, probs = block(x, rotation, mask, past, _length(cache), factors, eager)
+            hidden_states.append(x)
+            attentions.append(probs)
+            layers.append(layer_cache)
+        hidden_states[-1] = x = self.ln_f(x)
+        output = ModelOutput(
+            last_hidden_state=x,
+            past_key_values=self.close_cache(cache, layers, x.shape[1]) if use_cache else None,
+            hidden_states=tuple(hidden_states) if output_hidden_states else None,
+            attentions=tuple(attentions) if output_attentions else None,
+        )
+        return self.deliver(output, return_dict)
+
+    def check(self, cache: KVCache | None, **inputs: Tensor | None) -> None:
+        """Refuse inputs that do not fit, before any kernel runs."""
+        past_length = _length(cache)
+        capacity = cache.capacity if cache is not None and cache.preallocated else None
+        check_inputs(
+            self.config, inputs, params.concrete, past_length=past_length, capacity=capacity
+        )
+
+    def embed(
+        self, input_ids: Tensor | None, embeds: Tensor | None, token_type_ids: Tensor | None
+    ) -> Tensor:
+        """Return the embeddings, (B, T, E); token types share the word table."""
+        x = self.look_up(input_ids) if embeds is None else embeds.to(self.wte.weight.dtype)
+        if token_type_ids is not None:
+            x = x + self.look_up(token_type_ids)
+        return self.drop(x)
+
+    def look_up(self, ids: Tensor | None) -> Tensor:
+        """Return the embeddings of ids, which under tracing nobody has checked."""
+        assert ids is not None  # check_inputs has made sure
+        return self.wte(ids.long().clamp(0, self.config.vocab_size - 1))
+
+    def open_cache(self, past: KVCache | None, length: int) -> KVCache | None:
+        """Return a cache with room for the new tokens, or None to attend to them alone."""
+        return None if past is None else past.room_for(length, self.config.n_positions)
+
+    def close_cache(self, cache: KVCache | None, layers: list[Any], length: int) -> KVCache:
+        """Return the cache after this call."""
+        preallocated = cache is not None and cache.preallocated
+        return KVCache(layers, _length(cache) + length, preallocated)
+
+    def mask(
+        self, attention_mask: Tensor | None, x: Tensor, cache: KVCache | None, eager: bool
+    ) -> Tensor | None:
+        """Return the additive mask, or None where the fused kernel's own causal mask will do."""
+        length = x.shape[1]
+        if attention_mask is None and cache is None and not eager:
+            return None
+        capacity = length if cache is None else cache.capacity
+        mask = additive_mask(attention_mask, length, _length(cache), capacity, x.device)
+        # half precision has a lowest value of its own
+        return mask if eager else mask.clamp(min=torch.finfo(x.dtype).min).to(x.dtype)
+
+    def rotation(
+        self,
+        position_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        x: Tensor,
+        cache: KVCache | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return sine and cosine at the positions of the new tokens, (B or 1, 1, T, R)."""
+        if position_ids is None:
+            position_ids = positions(attention_mask, x.shape[1], _length(cache), x.device)
+        return self.rotary(position_ids)
+
+    def deliver(
+        self, output: ModelOutput, return_dict: bool | None
+    ) -> ModelOutput | tuple[Any, ...]:
+        """Return the output, or the plain tuple that `return_dict=False` asks for."""
+        wanted = self.config.return_dict if return_dict is None else return_dict
+        return output if wanted else output.to_tuple()
+
+
+def _known_attention(name: str) -> str:
+    if name not in ATTENTION:
+        raise UnsupportedFeature(
+            f"attn_implementation {name!r} is not available; accepted are {choices(ATTENTION)}."
+        )
+    return name
+
+
+def _length(cache: KVCache | None) -> int:
+    return 0 if cache is None else cache.length
+
+
+def _layer_of(head_mask: Tensor, layer: int) -> Tensor:
+    """Return one layer's factors as (1, H, 1, 1)."""
+    factors = head_mask if head_mask.ndim == 1 else head_mask[layer]
+    return factors.view(1, -1, 1, 1)

@@ -1,0 +1,79 @@
+"""Parameters in and out: canonical NumPy arrays on one side, PyTorch tensors on the other."""
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from gptj.spec.heads import BASE_PREFIX
+from gptj.spec.params import initial_value, parameter_table
+from gptj.spec.tensors import LazyTensor, Tensors
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+
+
+def to_numpy(tensor: Any) -> npt.NDArray[Any]:
+    """Return a tensor's values on the host, without a copy where it is there already."""
+    if not isinstance(tensor, Tensor):
+        return np.asarray(tensor)
+    tensor = tensor.detach().cpu()
+    if tensor.dtype == torch.bfloat16:  # NumPy knows bfloat16 only by its bits
+        return tensor.contiguous().view(torch.uint16).numpy().view(BFLOAT16)
+    return tensor.numpy()
+
+
+def from_numpy(array: npt.ArrayLike, device: Any = None, dtype: str | None = None) -> Tensor:
+    """Return an array as a tensor, without a copy where device and dtype allow."""
+    array = np.asarray(array)
+    if array.dtype == BFLOAT16:
+        tensor = torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
+    else:
+        tensor = torch.from_numpy(array)
+    return tensor.to(device=device, dtype=getattr(torch, dtype) if dtype else None)
+
+
+def concrete(tensor: Any) -> npt.NDArray[Any] | None:
+    """Return a tensor's values for a check, or None while tracing and on no device."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or tensor.is_meta:
+        return None
+    return to_numpy(tensor)
+
+
+def native_name(name: str) -> str:
+    """Return the ``state_dict`` key of a canonical name: they are the same."""
+    return name
+
+
+def initialize(model: Any, seed: int) -> None:
+    """Draw a model's own parameters; its base model has drawn its own. Does nothing on meta."""
+    for name, parameter in parameter_table(model.config, model.head).items():
+        if name.startswith(BASE_PREFIX):
+            continue
+        tensor = model.get_parameter(native_name(name))
+        if not tensor.is_meta:
+            with torch.no_grad():
+                tensor.copy_(torch.from_numpy(initial_value(parameter, model.config, seed)))
+
+
+def load_params(model: Any, tensors: Tensors, *, dtype: str, device: Any = None) -> None:
+    """Give a model its parameters, one at a time, mapping files where nothing has to change."""
+    for name in parameter_table(model.config, model.head):
+        value = from_numpy(tensors[name].read(), device, dtype)
+        owner, _, attribute = native_name(name).rpartition(".")
+        setattr(model.get_submodule(owner), attribute, nn.Parameter(value))
+    for module in model.modules():
+        if hasattr(module, "tie_weights"):
+            module.tie_weights()
+
+
+def dump_params(model: Any) -> dict[str, LazyTensor]:
+    """Return a model's parameters by canonical name, as handles that copy nothing before use."""
+    handles = {}
+    for name, parameter in parameter_table(model.config, model.head).items():
+        tensor = model.get_parameter(native_name(name))
+        dtype = to_numpy(tensor[:0]).dtype
+        handles[name] = LazyTensor(parameter.shape, dtype, lambda tensor=tensor: to_numpy(tensor))
+    return handles

@@ -1,0 +1,66 @@
+"""The choice of the next token. Definition: ``gptj.generation.sampling``, ``gptj.spec.random``."""
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from gptj.generation.options import DecodePlan
+from gptj.spec.random import PARITY, ROTATIONS, UNIFORM_BITS, split_seed
+
+WORD: Final = 0xFFFFFFFF
+"""Mask of 32 bits: PyTorch computes with int64, as it has no arithmetic on uint32."""
+
+Words = tuple[Tensor, Tensor]
+
+
+def threefry2x32(key: Words, counter: Words) -> Words:
+    """Return the two random words of Threefry-2x32-20 for a key and a counter."""
+    keys = (key[0], key[1], key[0] ^ key[1] ^ PARITY)
+    first, second = (counter[0] + keys[0]) & WORD, (counter[1] + keys[1]) & WORD
+    for injection in range(1, 6):
+        for rotation in ROTATIONS[(injection - 1) % 2]:
+            first = (first + second) & WORD
+            second = ((second << rotation) | (second >> (32 - rotation))) & WORD
+            second = second ^ first
+        first = (first + keys[injection % 3]) & WORD
+        second = (second + keys[(injection + 1) % 3] + injection) & WORD
+    return first, second
+
+
+def gumbel_noise(seed: int, step: int, ids: Tensor) -> Tensor:
+    """Return Gumbel noise, float32, for the candidates (B, K) of every row."""
+    low, high = (torch.tensor(word, device=ids.device) for word in split_seed(seed))
+    rows = torch.arange(ids.shape[0], device=ids.device)[:, None]
+    subkey = threefry2x32((low, high), (rows, torch.full_like(rows, step)))
+    bits, _ = threefry2x32(subkey, (ids, torch.zeros_like(ids)))
+    uniform = ((bits >> (32 - UNIFORM_BITS)).float() + 0.5) * 2.0**-UNIFORM_BITS
+    return -torch.log(-torch.log(uniform))
+
+
+def next_tokens(logits: Tensor, plan: DecodePlan, step: int) -> Tensor:
+    """Choose one token per row of (B, V) logits; ties go to the lower id."""
+    vocab = logits.shape[-1]
+    if step < plan.min_new_tokens and plan.eos_token_ids:
+        logits = logits.clone()
+        logits[:, list(plan.eos_token_ids)] = -torch.inf
+    if not plan.do_sample:
+        return logits.argmax(dim=-1)
+    values, ids = candidates(logits / plan.temperature, plan)  # (B, K)
+    values = values + gumbel_noise(plan.seed, step, ids)
+    is_best = values == values.amax(dim=-1, keepdim=True)
+    return torch.where(is_best, ids, vocab).amin(dim=-1)
+
+
+def candidates(logits: Tensor, plan: DecodePlan) -> Words:
+    """Return the logits and ids that may be drawn, (B, K) each; what top_p drops is -inf."""
+    batch, vocab = logits.shape
+    if plan.top_k >= vocab and plan.top_p >= 1.0:
+        return logits, torch.arange(vocab, device=logits.device).expand(batch, vocab)
+    values, ids = torch.sort(logits, dim=-1, descending=True, stable=True)
+    values, ids = values[:, : plan.top_k], ids[:, : plan.top_k]
+    if plan.top_p < 1.0:
+        probs = torch.softmax(values, dim=-1)
+        before = probs.cumsum(dim=-1) - probs  # probability of the likelier ones
+        values = torch.where(before < plan.top_p, values, -torch.inf)
+    return values, ids

@@ -1,0 +1,1 @@
+"""Files <-> named lazy tensors: one module per on-disk format, and no framework."""

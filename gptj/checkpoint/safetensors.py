@@ -1,0 +1,130 @@
+"""The safetensors format: eight bytes of header length, a JSON header, the tensors' bytes.
+
+The safetensors package copies every tensor it reads into memory; here a tensor is a copy-on-write
+map of its place in the file, and is written from wherever it lies, one at a time.
+"""
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from gptj.checkpoint.atomic import replacing
+from gptj.errors import CheckpointError, choices
+from gptj.spec.tensors import LazyTensor, Tensors
+
+DTYPES: Final = {
+    "F64": np.dtype(np.float64),
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "I64": np.dtype(np.int64),
+    "I32": np.dtype(np.int32),
+    "U8": np.dtype(np.uint8),
+    "BOOL": np.dtype(np.bool_),
+}
+"""The format's names of the dtypes that a GPT-J checkpoint may hold."""
+
+NAMES: Final = {dtype: name for name, dtype in DTYPES.items()}
+
+ALIGNMENT: Final = 64
+"""The first tensor starts at a multiple of this many bytes, as the header is padded with spaces."""
+
+
+def read(path: Path) -> dict[str, LazyTensor]:
+    """Return handles on the tensors of a file, by name.
+
+    Raises:
+        CheckpointError: if the file is not whole or not safetensors, naming the tensor at fault.
+    """
+    header, start = _read_header(path)
+    room = path.stat().st_size - start
+    return {
+        name: _handle(path, name, entry, start, room)
+        for name, entry in header.items()
+        if name != "__metadata__"
+    }
+
+
+def write(path: Path, tensors: Tensors, metadata: Mapping[str, str]) -> None:
+    """Write tensors to a file, one at a time; an earlier file of the name stays until it is whole.
+
+    Raises:
+        CheckpointError: for a dtype that the format cannot express.
+    """
+    entries: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        if tensor.dtype not in NAMES:
+            raise CheckpointError(
+                f"safetensors cannot hold {name} as {tensor.dtype}; it holds {choices(DTYPES)}."
+            )
+        offsets = [end, end + tensor.nbytes]
+        entries[name] = {
+            "dtype": NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": offsets,
+        }
+        end = offsets[1]
+    header = json.dumps(entries, separators=(",", ":")).encode()
+    header += b" " * (-(len(header) + 8) % ALIGNMENT)
+    with replacing(path) as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        for name in sorted(tensors):
+            array = np.ascontiguousarray(tensors[name].read())
+            file.write(array.view(np.uint8).data if array.size else b"")
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """Return the parsed header and the byte at which the tensors start."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        prefix = file.read(8)
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
+        if 8 + length > size:
+            raise CheckpointError(
+                f"{path} is cut short or is not a safetensors file: it has {size} bytes, "
+                f"its header alone claims {length}. Download or save it again."
+            )
+        text = file.read(length)
+    try:
+        header = json.loads(text)
+    except ValueError as error:
+        raise CheckpointError(f"{path} has a damaged safetensors header: {error}.") from error
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path} has a safetensors header that is not a JSON object.")
+    return header, 8 + length
+
+
+def _handle(path: Path, name: str, entry: Any, start: int, room: int) -> LazyTensor:
+    """Return a handle on one tensor after checking that it lies inside the file."""
+    try:
+        dtype = DTYPES[entry["dtype"]]
+        shape = tuple(int(size) for size in entry["shape"])
+        first, last = (int(offset) for offset in entry["data_offsets"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: the header's entry of {name} cannot be read ({error!r}); "
+            f"accepted dtypes are {choices(DTYPES)}."
+        ) from error
+    handle = LazyTensor(shape, dtype, lambda: _map(path, dtype, start + first, shape))
+    if not 0 <= first <= last <= room or last - first != handle.nbytes or min(shape, default=0) < 0:
+        raise CheckpointError(
+            f"{path} is damaged or cut short: {name} of {handle.nbytes} bytes is said to lie at "
+            f"{first} to {last} of {room}. Download or save the file again."
+        )
+    return handle
+
+
+def _map(
+    path: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...]
+) -> npt.NDArray[Any]:
+    if 0 in shape:
+        return np.zeros(shape, dtype)
+    return np.memmap(path, dtype, mode="c", offset=offset, shape=shape)

@@ -1,0 +1,60 @@
+"""The errors of the package: each is also the builtin that callers already catch.
+
+Every class takes one message string and nothing else, because Keras rebuilds an exception that
+passes through its call stack as ``type(error)(message)``. A message says what was wrong, what was
+found, what is accepted and what to do.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class GPTJError(Exception):
+    """Anything that gptj raises on purpose."""
+
+
+class ConfigError(GPTJError, ValueError):
+    """A configuration with an unknown or impossible value."""
+
+
+class ArgumentError(GPTJError, TypeError, ValueError):
+    """An argument that is unknown, missing, or excluded by another one."""
+
+
+class InputError(GPTJError, ValueError):
+    """A model input of the wrong shape, dtype or value."""
+
+
+class TokenOutOfRange(GPTJError, IndexError, ValueError):
+    """A token id outside the vocabulary, or a position outside the context."""
+
+
+class SequenceTooLong(GPTJError, IndexError, ValueError):
+    """More tokens than the context holds."""
+
+
+class CheckpointError(GPTJError, OSError, ValueError):
+    """Files that are missing, damaged, or hold other tensors than the model needs."""
+
+
+class TokenizerError(GPTJError, ValueError):
+    """Text or token ids that the tokenizer cannot take, or tokenizer files it cannot read."""
+
+
+class BackendUnavailable(GPTJError, ImportError):
+    """A backend whose framework is not installed, or set up for something else."""
+
+
+class UnsupportedFeature(GPTJError, NotImplementedError, ValueError):
+    """A request that the chosen backend declares it cannot fulfil."""
+
+
+def choices(names: Iterable[object]) -> str:
+    """Return the names, quoted and joined, for the end of a message."""
+    return ", ".join(repr(name) for name in names)
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the known name nearest to `name`, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,1 @@
+"""Generation: its options, the choice of the next token, and the driver that defines behaviour."""

@@ -1,0 +1,189 @@
+"""What the models of all backends share: from files, to files, and generate(). Touches no tensor."""
+
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from gptj import hub
+from gptj.backends import get_backend
+from gptj.checkpoint.folder import open_checkpoint, save_checkpoint
+from gptj.checkpoint.match import match_parameters
+from gptj.errors import ArgumentError, UnsupportedFeature, choices, suggest
+from gptj.generation import driver
+from gptj.generation.options import GenerationConfig, make_plan
+from gptj.generation.streaming import Streamer
+from gptj.spec.checks import check_prompt
+from gptj.spec.config import ALIASES, DTYPES, GPTJConfig, dtype_name, field_names
+from gptj.spec.heads import find_head
+from gptj.spec.params import EMBEDDING
+from gptj.spec.tensors import Tensors
+
+WITHOUT_EFFECT: Final = frozenset(
+    ("from_pt", "from_tf", "from_flax", "low_cpu_mem_usage", "use_safetensors", "trust_remote_code")
+)
+"""Arguments that other libraries need and this one does not; accepted for the sake of old code."""
+
+
+class Pretrained:
+    """The shared base of every model class.
+
+    Attributes:
+        backend_name: the backend that the class belongs to.
+        head: which head the class has.
+        config: the model's configuration.
+        generation_config: the defaults of `generate`.
+    """
+
+    backend_name: ClassVar[str]
+    head: ClassVar[str]
+    config: GPTJConfig
+    generation_config: GenerationConfig | None = None
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **options: Any) -> Any:
+        """Return a model with the weights of a preset, a folder, a file or a hub id.
+
+        Takes what `load_model` takes, and fields of the configuration.
+        """
+        return load_model(get_backend(cls.backend_name), cls.head, name, **options)
+
+    def save_pretrained(self, folder: str | Path, *, max_shard_size: int | str = "5GB") -> None:
+        """Write configuration, generation options and weights in the form of the hub.
+
+        Args:
+            folder: made if it is not there; what it holds stays whole if anything fails.
+            max_shard_size: bytes of one file, as a number or as ``"500MB"``.
+        """
+        tensors = get_backend(self.backend_name).dump_params(self)
+        config = GPTJConfig.from_dict(self.config.to_dict())
+        config.architectures = [find_head(self.head).class_name]
+        config.dtype = str(next(iter(tensors.values())).dtype)
+        options = self.generation_config or GenerationConfig.from_model(self.config)
+        save_checkpoint(Path(folder), config, options, tensors, max_shard_size)
+
+    def generate(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        *,
+        generation_config: GenerationConfig | None = None,
+        streamer: Streamer | None = None,
+        **options: Any,
+    ) -> Any:
+        """Continue prompts, greedily or by sampling.
+
+        Args:
+            input_ids: (B, T) token ids.
+            attention_mask: (B, T) of 1 and 0 for prompts that are padded, on either side.
+            generation_config: options to start from, instead of the model's own.
+            streamer: told of every token before the next is computed.
+            options: fields of `GenerationConfig`.
+
+        Returns:
+            (B, T + new) token ids of the framework, prompts included. Rows that ended earlier are
+            filled with the pad token.
+
+        Raises:
+            ArgumentError: for an unknown or impossible option.
+            InputError, TokenOutOfRange, SequenceTooLong: for a prompt that does not fit.
+        """
+        backend = get_backend(self.backend_name)
+        defaults = generation_config or self.generation_config
+        settings = GenerationConfig.from_model(self.config, defaults).updated(**options)
+        ids, mask = prepare_prompt(backend, self, input_ids, attention_mask)
+        plan = make_plan(settings, ids.shape[1], self.config)
+        if streamer is None:
+            return backend.decode(self, ids, mask, plan)
+        return driver.generate(backend, self, ids, mask, plan, streamer)
+
+
+def prepare_prompt(backend: Any, model: Any, input_ids: Any, attention_mask: Any) -> Any:
+    """Return prompts and their mask as tensors of the framework, checked."""
+    if model.head != "causal_lm":
+        raise UnsupportedFeature(
+            f"generate() needs a language-model head; this model's head is {model.head!r}."
+        )
+    if input_ids is None:
+        raise ArgumentError("generate() needs input_ids, (batch, length) token ids.")
+    ids = backend.from_numpy(input_ids, model)
+    mask = None if attention_mask is None else backend.from_numpy(attention_mask, model)
+    check_prompt(model.config, ids, mask, backend.concrete)
+    return ids, mask
+
+
+def load_model(
+    backend: Any,
+    head: str,
+    name: str | Path,
+    *,
+    config: GPTJConfig | None = None,
+    dtype: Any = "auto",
+    torch_dtype: Any = None,
+    device: Any = None,
+    revision: str | None = None,
+    subfolder: str = "",
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+    **options: Any,
+) -> Any:
+    """Return a backend's model with the weights of a preset, a folder, a file or a hub id.
+
+    Args:
+        backend: fulfils ``gptj.backends.base.Backend``.
+        head: a name of ``gptj.spec.heads.HEADS``.
+        name: ``"demo"``, ``"6B"``, a folder, a file, or a hub id with or without ``@revision``.
+        config: instead of the checkpoint's own.
+        dtype: of parameters and computation; ``"auto"`` takes the configuration's, else the file's.
+        torch_dtype: the old name of `dtype`.
+        device: the framework's own name of a device.
+        options: fields of the configuration, and what the backend's `build` takes.
+
+    Raises:
+        CheckpointError: if files are missing or damaged, or hold other tensors than the head needs.
+        ArgumentError: for an unknown argument.
+        UnsupportedFeature: for a head or a dtype that the backend does not have.
+    """
+    _require(backend, "head", find_head(head).name, backend.capabilities.heads)
+    changes, options = _split(backend, options)
+    where = {"revision": revision, "cache_dir": cache_dir, "token": token}
+    folder = hub.locate(name, subfolder=subfolder, local_files_only=local_files_only, **where)
+    checkpoint = open_checkpoint(folder)
+    config = config or GPTJConfig.from_dict(checkpoint.config(), **changes)
+    tensors = match_parameters(config, head, checkpoint.tensors, str(name))
+    wanted = _choose_dtype(dtype if torch_dtype is None else torch_dtype, config, tensors)
+    _require(backend, "dtype", wanted, backend.capabilities.dtypes)
+    model = backend.build(config, head, params=tensors, dtype=wanted, device=device, **options)
+    model.generation_config = GenerationConfig.from_folder(checkpoint.folder, config)
+    return model
+
+
+def _split(backend: Any, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tell fields of the configuration from options of the backend; refuse the rest."""
+    fields = {*field_names(), *ALIASES, "num_labels"}
+    own = set(backend.build_options)
+    unknown = options.keys() - fields - own - WITHOUT_EFFECT
+    if unknown:
+        hints = "".join(suggest(name, [*fields, *own, *WITHOUT_EFFECT]) for name in unknown)
+        raise ArgumentError(
+            f"Loading has no argument {choices(sorted(unknown))}.{hints} Accepted are the fields of "
+            f"GPTJConfig and, for the backend {backend.name!r}, {choices(sorted(own)) or 'no more'}."
+        )
+    changes = {name: value for name, value in options.items() if name in fields}
+    return changes, {name: value for name, value in options.items() if name in own}
+
+
+def _choose_dtype(dtype: Any, config: GPTJConfig, tensors: Tensors) -> str:
+    name = dtype_name(dtype)
+    if name in (None, "auto"):
+        embedding = tensors.get(EMBEDDING) or tensors[EMBEDDING.removeprefix("transformer.")]
+        name = config.dtype or str(embedding.dtype)
+    return str(name)
+
+
+def _require(backend: Any, what: str, value: str, accepted: tuple[str, ...]) -> None:
+    if value not in accepted:
+        known = "" if what != "dtype" or value in DTYPES else suggest(value, DTYPES)
+        raise UnsupportedFeature(
+            f"The backend {backend.name!r} does not have the {what} {value!r}.{known} "
+            f"It has {choices(accepted)}."
+        )

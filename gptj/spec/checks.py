@@ -1,0 +1,234 @@
+"""Checks of what a caller hands to a model, alike in every backend, before any kernel runs.
+
+Shapes are checked always, traced or not. Values are checked when a backend can see them on the host
+without tracing: it passes a function that returns a NumPy array, or None for a traced tensor.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gptj.errors import ArgumentError, InputError, SequenceTooLong, TokenOutOfRange
+from gptj.spec import IGNORE_INDEX
+from gptj.spec.config import GPTJConfig
+
+Concrete = Callable[[Any], npt.NDArray[Any] | None]
+
+_checking: ContextVar[bool] = ContextVar("gptj_checking", default=True)
+
+
+@contextmanager
+def already_checked() -> Iterator[None]:
+    """Skip the checks inside: decoding checks its prompt once, not every step."""
+    token = _checking.set(False)
+    try:
+        yield
+    finally:
+        _checking.reset(token)
+
+
+def check_inputs(
+    config: GPTJConfig,
+    inputs: Mapping[str, Any],
+    concrete: Concrete,
+    *,
+    past_length: int | None = 0,
+    capacity: int | None = None,
+) -> None:
+    """Check the inputs of a base model.
+
+    Args:
+        inputs: the arguments of the forward by name, None for those not given.
+        concrete: a tensor -> its values on the host, or None while tracing.
+        past_length: tokens in the cache, None if not known while tracing.
+        capacity: tokens that a preallocated cache holds in all, None without one.
+
+    Raises:
+        ArgumentError: neither or both of `input_ids` and `inputs_embeds`.
+        InputError: a shape or dtype that does not fit.
+        SequenceTooLong: more tokens than the context, or the cache, holds.
+        TokenOutOfRange: an id or a position out of range.
+    """
+    if not _checking.get():
+        return
+    batch, length = _check_tokens(config, inputs)
+    _check_length(config, length, past_length, capacity)
+    _check_mask(inputs["attention_mask"], batch, length, past_length, capacity)
+    for name in ("position_ids", "token_type_ids"):
+        if inputs[name] is not None:
+            _check_row_shape(name, inputs[name], batch, length)
+    _check_head_mask(config, inputs["head_mask"])
+    for name in ("input_ids", "token_type_ids"):
+        _check_range(name, inputs[name], config.vocab_size, "the vocabulary", concrete)
+    _check_range(
+        "position_ids", inputs["position_ids"], config.n_positions, "the context", concrete
+    )
+
+
+def check_prompt(config: GPTJConfig, input_ids: Any, mask: Any, concrete: Concrete) -> None:
+    """Check the prompts of a generation, (B, T), and their mask.
+
+    Raises:
+        InputError, SequenceTooLong, TokenOutOfRange: as `check_inputs`.
+    """
+    others = ("token_type_ids", "position_ids", "head_mask", "inputs_embeds")
+    inputs = {"input_ids": input_ids, "attention_mask": mask, **dict.fromkeys(others)}
+    check_inputs(config, inputs, concrete)
+    if mask is not None and len(mask.shape) != 2:
+        raise InputError(
+            f"generate() takes an attention_mask of (batch, length); found {tuple(mask.shape)}."
+        )
+
+
+def check_labels(config: GPTJConfig, labels: Any, shape: tuple[Any, ...], keep: Any) -> None:
+    """Check the labels of a causal language model against the shape (B, T) of its input.
+
+    Raises:
+        ArgumentError: `logits_to_keep` drops logits that the loss needs.
+        InputError: labels of another shape or dtype.
+    """
+    if not _is_zero(keep):
+        raise ArgumentError(
+            "labels need the logits of every position, but logits_to_keep drops some. "
+            "Leave out one of the two."
+        )
+    _check_integer("labels", labels)
+    _check_row_shape("labels", labels, *shape)
+
+
+def check_label_values(config: GPTJConfig, labels: Any, concrete: Concrete) -> None:
+    """Check that every label is a token id or the ignored value.
+
+    Raises:
+        TokenOutOfRange: naming the first label that is neither.
+    """
+    values = concrete(labels) if _checking.get() else None
+    if values is None:
+        return
+    wrong = (values != IGNORE_INDEX) & ((values < 0) | (values >= config.vocab_size))
+    if wrong.any():
+        raise TokenOutOfRange(
+            f"labels holds {values[wrong][0]} at {_place(wrong)}; accepted are token ids "
+            f"0 to {config.vocab_size - 1} and {IGNORE_INDEX} for positions to ignore."
+        )
+
+
+def _check_tokens(config: GPTJConfig, inputs: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return (B, T), either of which is None when symbolic."""
+    ids, embeds = inputs["input_ids"], inputs["inputs_embeds"]
+    if (ids is None) == (embeds is None):
+        found = "neither" if ids is None else "both"
+        raise ArgumentError(f"Give exactly one of input_ids and inputs_embeds; found {found}.")
+    if ids is not None:
+        _check_integer("input_ids", ids)
+        shape = tuple(ids.shape)
+        if len(shape) != 2:
+            raise InputError(f"input_ids must be (batch, length); found shape {shape}.")
+    else:
+        shape = tuple(embeds.shape)
+        if len(shape) != 3 or shape[2] not in (None, config.n_embd):
+            raise InputError(
+                f"inputs_embeds must be (batch, length, {config.n_embd}); found shape {shape}."
+            )
+    if 0 in shape[:2]:
+        raise InputError(
+            f"The input is empty: it has shape {shape}. Give at least one row and one token; "
+            "an empty prompt can start from the end-of-text token."
+        )
+    return shape[0], shape[1]
+
+
+def _check_length(
+    config: GPTJConfig, length: Any, past_length: int | None, capacity: int | None
+) -> None:
+    if length is None or past_length is None:
+        return
+    total = past_length + length
+    if total > config.n_positions:
+        raise SequenceTooLong(
+            f"The sequence has {total} tokens ({past_length} of them in the cache), but the model "
+            f"reads at most n_positions = {config.n_positions}. Shorten the input, for example "
+            "with the tokenizer's truncation=True."
+        )
+    if capacity is not None and total > capacity:
+        raise SequenceTooLong(
+            f"The sequence has {total} tokens, but the cache was made for {capacity}. "
+            "Make it longer in init_cache(batch, max_length)."
+        )
+
+
+def _check_mask(
+    mask: Any, batch: Any, length: Any, past_length: int | None, capacity: int | None
+) -> None:
+    if mask is None:
+        return
+    shape = tuple(mask.shape)
+    if length is None or past_length is None:
+        widths: tuple[Any, ...] = ()
+    else:
+        widths = tuple({past_length + length, capacity or past_length + length})
+    if len(shape) == 4:
+        fits = _agree(shape[0], batch, 1) and _agree(shape[2], length)
+    else:
+        fits = len(shape) == 2 and _agree(shape[0], batch)
+    if not fits or (widths and not _agree(shape[-1], *widths)):
+        accepted = f"(batch, keys) = ({batch}, {' or '.join(map(str, sorted(widths))) or 'any'})"
+        raise InputError(
+            f"attention_mask must be {accepted}, where keys counts cached and new tokens, or "
+            f"(batch, 1, length, keys); found shape {shape}."
+        )
+
+
+def _check_row_shape(name: str, tensor: Any, batch: Any, length: Any) -> None:
+    shape = tuple(tensor.shape)
+    # position_ids may be one row for the whole batch
+    rows = (batch, 1) if name == "position_ids" else (batch,)
+    if len(shape) != 2 or not _agree(shape[0], *rows) or not _agree(shape[1], length):
+        raise InputError(f"{name} must be (batch, length) = ({batch}, {length}); found {shape}.")
+    _check_integer(name, tensor)
+
+
+def _check_head_mask(config: GPTJConfig, head_mask: Any) -> None:
+    if head_mask is None:
+        return
+    shape, heads = tuple(head_mask.shape), config.n_head
+    if shape not in ((heads,), (config.n_layer, heads)):
+        raise InputError(
+            f"head_mask must be (n_head,) = ({heads},) or (n_layer, n_head) = "
+            f"({config.n_layer}, {heads}); found shape {shape}."
+        )
+
+
+def _check_range(name: str, tensor: Any, limit: int, whole: str, concrete: Concrete) -> None:
+    values = None if tensor is None else concrete(tensor)
+    if values is None:
+        return
+    wrong = (values < 0) | (values >= limit)
+    if wrong.any():
+        raise TokenOutOfRange(
+            f"{name} holds {values[wrong][0]} at {_place(wrong)}; {whole} has 0 to {limit - 1}."
+        )
+
+
+def _check_integer(name: str, tensor: Any) -> None:
+    dtype = str(tensor.dtype)
+    if "int" not in dtype:
+        raise InputError(f"{name} must hold integers; found {dtype}.")
+
+
+def _place(wrong: npt.NDArray[np.bool_]) -> str:
+    row, column = np.argwhere(wrong)[0]
+    return f"row {row}, column {column}"
+
+
+def _agree(found: Any, *accepted: Any) -> bool:
+    """Whether a size is one of those accepted; a symbolic size (None) agrees with anything."""
+    return found is None or None in accepted or found in accepted
+
+
+def _is_zero(keep: Any) -> bool:
+    return isinstance(keep, int) and keep == 0

@@ -1,0 +1,349 @@
+"""GPTJConfig: every field of a published ``config.json``, with the familiar aliases."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+from gptj.errors import ConfigError, choices, suggest
+
+MODEL_TYPE: Final = "gptj"
+
+ACTIVATIONS: Final = ("gelu", "gelu_new", "quick_gelu", "relu", "silu", "swish", "tanh")
+"""The activations that mean the same in every framework."""
+
+DTYPES: Final = ("float32", "bfloat16", "float16")
+
+PROBLEM_TYPES: Final = (
+    "regression",
+    "single_label_classification",
+    "multi_label_classification",
+)
+
+ALIASES: Final = {
+    "max_position_embeddings": "n_positions",
+    "hidden_size": "n_embd",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+    "torch_dtype": "dtype",
+}
+"""Other names users have for a field: as an argument, as an attribute and in a file."""
+
+INERT: Final = frozenset(
+    (
+        "rotary scale_attn_weights gradient_checkpointing n_ctx tokenizer_class name_or_path "
+        "transformers_version summary_activation summary_first_dropout summary_proj_to_labels "
+        "summary_type summary_use_proj torchscript tf_legacy_loss is_decoder is_encoder_decoder "
+        "add_cross_attention pruned_heads chunk_size_feed_forward "
+        "max_length min_length do_sample num_beams temperature top_k top_p"
+    ).split()
+)
+"""Published fields without effect on the model: accepted, kept in `extra` and written back."""
+
+_MISTAKEN: Final = {
+    "intermediate_size": "n_inner",
+    "hidden_act": "activation_function",
+    "hidden_dropout_prob": "resid_pdrop",
+    "attention_probs_dropout_prob": "attn_pdrop",
+}
+"""Fields of other models that people pass to GPT-J, where they would have no effect."""
+
+
+def _generic(default: Any = MISSING, *, factory: Any = MISSING) -> Any:
+    """A field that a saved file holds only when it differs from its default."""
+    if factory is not MISSING:
+        return field(default_factory=factory, metadata={"generic": True})
+    return field(default=default, metadata={"generic": True})
+
+
+def _default_labels() -> dict[int, str]:
+    return _labels(2)
+
+
+@dataclass(init=False)
+class GPTJConfig:
+    """Sizes and options of one GPT-J; ``GPTJConfig()`` is the 6B.
+
+    Every field is an argument and an attribute, and may be set later, as may the aliases in
+    `ALIASES` (``hidden_size`` and so on). ``n_inner=None`` means ``4 * n_embd``; ``rotary_dim=None``
+    rotates the whole head. Keys of a file that GPT-J does not use are kept in `extra` and written
+    back by `save_pretrained`.
+
+    Raises:
+        ConfigError: for an unknown argument (the nearest name is suggested) or an impossible value.
+    """
+
+    vocab_size: int = 50_400
+    n_positions: int = 2_048
+    n_embd: int = 4_096
+    n_layer: int = 28
+    n_head: int = 16
+    rotary_dim: int | None = 64
+    n_inner: int | None = None
+    activation_function: str = "gelu_new"
+    resid_pdrop: float = 0.0
+    embd_pdrop: float = 0.0
+    attn_pdrop: float = 0.0
+    layer_norm_epsilon: float = 1e-5
+    initializer_range: float = 0.02
+    use_cache: bool = True
+    bos_token_id: int | None = 50_256
+    eos_token_id: int | list[int] | None = 50_256
+    tie_word_embeddings: bool = False
+
+    pad_token_id: int | None = _generic(None)
+    return_dict: bool = _generic(True)
+    output_hidden_states: bool = _generic(False)
+    output_attentions: bool = _generic(False)
+    id2label: dict[int, str] = _generic(factory=_default_labels)
+    label2id: dict[str, int] = _generic(factory=lambda: _inverse(_labels(2)))
+    problem_type: str | None = _generic(None)
+    dtype: str | None = _generic(None)
+    architectures: list[str] | None = _generic(None)
+    task_specific_params: dict[str, Any] | None = _generic(None)
+    extra: dict[str, Any] = _generic(factory=dict)
+
+    def __init__(self, **values: Any) -> None:
+        """Set the fields from keyword arguments; what is not given takes its default."""
+        values = {ALIASES.get(name, name): value for name, value in values.items()}
+        num_labels = values.pop("num_labels", None)
+        inert = {name: values.pop(name) for name in INERT & values.keys()}
+        _refuse_unknown(values)
+        values["extra"] = {**values.get("extra", {}), **inert}
+        for spec in fields(self):
+            setattr(self, spec.name, values.get(spec.name, _default(spec)))
+        self.dtype = dtype_name(self.dtype)
+        self._set_labels(num_labels, "id2label" in values, "label2id" in values)
+        self.validate()
+
+    def _set_labels(self, num_labels: int | None, has_id2label: bool, has_label2id: bool) -> None:
+        """Complete id2label, label2id and num_labels from whichever were given."""
+        self.id2label = {int(index): str(label) for index, label in self.id2label.items()}
+        if has_label2id and not has_id2label:
+            self.id2label = {index: label for label, index in self.label2id.items()}
+        if num_labels is not None and num_labels != len(self.id2label):
+            if has_id2label:
+                raise ConfigError(
+                    f"num_labels is {num_labels}, but id2label names {len(self.id2label)} labels: "
+                    "give only one of them, or make them agree."
+                )
+            self.num_labels = num_labels
+        elif not has_label2id:
+            self.label2id = _inverse(self.id2label)
+
+    def __getattr__(self, name: str) -> Any:
+        """Read a key of the file that GPT-J does not use as an attribute."""
+        extra = self.__dict__.get("extra", {})
+        if name in extra:
+            return extra[name]
+        raise AttributeError(f"GPTJConfig has no field {name!r}.{suggest(name, self.__dict__)}")
+
+    # -- derived sizes and aliases -----------------------------------------------------------------
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.n_embd // self.n_head
+
+    @property
+    def inner_dim(self) -> int:
+        """Width of the MLP."""
+        return 4 * self.n_embd if self.n_inner is None else self.n_inner
+
+    @property
+    def rotated_dim(self) -> int:
+        """How many dimensions of a head are rotated."""
+        return self.head_dim if self.rotary_dim is None else self.rotary_dim
+
+    @property
+    def num_labels(self) -> int:
+        """How many labels the classification head has; setting it renames them LABEL_0 and on."""
+        return len(self.id2label)
+
+    @num_labels.setter
+    def num_labels(self, count: int) -> None:
+        self.id2label = _labels(count)
+        self.label2id = _inverse(self.id2label)
+
+    # -- validation --------------------------------------------------------------------------------
+
+    def validate(self) -> None:
+        """Check that the values make a model.
+
+        Raises:
+            ConfigError: naming every value that does not.
+        """
+        problems = [*self._size_problems(), *self._option_problems()]
+        if problems:
+            raise ConfigError("This GPT-J configuration cannot work: " + "; ".join(problems) + ".")
+
+    def _size_problems(self) -> list[str]:
+        sizes = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "inner_dim")
+        problems = [
+            f"{name} must be a positive integer, found {getattr(self, name)!r}"
+            for name in sizes
+            if not _is_positive_int(getattr(self, name))
+        ]
+        if problems:
+            return problems
+        if self.n_embd % self.n_head:
+            return [f"n_embd ({self.n_embd}) must be a multiple of n_head ({self.n_head})"]
+        if self.rotated_dim % 2 or not 0 < self.rotated_dim <= self.head_dim:
+            problems.append(
+                f"rotary_dim must be even and between 2 and the head width {self.head_dim}, "
+                f"found {self.rotary_dim!r}"
+            )
+        return problems
+
+    def _option_problems(self) -> list[str]:
+        problems = []
+        for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                problems.append(f"{name} must be in [0, 1), found {getattr(self, name)!r}")
+        if self.activation_function not in ACTIVATIONS:
+            problems.append(
+                f"activation_function must be one of {choices(ACTIVATIONS)}, "
+                f"found {self.activation_function!r}"
+            )
+        if self.problem_type is not None and self.problem_type not in PROBLEM_TYPES:
+            problems.append(
+                f"problem_type must be None or one of {choices(PROBLEM_TYPES)}, "
+                f"found {self.problem_type!r}"
+            )
+        return problems
+
+    # -- files -------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a ``config.json`` holds: the GPT-J fields, and others that are not default."""
+        content: dict[str, Any] = {"model_type": MODEL_TYPE, **self.extra}
+        for spec in fields(self):
+            value = getattr(self, spec.name)
+            if spec.name == "extra" or (spec.metadata and value == _default(spec)):
+                continue
+            content[spec.name] = value
+        if "dtype" in content:  # the name that every release of transformers reads
+            content["torch_dtype"] = content.pop("dtype")
+        return content
+
+    def to_json_string(self) -> str:
+        """Return the text of a ``config.json``: sorted keys, two spaces, a final newline."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    def to_json_file(self, path: str | Path) -> None:
+        """Write the configuration to `path`."""
+        Path(path).write_text(self.to_json_string(), encoding="utf-8")
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``config.json`` into `folder`, which is made if it is not there."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self.to_json_file(Path(folder) / "config.json")
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], **changes: Any) -> "GPTJConfig":
+        """Build a configuration from the content of a file; `changes` are arguments on top.
+
+        Raises:
+            ConfigError: if the content belongs to another architecture, or a value is impossible.
+        """
+        model_type = content.get("model_type", MODEL_TYPE)
+        if model_type != MODEL_TYPE:
+            raise ConfigError(
+                f"The configuration describes a model of type {model_type!r}; "
+                f"gptj reads {MODEL_TYPE!r} only."
+            )
+        known = {spec.name for spec in fields(cls)} - {"extra"} | set(ALIASES) | {"num_labels"}
+        values = {name: value for name, value in content.items() if name in known}
+        if "id2label" in values:
+            values.pop("num_labels", None)
+        extra = {k: v for k, v in content.items() if k not in known and k != "model_type"}
+        changes = {ALIASES.get(name, name): value for name, value in changes.items()}
+        if "num_labels" in changes:
+            values = {k: v for k, v in values.items() if k not in ("id2label", "label2id")}
+        values = {ALIASES.get(name, name): value for name, value in values.items()}
+        return cls(**{**values, "extra": extra, **changes})
+
+    @classmethod
+    def from_json_file(cls, path: str | Path, **changes: Any) -> "GPTJConfig":
+        """Read one ``config.json``; `changes` are arguments on top.
+
+        Raises:
+            ConfigError: if the file is not the JSON of a GPT-J configuration.
+            OSError: if it cannot be read.
+        """
+        text = Path(path).read_text(encoding="utf-8")
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{path} is not valid JSON: {error}.") from error
+        if not isinstance(content, dict):
+            raise ConfigError(f"{path} holds a {type(content).__name__}, not a JSON object.")
+        return cls.from_dict(content, **changes)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **options: Any) -> "GPTJConfig":
+        """Read the configuration of a preset, a folder or a hub id.
+
+        Fields of the configuration among `options` are set on top; the rest says where to look
+        (``revision``, ``cache_dir``, ``local_files_only``, ``token``, ``subfolder``).
+        """
+        from gptj.hub import locate_config  # the hub needs the specification, not the reverse
+
+        known = {spec.name for spec in fields(cls)} | set(ALIASES) | {"num_labels"}
+        changes = {key: options.pop(key) for key in list(options) if key in known}
+        return cls.from_json_file(locate_config(name, **options), **changes)
+
+
+def _alias(target: str) -> property:
+    return property(
+        lambda self: getattr(self, target),
+        lambda self, value: setattr(self, target, value),
+        doc=f"Another name of `{target}`.",
+    )
+
+
+for _name, _target in ALIASES.items():
+    setattr(GPTJConfig, _name, _alias(_target))
+
+
+def field_names() -> list[str]:
+    """Return the names of all fields that a file or an argument may set."""
+    return [spec.name for spec in fields(GPTJConfig) if spec.name != "extra"]
+
+
+def dtype_name(dtype: Any) -> str | None:
+    """Return the plain name of a dtype: ``torch.bfloat16``, ``jnp.bfloat16`` -> ``"bfloat16"``."""
+    if dtype is None or isinstance(dtype, str):
+        return dtype if dtype is None else dtype.removeprefix("torch.")
+    name = getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or str(dtype)
+    return str(name).removeprefix("torch.")
+
+
+def _default(spec: "Field[Any]") -> Any:
+    return spec.default if spec.default is not MISSING else spec.default_factory()  # type: ignore[misc]
+
+
+def _labels(count: int) -> dict[int, str]:
+    return {index: f"LABEL_{index}" for index in range(count)}
+
+
+def _inverse(id2label: Mapping[int, str]) -> dict[str, int]:
+    return {label: index for index, label in id2label.items()}
+
+
+def _is_positive_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _refuse_unknown(values: Mapping[str, Any]) -> None:
+    known = [spec.name for spec in fields(GPTJConfig)]
+    unknown = [name for name in values if name not in known]
+    if unknown:
+        hints = [
+            f"{name!r}: GPT-J calls it {_MISTAKEN[name]!r}."
+            if name in _MISTAKEN
+            else f"{name!r}.{suggest(name, [*known, *ALIASES, 'num_labels'])}"
+            for name in unknown
+        ]
+        raise ConfigError("GPTJConfig has no field " + " Nor ".join(hints))

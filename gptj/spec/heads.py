@@ -1,0 +1,57 @@
+"""The four heads: their names, classes, output fields and their own parameters."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from gptj.errors import ArgumentError, choices, suggest
+
+BASE_PREFIX: Final = "transformer."
+"""What stands before the base model's weight names in a model with a head."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """One head: its short name, the suffix of its class, and its fields in output order."""
+
+    name: str
+    suffix: str
+    outputs: tuple[str, ...]
+
+    @property
+    def class_name(self) -> str:
+        """The PyTorch class; TensorFlow and Flax put ``TF`` and ``Flax`` in front."""
+        return f"GPTJ{self.suffix}"
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the base model's weight names."""
+        return "" if self.name == "base" else BASE_PREFIX
+
+
+_CACHED: Final = ("past_key_values", "hidden_states", "attentions")
+
+HEADS: Final = {
+    head.name: head
+    for head in (
+        Head("base", "Model", ("last_hidden_state", *_CACHED)),
+        Head("causal_lm", "ForCausalLM", ("loss", "logits", *_CACHED)),
+        Head("sequence_classification", "ForSequenceClassification", ("loss", "logits", *_CACHED)),
+        Head(
+            "question_answering",
+            "ForQuestionAnswering",
+            ("loss", "start_logits", "end_logits", "hidden_states", "attentions"),
+        ),
+    )
+}
+
+
+def find_head(name: str) -> Head:
+    """Return the head called `name`.
+
+    Raises:
+        ArgumentError: for another name, with those accepted.
+    """
+    if name not in HEADS:
+        hint = suggest(str(name), HEADS)
+        raise ArgumentError(f"Unknown head {name!r}.{hint} Accepted are {choices(HEADS)}.")
+    return HEADS[name]

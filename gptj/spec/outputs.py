@@ -1,0 +1,55 @@
+"""ModelOutput: what every model returns, in every framework."""
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable
+from typing import Any, Final
+
+from gptj.spec.heads import HEADS
+
+FIELDS: Final = frozenset(name for head in HEADS.values() for name in head.outputs)
+
+
+class ModelOutput(OrderedDict[str, Any]):
+    """The results of a forward pass: by attribute, by string key, by integer index, or as a tuple.
+
+    A field that was not computed is None as an attribute and takes no place among keys, indices and
+    the tuple. Every framework's tree functions see the values inside.
+    """
+
+    def __init__(self, pairs: Iterable[tuple[str, Any]] = (), /, **values: Any) -> None:
+        """Keep the pairs whose value is not None, in order."""
+        given = [*pairs, *values.items()]
+        super().__init__((name, value) for name, value in given if value is not None)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a field's value, None for one that was not computed."""
+        if name in self:
+            return super().__getitem__(name)
+        if name in FIELDS:
+            return None
+        raise AttributeError(f"The output has no field {name!r}; it has {', '.join(self)}.")
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return by name, or by index or slice among the fields that were computed."""
+        return super().__getitem__(key) if isinstance(key, str) else self.to_tuple()[key]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle through the constructor."""
+        return (type(self), (tuple(self.items()),))
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """Return the values that were computed, in order."""
+        return tuple(self.values())
+
+
+def flatten(output: ModelOutput) -> tuple[list[Any], tuple[Hashable, ...]]:
+    """Split an output into its values and its names, as the frameworks' tree registries ask."""
+    return list(output.values()), tuple(output.keys())
+
+
+def unflatten(names: Iterable[str], values: Iterable[Any]) -> ModelOutput:
+    """Put an output together again; a tree function may have replaced any value, even by None."""
+    output = ModelOutput()
+    for name, value in zip(names, values, strict=True):
+        OrderedDict.__setitem__(output, name, value)
+    return output

@@ -1,0 +1,138 @@
+"""Every weight of every head: one table from which loaders, sharding plans and layouts follow.
+
+The canonical name is the key of Hugging Face's PyTorch checkpoint. Weights of linear layers are
+(out, in). Attention projections have no bias; the language-model head has one.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from gptj.spec.config import GPTJConfig
+from gptj.spec.heads import BASE_PREFIX, find_head
+
+Kind = Literal["embedding", "linear_weight", "linear_bias", "norm_weight", "norm_bias"]
+Axis = Literal["vocab", "embed", "heads", "mlp", "labels"]
+
+EMBEDDING: Final = "transformer.wte.weight"
+LM_HEAD: Final = "lm_head.weight"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One weight: canonical name, shape, kind, and one logical axis per dimension."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: Kind
+    axes: tuple[Axis, ...]
+
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+
+def parameter_table(config: GPTJConfig, head: str = "causal_lm") -> dict[str, Parameter]:
+    """Return the parameters of a model, by canonical name, in the order of the computation.
+
+    With tied embeddings there is no ``lm_head.weight``: the head reads ``transformer.wte.weight``.
+    The base model has no ``transformer.`` in front of its names.
+    """
+    prefix = find_head(head).prefix
+    own = _HEAD_PARAMETERS[head](config)
+    return {p.name: p for p in (*_base(config, prefix), *own)}
+
+
+def count_parameters(config: GPTJConfig, head: str = "causal_lm") -> int:
+    """Return how many numbers a model holds."""
+    return sum(parameter.size for parameter in parameter_table(config, head).values())
+
+
+def initial_value(
+    parameter: Parameter, config: GPTJConfig, seed: int = 0
+) -> npt.NDArray[np.float32]:
+    """Draw a new parameter: N(0, initializer_range) for matrices, 1 and 0 for the rest.
+
+    The draw depends on (seed, canonical name) alone, so it is the same on every backend, in any
+    order of creation, and for the base model inside any head.
+
+    Returns:
+        float32 array of the parameter's shape.
+    """
+    if parameter.kind == "norm_weight":
+        return np.ones(parameter.shape, np.float32)
+    if parameter.kind in ("norm_bias", "linear_bias"):
+        return np.zeros(parameter.shape, np.float32)
+    digest = hashlib.sha256(f"{seed}:{_keyed_name(parameter.name)}".encode()).digest()
+    generator = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
+    values = generator.standard_normal(parameter.shape, dtype=np.float32)
+    return values * np.float32(config.initializer_range)
+
+
+def _keyed_name(name: str) -> str:
+    """The name inside a model with a head, so that a base model draws the same numbers."""
+    is_base = name.startswith(("wte.", "h.", "ln_f."))
+    return BASE_PREFIX + name if is_base else name
+
+
+def _base(config: GPTJConfig, prefix: str) -> Iterator[Parameter]:
+    width, vocab = config.n_embd, config.vocab_size
+    yield Parameter(f"{prefix}wte.weight", (vocab, width), "embedding", ("vocab", "embed"))
+    for layer in range(config.n_layer):
+        yield from _block(config, f"{prefix}h.{layer}.")
+    yield from _norm(f"{prefix}ln_f", width)
+
+
+def _block(config: GPTJConfig, prefix: str) -> Iterator[Parameter]:
+    width, inner = config.n_embd, config.inner_dim
+    yield from _norm(f"{prefix}ln_1", width)
+    for name in ("q_proj", "k_proj", "v_proj"):
+        yield _weight(f"{prefix}attn.{name}", (width, width), ("heads", "embed"))
+    yield _weight(f"{prefix}attn.out_proj", (width, width), ("embed", "heads"))
+    yield _weight(f"{prefix}mlp.fc_in", (inner, width), ("mlp", "embed"))
+    yield _bias(f"{prefix}mlp.fc_in", inner, "mlp")
+    yield _weight(f"{prefix}mlp.fc_out", (width, inner), ("embed", "mlp"))
+    yield _bias(f"{prefix}mlp.fc_out", width, "embed")
+
+
+def _norm(name: str, width: int) -> Iterator[Parameter]:
+    yield Parameter(f"{name}.weight", (width,), "norm_weight", ("embed",))
+    yield Parameter(f"{name}.bias", (width,), "norm_bias", ("embed",))
+
+
+def _weight(name: str, shape: tuple[int, int], axes: tuple[Axis, Axis]) -> Parameter:
+    return Parameter(f"{name}.weight", shape, "linear_weight", axes)
+
+
+def _bias(name: str, width: int, axis: Axis) -> Parameter:
+    return Parameter(f"{name}.bias", (width,), "linear_bias", (axis,))
+
+
+def _causal_lm(config: GPTJConfig) -> Iterator[Parameter]:
+    vocab, width = config.vocab_size, config.n_embd
+    if not config.tie_word_embeddings:
+        yield _weight("lm_head", (vocab, width), ("vocab", "embed"))
+    yield _bias("lm_head", vocab, "vocab")
+
+
+def _sequence_classification(config: GPTJConfig) -> Iterator[Parameter]:
+    yield _weight("score", (config.num_labels, config.n_embd), ("labels", "embed"))
+
+
+def _question_answering(config: GPTJConfig) -> Iterator[Parameter]:
+    yield _weight("qa_outputs", (config.num_labels, config.n_embd), ("labels", "embed"))
+    yield _bias("qa_outputs", config.num_labels, "labels")
+
+
+_HEAD_PARAMETERS: Final = {
+    "base": lambda config: iter(()),
+    "causal_lm": _causal_lm,
+    "sequence_classification": _sequence_classification,
+    "question_answering": _question_answering,
+}

@@ -1,0 +1,10 @@
+"""The oracle: GPT-J in float64 NumPy, written to be read next to the papers.
+
+It works from any mapping of canonical names to arrays (or to anything NumPy can convert, such as
+the lazy tensors of a checkpoint), one layer at a time, so it holds a single block of a large model.
+"""
+
+from gptj.spec.reference.forward import forward
+from gptj.spec.reference.losses import causal_lm_loss
+
+__all__ = ["causal_lm_loss", "forward"]

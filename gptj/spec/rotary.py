@@ -1,0 +1,26 @@
+"""The rotary table: one for all backends, made in float64 and cast once.
+
+Source: Su et al., "RoFormer" (arXiv:2104.09864), in the interleaved form of mesh-transformer-jax,
+where dimensions 2i and 2i + 1 of a head make a pair.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from gptj.spec import ROTARY_BASE
+from gptj.spec.config import GPTJConfig
+
+Floats = npt.NDArray[np.floating]
+
+
+def rotary_table(config: GPTJConfig, dtype: npt.DTypeLike = np.float32) -> tuple[Floats, Floats]:
+    """Return the sine and cosine of every position's angles, each value twice, (N, R).
+
+    Position p turns pair i by ``p * ROTARY_BASE ** (-2 i / R)`` radians. Angles, sine and cosine are
+    computed in float64; the result is cast to `dtype` once.
+    """
+    pairs = np.arange(0, config.rotated_dim, 2, dtype=np.float64) / config.rotated_dim
+    frequencies = ROTARY_BASE**-pairs  # (R / 2,) radians per position
+    angles = np.outer(np.arange(config.n_positions, dtype=np.float64), frequencies)
+    angles = np.repeat(angles, 2, axis=1)  # (N, R)
+    return np.sin(angles).astype(dtype), np.cos(angles).astype(dtype)
