@@ -1,0 +1,5 @@
+"""``python -m gptj``."""
+
+from gptj.cli import main
+
+main(prog_name="gptj")

@@ -1,0 +1,36 @@
+"""The command line: one module per command. Exit codes: 0 done, 1 failed, 2 wrongly called."""
+
+import sys
+from typing import Any
+
+import click
+
+from gptj.cli.generate import generate
+from gptj.cli.info import info
+from gptj.errors import ArgumentError, GPTJError
+
+
+class Commands(click.Group):
+    """Turns the package's errors into one line and an exit code."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run a command; what the caller did wrong is 2, what went wrong is 1."""
+        try:
+            return super().invoke(context)
+        except GPTJError as error:
+            click.echo(f"gptj: {error}", err=True)
+            sys.exit(2 if isinstance(error, ArgumentError) else 1)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with:  gptj generate 'def fibonacci(n):'",
+)
+@click.version_option(package_name="gptj-trio", prog_name="gptj")
+def main() -> None:
+    """GPT-J in PyTorch, TensorFlow/Keras 3 and Flax, from one specification."""
+
+
+main.add_command(generate)
+main.add_command(info)

@@ -1,0 +1,64 @@
+"""``gptj info``: what is installed, and where it would run."""
+
+import json
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import click
+
+from gptj.backends import DISTRIBUTION, backend_names, get_backend, is_installed
+
+EXAMPLES = """\b
+Examples:
+  gptj info
+  gptj info --json
+"""
+
+PACKAGES = ("numpy", "ml_dtypes", "safetensors", "tokenizers", "huggingface_hub")
+
+
+@click.command(epilog=EXAMPLES)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def info(as_json: bool) -> None:
+    """Show versions, the backends found, and their devices."""
+    found = {
+        "gptj": version(DISTRIBUTION),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "backends": {name: _describe(name) for name in backend_names()},
+    }
+    click.echo(json.dumps(found, indent=2) if as_json else _table(found))
+
+
+def _describe(name: str) -> dict[str, Any]:
+    """Return a backend's versions, devices and capabilities, or why there are none."""
+    if not is_installed(name):
+        return {"installed": False, "install": f"pip install '{DISTRIBUTION}[{name}]'"}
+    try:
+        backend = get_backend(name)
+    except Exception as error:  # a broken framework must not hide the others
+        return {"installed": True, "error": f"{type(error).__name__}: {error}"}
+    return {
+        "installed": True,
+        "versions": backend.versions(),
+        "devices": backend.devices(),
+        "heads": list(backend.capabilities.heads),
+        "dtypes": list(backend.capabilities.dtypes),
+    }
+
+
+def _table(found: dict[str, Any]) -> str:
+    lines = [f"gptj {found['gptj']} on Python {found['python']}"]
+    lines.append(", ".join(f"{name} {number}" for name, number in found["packages"].items()))
+    for name, backend in found["backends"].items():
+        lines.append("")
+        if "versions" not in backend:
+            state = backend.get("error") or f"not installed; {backend['install']}"
+            lines.append(f"{name:6} {state}")
+            continue
+        versions = ", ".join(f"{package} {v}" for package, v in backend["versions"].items())
+        lines.append(f"{name:6} {versions}")
+        for field in ("devices", "heads", "dtypes"):
+            lines.append(f"       {field}: {', '.join(backend[field])}")
+    return "\n".join(lines)
