@@ -1,0 +1,61 @@
+"""Fixtures of the whole suite: the backends to test, and small models in each of them.
+
+Every test that takes `backend` runs once per backend found: the built-in ones whose framework is
+installed, and the NumPy one of ``tests/plugin``, which is plugged in as a stranger's would be.
+``GPTJ_REQUIRE=torch,tf`` turns a missing framework from a skip into a failure.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+sys.path.insert(0, str(Path(__file__).parent / "plugin"))
+
+import pytest
+
+from gptj.backends import BUILT_IN, get_backend, is_installed
+
+REQUIRED = [name for name in os.environ.get("GPTJ_REQUIRE", "").split(",") if name]
+FRAMEWORKS = [name for name in BUILT_IN if is_installed(name) or name in REQUIRED]
+PLUGGED_IN = "oracle"
+
+
+def require(name):
+    """Return a backend, or skip the test where its framework is not installed nor required."""
+    if name not in FRAMEWORKS:
+        pytest.skip(f"{BUILT_IN[name]} is not installed")
+    return get_backend(name)
+
+
+@pytest.fixture(params=[*FRAMEWORKS, PLUGGED_IN])
+def backend(request):
+    """Every backend in turn, the plugged-in one included."""
+    return get_backend(request.param)
+
+
+@pytest.fixture(params=FRAMEWORKS or [pytest.param(None, marks=pytest.mark.skip("no framework"))])
+def framework(request):
+    """Every backend that stands on a framework."""
+    return get_backend(request.param)
+
+
+@pytest.fixture
+def torch_backend():
+    """The PyTorch backend, or a skip."""
+    return require("torch")
+
+
+@pytest.fixture
+def tf_backend():
+    """The TensorFlow backend, or a skip."""
+    return require("tf")
+
+
+@pytest.fixture
+def flax_backend():
+    """The Flax backend, or a skip."""
+    return require("flax")

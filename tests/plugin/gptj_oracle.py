@@ -1,0 +1,334 @@
+"""The example of a third-party backend: the oracle, plugged in as ``gptj.load(..., backend="oracle")``.
+
+It is found through the entry point in the metadata beside this file and imports nothing that another
+distribution could not. It computes in float64, one layer at a time; parameters and outputs are
+float32. Its tensors are NumPy arrays. Contract: ``gptj.backends.base``.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from gptj.backends.base import Capabilities
+from gptj.errors import ArgumentError, UnsupportedFeature
+from gptj.pretrained import Pretrained
+from gptj.spec import reference
+from gptj.spec.checks import check_inputs, check_label_values, check_labels
+from gptj.spec.config import GPTJConfig
+from gptj.spec.heads import HEADS
+from gptj.spec.outputs import ModelOutput
+from gptj.spec.params import initial_value, parameter_table
+from gptj.spec.tensors import LazyTensor, Tensors
+
+Array = npt.NDArray[Any]
+LayerCache = tuple[Array, Array]
+"""Keys and values of one layer, each (B, H, C, D) with room for C tokens."""
+
+
+class OracleCache:
+    """Keys and values of all layers for the first `length` tokens.
+
+    One that a forward returns is never changed by later calls. One from `init_cache` is
+    `preallocated`: later calls write into it, and the cache they return shares its memory.
+    """
+
+    def __init__(
+        self, layers: Sequence[LayerCache], length: int, preallocated: bool = False
+    ) -> None:
+        """Keep the layers' buffers, of which the first `length` tokens are filled."""
+        self.layers = tuple(layers)
+        self.length = length
+        self.preallocated = preallocated
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that the buffers have room for."""
+        return int(self.layers[0][0].shape[2])
+
+    def __len__(self) -> int:
+        """Return the number of layers."""
+        return len(self.layers)
+
+    def __getitem__(self, layer: int) -> LayerCache:
+        """Return one layer's filled keys and values, (B, H, S, D)."""
+        key, value = self.layers[layer]
+        return key[:, :, : self.length], value[:, :, : self.length]
+
+    def gather(self, rows: npt.ArrayLike) -> "OracleCache":
+        """Return a cache of the given rows, in that order."""
+        index = np.asarray(rows)
+        layers = [(key[index], value[index]) for key, value in self.layers]
+        return OracleCache(layers, self.length, self.preallocated)
+
+    def expand(self, count: int) -> "OracleCache":
+        """Return a cache with every row repeated `count` times, copies side by side."""
+        return self.gather(np.repeat(np.arange(len(self.layers[0][0])), count))
+
+    def crop(self, length: int) -> "OracleCache":
+        """Return a cache of the first `length` tokens."""
+        return OracleCache(self.layers, min(length, self.length), self.preallocated)
+
+    def extended(self, layers: Sequence[LayerCache]) -> "OracleCache":
+        """Return the cache after a call whose keys and values, past and new, are `layers`."""
+        total = layers[0][0].shape[2]
+        if not self.preallocated:
+            return OracleCache(layers, total)
+        for buffers, computed in zip(self.layers, layers, strict=True):
+            for buffer, values in zip(buffers, computed, strict=True):
+                buffer[:, :, self.length : total] = values[:, :, self.length :]
+        return OracleCache(self.layers, total, preallocated=True)
+
+
+class OracleModel(Pretrained):
+    """GPT-J without a head: token ids to hidden states."""
+
+    backend_name = "oracle"
+    head = "base"
+
+    def __init__(self, config: GPTJConfig, params: Tensors) -> None:
+        """Keep the parameters as they are: each layer reads its own when it is run."""
+        self.config = config
+        self.params = _own_params(config, self.head, params)
+
+    def __call__(
+        self,
+        input_ids: Any = None,
+        past_key_values: OracleCache | None = None,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        position_ids: Any = None,
+        head_mask: Any = None,
+        inputs_embeds: Any = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> ModelOutput | tuple[Any, ...]:
+        """Return the fields of ``HEADS["base"]``; arguments as in ``gptj.backends.base``."""
+        inputs = _arrays(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            head_mask=head_mask,
+            inputs_embeds=inputs_embeds,
+        )
+        output = self.compute(past_key_values, inputs)
+        flags = self.flags(use_cache, output_attentions, output_hidden_states)
+        return self.deliver(output, flags, return_dict)
+
+    def compute(
+        self, past: OracleCache | None, inputs: dict[str, Any], labels: Any = None
+    ) -> ModelOutput:
+        """Check the inputs, run the oracle and return all that it computes, in float32."""
+        capacity = past.capacity if past is not None and past.preallocated else None
+        past_length = 0 if past is None else past.length
+        check_inputs(self.config, inputs, np.asarray, past_length=past_length, capacity=capacity)
+        output = reference.forward(
+            self.config,
+            self.params,
+            head=self.head,
+            past_key_values=None if past_length == 0 else [*past],
+            labels=labels,
+            **{**inputs, "attention_mask": _narrow(inputs, past_length)},
+        )
+        layers = output.pop("past_key_values")
+        cache = (
+            OracleCache(layers, layers[0][0].shape[2]) if past is None else past.extended(layers)
+        )
+        return ModelOutput(**_in_float32(dict(output)), past_key_values=cache)
+
+    def flags(
+        self, use_cache: bool | None, attentions: bool | None, hidden_states: bool | None
+    ) -> dict[str, bool]:
+        """Return which of the optional fields to deliver; the configuration has the defaults."""
+        config = self.config
+        return {
+            "past_key_values": config.use_cache if use_cache is None else use_cache,
+            "attentions": bool(attentions or config.output_attentions),
+            "hidden_states": bool(hidden_states or config.output_hidden_states),
+        }
+
+    def deliver(
+        self, output: ModelOutput, flags: dict[str, bool], return_dict: bool | None
+    ) -> ModelOutput | tuple[Any, ...]:
+        """Return the fields of the head, in order, without those that nobody asked for."""
+        names = [name for name in HEADS[self.head].outputs if flags.get(name, True)]
+        chosen = ModelOutput((name, output.get(name)) for name in names)
+        wanted = self.config.return_dict if return_dict is None else return_dict
+        return chosen if wanted else chosen.to_tuple()
+
+    def init_cache(self, batch: int, max_length: int) -> OracleCache:
+        """Return an empty cache that later calls write into."""
+        shape = (batch, self.config.n_head, max_length, self.config.head_dim)
+        layers = [(np.zeros(shape), np.zeros(shape)) for _ in range(self.config.n_layer)]
+        return OracleCache(layers, 0, preallocated=True)
+
+
+class OracleForCausalLM(OracleModel):
+    """GPT-J with a language-model head: token ids to next-token logits."""
+
+    head = "causal_lm"
+
+    def __call__(
+        self,
+        input_ids: Any = None,
+        past_key_values: OracleCache | None = None,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        position_ids: Any = None,
+        head_mask: Any = None,
+        inputs_embeds: Any = None,
+        labels: Any = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        logits_to_keep: Any = 0,
+    ) -> ModelOutput | tuple[Any, ...]:
+        """Return the fields of ``HEADS["causal_lm"]``; arguments as in ``gptj.backends.base``."""
+        inputs = _arrays(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            head_mask=head_mask,
+            inputs_embeds=inputs_embeds,
+        )
+        if labels is not None:
+            labels = np.asarray(labels)
+            self.check_labels(labels, inputs, logits_to_keep)
+            use_cache = bool(use_cache)  # a loss needs no cache, unless it is asked for
+        output = self.compute(past_key_values, inputs, labels)
+        kept = ModelOutput({**output, "logits": _keep(output.logits, logits_to_keep)}.items())
+        flags = self.flags(use_cache, output_attentions, output_hidden_states)
+        return self.deliver(kept, flags, return_dict)
+
+    def check_labels(self, labels: Array, inputs: dict[str, Any], keep: Any) -> None:
+        """Refuse labels that do not fit the input."""
+        given = inputs["inputs_embeds"] if inputs["input_ids"] is None else inputs["input_ids"]
+        if given is not None:
+            check_labels(self.config, labels, given.shape[:2], keep)
+            check_label_values(self.config, labels, np.asarray)
+
+
+MODELS: Final = {model.head: model for model in (OracleModel, OracleForCausalLM)}
+"""The class of every head that this backend has."""
+
+
+class OracleBackend:
+    """GPT-J in NumPy."""
+
+    name = "oracle"
+    capabilities = Capabilities(heads=tuple(MODELS))  # the other defaults are all "no"
+    build_options = ("seed",)
+
+    def build(
+        self,
+        config: GPTJConfig,
+        head: str,
+        *,
+        params: Tensors | None = None,
+        dtype: str = "float32",
+        device: Any = None,
+        seed: int = 0,
+    ) -> OracleModel:
+        """Return a model; `seed` is that of new parameters, when there are none."""
+        if str(device or "cpu") != "cpu":
+            raise ArgumentError(f"The oracle has no device {device!r}; accepted is 'cpu'.")
+        if dtype not in self.capabilities.dtypes:
+            raise UnsupportedFeature(f"The oracle has no dtype {dtype!r}; accepted is 'float32'.")
+        if params is None:
+            params = {
+                name: LazyTensor.of(initial_value(parameter, config, seed))
+                for name, parameter in parameter_table(config, head).items()
+            }
+        return MODELS[head](config, params)
+
+    def init_cache(self, model: OracleModel, batch: int, max_length: int) -> OracleCache:
+        """Return an empty cache that later calls write into."""
+        return model.init_cache(batch, max_length)
+
+    def forward(self, model: OracleModel, **inputs: Any) -> Any:
+        """Run a model; there are neither gradients nor dropout to turn off."""
+        return model(**inputs, return_dict=True)
+
+    def load_params(self, model: OracleModel, params: Tensors) -> None:
+        """Replace a model's parameters, keeping their dtype."""
+        model.params = _own_params(model.config, model.head, params)
+
+    def dump_params(self, model: OracleModel) -> dict[str, LazyTensor]:
+        """Return a model's parameters by canonical name, without copying them yet."""
+        return dict(model.params)
+
+    def to_numpy(self, tensor: Any) -> Array:
+        """Return a tensor's values: it is an array already."""
+        return np.asarray(tensor)
+
+    def from_numpy(self, array: Any, model: Any = None) -> Array:
+        """Return an array or a list as an array."""
+        return np.asarray(array)
+
+    def concrete(self, tensor: Any) -> Array:
+        """Return a tensor's values for a check; nothing is ever traced."""
+        return np.asarray(tensor)
+
+    def decode(self, *arguments: Any) -> NoReturn:
+        """Refuse: `in_graph_decode` is not declared, so the shared driver does the decoding."""
+        raise UnsupportedFeature("The oracle has no decoding loop of its own; use generate().")
+
+    def capture(self, *arguments: Any, **inputs: Any) -> NoReturn:
+        """Refuse: `capture` is not declared."""
+        raise UnsupportedFeature("The oracle does not capture the outputs of named modules.")
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of the packages it stands on."""
+        return {"numpy": np.__version__}
+
+    def devices(self) -> list[str]:
+        """Return the names of the devices it sees."""
+        return ["cpu"]
+
+
+def _own_params(config: GPTJConfig, head: str, params: Tensors) -> dict[str, LazyTensor]:
+    """Return a head's parameters as float32 handles that read nothing before use."""
+    return {name: _float32_handle(params[name]) for name in parameter_table(config, head)}
+
+
+def _float32_handle(tensor: LazyTensor) -> LazyTensor:
+    dtype = np.dtype(np.float32)
+    return LazyTensor(tensor.shape, dtype, lambda: tensor.read().astype(dtype, copy=False))
+
+
+def _arrays(**inputs: Any) -> dict[str, Any]:
+    """Take lists for arrays; what was not given stays None."""
+    return {name: None if value is None else np.asarray(value) for name, value in inputs.items()}
+
+
+def _narrow(inputs: dict[str, Any], past_length: int) -> Any:
+    """Cut a mask of the whole cache, 2-D or 4-D, down to the keys that there are."""
+    mask, ids = inputs["attention_mask"], inputs["input_ids"]
+    length = (inputs["inputs_embeds"] if ids is None else ids).shape[1]
+    return None if mask is None else mask[..., : past_length + length]
+
+
+def _keep(logits: Array, keep: Any) -> Array:
+    """Select from (B, T, V) the last `keep` positions, all for 0, or those of an index array."""
+    if isinstance(keep, int):
+        return logits[:, -keep:] if keep else logits
+    return logits[:, np.asarray(keep)]
+
+
+def _in_float32(value: Any) -> Any:
+    """Cast a result, or all results of a mapping or a tuple, to float32."""
+    if isinstance(value, dict):
+        return {name: _in_float32(part) for name, part in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_in_float32(part) for part in value)
+    return np.asarray(value, np.float32)
+
+
+BACKEND = OracleBackend()
+"""What the entry point names."""
