@@ -1,5 +1,6 @@
 """A name -> local files; huggingface_hub does the downloading and the caching."""
 
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +12,9 @@ PRESETS: Final = {"6b": "EleutherAI/gpt-j-6B", "gpt-j-6b": "EleutherAI/gpt-j-6B"
 
 DEMO: Final = "demo"
 """The small trained model inside the package."""
+
+HUB_ID: Final = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")
+"""A repository of the hub; the oldest have no organisation."""
 
 NEEDED: Final = ("*.json", "*.safetensors", "merges.txt")
 """The files of a repository that loading may read."""
@@ -29,24 +33,25 @@ def locate(
 
     Args:
         name: ``"demo"``, ``"6B"`` in any case, a folder, a file, or a hub id, which may carry its
-            revision as ``org/name@revision``. Presets win; ``./demo`` is the folder.
+            revision as ``org/name@revision``. Presets win over a folder of the same name, unless
+            it is written ``./demo`` or is a ``Path``.
         revision: branch, tag or commit on the hub.
         subfolder: where in the folder or repository the files are.
 
     Raises:
         CheckpointError: if nothing of that name is found, saying what to do.
     """
+    is_preset = isinstance(name, str) and (name == DEMO or name.lower() in PRESETS)
+    if str(name) and not is_preset and Path(name).exists():
+        return Path(name) / subfolder
     if str(name) == DEMO:
         return Path(str(files("gptj") / "data" / DEMO))
-    if Path(name).exists():
-        if str(name).lower() not in PRESETS:
-            return Path(name) / subfolder
     repository, _, named_revision = str(name).partition("@")
     repository = PRESETS.get(repository.lower(), repository)
-    if repository.count("/") != 1 or repository.startswith((".", "/", "~")):
+    if not HUB_ID.fullmatch(repository):
         raise CheckpointError(
-            f"{str(name)!r} is neither an existing folder or file, nor a preset ('demo', '6B'), nor "
-            "a hub id of the form 'organisation/name'."
+            f"{str(name)!r} is neither an existing folder or file, nor a preset ('demo', '6B'), "
+            "nor a hub id of the form 'organisation/name' or 'name'."
         )
     options = {"cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
     return _download(repository, revision or named_revision or None, subfolder, options)
@@ -73,8 +78,9 @@ def _download(
     except (OSError, ValueError) as error:
         where = f"{repository}@{revision}" if revision else repository
         raise CheckpointError(
-            f"Could not get {where!r} from the hub, and it is not in the local cache: {error} "
-            f"With a connection, run: hf download {repository}"
+            f"There is no folder or file {where!r} here, and it could not be had from the hub nor "
+            f"from the local cache: {error} If it is a folder, check its path. If it is a hub id, "
+            f"run with a connection: hf download {repository}"
             + (f" --revision {revision}" if revision else "")
         ) from error
     return Path(folder) / subfolder

@@ -1,4 +1,4 @@
-"""What the models of all backends share: from files, to files, and generate(). Touches no tensor."""
+"""What the models of all backends share: from and to files, generate(). Touches no tensor."""
 
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -91,7 +91,7 @@ class Pretrained:
         settings = GenerationConfig.from_model(self.config, defaults).updated(**options)
         ids, mask = prepare_prompt(backend, self, input_ids, attention_mask)
         plan = make_plan(settings, ids.shape[1], self.config)
-        if streamer is None:
+        if streamer is None and backend.capabilities.in_graph_decode:
             return backend.decode(self, ids, mask, plan)
         return driver.generate(backend, self, ids, mask, plan, streamer)
 
@@ -145,10 +145,17 @@ def load_model(
     """
     _require(backend, "head", find_head(head).name, backend.capabilities.heads)
     changes, options = _split(backend, options)
-    where = {"revision": revision, "cache_dir": cache_dir, "token": token}
-    folder = hub.locate(name, subfolder=subfolder, local_files_only=local_files_only, **where)
+    folder = hub.locate(
+        name,
+        revision=revision,
+        subfolder=subfolder,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        token=token,
+    )
     checkpoint = open_checkpoint(folder)
-    config = config or GPTJConfig.from_dict(checkpoint.config(), **changes)
+    content = checkpoint.config() if config is None else config.to_dict()
+    config = GPTJConfig.from_dict(content, **changes)
     tensors = match_parameters(config, head, checkpoint.tensors, str(name))
     wanted = _choose_dtype(dtype if torch_dtype is None else torch_dtype, config, tensors)
     _require(backend, "dtype", wanted, backend.capabilities.dtypes)
@@ -165,8 +172,9 @@ def _split(backend: Any, options: dict[str, Any]) -> tuple[dict[str, Any], dict[
     if unknown:
         hints = "".join(suggest(name, [*fields, *own, *WITHOUT_EFFECT]) for name in unknown)
         raise ArgumentError(
-            f"Loading has no argument {choices(sorted(unknown))}.{hints} Accepted are the fields of "
-            f"GPTJConfig and, for the backend {backend.name!r}, {choices(sorted(own)) or 'no more'}."
+            f"Loading has no argument {choices(sorted(unknown))}.{hints} Accepted are the fields "
+            f"of GPTJConfig and, for the backend {backend.name!r}, "
+            f"{choices(sorted(own)) or 'no more'}."
         )
     changes = {name: value for name, value in options.items() if name in fields}
     return changes, {name: value for name, value in options.items() if name in own}

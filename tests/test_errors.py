@@ -15,7 +15,7 @@ from gptj.errors import (
 )
 from models import TINY, draw_ids, tiny_model
 
-IDS = draw_ids((2, 5))
+IDS = draw_ids((2, 5), vocab=60)
 
 
 def embeds(*shape):

@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 
 import gptj
+from conftest import FRAMEWORKS
+from gptj.backends import get_backend
 from gptj.checkpoint.folder import open_checkpoint
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import HEADS
 from gptj.spec.params import initial_value, parameter_table
+from gptj.spec.tensors import LazyTensor
 from models import TINY, draw_ids, run, tiny_config, tiny_model
 
 IDS = draw_ids((2, 5))
@@ -56,13 +59,10 @@ def test_a_saved_folder_has_what_its_readers_look_for(framework, tmp_path):
 
 
 def test_a_checkpoint_of_one_backend_loads_in_another(framework, tmp_path):
-    from conftest import FRAMEWORKS
-
     tiny_model(framework.name, dtype="bfloat16").save_pretrained(tmp_path)
     expected = arrays(open_checkpoint(tmp_path).tensors)
     for other in FRAMEWORKS:
-        backend = gptj.backends.get_backend(other)
-        found = arrays(backend.dump_params(gptj.load(tmp_path, backend=other)))
+        found = arrays(get_backend(other).dump_params(gptj.load(tmp_path, backend=other)))
         assert_same(found, {name: expected[name] for name in found})
 
 
@@ -87,8 +87,6 @@ def test_a_base_model_loads_from_a_checkpoint_with_a_head(backend, tmp_path):
 def test_loaded_parameters_can_be_replaced(framework):
     model = gptj.load(TINY, backend=framework.name)
     table = parameter_table(model.config)
-    from gptj.spec.tensors import LazyTensor
-
     new = {n: LazyTensor.of(initial_value(p, model.config, 3)) for n, p in table.items()}
     framework.load_params(model, new)
     assert_same(arrays(framework.dump_params(model)), arrays(new))

@@ -61,10 +61,10 @@ def resolve_name(name: str | None) -> str:
     """
     if name is None:
         return default_backend()
-    resolved = ALIASES.get(name, name)
+    resolved = ALIASES.get(str(name), str(name))
     known = backend_names()
     if resolved not in known:
-        hint = suggest(name, [*known, *ALIASES])
+        hint = suggest(str(name), [*known, *ALIASES])
         raise ArgumentError(
             f"Unknown backend {name!r}.{hint} Accepted are {choices(known)} "
             f"and the aliases {choices(ALIASES)}."
@@ -82,8 +82,13 @@ def get_backend(name: str | None = None) -> Any:
     """
     resolved = resolve_name(name)
     if resolved not in BUILT_IN:
-        (point,) = (p for p in entry_points(group=ENTRY_POINTS) if p.name == resolved)
-        return point.load()
+        points = [p for p in entry_points(group=ENTRY_POINTS) if p.name == resolved]
+        if len({point.value for point in points}) > 1:
+            raise ArgumentError(
+                f"Several distributions plug in a backend {resolved!r}: "
+                f"{choices(point.value for point in points)}. Uninstall all but one."
+            )
+        return points[0].load()
     if not is_installed(resolved):
         raise BackendUnavailable(
             f"The backend {resolved!r} needs {BUILT_IN[resolved]}, which is not installed. "

@@ -95,7 +95,7 @@ class Backend(Protocol):
         """Return a tensor's values on the host."""
 
     def from_numpy(self, array: Any, model: Any = None) -> Any:
-        """Return an array, a list or a tensor as a tensor of the framework, on the model's device."""
+        """Return an array, list or tensor as a tensor of the framework, on the model's device."""
 
     def concrete(self, tensor: Any) -> npt.NDArray[Any] | None:
         """Return a tensor's values for a check, or None while they are being traced."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gptj.checkpoint import safetensors
-from gptj.checkpoint.atomic import write_text
+from gptj.checkpoint.atomic import staged, write_text
 from gptj.errors import ArgumentError, CheckpointError, choices
 from gptj.generation.options import FILE_NAME as GENERATION_NAME
 from gptj.generation.options import GenerationConfig
@@ -67,8 +67,11 @@ def _read_shards(folder: Path) -> dict[str, LazyTensor]:
     weight_map = content.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index} has no weight_map, so it names no files.")
+    nameless = [name for name, file in weight_map.items() if not isinstance(file, str)]
+    if nameless:
+        raise CheckpointError(f"{index} has no weight_map to the files of {choices(nameless)}.")
     files = sorted(set(weight_map.values()))
-    outside = [name for name in files if Path(name).name != name]
+    outside = [name for name in files if Path(name).name != name or name == ".."]
     if outside:
         raise CheckpointError(f"{index} names files outside its folder: {choices(outside)}.")
     missing = [name for name in files if not (folder / name).exists()]
@@ -93,7 +96,7 @@ def save_checkpoint(
     tensors: Tensors,
     max_shard_size: int | str = "5GB",
 ) -> None:
-    """Write a checkpoint in the form of the hub; every file is replaced whole or not at all.
+    """Write a checkpoint in the form of the hub; an earlier one stays until all is written.
 
     Args:
         folder: made if it is not there.
@@ -113,12 +116,13 @@ def save_checkpoint(
     else:
         count = len(shards)
         names = [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
-    for name, shard in zip(names, shards, strict=True):
-        safetensors.write(folder / name, shard, METADATA)
-    if len(shards) > 1:
-        write_text(folder / INDEX_NAME, _index(names, shards))
-    write_text(folder / CONFIG_NAME, config.to_json_string())
-    write_text(folder / GENERATION_NAME, options.to_json_string())
+    with staged(folder) as new:
+        for name, shard in zip(names, shards, strict=True):
+            safetensors.write(new / name, shard, METADATA)
+        if len(shards) > 1:
+            write_text(new / INDEX_NAME, _index(names, shards))
+        write_text(new / CONFIG_NAME, config.to_json_string())
+        write_text(new / GENERATION_NAME, options.to_json_string())
     _remove_stale(folder, {*names, INDEX_NAME} if len(shards) > 1 else {*names})
 
 
@@ -153,7 +157,9 @@ def _split(tensors: Tensors, limit: int) -> Iterator[dict[str, LazyTensor]]:
 
 def _index(names: list[str], shards: list[dict[str, LazyTensor]]) -> str:
     total = sum(tensor.nbytes for shard in shards for tensor in shard.values())
-    weight_map = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
+    weight_map = {
+        tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard
+    }
     content = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
     return json.dumps(content, indent=2) + "\n"
 

@@ -1,10 +1,12 @@
 """The safetensors format: eight bytes of header length, a JSON header, the tensors' bytes.
 
-The safetensors package copies every tensor it reads into memory; here a tensor is a copy-on-write
-map of its place in the file, and is written from wherever it lies, one at a time.
+The safetensors package judges whether a file is well formed, but it copies every tensor it reads
+into memory; here a tensor is a copy-on-write map of its place in the file, and is written from
+wherever it lies, one at a time.
 """
 
 import json
+import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any, Final
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
 
 from gptj.checkpoint.atomic import replacing
 from gptj.errors import CheckpointError, choices
@@ -44,18 +47,26 @@ def read(path: Path) -> dict[str, LazyTensor]:
     """
     header, start = _read_header(path)
     room = path.stat().st_size - start
-    return {
+    handles = {
         name: _handle(path, name, entry, start, room)
         for name, entry in header.items()
         if name != "__metadata__"
     }
+    try:
+        with safe_open(path, framework="numpy"):  # refuses what overlaps, and gaps
+            return handles
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path} is damaged or is not a safetensors file: {error}. Download or save it again."
+        ) from error
 
 
 def write(path: Path, tensors: Tensors, metadata: Mapping[str, str]) -> None:
     """Write tensors to a file, one at a time; an earlier file of the name stays until it is whole.
 
     Raises:
-        CheckpointError: for a dtype that the format cannot express.
+        CheckpointError: for a dtype that the format cannot express, and for a tensor that turns
+            out to be another than its handle says.
     """
     entries: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
@@ -78,6 +89,11 @@ def write(path: Path, tensors: Tensors, metadata: Mapping[str, str]) -> None:
         file.write(struct.pack("<Q", len(header)) + header)
         for name in sorted(tensors):
             array = np.ascontiguousarray(tensors[name].read())
+            if (array.dtype, array.size) != (tensors[name].dtype, math.prod(tensors[name].shape)):
+                raise CheckpointError(
+                    f"{name} was announced as {tensors[name].dtype} of shape "
+                    f"{tensors[name].shape}, but reading it gave {array.dtype} of {array.shape}."
+                )
             file.write(array.view(np.uint8).data if array.size else b"")
 
 
@@ -122,9 +138,7 @@ def _handle(path: Path, name: str, entry: Any, start: int, room: int) -> LazyTen
     return handle
 
 
-def _map(
-    path: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...]
-) -> npt.NDArray[Any]:
+def _map(path: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     if 0 in shape:
         return np.zeros(shape, dtype)
     return np.memmap(path, dtype, mode="c", offset=offset, shape=shape)

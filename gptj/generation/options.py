@@ -2,6 +2,7 @@
 
 import json
 import math
+import numbers
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -146,18 +147,19 @@ def make_plan(options: GenerationConfig, prompt_length: int, config: GPTJConfig)
     """
     _check_values(options, config.vocab_size)
     eos = options.eos_token_id
-    eos_ids = () if eos is None else tuple(eos) if isinstance(eos, (list, tuple)) else (eos,)
+    listed = () if eos is None else eos if isinstance(eos, (list, tuple)) else (eos,)
+    eos_ids = tuple(int(token) for token in listed)
     pad = options.pad_token_id
     return DecodePlan(
         max_new_tokens=_new_tokens(options, prompt_length, config.n_positions),
-        min_new_tokens=options.min_new_tokens,
+        min_new_tokens=int(options.min_new_tokens),
         do_sample=options.do_sample,
         temperature=float(options.temperature),
-        top_k=options.top_k or config.vocab_size,
+        top_k=int(options.top_k) or config.vocab_size,
         top_p=float(options.top_p),
         seed=secrets.randbits(64) if options.seed is None else int(options.seed),
         eos_token_ids=eos_ids,
-        pad_token_id=pad if pad is not None else eos_ids[0] if eos_ids else 0,
+        pad_token_id=int(pad) if pad is not None else eos_ids[0] if eos_ids else 0,
     )
 
 
@@ -180,29 +182,30 @@ def _new_tokens(options: GenerationConfig, prompt_length: int, limit: int) -> in
             f"A prompt of {prompt_length} tokens and {count} new ones exceed the model's "
             f"n_positions = {limit}. Shorten the prompt, or ask for at most {max(room, 0)}."
         )
-    return count
+    return int(count)
 
 
 def _check_values(options: GenerationConfig, vocab_size: int) -> None:
     """Refuse values that mean nothing, all of them in one message."""
 
     def is_token(value: Any) -> bool:
-        return isinstance(value, int) and 0 <= value < vocab_size
+        return _is_count(value, 0) and value < vocab_size
 
     eos = options.eos_token_id
     eos_ids = eos if isinstance(eos, (list, tuple)) else [eos]
-    new = options.max_new_tokens
+    new, length = options.max_new_tokens, options.max_length
     token = f"a token id from 0 to {vocab_size - 1}"
     rules = {
         "max_new_tokens": (new is None or _is_count(new, 1), "a positive integer"),
+        "max_length": (length is None or _is_count(length, 1), "a positive integer"),
         "min_new_tokens": (_is_count(options.min_new_tokens, 0), "an integer from 0"),
         "temperature": (
-            options.temperature > 0 and math.isfinite(options.temperature),
+            _is_number(options.temperature) and 0 < options.temperature < math.inf,
             "a finite number above 0 (for greedy text leave do_sample off)",
         ),
         "top_k": (_is_count(options.top_k, 0), "an integer from 0 (0 keeps all tokens)"),
-        "top_p": (0 < options.top_p <= 1, "in (0, 1]"),
-        "seed": (options.seed is None or isinstance(options.seed, int), "an integer or None"),
+        "top_p": (_is_number(options.top_p) and 0 < options.top_p <= 1, "in (0, 1]"),
+        "seed": (options.seed is None or _is_integer(options.seed), "an integer or None"),
         "eos_token_id": (eos is None or all(map(is_token, eos_ids)), f"{token}, or several"),
         "pad_token_id": (options.pad_token_id is None or is_token(options.pad_token_id), token),
     }
@@ -216,4 +219,12 @@ def _check_values(options: GenerationConfig, vocab_size: int) -> None:
 
 
 def _is_count(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    return _is_integer(value) and value >= least
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)

@@ -10,7 +10,7 @@ read it from here. Shapes everywhere use these letters:
 from typing import Final
 
 MASK_VALUE: Final = -3.4028234663852886e38
-"""What a masked attention score becomes: float32's lowest value, so that its weight is exactly 0."""
+"""What a masked attention score becomes: float32's lowest value, so its weight is exactly 0."""
 
 ROTARY_BASE: Final = 10_000.0
 """Base of the geometric series of rotary frequencies."""

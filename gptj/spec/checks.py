@@ -21,9 +21,14 @@ Concrete = Callable[[Any], npt.NDArray[Any] | None]
 _checking: ContextVar[bool] = ContextVar("gptj_checking", default=True)
 
 
+def values_are_checked() -> bool:
+    """Return whether values are worth a look; a backend's `concrete` asks here, after tracing."""
+    return _checking.get()
+
+
 @contextmanager
 def already_checked() -> Iterator[None]:
-    """Skip the checks inside: decoding checks its prompt once, not every step."""
+    """Skip the checks of values inside: decoding checks its prompt once, not every step."""
     token = _checking.set(False)
     try:
         yield
@@ -53,11 +58,9 @@ def check_inputs(
         SequenceTooLong: more tokens than the context, or the cache, holds.
         TokenOutOfRange: an id or a position out of range.
     """
-    if not _checking.get():
-        return
     batch, length = _check_tokens(config, inputs)
     _check_length(config, length, past_length, capacity)
-    _check_mask(inputs["attention_mask"], batch, length, past_length, capacity)
+    _check_mask(config, inputs["attention_mask"], batch, length, past_length, capacity)
     for name in ("position_ids", "token_type_ids"):
         if inputs[name] is not None:
             _check_row_shape(name, inputs[name], batch, length)
@@ -106,7 +109,7 @@ def check_label_values(config: GPTJConfig, labels: Any, concrete: Concrete) -> N
     Raises:
         TokenOutOfRange: naming the first label that is neither.
     """
-    values = concrete(labels) if _checking.get() else None
+    values = concrete(labels)
     if values is None:
         return
     wrong = (values != IGNORE_INDEX) & ((values < 0) | (values >= config.vocab_size))
@@ -162,7 +165,12 @@ def _check_length(
 
 
 def _check_mask(
-    mask: Any, batch: Any, length: Any, past_length: int | None, capacity: int | None
+    config: GPTJConfig,
+    mask: Any,
+    batch: Any,
+    length: Any,
+    past_length: int | None,
+    capacity: int | None,
 ) -> None:
     if mask is None:
         return
@@ -170,16 +178,18 @@ def _check_mask(
     if length is None or past_length is None:
         widths: tuple[Any, ...] = ()
     else:
-        widths = tuple({past_length + length, capacity or past_length + length})
+        total = past_length + length
+        widths = (total,) if capacity is None else (total, capacity)
     if len(shape) == 4:
-        fits = _agree(shape[0], batch, 1) and _agree(shape[2], length)
+        fits = _agree(shape[0], batch, 1) and _agree(shape[1], 1, config.n_head)
+        fits = fits and _agree(shape[2], length)
     else:
         fits = len(shape) == 2 and _agree(shape[0], batch)
     if not fits or (widths and not _agree(shape[-1], *widths)):
         accepted = f"(batch, keys) = ({batch}, {' or '.join(map(str, sorted(widths))) or 'any'})"
         raise InputError(
             f"attention_mask must be {accepted}, where keys counts cached and new tokens, or "
-            f"(batch, 1, length, keys); found shape {shape}."
+            f"(batch, 1 or n_head, length, keys); found shape {shape}."
         )
 
 

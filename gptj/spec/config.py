@@ -1,6 +1,7 @@
 """GPTJConfig: every field of a published ``config.json``, with the familiar aliases."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
@@ -50,11 +51,8 @@ _MISTAKEN: Final = {
 """Fields of other models that people pass to GPT-J, where they would have no effect."""
 
 
-def _generic(default: Any = MISSING, *, factory: Any = MISSING) -> Any:
-    """A field that a saved file holds only when it differs from its default."""
-    if factory is not MISSING:
-        return field(default_factory=factory, metadata={"generic": True})
-    return field(default=default, metadata={"generic": True})
+_GENERIC: Final = {"generic": True}
+"""Marks a field that a saved file holds only when it differs from its default."""
 
 
 def _default_labels() -> dict[int, str]:
@@ -66,9 +64,9 @@ class GPTJConfig:
     """Sizes and options of one GPT-J; ``GPTJConfig()`` is the 6B.
 
     Every field is an argument and an attribute, and may be set later, as may the aliases in
-    `ALIASES` (``hidden_size`` and so on). ``n_inner=None`` means ``4 * n_embd``; ``rotary_dim=None``
-    rotates the whole head. Keys of a file that GPT-J does not use are kept in `extra` and written
-    back by `save_pretrained`.
+    `ALIASES` (``hidden_size`` and so on). ``n_inner=None`` means ``4 * n_embd``, and
+    ``rotary_dim=None`` rotates the whole head. Keys of a file that GPT-J does not use are kept in
+    `extra` and written back by `save_pretrained`.
 
     Raises:
         ConfigError: for an unknown argument (the nearest name is suggested) or an impossible value.
@@ -92,17 +90,19 @@ class GPTJConfig:
     eos_token_id: int | list[int] | None = 50_256
     tie_word_embeddings: bool = False
 
-    pad_token_id: int | None = _generic(None)
-    return_dict: bool = _generic(True)
-    output_hidden_states: bool = _generic(False)
-    output_attentions: bool = _generic(False)
-    id2label: dict[int, str] = _generic(factory=_default_labels)
-    label2id: dict[str, int] = _generic(factory=lambda: _inverse(_labels(2)))
-    problem_type: str | None = _generic(None)
-    dtype: str | None = _generic(None)
-    architectures: list[str] | None = _generic(None)
-    task_specific_params: dict[str, Any] | None = _generic(None)
-    extra: dict[str, Any] = _generic(factory=dict)
+    pad_token_id: int | None = field(default=None, metadata=_GENERIC)
+    return_dict: bool = field(default=True, metadata=_GENERIC)
+    output_hidden_states: bool = field(default=False, metadata=_GENERIC)
+    output_attentions: bool = field(default=False, metadata=_GENERIC)
+    id2label: dict[int, str] = field(default_factory=_default_labels, metadata=_GENERIC)
+    label2id: dict[str, int] = field(
+        default_factory=lambda: _inverse(_labels(2)), metadata=_GENERIC
+    )
+    problem_type: str | None = field(default=None, metadata=_GENERIC)
+    dtype: str | None = field(default=None, metadata=_GENERIC)
+    architectures: list[str] | None = field(default=None, metadata=_GENERIC)
+    task_specific_params: dict[str, Any] | None = field(default=None, metadata=_GENERIC)
+    extra: dict[str, Any] = field(default_factory=dict, metadata=_GENERIC)
 
     def __init__(self, **values: Any) -> None:
         """Set the fields from keyword arguments; what is not given takes its default."""
@@ -123,9 +123,10 @@ class GPTJConfig:
         if has_label2id and not has_id2label:
             self.id2label = {index: label for label, index in self.label2id.items()}
         if num_labels is not None and num_labels != len(self.id2label):
-            if has_id2label:
+            if has_id2label or has_label2id:
+                given = "id2label" if has_id2label else "label2id"
                 raise ConfigError(
-                    f"num_labels is {num_labels}, but id2label names {len(self.id2label)} labels: "
+                    f"num_labels is {num_labels}, but {given} names {len(self.id2label)} labels: "
                     "give only one of them, or make them agree."
                 )
             self.num_labels = num_labels
@@ -138,6 +139,13 @@ class GPTJConfig:
         if name in extra:
             return extra[name]
         raise AttributeError(f"GPTJConfig has no field {name!r}.{suggest(name, self.__dict__)}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field; a key that GPT-J does not use is kept in `extra`, and so written back."""
+        if name in INERT or name in self.__dict__.get("extra", {}):
+            self.extra[name] = value
+        else:
+            super().__setattr__(name, value)
 
     # -- derived sizes and aliases -----------------------------------------------------------------
 
@@ -163,6 +171,8 @@ class GPTJConfig:
 
     @num_labels.setter
     def num_labels(self, count: int) -> None:
+        if not _is_positive_int(count):
+            raise ConfigError(f"num_labels must be a positive integer, found {count!r}.")
         self.id2label = _labels(count)
         self.label2id = _inverse(self.id2label)
 
@@ -179,12 +189,16 @@ class GPTJConfig:
             raise ConfigError("This GPT-J configuration cannot work: " + "; ".join(problems) + ".")
 
     def _size_problems(self) -> list[str]:
-        sizes = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "inner_dim")
+        sizes = ["vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "num_labels"]
+        if self.n_inner is not None:
+            sizes.append("n_inner")
         problems = [
             f"{name} must be a positive integer, found {getattr(self, name)!r}"
             for name in sizes
             if not _is_positive_int(getattr(self, name))
         ]
+        if self.rotary_dim is not None and not _is_positive_int(self.rotary_dim):
+            problems.append(f"rotary_dim must be None or an integer, found {self.rotary_dim!r}")
         if problems:
             return problems
         if self.n_embd % self.n_head:
@@ -199,8 +213,11 @@ class GPTJConfig:
     def _option_problems(self) -> list[str]:
         problems = []
         for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):
-            if not 0.0 <= getattr(self, name) < 1.0:
+            if not (_is_number(getattr(self, name)) and 0.0 <= getattr(self, name) < 1.0):
                 problems.append(f"{name} must be in [0, 1), found {getattr(self, name)!r}")
+        for name in ("layer_norm_epsilon", "initializer_range"):
+            if not (_is_number(getattr(self, name)) and 0.0 < getattr(self, name) < math.inf):
+                problems.append(f"{name} must be a number above 0, found {getattr(self, name)!r}")
         if self.activation_function not in ACTIVATIONS:
             problems.append(
                 f"activation_function must be one of {choices(ACTIVATIONS)}, "
@@ -216,7 +233,7 @@ class GPTJConfig:
     # -- files -------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a ``config.json`` holds: the GPT-J fields, and others that are not default."""
+        """Return what a ``config.json`` holds: GPT-J's fields, and others that are not default."""
         content: dict[str, Any] = {"model_type": MODEL_TYPE, **self.extra}
         for spec in fields(self):
             value = getattr(self, spec.name)
@@ -321,7 +338,9 @@ def dtype_name(dtype: Any) -> str | None:
 
 
 def _default(spec: "Field[Any]") -> Any:
-    return spec.default if spec.default is not MISSING else spec.default_factory()  # type: ignore[misc]
+    if spec.default_factory is not MISSING:
+        return spec.default_factory()
+    return spec.default
 
 
 def _labels(count: int) -> dict[int, str]:
@@ -334,6 +353,10 @@ def _inverse(id2label: Mapping[int, str]) -> dict[str, int]:
 
 def _is_positive_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _refuse_unknown(values: Mapping[str, Any]) -> None:

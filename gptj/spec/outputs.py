@@ -1,7 +1,7 @@
 """ModelOutput: what every model returns, in every framework."""
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, Final
 
 from gptj.spec.heads import HEADS
@@ -16,9 +16,12 @@ class ModelOutput(OrderedDict[str, Any]):
     the tuple. Every framework's tree functions see the values inside.
     """
 
-    def __init__(self, pairs: Iterable[tuple[str, Any]] = (), /, **values: Any) -> None:
-        """Keep the pairs whose value is not None, in order."""
-        given = [*pairs, *values.items()]
+    def __init__(
+        self, pairs: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **values: Any
+    ) -> None:
+        """Keep the pairs whose value is not None, in order; `pairs` may also be a mapping."""
+        items = pairs.items() if isinstance(pairs, Mapping) else pairs
+        given = [*items, *values.items()]
         super().__init__((name, value) for name, value in given if value is not None)
 
     def __getattr__(self, name: str) -> Any:
@@ -28,6 +31,15 @@ class ModelOutput(OrderedDict[str, Any]):
         if name in FIELDS:
             return None
         raise AttributeError(f"The output has no field {name!r}; it has {', '.join(self)}.")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field, so that attribute and key always agree; None takes it away."""
+        if name not in FIELDS and name not in self:
+            super().__setattr__(name, value)
+        elif value is None:
+            self.pop(name, None)
+        else:
+            self[name] = value
 
     def __getitem__(self, key: Any) -> Any:
         """Return by name, or by index or slice among the fields that were computed."""

@@ -16,8 +16,8 @@ Floats = npt.NDArray[np.floating]
 def rotary_table(config: GPTJConfig, dtype: npt.DTypeLike = np.float32) -> tuple[Floats, Floats]:
     """Return the sine and cosine of every position's angles, each value twice, (N, R).
 
-    Position p turns pair i by ``p * ROTARY_BASE ** (-2 i / R)`` radians. Angles, sine and cosine are
-    computed in float64; the result is cast to `dtype` once.
+    Position p turns pair i by ``p * ROTARY_BASE ** (-2 i / R)`` radians. Angles, sine and cosine
+    are computed in float64; the result is cast to `dtype` once.
     """
     pairs = np.arange(0, config.rotated_dim, 2, dtype=np.float64) / config.rotated_dim
     frequencies = ROTARY_BASE**-pairs  # (R / 2,) radians per position

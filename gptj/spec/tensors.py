@@ -39,7 +39,7 @@ class LazyTensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         """Read, so that NumPy functions take a handle for an array."""
         array = self.read()
-        return array if dtype is None else array.astype(dtype)
+        return array.astype(dtype or array.dtype, copy=bool(copy))
 
 
 Tensors = Mapping[str, LazyTensor]

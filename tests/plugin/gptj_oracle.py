@@ -1,8 +1,8 @@
-"""The example of a third-party backend: the oracle, plugged in as ``gptj.load(..., backend="oracle")``.
+"""The example of a third-party backend: the oracle, plugged in as ``gptj.load(backend="oracle")``.
 
-It is found through the entry point in the metadata beside this file and imports nothing that another
+It is found through the entry point in the metadata beside this file, and uses nothing that another
 distribution could not. It computes in float64, one layer at a time; parameters and outputs are
-float32. Its tensors are NumPy arrays. Contract: ``gptj.backends.base``.
+float32, and its tensors are NumPy arrays. Contract: ``gptj.backends.base``.
 """
 
 from collections.abc import Sequence

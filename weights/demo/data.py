@@ -22,7 +22,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from gptj.tokenizer import GPTJTokenizer
+from gptj import GPTJTokenizer
 
 HELD_OUT: Final = 0.04
 """Share of the bytes that is held out."""

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptj.backends.torch.cache import LayerCache, extend
+from gptj.backends.torch.masks import Mask
 from gptj.spec.config import GPTJConfig
 from gptj.spec.rotary import rotary_table
 
@@ -111,7 +112,7 @@ class Attention(nn.Module):
         self,
         x: Tensor,  # (B, T, E)
         rotation: tuple[Tensor, Tensor],
-        mask: Tensor | None,
+        mask: Mask | None,
         past: LayerCache | None,
         past_length: int,
         head_mask: Tensor | None,
@@ -122,8 +123,10 @@ class Attention(nn.Module):
         key = apply_rotary(self.split_heads(self.k_proj(x)), *rotation)
         value = self.split_heads(self.v_proj(x))
         key, value = cache = extend(past, key, value, past_length)  # (B, H, S, D)
+        bias = None if mask is None else mask.bias
+        query = query if mask is None else query * mask.alive
         attend = self.attend_eagerly if eager else self.attend
-        attended, probs = attend(query, key, value, mask, head_mask)
+        attended, probs = attend(query, key, value, bias, head_mask)
         merged = attended.transpose(1, 2).flatten(2)  # (B, T, E)
         return self.resid_dropout(self.out_proj(merged)), cache, probs
 
@@ -132,12 +135,12 @@ class Attention(nn.Module):
         return x.unflatten(-1, (self.config.n_head, self.config.head_dim)).transpose(1, 2)
 
     def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, head_mask: None
+        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, head_mask: None
     ) -> tuple[Tensor, None]:
         """Attend with the fused kernel, which accumulates in float32."""
         dropout = self.config.attn_pdrop if self.training else 0.0
         attended = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=mask is None
+            query, key, value, attn_mask=bias, dropout_p=dropout, is_causal=bias is None
         )
         return attended, None
 
@@ -146,12 +149,12 @@ class Attention(nn.Module):
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        mask: Tensor,
+        bias: Tensor,
         head_mask: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Attend step by step, with scores and softmax in float32, and return the weights too."""
         scores = query.float() @ key.float().transpose(2, 3)  # (B, H, T, S)
-        probs = torch.softmax(scores * self.config.head_dim**-0.5 + mask, dim=-1).to(value.dtype)
+        probs = torch.softmax(scores * self.config.head_dim**-0.5 + bias, dim=-1).to(value.dtype)
         probs = F.dropout(probs, self.config.attn_pdrop, self.training)
         if head_mask is not None:
             probs = probs * head_mask
@@ -186,7 +189,7 @@ class Block(nn.Module):
         self,
         x: Tensor,  # (B, T, E)
         rotation: tuple[Tensor, Tensor],
-        mask: Tensor | None,
+        mask: Mask | None,
         past: LayerCache | None,
         past_length: int,
         head_mask: Tensor | None,

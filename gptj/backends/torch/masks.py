@@ -1,33 +1,45 @@
 """Masks and positions. Maths: ``gptj.spec.positions`` and ``gptj.spec.reference``."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from gptj.spec import MASK_VALUE
 
 
-def additive_mask(
+class Mask(NamedTuple):
+    """What every layer's attention adds to its scores, and which queries may look at anything.
+
+    A query that may look at nothing averages all values: it is set to zero and its row of the bias
+    too. So every kernel gives it the same finite value, and its scores no gradient.
+    """
+
+    bias: Tensor  # (B or 1, 1 or H, T, C)
+    alive: Tensor  # (B or 1, 1 or H, T, 1), 1 or 0
+
+
+def attention_bias(
     attention_mask: Tensor | None,
     length: int,
     past_length: int,
     capacity: int,
     device: torch.device,
-) -> Tensor:
-    """Return 0 where a query may look and the mask value where not, (B or 1, 1, T, C), float32.
+    dtype: torch.dtype,
+) -> Mask:
+    """Return 0 where a query may look and the mask value where not.
 
     A caller's own additive mask, (B or 1, 1 or H, T, S), is only clamped and widened.
     """
     if attention_mask is not None and attention_mask.ndim == 4:
         own = attention_mask.float().clamp(min=MASK_VALUE)
-        return _widen(own, capacity, MASK_VALUE)
-    query = torch.arange(past_length, past_length + length, device=device)[:, None]
-    allowed = torch.arange(capacity, device=device)[None, :] <= query  # (T, C)
-    if attention_mask is None:
-        allowed = allowed[None, None]
+        bias = _widen(own, capacity, MASK_VALUE)
     else:
-        kept = _widen(attention_mask != 0, capacity, False)
-        allowed = allowed & kept[:, None, None]
-    return torch.zeros((), device=device).where(allowed, MASK_VALUE)
+        bias = _additive(attention_mask, length, past_length, capacity, device)
+    alive = (bias > MASK_VALUE).any(dim=-1, keepdim=True)
+    # half precision has a lowest value of its own
+    bias = bias.where(alive, 0.0).clamp(min=torch.finfo(dtype).min).to(dtype)
+    return Mask(bias, alive)
 
 
 def positions(
@@ -42,6 +54,24 @@ def positions(
     before = attended.long().cumsum(dim=1) - 1  # attended positions before it
     every = torch.where(last < 0, 0, before + index - last)
     return every[:, past_length : past_length + length]
+
+
+def _additive(
+    attention_mask: Tensor | None,
+    length: int,
+    past_length: int,
+    capacity: int,
+    device: torch.device,
+) -> Tensor:
+    """Return the additive form of a 2-D mask and the causal one, (B or 1, 1, T, C), float32."""
+    query = torch.arange(past_length, past_length + length, device=device)[:, None]
+    allowed = torch.arange(capacity, device=device)[None, :] <= query  # (T, C)
+    if attention_mask is None:
+        allowed = allowed[None, None]
+    else:
+        kept = _widen(attention_mask != 0, capacity, False)
+        allowed = allowed & kept[:, None, None]
+    return torch.zeros((), device=device).where(allowed, MASK_VALUE)
 
 
 def _widen(mask: Tensor, capacity: int, value: float) -> Tensor:

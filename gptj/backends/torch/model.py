@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from gptj.backends.torch import params
 from gptj.backends.torch.cache import KVCache, init_cache
 from gptj.backends.torch.layers import Block, Embedding, LayerNorm, Rotary
-from gptj.backends.torch.masks import additive_mask, positions
+from gptj.backends.torch.masks import Mask, attention_bias, positions
 from gptj.errors import UnsupportedFeature, choices
 from gptj.pretrained import Pretrained
 from gptj.spec.checks import check_inputs
@@ -148,15 +148,14 @@ class GPTJModel(TorchPretrained):
 
     def mask(
         self, attention_mask: Tensor | None, x: Tensor, cache: KVCache | None, eager: bool
-    ) -> Tensor | None:
-        """Return the additive mask, or None where the fused kernel's own causal mask will do."""
+    ) -> Mask | None:
+        """Return the mask of all layers, or None where the fused kernel's own causal one will do."""
         length = x.shape[1]
         if attention_mask is None and cache is None and not eager:
             return None
         capacity = length if cache is None else cache.capacity
-        mask = additive_mask(attention_mask, length, _length(cache), capacity, x.device)
-        # half precision has a lowest value of its own
-        return mask if eager else mask.clamp(min=torch.finfo(x.dtype).min).to(x.dtype)
+        dtype = torch.float32 if eager else x.dtype  # the fused kernel wants the query's
+        return attention_bias(attention_mask, length, _length(cache), capacity, x.device, dtype)
 
     def rotation(
         self,

@@ -8,8 +8,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from gptj.spec.checks import values_are_checked
 from gptj.spec.heads import BASE_PREFIX
-from gptj.spec.params import initial_value, parameter_table
+from gptj.spec.params import Parameter, initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -36,15 +37,15 @@ def from_numpy(array: npt.ArrayLike, device: Any = None, dtype: str | None = Non
 
 
 def concrete(tensor: Any) -> npt.NDArray[Any] | None:
-    """Return a tensor's values for a check, or None while tracing and on no device."""
+    """Return a tensor's values for a check, or None while tracing, on meta and while decoding."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or tensor.is_meta:
         return None
-    return to_numpy(tensor)
+    return to_numpy(tensor) if values_are_checked() else None
 
 
-def native_name(name: str) -> str:
-    """Return the ``state_dict`` key of a canonical name: they are the same."""
-    return name
+def native_name(parameter: Parameter) -> str:
+    """Return the ``state_dict`` key of a parameter, which is its canonical name."""
+    return parameter.name
 
 
 def initialize(model: Any, seed: int) -> None:
@@ -52,7 +53,7 @@ def initialize(model: Any, seed: int) -> None:
     for name, parameter in parameter_table(model.config, model.head).items():
         if name.startswith(BASE_PREFIX):
             continue
-        tensor = model.get_parameter(native_name(name))
+        tensor = model.get_parameter(native_name(parameter))
         if not tensor.is_meta:
             with torch.no_grad():
                 tensor.copy_(torch.from_numpy(initial_value(parameter, model.config, seed)))
@@ -60,9 +61,9 @@ def initialize(model: Any, seed: int) -> None:
 
 def load_params(model: Any, tensors: Tensors, *, dtype: str, device: Any = None) -> None:
     """Give a model its parameters, one at a time, mapping files where nothing has to change."""
-    for name in parameter_table(model.config, model.head):
+    for name, parameter in parameter_table(model.config, model.head).items():
         value = from_numpy(tensors[name].read(), device, dtype)
-        owner, _, attribute = native_name(name).rpartition(".")
+        owner, _, attribute = native_name(parameter).rpartition(".")
         setattr(model.get_submodule(owner), attribute, nn.Parameter(value))
     for module in model.modules():
         if hasattr(module, "tie_weights"):
@@ -73,7 +74,7 @@ def dump_params(model: Any) -> dict[str, LazyTensor]:
     """Return a model's parameters by canonical name, as handles that copy nothing before use."""
     handles = {}
     for name, parameter in parameter_table(model.config, model.head).items():
-        tensor = model.get_parameter(native_name(name))
+        tensor = model.get_parameter(native_name(parameter))
         dtype = to_numpy(tensor[:0]).dtype
         handles[name] = LazyTensor(parameter.shape, dtype, lambda tensor=tensor: to_numpy(tensor))
     return handles

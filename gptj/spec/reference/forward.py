@@ -55,13 +55,13 @@ def forward(
         labels: (B, T), for the causal language model.
 
     Returns:
-        The fields of the head, with hidden states (n_layer + 1 of (B, T, E)), attentions (n_layer of
-        (B, H, T, S)) and the cache always there.
+        The fields of the head, with hidden states (n_layer + 1 of (B, T, E)), attentions (n_layer
+        of (B, H, T, S)) and the cache always there.
     """
     prefix = find_head(head).prefix
     table = params[f"{prefix}wte.weight"]
     x = _embed(table, input_ids, inputs_embeds, token_type_ids)  # (B, T, E)
-    past = past_key_values or [None] * config.n_layer
+    past: Sequence[LayerCache | None] = past_key_values or [None] * config.n_layer
     past_length = 0 if past_key_values is None else past_key_values[0][0].shape[2]
     mask = _additive_mask(attention_mask, x.shape[1], past_length)
     rotation = _rotation(config, attention_mask, position_ids, x.shape[:2], past_length)

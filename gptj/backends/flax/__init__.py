@@ -1,0 +1,1 @@
+"""GPT-J in Flax."""

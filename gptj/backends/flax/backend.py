@@ -1,0 +1,133 @@
+"""The adapter: Flax as one of the project's backends. Contract: ``gptj.backends.base``."""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy.typing as npt
+
+from gptj.backends.base import Capabilities
+from gptj.backends.flax import params as parameters
+from gptj.backends.flax import tree
+from gptj.backends.flax.cache import KVCache
+from gptj.backends.flax.capture import capture
+from gptj.backends.flax.decode import decode
+from gptj.backends.flax.heads import MODELS
+from gptj.errors import ArgumentError, choices
+from gptj.generation.options import DecodePlan
+from gptj.spec.config import DTYPES, GPTJConfig
+from gptj.spec.outputs import ModelOutput
+from gptj.spec.tensors import LazyTensor, Tensors
+
+tree.register()
+
+
+class FlaxBackend:
+    """GPT-J in Flax."""
+
+    name = "flax"
+    capabilities = Capabilities(
+        heads=tuple(MODELS), dtypes=DTYPES, gradients=True, in_graph_decode=True, capture=True
+    )
+    build_options = ("input_shape", "param_dtype", "seed")
+
+    def build(
+        self,
+        config: GPTJConfig,
+        head: str,
+        *,
+        params: Tensors | None = None,
+        dtype: str = "float32",
+        device: Any = None,
+        param_dtype: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Return a model; options: `seed`, `input_shape`, and `param_dtype`.
+
+        `param_dtype` is `dtype` if None; ``"auto"`` keeps what `params` have.
+        """
+        device = _device(device)
+        keep = param_dtype == "auto"
+        wanted = dtype if keep or param_dtype is None else param_dtype
+        model = MODELS[head](config, dtype=dtype, param_dtype=wanted, _do_init=False, **options)
+        if params is None:
+            seed = options.get("seed", 0)
+            model.params = parameters.initialize(config, head, seed, model.param_dtype, device)
+        else:
+            own = None if keep else model.param_dtype
+            model.params = parameters.load_params(config, head, params, dtype=own, device=device)
+        return model
+
+    def init_cache(self, model: Any, batch: int, max_length: int) -> KVCache:
+        """Return an empty cache that keeps its size."""
+        return model.init_cache(batch, max_length)
+
+    def forward(self, model: Any, **inputs: Any) -> ModelOutput:
+        """Run a model without dropout; JAX computes gradients only where they are asked for."""
+        return model(**inputs, return_dict=True)
+
+    def load_params(self, model: Any, params: Tensors) -> None:
+        """Replace a model's parameters, keeping their dtype and device."""
+        model.params = parameters.load_params(model.config, model.head, params, like=model.params)
+
+    def dump_params(self, model: Any) -> dict[str, LazyTensor]:
+        """Return a model's parameters by canonical name, without copying them yet."""
+        return parameters.dump_params(model.config, model.head, model.params)
+
+    def to_numpy(self, tensor: Any) -> npt.NDArray[Any]:
+        """Return a tensor's values on the host."""
+        return parameters.to_numpy(tensor)
+
+    def concrete(self, tensor: Any) -> npt.NDArray[Any] | None:
+        """Return a tensor's values for a check, or None while tracing."""
+        return parameters.concrete(tensor)
+
+    def from_numpy(self, array: Any, model: Any = None) -> jax.Array:
+        """Return an array, a list or a tensor as a tensor, which follows the model's device."""
+        return parameters.from_numpy(array)
+
+    def decode(
+        self,
+        model: Any,
+        input_ids: jax.Array,
+        attention_mask: jax.Array | None,
+        plan: DecodePlan,
+    ) -> jax.Array:
+        """Continue (B, T) prompts in JAX's own loop; return them with the new tokens."""
+        return decode(model, input_ids, attention_mask, plan)
+
+    def capture(
+        self, model: Any, names: Sequence[str], **inputs: Any
+    ) -> tuple[ModelOutput, dict[str, Any]]:
+        """Run `forward` and return the outputs of named modules too."""
+        return capture(
+            model, names, lambda seen: self.forward(seen, **inputs, output_attentions=True)
+        )
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of the packages it stands on."""
+        return {name: version(name) for name in ("jax", "flax")}
+
+    def devices(self) -> list[str]:
+        """Return the names of the devices it sees."""
+        found = [] if jax.default_backend() == "cpu" else jax.devices()
+        return [*(f"{device.platform}:{device.id}" for device in found), "cpu"]
+
+
+def _device(name: Any) -> Any:
+    """Return the device of that name; None leaves the choice to JAX."""
+    if name is None or isinstance(name, jax.Device):
+        return name
+    platform, _, index = str(name).partition(":")
+    try:
+        return jax.devices(platform)[int(index or 0)]
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise ArgumentError(
+            f"JAX has no device {name!r} here; it has {choices(BACKEND.devices())}."
+        ) from error
+
+
+BACKEND = FlaxBackend()
+"""What the registry looks for in this module."""

@@ -1,0 +1,110 @@
+"""The keys and values of earlier tokens."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gptj.generation.buckets import bucket_length
+from gptj.spec.config import GPTJConfig
+
+Array = Any
+LayerCache = tuple[Array, Array]
+"""Keys and values of one layer, each (B, C, H, D) with room for C tokens: XLA's fastest order."""
+
+
+class KVCache:
+    """Keys and values of all layers for the first `length` tokens.
+
+    Nothing here ever changes: a call returns a new cache. One from `init_cache` is `preallocated`:
+    it keeps its size, so that a compiled function that takes and returns it may be given its memory
+    (``donate_argnums``) and then writes in place. Any other grows in buckets. While tracing,
+    `length` is an array too.
+    """
+
+    def __init__(
+        self, layers: Sequence[LayerCache], length: int | Array, preallocated: bool = False
+    ) -> None:
+        """Keep the layers' buffers, of which the first `length` tokens are filled."""
+        self.layers = tuple(layers)
+        self.length = length
+        self.preallocated = preallocated
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that the buffers have room for."""
+        return int(self.layers[0][0].shape[1])
+
+    @property
+    def known_length(self) -> int | None:
+        """The length as a number, or None while it is traced."""  # JAX: lengths may be traced
+        return None if isinstance(self.length, jax.core.Tracer) else int(self.length)
+
+    def __len__(self) -> int:
+        """Return the number of layers."""
+        return len(self.layers)
+
+    def __getitem__(self, layer: int) -> LayerCache:
+        """Return one layer's filled keys and values, (B, H, S, D); all there is while tracing."""
+        key, value = (buffer.swapaxes(1, 2) for buffer in self.layers[layer])
+        return key[:, :, : self.known_length], value[:, :, : self.known_length]
+
+    def room_for(self, count: int, limit: int) -> "KVCache":
+        """Return a cache that `count` more tokens may be written into."""
+        if self.preallocated:
+            return self
+        length = self.known_length
+        if length is None:  # it is at most the capacity, and the model has made sure of the limit
+            length = min(self.capacity, max(limit - count, 0))
+        capacity = bucket_length(length + count, limit)
+        layers = [
+            (_with_capacity(key, capacity), _with_capacity(value, capacity))
+            for key, value in self.layers
+        ]
+        return KVCache(layers, self.length)
+
+    def gather(self, rows: Array) -> "KVCache":
+        """Return a cache of the given rows, in that order."""
+        layers = [(key[rows], value[rows]) for key, value in self.layers]
+        return KVCache(layers, self.length, self.preallocated)
+
+    def expand(self, count: int) -> "KVCache":
+        """Return a cache with every row repeated `count` times, copies side by side."""
+        rows = jnp.arange(self.layers[0][0].shape[0], dtype=jnp.int32)
+        return self.gather(rows.repeat(count))
+
+    def crop(self, length: int) -> "KVCache":
+        """Return a cache of the first `length` tokens."""
+        known = self.known_length
+        shorter = jnp.minimum(self.length, length) if known is None else min(length, known)
+        return KVCache(self.layers, shorter, self.preallocated)
+
+
+def init_cache(config: GPTJConfig, batch: int, max_length: int, dtype: Any) -> KVCache:
+    """Return an empty preallocated cache, which keeps its size."""
+    shape = (batch, max_length, config.n_head, config.head_dim)
+
+    def empty() -> Array:
+        return jnp.zeros(shape, dtype)
+
+    return KVCache([(empty(), empty()) for _ in range(config.n_layer)], 0, preallocated=True)
+
+
+def extend(
+    past: LayerCache | None, key: Array, value: Array, past_length: int | Array
+) -> LayerCache:
+    """Return the layer's cache with the new keys and values (B, T, H, D) after the past ones."""
+    if past is None:
+        return key, value
+    write = jax.lax.dynamic_update_slice_in_dim
+    return (
+        write(past[0], key.astype(past[0].dtype), past_length, axis=1),
+        write(past[1], value.astype(past[1].dtype), past_length, axis=1),
+    )
+
+
+def _with_capacity(buffer: Array, capacity: int) -> Array:
+    """Return a buffer with room for `capacity` tokens that starts with the same ones."""
+    buffer = buffer[:, :capacity]
+    return jnp.pad(buffer, ((0, 0), (0, capacity - buffer.shape[1]), (0, 0), (0, 0)))

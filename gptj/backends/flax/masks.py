@@ -1,0 +1,47 @@
+"""Masks and positions. Maths: ``gptj.spec.positions`` and ``gptj.spec.reference``."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gptj.spec import MASK_VALUE
+
+Array = Any
+
+
+def additive_mask(
+    attention_mask: Array | None, length: int, past_length: int | Array, capacity: int
+) -> Array:
+    """Return 0 where a query may look and the mask value where not, (B or 1, 1, T, C), float32.
+
+    A caller's own additive mask, (B or 1, 1 or H, T, S), is only clamped and widened.
+    """
+    if attention_mask is not None and attention_mask.ndim == 4:
+        own = attention_mask.astype(jnp.float32).clip(MASK_VALUE)
+        return _widen(own, capacity, MASK_VALUE)
+    query = (past_length + jnp.arange(length, dtype=jnp.int32))[:, None]
+    allowed = jnp.arange(capacity, dtype=jnp.int32)[None, :] <= query  # (T, C)
+    allowed = allowed[None, None]
+    if attention_mask is not None:
+        kept = _widen(attention_mask != 0, capacity, False)
+        allowed = allowed & kept[:, None, None]
+    return jnp.where(allowed, jnp.float32(0), jnp.float32(MASK_VALUE))
+
+
+def positions(attention_mask: Array | None, length: int, past_length: int | Array) -> Array:
+    """Return the positions of the new tokens, (B or 1, T), derived from a 2-D mask if there is one."""
+    if attention_mask is None or attention_mask.ndim != 2:
+        return (past_length + jnp.arange(length, dtype=jnp.int32))[None]
+    attended = attention_mask != 0  # (B, S)
+    index = jnp.arange(attended.shape[1], dtype=jnp.int32)[None]
+    last = jax.lax.cummax(jnp.where(attended, index, jnp.int32(-1)), axis=1)  # last attended so far
+    before = jnp.cumsum(attended, axis=1, dtype=jnp.int32) - 1  # attended positions before it
+    every = jnp.where(last < 0, jnp.int32(0), before + index - last)
+    return jax.lax.dynamic_slice_in_dim(every, past_length, length, axis=1)
+
+
+def _widen(mask: Array, capacity: int, value: float) -> Array:
+    """Pad the last axis up to the cache's capacity."""
+    missing = [(0, 0)] * (mask.ndim - 1) + [(0, capacity - mask.shape[-1])]
+    return jnp.pad(mask, missing, constant_values=value)

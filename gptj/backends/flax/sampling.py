@@ -1,0 +1,79 @@
+"""The choice of the next token. Definition: ``gptj.generation.sampling``, ``gptj.spec.random``."""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gptj.generation.options import DecodePlan
+from gptj.spec.random import PARITY, ROTATIONS, UNIFORM_BITS, split_seed
+
+Array = Any
+Words = tuple[Array, Array]
+
+
+def as_arrays(plan: DecodePlan) -> DecodePlan:
+    """Return the plan with arrays for its numbers, so that other numbers need no new compilation."""
+    values: dict[str, Any] = {
+        "max_new_tokens": jnp.int32(plan.max_new_tokens),
+        "min_new_tokens": jnp.int32(plan.min_new_tokens),
+        "temperature": jnp.float32(plan.temperature),
+        "top_p": None if plan.top_p >= 1.0 else jnp.float32(plan.top_p),
+        "seed": tuple(jnp.uint32(word) for word in split_seed(plan.seed)),
+        "eos_token_ids": jnp.asarray(plan.eos_token_ids, jnp.int32),
+        "pad_token_id": jnp.int32(plan.pad_token_id),
+    }
+    return replace(plan, **values)
+
+
+def threefry2x32(key: Words, counter: Words) -> Words:
+    """Return the two random words of Threefry-2x32-20 for a key and a counter."""
+    keys = (key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(PARITY))
+    first, second = counter[0] + keys[0], counter[1] + keys[1]
+    for injection in range(1, 6):
+        for rotation in ROTATIONS[(injection - 1) % 2]:
+            first = first + second
+            second = (second << jnp.uint32(rotation)) | (second >> jnp.uint32(32 - rotation))
+            second = second ^ first
+        first = first + keys[injection % 3]
+        second = second + keys[(injection + 1) % 3] + jnp.uint32(injection)
+    return first, second
+
+
+def gumbel_noise(seed: Words, step: Array, ids: Array) -> Array:
+    """Return Gumbel noise, float32, for the candidates (B, K) of every row."""
+    rows = jnp.arange(ids.shape[0], dtype=jnp.uint32)[:, None]
+    subkey = threefry2x32(seed, (rows, jnp.full_like(rows, step)))
+    ids = ids.astype(jnp.uint32)
+    bits, _ = threefry2x32(subkey, (ids, jnp.zeros_like(ids)))
+    uniform = (bits >> jnp.uint32(32 - UNIFORM_BITS)).astype(jnp.float32) + 0.5
+    return -jnp.log(-jnp.log(uniform * 2.0**-UNIFORM_BITS))
+
+
+def next_tokens(logits: Array, plan: DecodePlan, step: int | Array) -> Array:
+    """Choose one token per row of (B, V) logits; ties go to the lower id."""
+    plan = plan if isinstance(plan.seed, tuple) else as_arrays(plan)
+    vocab = logits.shape[-1]
+    if plan.eos_token_ids.size:
+        without_end = logits.at[:, plan.eos_token_ids].set(-jnp.inf)
+        logits = jnp.where(step < plan.min_new_tokens, without_end, logits)
+    if not plan.do_sample:
+        return logits.argmax(axis=-1).astype(jnp.int32)
+    values, ids = candidates(logits / plan.temperature, plan)  # (B, K)
+    values = values + gumbel_noise(plan.seed, step, ids)
+    is_best = values == values.max(axis=-1, keepdims=True)
+    return jnp.where(is_best, ids, vocab).min(axis=-1)
+
+
+def candidates(logits: Array, plan: DecodePlan) -> Words:
+    """Return the logits and ids that may be drawn, (B, K) each; what top_p drops is -inf."""
+    batch, vocab = logits.shape
+    if plan.top_k >= vocab and plan.top_p is None:
+        return logits, jnp.broadcast_to(jnp.arange(vocab, dtype=jnp.int32)[None], (batch, vocab))
+    values, ids = jax.lax.top_k(logits, min(plan.top_k, vocab))  # of equals the lower id first
+    if plan.top_p is not None:
+        probs = jax.nn.softmax(values, axis=-1)
+        before = probs.cumsum(axis=-1) - probs  # probability of the likelier ones
+        values = jnp.where(before < plan.top_p, values, -jnp.inf)
+    return values, ids

@@ -1,0 +1,134 @@
+"""The adapter: TensorFlow as one of the project's backends. Contract: ``gptj.backends.base``."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import keras
+import numpy.typing as npt
+import tensorflow as tf
+
+from gptj.backends.base import Capabilities
+from gptj.backends.tf import params as parameters
+from gptj.backends.tf import tree
+from gptj.backends.tf.cache import KVCache
+from gptj.backends.tf.capture import capture
+from gptj.backends.tf.decode import decode
+from gptj.backends.tf.heads import MODELS
+from gptj.errors import ArgumentError, choices
+from gptj.generation.options import DecodePlan
+from gptj.spec.config import DTYPES, GPTJConfig
+from gptj.spec.outputs import ModelOutput
+from gptj.spec.tensors import LazyTensor, Tensors
+
+Tensor = Any
+
+MIXED: Final = ("mixed_bfloat16", "mixed_float16")
+"""Keras policies with float32 variables."""
+
+tree.register()
+
+
+class TFBackend:
+    """GPT-J in TensorFlow/Keras 3."""
+
+    name = "tf"
+    capabilities = Capabilities(
+        heads=tuple(MODELS),
+        dtypes=(*DTYPES, *MIXED),
+        gradients=True,
+        in_graph_decode=True,
+        capture=True,
+    )
+    build_options = ("seed",)
+
+    def build(
+        self,
+        config: GPTJConfig,
+        head: str,
+        *,
+        params: Tensors | None = None,
+        dtype: str = "float32",
+        device: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Return a model; `dtype` is a Keras policy; options: `seed`."""
+        with tf.device(_device(device)):
+            if params is None:
+                return MODELS[head](config, dtype=dtype, **options)
+            with parameters.loading(params):
+                return MODELS[head](config, dtype=dtype, **options)
+
+    def init_cache(self, model: Any, batch: int, max_length: int) -> KVCache:
+        """Return an empty cache of a size that stays."""
+        return model.init_cache(batch, max_length)
+
+    def forward(self, model: Any, **inputs: Any) -> ModelOutput:
+        """Run a model without dropout; gradients are taken only where a tape watches."""
+        return model(**inputs, return_dict=True, training=False)
+
+    def load_params(self, model: Any, params: Tensors) -> None:
+        """Replace a model's parameters, keeping their dtype and device."""
+        parameters.load_params(model, params)
+
+    def dump_params(self, model: Any) -> dict[str, LazyTensor]:
+        """Return a model's parameters by canonical name, without copying them yet."""
+        return parameters.dump_params(model)
+
+    def to_numpy(self, tensor: Any) -> npt.NDArray[Any]:
+        """Return a tensor's values on the host."""
+        return parameters.to_numpy(tensor)
+
+    def concrete(self, tensor: Any) -> npt.NDArray[Any] | None:
+        """Return a tensor's values for a check, or None while tracing."""
+        return parameters.concrete(tensor)
+
+    def from_numpy(self, array: Any, model: Any = None) -> Tensor:
+        """Return an array, a list or a tensor as a tensor on the model's device."""
+        device = None if model is None else model.device
+        if tf.is_tensor(array):
+            with tf.device(device):
+                return tf.identity(array)
+        return parameters.from_numpy(array, device)
+
+    def decode(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        plan: DecodePlan,
+    ) -> Tensor:
+        """Continue (B, T) prompts in TensorFlow's own loop; return them with the new tokens."""
+        return decode(model, input_ids, attention_mask, plan)
+
+    def capture(
+        self, model: Any, names: Sequence[str], **inputs: Any
+    ) -> tuple[ModelOutput, dict[str, Any]]:
+        """Run `forward` and return the outputs of named modules too."""
+        return capture(model, names, lambda: self.forward(model, **inputs, output_attentions=True))
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of the packages it stands on."""
+        return {"tensorflow": tf.__version__, "keras": keras.__version__}
+
+    def devices(self) -> list[str]:
+        """Return the names of the devices it sees."""
+        gpus = [f"gpu:{index}" for index in range(len(tf.config.list_logical_devices("GPU")))]
+        return [*gpus, "cpu"]
+
+
+def _device(name: Any) -> str | None:
+    """Return TensorFlow's own form of a device's name; None leaves the choice to it."""
+    if name is None:
+        return None
+    parts = re.fullmatch(r"/?(?:device:)?(cpu|gpu)(?::(\d+))?", str(name), re.IGNORECASE)
+    kind, index = (parts[1].upper(), int(parts[2] or 0)) if parts else ("", 0)
+    if not parts or index >= len(tf.config.list_logical_devices(kind)):
+        raise ArgumentError(
+            f"TensorFlow has no device {name!r} here; it has {choices(BACKEND.devices())}."
+        )
+    return f"/{kind}:{index}"
+
+
+BACKEND = TFBackend()
+"""What the registry looks for in this module."""

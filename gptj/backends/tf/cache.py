@@ -1,0 +1,120 @@
+"""The keys and values of earlier tokens."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+from keras import ops
+
+from gptj.generation.buckets import bucket_length
+from gptj.spec.config import GPTJConfig
+
+Tensor = Any
+
+LayerCache = tuple[Tensor, Tensor]
+"""Keys and values of one layer, each (B, H, C, D) with room for C tokens."""
+
+
+class KVCache:
+    """Keys and values of all layers for the first `length` tokens.
+
+    A cache is never changed by later calls, as tensors do not change: passing it back makes another
+    one. One from `init_cache` is `preallocated`: it keeps its size, others grow in buckets.
+    `length` is an integer, or a scalar tensor inside a graph that does not know it.
+    """
+
+    def __init__(
+        self, layers: Sequence[LayerCache], length: Any, preallocated: bool = False
+    ) -> None:
+        """Keep the layers' buffers, of which the first `length` tokens are filled."""
+        self.layers = tuple(layers)
+        self.length = length
+        self.preallocated = preallocated
+
+    @property
+    def capacity(self) -> Any:
+        """Tokens that the buffers have room for."""
+        return ops.shape(self.layers[0][0])[2]
+
+    def __len__(self) -> int:
+        """Return the number of layers."""
+        return len(self.layers)
+
+    def __getitem__(self, layer: int) -> LayerCache:
+        """Return one layer's filled keys and values, (B, H, S, D)."""
+        key, value = self.layers[layer]
+        return key[:, :, : self.length], value[:, :, : self.length]
+
+    def __tf_flatten__(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Take the cache apart for tf.function and tf.while_loop: metadata and tensors."""
+        if isinstance(self.length, int):
+            return (self.preallocated, self.length), (self.layers,)
+        return (self.preallocated,), (self.layers, self.length)
+
+    @classmethod
+    def __tf_unflatten__(cls, metadata: tuple[Any, ...], components: Any) -> "KVCache":
+        """Put a cache together again."""
+        preallocated, *known = metadata
+        layers, *traced = components
+        return cls(layers, *known, *traced, preallocated=preallocated)
+
+    def room_for(self, count: Any, limit: int) -> "KVCache":
+        """Return a cache that `count` more tokens may be written into."""
+        if self.preallocated:
+            return self
+        if isinstance(self.length, int) and isinstance(count, int):
+            capacity = bucket_length(self.length + count, limit)
+        else:  # buckets need to know the length
+            capacity = self.capacity + count
+        layers = [
+            (_copy_into(key, self.length, capacity), _copy_into(value, self.length, capacity))
+            for key, value in self.layers
+        ]
+        return KVCache(layers, self.length)
+
+    def gather(self, rows: Tensor) -> "KVCache":
+        """Return a cache of the given rows, in that order."""
+        layers = [(tf.gather(key, rows), tf.gather(value, rows)) for key, value in self.layers]
+        return KVCache(layers, self.length, self.preallocated)
+
+    def expand(self, count: int) -> "KVCache":
+        """Return a cache with every row repeated `count` times, copies side by side."""
+        rows = tf.range(ops.shape(self.layers[0][0])[0])
+        return self.gather(tf.repeat(rows, count))
+
+    def crop(self, length: int) -> "KVCache":
+        """Return a cache of the first `length` tokens."""
+        shorter = min if isinstance(self.length, int) else tf.minimum
+        return KVCache(self.layers, shorter(length, self.length), self.preallocated)
+
+
+def init_cache(config: GPTJConfig, batch: Any, max_length: Any, dtype: Any) -> KVCache:
+    """Return an empty preallocated cache."""
+    shape = (batch, config.n_head, max_length, config.head_dim)
+    empty = tf.zeros(shape, dtype)
+    return KVCache([(empty, empty) for _ in range(config.n_layer)], 0, preallocated=True)
+
+
+def extend(past: LayerCache | None, key: Tensor, value: Tensor, past_length: Any) -> LayerCache:
+    """Return the layer's cache with the new keys and values (B, H, T, D) after the past ones."""
+    if past is None:
+        return key, value
+    return _write(past[0], key, past_length), _write(past[1], value, past_length)
+
+
+def _write(buffer: Tensor, new: Tensor, start: Any) -> Tensor:
+    """Return the buffer (B, H, C, D) with new tokens (B, H, T, D) from `start` on."""
+    index = tf.range(ops.shape(buffer)[2]) - start  # (C,)
+    length = ops.shape(new)[2]
+    # a selection has gradients, and works where a slice of unknown size does not
+    spread = tf.gather(new, tf.clip_by_value(index, 0, length - 1), axis=2)
+    inside = (index >= 0) & (index < length)
+    return tf.where(inside[:, None], spread, buffer)
+
+
+def _copy_into(filled: Tensor, length: Any, capacity: Any) -> Tensor:
+    """Return a new buffer with room for `capacity` tokens that starts with the filled ones."""
+    missing = capacity - ops.shape(filled)[2]
+    if isinstance(missing, int) and missing < 0:  # a cropped cache: what it dropped may go
+        return filled[:, :, :capacity]
+    return tf.pad(filled, [[0, 0], [0, 0], [0, missing], [0, 0]])

@@ -1,0 +1,64 @@
+"""The forms in which Keras users hand inputs to a model, brought into one: keywords."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from gptj.backends.tf.cache import KVCache
+from gptj.errors import ArgumentError, choices, suggest
+
+
+def as_keywords(
+    names: Sequence[str], args: Sequence[Any], keywords: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the inputs of a call by name, without those that are None.
+
+    Args:
+        names: the arguments of the model, in order.
+        args: what was given in order: tensors, or one list of them, or one dict.
+        keywords: what was given by name.
+
+    Raises:
+        ArgumentError: for an unknown name, too many inputs, or one that is given twice.
+    """
+    given = _in_order(names, args)
+    twice = given.keys() & keywords.keys()
+    if twice:
+        raise ArgumentError(f"The model got {choices(sorted(twice))} twice; give it once.")
+    given.update(keywords)
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        hints = "".join(suggest(str(name), names) for name in unknown)
+        raise ArgumentError(
+            f"The model has no input {choices(unknown)}.{hints} It has {', '.join(names)}."
+        )
+    return {name: _tensor(value) for name, value in given.items() if value is not None}
+
+
+def _in_order(names: Sequence[str], args: Sequence[Any]) -> dict[str, Any]:
+    """Return what was given in order by name."""
+    if len(args) == 1 and isinstance(args[0], Mapping):
+        return dict(args[0])
+    if len(args) == 1 and isinstance(args[0], (list, tuple)) and not _is_one_tensor(args[0]):
+        args = args[0]
+    given: dict[str, Any] = {}
+    remaining = iter(names)
+    for value in args:
+        name = next(remaining, None)
+        if name == "past_key_values" and not (value is None or isinstance(value, KVCache)):
+            name = next(remaining)  # people list the tensors only
+        if name is None:
+            raise ArgumentError(f"The model takes {len(names)} inputs at most, found {len(args)}.")
+        given[name] = value
+    return given
+
+
+def _is_one_tensor(value: Sequence[Any]) -> bool:
+    """Whether a list is numbers, as opposed to a list of inputs."""
+    return all(isinstance(item, (int, float, list)) for item in value)
+
+
+def _tensor(value: Any) -> Any:
+    return tf.convert_to_tensor(value) if isinstance(value, (list, np.ndarray)) else value

@@ -1,0 +1,56 @@
+"""Masks and positions. Maths: ``gptj.spec.positions`` and ``gptj.spec.reference``.
+
+Lengths are integers, or scalar tensors where a graph does not know them.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+from keras import ops
+
+from gptj.spec import MASK_VALUE
+
+Tensor = Any
+
+
+def additive_mask(
+    attention_mask: Tensor | None, length: Any, past_length: Any, capacity: Any
+) -> Tensor:
+    """Return 0 where a query may look and the mask value where not, (B or 1, 1, T, C), float32.
+
+    A caller's own additive mask, (B or 1, 1 or H, T, S), is only clamped and widened.
+    """
+    if attention_mask is not None and len(attention_mask.shape) == 4:
+        own = tf.maximum(tf.cast(attention_mask, tf.float32), MASK_VALUE)
+        return _widen(own, capacity, MASK_VALUE)
+    query = past_length + tf.range(length)[:, None]
+    allowed = tf.range(capacity)[None, :] <= query  # (T, C)
+    if attention_mask is None:
+        allowed = allowed[None, None]
+    else:
+        kept = _widen(tf.cast(attention_mask, tf.bool), capacity, False)
+        allowed = allowed & kept[:, None, None]
+    return tf.where(allowed, 0.0, MASK_VALUE)
+
+
+def positions(attention_mask: Tensor | None, length: Any, past_length: Any) -> Tensor:
+    """Return the positions of the new tokens, (B or 1, T), derived from a 2-D mask if there is one."""
+    new = past_length + tf.range(length)
+    if attention_mask is None or len(attention_mask.shape) != 2:
+        return new[None]
+    attended = tf.cast(attention_mask, tf.bool)  # (B, S)
+    width = ops.shape(attended)[1]
+    index = tf.range(width)
+    count = tf.cumsum(tf.cast(attended, tf.int32), axis=1)  # attended so far
+    # TensorFlow has no running maximum: the last attended one is the count-th of them all
+    ascending = tf.sort(tf.where(attended, index, width), axis=1)
+    last = tf.gather(ascending, tf.maximum(count - 1, 0), axis=1, batch_dims=1)
+    every = tf.where(count == 0, 0, count - 1 + index - last)
+    return tf.gather(every, new, axis=1)
+
+
+def _widen(mask: Tensor, capacity: Any, value: Any) -> Tensor:
+    """Pad the last axis up to the cache's capacity."""
+    missing = capacity - ops.shape(mask)[-1]
+    paddings = [[0, 0]] * (len(mask.shape) - 1) + [[0, missing]]
+    return tf.pad(mask, paddings, constant_values=value)

@@ -1,0 +1,246 @@
+"""The base model: embeddings, blocks and the final norm."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from gptj.backends.tf import params
+from gptj.backends.tf.cache import KVCache, init_cache
+from gptj.backends.tf.capture import Recorded
+from gptj.backends.tf.inputs import as_keywords
+from gptj.backends.tf.layers import Block, Dropout, Embedding, LayerNorm, Rotary
+from gptj.backends.tf.masks import additive_mask, positions
+from gptj.pretrained import Pretrained
+from gptj.spec.checks import check_inputs
+from gptj.spec.config import GPTJConfig
+from gptj.spec.outputs import ModelOutput
+
+Tensor = Any
+
+
+class TFPretrained(Recorded, Pretrained, keras.Model):
+    """What all the Keras models share: their inputs, their files, and where they are.
+
+    A model has its variables from the start. Inputs may be keywords, one tensor, a list in the
+    order of the arguments, or a dict; and tensors, NumPy arrays, lists or ``keras.Input``.
+    """
+
+    backend_name = "tf"
+
+    def __init__(
+        self, config: GPTJConfig, seed: int, name: str | None, dtype: Any, trainable: bool
+    ) -> None:
+        # Keras: autocasting would round masks and embeddings that callers pass
+        super().__init__(name=name, dtype=dtype, trainable=trainable, autocast=False)
+        self.config = config
+        self.seed = seed
+        # compiled loops, in a wrapper: Keras and TensorFlow would save a plain dict
+        self.functions = SimpleNamespace(loops={})
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Bring the inputs into one form, and run the model."""
+        return super().__call__(**as_keywords(self.call_signature_parameters, args, kwargs))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what `from_config` needs to make a model like this one."""
+        return {
+            "config": self.config.to_dict(),
+            "seed": self.seed,
+            "name": self.name,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "trainable": self.trainable,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        """Make a model like the one that gave `config`."""
+        options = dict(config)
+        return cls(GPTJConfig.from_dict(options.pop("config")), **options)
+
+    def predict_step(self, data: Any) -> Any:
+        """Run one batch of `predict`, which joins batches: there is no cache and no loss in it."""
+        inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        output = self(inputs, training=False, use_cache=False, return_dict=True)
+        return ModelOutput((name, value) for name, value in output.items() if name != "loss")
+
+    @property
+    def device(self) -> str:
+        """Where the parameters are."""
+        return str(self.weights[0].value.device)
+
+    def init_cache(self, batch: int, max_length: int) -> KVCache:
+        """Return an empty cache of a size that stays."""
+        return init_cache(self.config, batch, max_length, self.compute_dtype)
+
+
+@keras.saving.register_keras_serializable(package="gptj")
+class TFGPTJModel(TFPretrained):
+    """GPT-J without a head: token ids to hidden states.
+
+    New weights are drawn by the specification, so a `seed` gives the same model on every backend.
+    `dtype` is a Keras dtype policy.
+    """
+
+    head = "base"
+
+    def __init__(
+        self,
+        config: GPTJConfig,
+        *,
+        seed: int = 0,
+        name: str | None = None,
+        dtype: Any = None,
+        trainable: bool = True,
+    ) -> None:
+        super().__init__(config, seed, name, dtype, trainable)
+        dtype = self.dtype_policy
+        self.wte = Embedding(config.vocab_size, config.n_embd, name="wte", dtype=dtype)
+        self.drop = Dropout(config.embd_pdrop, name="drop", dtype=dtype)
+        self.h = [Block(config, name=str(n), dtype=dtype) for n in range(config.n_layer)]
+        self.ln_f = LayerNorm(
+            config.n_embd, eps=config.layer_norm_epsilon, name="ln_f", dtype=dtype
+        )
+        self.rotary = Rotary(config, name="rotary", dtype=dtype)
+        params.initialize(self, seed)
+
+    def build(self, input_shape: Any = None) -> None:
+        """Build the layers; the constructor has done it."""
+        if self.built:
+            return
+        self.wte.build()
+        with keras.name_scope("h"):
+            for block in self.h:
+                block.build()
+        self.ln_f.build()
+        self.rotary.build()
+
+    def call(
+        self,
+        input_ids: Tensor | None = None,
+        past_key_values: KVCache | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        training: bool | None = None,
+    ) -> ModelOutput | tuple[Any, ...]:
+        """Return the fields of ``HEADS["base"]``; arguments as in ``gptj.backends.base``."""
+        self.check(
+            past_key_values,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            head_mask=head_mask,
+            inputs_embeds=inputs_embeds,
+        )
+        config = self.config
+        use_cache = (config.use_cache and not training) if use_cache is None else use_cache
+        output_attentions = output_attentions or config.output_attentions
+        output_hidden_states = output_hidden_states or config.output_hidden_states
+
+        x = self.embed(input_ids, inputs_embeds, token_type_ids)  # (B, T, E)
+        length = ops.shape(x)[1]
+        cache = self.open_cache(past_key_values, length)
+        mask = self.mask(attention_mask, length, cache)
+        rotation = self.rotation(position_ids, attention_mask, length, cache)
+
+        hidden_states, attentions, layers = [x], [], []
+        for layer, block in enumerate(self.h):
+            x, layer_cache, probs = block(
+                x,
+                rotation=rotation,
+                score_mask=mask,
+                past=None if cache is None else cache.layers[layer],
+                past_length=_length(cache),
+                head_mask=None if head_mask is None else _layer_of(head_mask, layer),
+            )
+            hidden_states.append(x)
+            attentions.append(probs)
+            layers.append(layer_cache)
+        hidden_states[-1] = x = self.ln_f(x)
+        output = ModelOutput(
+            last_hidden_state=x,
+            past_key_values=self.close_cache(cache, layers, length) if use_cache else None,
+            hidden_states=tuple(hidden_states) if output_hidden_states else None,
+            attentions=tuple(attentions) if output_attentions else None,
+        )
+        return self.deliver(output, return_dict)
+
+    def check(self, cache: KVCache | None, **inputs: Tensor | None) -> None:
+        """Refuse inputs that do not fit, before any kernel runs."""
+        past_length = _known(_length(cache))
+        capacity = _known(cache.capacity) if cache is not None and cache.preallocated else None
+        check_inputs(
+            self.config, inputs, params.concrete, past_length=past_length, capacity=capacity
+        )
+
+    def embed(
+        self, input_ids: Tensor | None, embeds: Tensor | None, token_type_ids: Tensor | None
+    ) -> Tensor:
+        """Return the embeddings, (B, T, E); token types share the word table."""
+        x = self.look_up(input_ids) if embeds is None else tf.cast(embeds, self.compute_dtype)
+        if token_type_ids is not None:
+            x = x + self.look_up(token_type_ids)
+        return self.drop(x)
+
+    def look_up(self, ids: Tensor | None) -> Tensor:
+        """Return the embeddings of ids, which under tracing nobody has checked."""
+        return self.wte(tf.clip_by_value(ids, 0, self.config.vocab_size - 1))
+
+    def open_cache(self, past: KVCache | None, length: Any) -> KVCache | None:
+        """Return a cache with room for the new tokens, or None to attend to them alone."""
+        return None if past is None else past.room_for(length, self.config.n_positions)
+
+    def close_cache(self, cache: KVCache | None, layers: list[Any], length: Any) -> KVCache:
+        """Return the cache after this call."""
+        preallocated = cache is not None and cache.preallocated
+        return KVCache(layers, _length(cache) + length, preallocated)
+
+    def mask(self, attention_mask: Tensor | None, length: Any, cache: KVCache | None) -> Tensor:
+        """Return the additive mask."""
+        capacity = length if cache is None else cache.capacity
+        return additive_mask(attention_mask, length, _length(cache), capacity)
+
+    def rotation(
+        self,
+        position_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        length: Any,
+        cache: KVCache | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return sine and cosine at the positions of the new tokens, (B or 1, 1, T, R)."""
+        if position_ids is None:
+            position_ids = positions(attention_mask, length, _length(cache))
+        return self.rotary(position_ids)
+
+    def deliver(
+        self, output: ModelOutput, return_dict: bool | None
+    ) -> ModelOutput | tuple[Any, ...]:
+        """Return the output, or the plain tuple that `return_dict=False` asks for."""
+        wanted = self.config.return_dict if return_dict is None else return_dict
+        return output if wanted else output.to_tuple()
+
+
+def _length(cache: KVCache | None) -> Any:
+    return 0 if cache is None else cache.length
+
+
+def _known(length: Any) -> int | None:
+    """Return a length as an integer, or None for one that only the graph will know."""
+    value = tf.get_static_value(length)
+    return None if value is None else int(value)
+
+
+def _layer_of(head_mask: Tensor, layer: int) -> Tensor:
+    """Return one layer's factors as (1, H, 1, 1)."""
+    factors = head_mask if len(head_mask.shape) == 1 else head_mask[layer]
+    return factors[None, :, None, None]

@@ -1,0 +1,147 @@
+"""Parameters in and out: canonical NumPy arrays on one side, Keras variables on the other."""
+
+import mmap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from gptj.spec.heads import BASE_PREFIX
+from gptj.spec.params import Parameter, initial_value, parameter_table
+from gptj.spec.tensors import LazyTensor, Tensors
+
+Tensor = Any
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+
+LEAVES: Final = {
+    "embedding": "embeddings",
+    "linear_weight": "kernel",
+    "linear_bias": "bias",
+    "norm_weight": "gamma",
+    "norm_bias": "beta",
+}
+"""Kind of a parameter -> the last part of its variable's path."""
+
+BLOCK_BYTES: Final = 2**24
+"""How much of a tensor is converted at a time."""
+
+_checkpoint: ContextVar[Tensors | None] = ContextVar("gptj_tf_checkpoint", default=None)
+_values: ContextVar[Callable[[str, str], Tensor]] = ContextVar("gptj_tf_values")
+
+
+def to_numpy(tensor: Any) -> npt.NDArray[Any]:
+    """Return a tensor's values on the host, without a copy where it is there already."""
+    return tensor.numpy() if hasattr(tensor, "numpy") else np.asarray(tensor)
+
+
+def from_numpy(array: npt.ArrayLike, device: Any = None, dtype: str | None = None) -> Tensor:
+    """Return an array as a tensor, without a copy where device and dtype allow."""
+    with tf.device(device):
+        tensor = tf.convert_to_tensor(np.asarray(array))
+        return tensor if dtype is None else tf.cast(tensor, dtype)
+
+
+def concrete(tensor: Any) -> npt.NDArray[Any] | None:
+    """Return a tensor's values for a check, or None while tracing."""
+    return tensor.numpy() if hasattr(tensor, "numpy") else None
+
+
+def native_name(name: str, kind: str) -> str:
+    """Return the path of a canonical name's variable, below the model's own."""
+    return f"{name.rpartition('.')[0].replace('.', '/')}/{LEAVES[kind]}"
+
+
+def native_tensor(handle: Any, kind: str, dtype: str) -> Tensor:
+    """Return a canonical array or handle in the layout and dtype of its variable.
+
+    It is written, part by part, into memory that TensorFlow takes over without a copy, which it
+    does for aligned buffers only: so a checkpoint is in memory once.
+    """
+    source = np.asarray(handle)
+    transposed = kind == "linear_weight"
+    bits = np.dtype(np.uint16 if dtype == "bfloat16" else dtype)  # NumPy lends bits, not bfloat16
+    buffer = mmap.mmap(-1, source.size * bits.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    shared = np.frombuffer(buffer, bits).reshape(source.shape[::-1] if transposed else source.shape)
+    target = shared.view(BFLOAT16 if dtype == "bfloat16" else bits)
+    rows = target.T if transposed else target
+    step = max(1, BLOCK_BYTES * len(source) // source.nbytes)
+    for start in range(0, len(source), step):
+        rows[start : start + step] = source[start : start + step]
+    return tf.bitcast(tf.experimental.dlpack.from_dlpack(shared.__dlpack__()), dtype)
+
+
+@contextmanager
+def loading(tensors: Tensors) -> Iterator[None]:
+    """Give the models that are made inside the parameters of a checkpoint, not new ones."""
+    token = _checkpoint.set(tensors)
+    try:
+        yield
+    finally:
+        _checkpoint.reset(token)
+
+
+def initialize(model: Any, seed: int) -> None:
+    """Create a model's own variables, loaded or drawn; its base model has created its own."""
+    own = {
+        native_name(name, parameter.kind): parameter
+        for name, parameter in parameter_table(model.config, model.head).items()
+        if not name.startswith(BASE_PREFIX)
+    }
+    tensors = _checkpoint.get()
+
+    def value(path: str, dtype: str) -> Tensor:
+        parameter = own[path.removeprefix(f"{model.path}/")]
+        source = (
+            initial_value(parameter, model.config, seed)
+            if tensors is None
+            else tensors.get(BASE_PREFIX + parameter.name) or tensors[parameter.name]
+        )
+        return native_tensor(source, parameter.kind, dtype)
+
+    token = _values.set(value)
+    try:
+        model.build(None)
+    finally:
+        _values.reset(token)
+
+
+def initializer(layer: Any, leaf: str) -> Callable[..., Tensor]:
+    """Return what Keras calls for a variable's first value.
+
+    The value goes into the variable as it is; assigning it later would need its memory twice.
+    """
+    return lambda shape, dtype: _values.get()(f"{layer.path}/{leaf}", dtype)
+
+
+def load_params(model: Any, tensors: Tensors) -> None:
+    """Replace a model's parameters, one at a time, keeping their dtype and device."""
+    for name, parameter, variable in variables(model):
+        variable.assign(native_tensor(tensors[name], parameter.kind, variable.dtype))
+
+
+def dump_params(model: Any) -> dict[str, LazyTensor]:
+    """Return a model's parameters by canonical name, as handles that copy nothing before use."""
+    handles = {}
+    for name, parameter, variable in variables(model):
+        dtype = BFLOAT16 if variable.dtype == "bfloat16" else np.dtype(variable.dtype)
+        transposed = parameter.kind == "linear_weight"
+
+        def load(variable: Any = variable, transposed: bool = transposed) -> npt.NDArray[Any]:
+            array = to_numpy(variable)
+            return array.T if transposed else array
+
+        handles[name] = LazyTensor(parameter.shape, dtype, load)
+    return handles
+
+
+def variables(model: Any) -> Iterator[tuple[str, Parameter, Any]]:
+    """Yield canonical name, description and variable of every parameter."""
+    by_path = {variable.path: variable for variable in model.weights}
+    for name, parameter in parameter_table(model.config, model.head).items():
+        yield name, parameter, by_path[f"{model.path}/{native_name(name, parameter.kind)}"]

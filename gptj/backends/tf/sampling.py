@@ -1,0 +1,83 @@
+"""The choice of the next token. Definition: ``gptj.generation.sampling``, ``gptj.spec.random``.
+
+The seed, the temperature, the step and `min_new_tokens` may be tensors, so that a compiled loop
+serves all their values.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+from keras import ops
+
+from gptj.generation.options import DecodePlan
+from gptj.spec.random import PARITY, ROTATIONS, UNIFORM_BITS, split_seed
+
+Tensor = Any
+
+Words = tuple[Tensor, Tensor]
+
+
+def threefry2x32(key: Words, counter: Words) -> Words:
+    """Return the two random words of Threefry-2x32-20 for a key and a counter, all uint32."""
+    left, right = tf.bitwise.left_shift, tf.bitwise.right_shift
+    keys = (key[0], key[1], key[0] ^ key[1] ^ PARITY)
+    first, second = counter[0] + keys[0], counter[1] + keys[1]
+    for injection in range(1, 6):
+        for rotation in ROTATIONS[(injection - 1) % 2]:
+            first = first + second
+            second = left(second, rotation) | right(second, 32 - rotation)
+            second = second ^ first
+        first = first + keys[injection % 3]
+        second = second + keys[(injection + 1) % 3] + injection
+    return first, second
+
+
+def gumbel_noise(seed: int | Tensor, step: Any, ids: Tensor) -> Tensor:
+    """Return Gumbel noise, float32, for the candidates (B, K) of every row.
+
+    `seed` is an integer, or the tensor of its two words.
+    """
+    words = seed if tf.is_tensor(seed) else seed_words(seed)
+    rows = tf.cast(tf.range(ops.shape(ids)[0]), tf.uint32)[:, None]
+    subkey = threefry2x32((words[0], words[1]), (rows, tf.cast(step, tf.uint32)))
+    ids = tf.cast(ids, tf.uint32)
+    bits, _ = threefry2x32(subkey, (ids, tf.zeros_like(ids)))
+    bits = tf.bitwise.right_shift(bits, 32 - UNIFORM_BITS)
+    uniform = (tf.cast(bits, tf.float32) + 0.5) * 2.0**-UNIFORM_BITS
+    return -tf.math.log(-tf.math.log(uniform))
+
+
+def seed_words(seed: int) -> Tensor:
+    """Return the two words of a seed, low and high."""
+    return tf.constant(split_seed(seed), tf.uint32)
+
+
+def next_tokens(logits: Tensor, plan: DecodePlan, step: Any) -> Tensor:
+    """Choose one token per row of (B, V) logits; ties go to the lower id."""
+    vocab = logits.shape[-1]
+    if plan.eos_token_ids:
+        is_end = tf.reduce_any(tf.range(vocab)[:, None] == plan.eos_token_ids, axis=1)  # (V,)
+        logits = tf.where(is_end & (step < plan.min_new_tokens), -float("inf"), logits)
+    if not plan.do_sample:
+        return lowest_best(logits, tf.range(vocab), vocab)
+    values, ids = candidates(logits / plan.temperature, plan)  # (B, K)
+    return lowest_best(values + gumbel_noise(plan.seed, step, ids), ids, vocab)
+
+
+def lowest_best(values: Tensor, ids: Tensor, vocab: int) -> Tensor:
+    """Return the lowest id of a row's greatest value; argmax leaves open which one it takes."""
+    is_best = values == tf.reduce_max(values, axis=-1, keepdims=True)
+    return tf.reduce_min(tf.where(is_best, ids, vocab), axis=-1)
+
+
+def candidates(logits: Tensor, plan: DecodePlan) -> Words:
+    """Return the logits and ids that may be drawn, (B, K) each; what top_p drops is -inf."""
+    batch, vocab = ops.shape(logits)
+    if plan.top_k >= vocab and plan.top_p >= 1.0:
+        return logits, tf.broadcast_to(tf.range(vocab), (batch, vocab))
+    values, ids = tf.math.top_k(logits, min(plan.top_k, vocab))  # of equals the lower id first
+    if plan.top_p < 1.0:
+        probs = tf.nn.softmax(values)
+        before = tf.cumsum(probs, axis=-1) - probs  # probability of the likelier ones
+        values = tf.where(before < plan.top_p, values, -float("inf"))
+    return values, ids

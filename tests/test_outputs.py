@@ -1,0 +1,111 @@
+"""ModelOutput: one result, four ways to read it."""
+
+import copy
+import pickle
+
+import pytest
+
+from gptj.spec.heads import HEADS
+from gptj.spec.outputs import ModelOutput, flatten, unflatten
+
+
+@pytest.fixture
+def output():
+    return ModelOutput(loss=None, logits="l", past_key_values=None, hidden_states=("a", "b"))
+
+
+def test_a_field_can_be_read_as_attribute_key_or_index(output):
+    assert output.logits == output["logits"] == output[0] == "l"
+
+
+def test_what_was_not_computed_takes_no_place(output):
+    assert list(output) == ["logits", "hidden_states"]
+    assert (len(output), output[1], output[-1]) == (2, ("a", "b"), ("a", "b"))
+
+
+@pytest.mark.parametrize("name", ["loss", "attentions", "start_logits"])
+def test_what_was_not_computed_is_none_as_an_attribute(output, name):
+    assert getattr(output, name) is None
+
+
+def test_what_was_not_computed_is_no_key(output):
+    assert "loss" not in output
+    with pytest.raises(KeyError, match="loss"):
+        output["loss"]
+
+
+def test_a_slice_is_a_tuple(output):
+    assert output[:1] == ("l",)
+    assert output[:] == output.to_tuple() == ("l", ("a", "b"))
+
+
+def test_an_index_past_the_end_is_an_error(output):
+    with pytest.raises(IndexError):
+        output[2]
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_fields_stand_in_the_order_of_the_head(head):
+    names = HEADS[head].outputs
+    output = ModelOutput([(name, index) for index, name in enumerate(names)])
+    assert output.to_tuple() == tuple(range(len(names)))
+
+
+def test_an_unknown_attribute_names_the_fields_there_are(output):
+    with pytest.raises(AttributeError, match="no field 'logit'; it has logits, hidden_states"):
+        _ = output.logit
+
+
+def test_an_unknown_attribute_is_not_there(output):
+    assert not hasattr(output, "__array__")
+
+
+@pytest.mark.parametrize(
+    "clone",
+    [
+        copy.copy,
+        copy.deepcopy,
+        ModelOutput.copy,
+        ModelOutput,
+        lambda output: pickle.loads(pickle.dumps(output)),
+        lambda output: unflatten(*reversed(flatten(output))),
+    ],
+    ids=["copy", "deepcopy", "method", "constructor", "pickle", "tree"],
+)
+def test_a_copy_is_equal_and_of_the_same_class(output, clone):
+    assert clone(output) == output
+    assert type(clone(output)) is ModelOutput
+
+
+def test_a_copy_does_not_share_its_fields(output):
+    copy.copy(output)["logits"] = "changed"
+    assert output.logits == "l"
+
+
+def test_setting_an_attribute_sets_the_key(output):
+    output.logits, output.loss = "new", 0.5
+    assert (output["logits"], output["loss"]) == ("new", 0.5)
+
+
+def test_setting_a_key_sets_the_attribute(output):
+    output["logits"] = "new"
+    assert output.logits == "new"
+
+
+def test_setting_none_takes_a_field_away(output):
+    output.logits = None
+    assert output.to_tuple() == (("a", "b"),)
+
+
+def test_a_field_can_be_taken_out(output):
+    assert output.pop("logits") == "l"
+    assert output.logits is None
+
+
+def test_names_and_values_unpack_like_a_mapping(output):
+    assert dict(**output) == {"logits": "l", "hidden_states": ("a", "b")}
+
+
+def test_a_tree_function_may_put_none_in_a_field(output):
+    replaced = unflatten(("logits", "hidden_states"), (None, 1))
+    assert list(replaced) == ["logits", "hidden_states"]

@@ -1,0 +1,87 @@
+"""Do the model's continuations of unseen code read as Python? Asked of the standard `tokenize`.
+
+A prompt is the head of a function: decorators, signature and docstring. The functions of the
+held-out files are put in the order of a hash of path and line, and the first that fit are taken,
+at most `PER_FILE` of a file. The continuation is greedy. Its last line is nearly always broken off
+in the middle, so it is left away before the test; the figure with it is given as well.
+"""
+
+import ast
+import hashlib
+import io
+import tokenize
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from gptj import GPTJForCausalLM, GPTJTokenizer
+
+PROMPTS: Final = 20
+PER_FILE: Final = 2
+LONGEST: Final = 256  # tokens of a prompt
+NEW_TOKENS: Final = 64
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What the model wrote behind one prompt, and whether it passes."""
+
+    path: str
+    line: int
+    prompt: str
+    continuation: str
+    passes: bool  # without the last, broken line
+    passes_uncut: bool
+
+
+def choose_prompts(
+    files: Mapping[str, bytes], tokenizer: GPTJTokenizer
+) -> Iterator[tuple[str, int, str]]:
+    """Yield path, line and text of every prompt."""
+    heads = [(path, *head) for path, content in files.items() for head in _heads(content.decode())]
+    taken: Counter[str] = Counter()
+    for path, line, prompt in sorted(heads, key=_hash):
+        fits = len(tokenizer(prompt)["input_ids"]) <= LONGEST
+        if taken[path] < PER_FILE and taken.total() < PROMPTS and fits:
+            taken[path] += 1
+            yield path, line, prompt
+
+
+def write_on(
+    model: GPTJForCausalLM, tokenizer: GPTJTokenizer, path: str, line: int, prompt: str
+) -> Continuation:
+    """Continue a prompt greedily and test the whole."""
+    ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+    output = model.generate(ids, max_new_tokens=NEW_TOKENS, do_sample=False)[0, ids.shape[1] :]
+    text = tokenizer.decode(output, skip_special_tokens=True)
+    ended = model.config.eos_token_id in output.tolist()
+    kept = text if ended else text[: text.rfind("\n") + 1]
+    passes = bool(kept.strip()) and is_python(prompt + kept)
+    return Continuation(path, line, prompt, text, passes, is_python(prompt + text))
+
+
+def is_python(text: str) -> bool:
+    """Whether `tokenize` reads the text to its end and finds no token that is an error."""
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+    except (tokenize.TokenError, SyntaxError):
+        return False
+    return all(token.type != tokenize.ERRORTOKEN for token in tokens)
+
+
+def _heads(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the line and the head of every function that has a body behind its head."""
+    lines = text.splitlines(keepends=True)
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        body = node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body
+        first = min((d.lineno for d in node.decorator_list), default=node.lineno)
+        last = node.body[0].end_lineno if len(body) < len(node.body) else body[0].lineno - 1
+        if body and node.lineno <= last < body[0].lineno:  # not all on one line
+            yield node.lineno, "".join(lines[first - 1 : last])
+
+
+def _hash(head: tuple[str, int, str]) -> str:
+    return hashlib.sha256(f"{head[0]}:{head[1]}".encode()).hexdigest()
