@@ -29,7 +29,7 @@ def match_parameters(config: GPTJConfig, head: str, tensors: Tensors, source: st
         CheckpointError: naming every tensor that is missing, unexpected or of another shape.
     """
     table = parameter_table(config, head)
-    found = _with_canonical_names(tensors, HEADS[head].prefix)
+    found = _with_canonical_names(tensors, HEADS[head].prefix, source)
     new = _new_head(config, head, table, found)
     missing = [name for name in table if name not in found and name not in new]
     other = _names_of_other_heads(config)
@@ -46,9 +46,13 @@ def match_parameters(config: GPTJConfig, head: str, tensors: Tensors, source: st
     return {name: found.get(name) or new[name] for name in table}
 
 
-def _with_canonical_names(tensors: Tensors, prefix: str) -> dict[str, LazyTensor]:
+def _with_canonical_names(tensors: Tensors, prefix: str, source: str) -> dict[str, LazyTensor]:
     """Rename the base model's tensors to the form of the head, and drop old buffers."""
-    found = {}
+    found: dict[str, LazyTensor] = {}
+    twice = [name for name in tensors if BASE_PREFIX + name in tensors]
+    if twice:
+        both = ", ".join(f"both {name} and {BASE_PREFIX}{name}" for name in sorted(twice))
+        raise CheckpointError(f"{source} holds {both}: which of them is meant is not clear.")
     for name, tensor in tensors.items():
         bare = name.removeprefix(BASE_PREFIX)
         if LEGACY_BUFFERS.search(name):

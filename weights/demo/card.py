@@ -19,7 +19,7 @@ from log import read_log
 from saved import CONFIG
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 - after the choice of a backend without a screen
+from matplotlib import pyplot as plt
 
 COPIED: Final = ("manifest.json", "loss.csv", "metrics.json")
 SAMPLES: Final = 4

@@ -1,11 +1,9 @@
-"""Train the demo model: ``python weights/demo/train.py --steps 4000 --out runs/demo``.
+"""Train the demo model: ``python weights/demo/train.py --steps 3000 --out runs/demo``.
 
 The folder receives manifest.json, loss.csv, ``state.pt`` to resume from, and the model as it
 ships, after every `SAVE_EVERY` steps and at the end.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,31 +15,12 @@ from batches import BATCH_TOKENS, LONG, rows_at
 from compact import Compact
 from data import read_library, split, token_stream, write_manifest
 from log import Log
-from muon import Muon
-from objective import full_loss, piece_gradients
 from saved import CONFIG, save_model
 from torch import Tensor
 from tqdm import trange
+from trainer import SEED, Trainer
 
-from gptj import GPTJConfig, GPTJForCausalLM, GPTJTokenizer
-
-SEED: Final = 6
-
-WARM_UP: Final = 100
-"""Steps until the learning rates are full."""
-
-COOL_DOWN: Final = 0.45
-"""Share of the steps in which the learning rates fall to zero, linearly."""
-
-FULL: Final = 0.05
-"""Share of the steps, the last, with the softmax over all rows: no bias of sampling remains."""
-
-PIECE_TOKENS: Final = 1_024
-"""Tokens that a worker takes at a time, so that a core busy with something else delays little."""
-
-ADAM_RATE: Final = 0.006
-MUON_RATE: Final = 0.03
-"""Peak learning rates: of the table, the norms and biases, and of the matrices."""
+from gptj import GPTJTokenizer
 
 WATCHED: Final = 16
 """Of so many held-out rows one is on the curve; the model card's figure is over all of them."""
@@ -49,96 +28,6 @@ WATCHED: Final = 16
 LOG_EVERY: Final = 20
 SAVE_EVERY: Final = 200
 """Steps between two lines of the log, and between two checkpoints with the held-out loss."""
-
-
-class Trainer:
-    """A model of the rows that have enough to learn from, its optimizers and its workers."""
-
-    def __init__(self, compact: Compact, steps: int, workers: int) -> None:
-        self.compact, self.steps = compact, steps
-        sizes = {**CONFIG.to_dict(), "vocab_size": compact.rows, "torch_dtype": None}
-        self.model = GPTJForCausalLM(GPTJConfig.from_dict(sizes), seed=SEED)
-        self.parameters = list(self.model.parameters())
-        self.optimizers = make_optimizers(self.model)
-        # One thread each: a kernel's own threads would wait for each other at every product
-        self.workers = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
-
-    def step(self, step: int, rows: Tensor) -> float:
-        """Take one step on (rows, length + 1) tokens and return the mean loss."""
-        pieces = rows.split(max(1, PIECE_TOKENS // (rows.shape[1] - 1)))
-        sample = step < (1 - FULL) * self.steps
-        keys = [step * BATCH_TOKENS + piece if sample else None for piece in range(len(pieces))]
-        results = list(self.workers.map(self._piece, pieces, keys))
-        for index, parameter in enumerate(self.parameters):
-            parameter.grad = sum(gradients[index] for _, gradients in results) / len(pieces)
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * rate(step, self.steps)
-            optimizer.step()
-        return sum(loss for loss, _ in results) / len(pieces)
-
-    def held_out_loss(self, rows: Tensor, log_share: Tensor) -> float:
-        """Return the mean loss over the whole vocabulary, in nats per token."""
-        losses = self.workers.map(partial(full_loss, self.model), rows.split(2), log_share.split(2))
-        sizes = [len(piece) for piece in rows.split(2)]
-        total = sum(loss.item() * size for loss, size in zip(losses, sizes, strict=True))
-        return total / sum(sizes)
-
-    def _piece(self, piece: Tensor, key: int | None) -> tuple[float, tuple[Tensor, ...]]:
-        return piece_gradients(self.model, self.parameters, piece, key)
-
-    def start(self) -> None:
-        """Let the first guess be how often each row occurs."""
-        with torch.no_grad():
-            self.model.lm_head.bias.copy_(torch.from_numpy(np.log(self.compact.frequency)))
-
-    def save(self, path: Path, step: int) -> None:
-        """Write everything that the next step needs, whole or not at all."""
-        states = [optimizer.state_dict() for optimizer in self.optimizers]
-        part = path.with_suffix(".part")
-        torch.save({"step": step, "model": self.model.state_dict(), "optimizers": states}, part)
-        part.replace(path)
-
-    def resume(self, path: Path) -> int:
-        """Read what `save` wrote and return the next step."""
-        saved = torch.load(path)
-        self.model.load_state_dict(saved["model"])
-        for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
-        return int(saved["step"])
-
-
-def make_optimizers(model: GPTJForCausalLM) -> list[torch.optim.Optimizer]:
-    """Return Muon for the matrices of the blocks and AdamW for the rest."""
-    matrices = [p for name, p in model.named_parameters() if ".h." in name and p.ndim == 2]
-    vectors = [p for p in model.parameters() if p.ndim == 1]
-    table = {"params": [model.transformer.wte.weight], "weight_decay": 0.1}
-    rest = {"params": vectors, "weight_decay": 0.0}
-    adam = torch.optim.AdamW([table, rest], lr=ADAM_RATE, betas=(0.9, 0.95), fused=True)
-    muon = Muon(matrices, lr=MUON_RATE, weight_decay=0.1)
-    for group in (*adam.param_groups, *muon.param_groups):
-        group["peak"] = group["lr"]
-    return [adam, muon]
-
-
-def rate(step: int, steps: int) -> float:
-    """Return the factor on the learning rates: up, level, and down to zero."""
-    return min(1.0, (step + 1) / WARM_UP, (steps - step) / (COOL_DOWN * steps))
-
-
-def prepare(out: Path) -> tuple[Compact, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Write the manifest; return the rows, the training tokens and the held-out tokens."""
-    files = read_library()
-    sources = split(files)
-    out.mkdir(parents=True, exist_ok=True)
-    write_manifest(sources, out / "manifest.json")
-    tokenizer = GPTJTokenizer()
-    train, held_out = (
-        token_stream((files[s.path] for s in sources if s.held_out == side), tokenizer)
-        for side in (False, True)
-    )
-    return Compact.of(train, CONFIG.vocab_size), train, held_out
 
 
 @click.command()
@@ -149,34 +38,47 @@ def prepare(out: Path) -> tuple[Compact, npt.NDArray[np.int64], npt.NDArray[np.i
 def main(steps: int, out: Path, workers: int, resume: bool) -> None:
     """Train the demo model."""
     torch.set_num_threads(1)  # more would only wait for each other where cores are shared
-    compact, train, held_out = prepare(out)
+    train, held_out = prepare(out)
+    compact = Compact.of(train, CONFIG.vocab_size)
     trainer = Trainer(compact, steps, workers)
     first = trainer.resume(out / "state.pt") if resume else 0
-    tokens = torch.from_numpy(compact.row_of[train])
-    watched = torch.from_numpy(held_out).unfold(0, LONG + 1, LONG * WATCHED)
-    share = torch.from_numpy(np.log(compact.share)).float()[watched]
-    watched = torch.from_numpy(compact.row_of)[watched]
-    log = Log(out / "loss.csv", first)
+    log, watched = Log(out / "loss.csv", first), watched_rows(held_out, compact)
     if not resume:
         trainer.start()
-        log.write(0, 0, None, trainer.held_out_loss(watched, share))
-    losses: list[float] = []
+        log.write(0, 0, None, trainer.held_out_loss(*watched))
+    tokens, losses = torch.from_numpy(compact.row_of[train]), []
     for step in trange(first, steps, initial=first, total=steps, disable=None):
         losses.append(trainer.step(step, rows_at(tokens, step, steps, SEED)))
         done = step + 1
-        if done % SAVE_EVERY == 0 or done == steps:
+        saves = done % SAVE_EVERY == 0 or done == steps
+        if saves:
             trainer.save(out / "state.pt", done)
             save_model(compact.expand(trainer.model.state_dict()), out / "model")
-            log.write(
-                done,
-                done * BATCH_TOKENS,
-                float(np.mean(losses)),
-                trainer.held_out_loss(watched, share),
-            )
+        if saves or done % LOG_EVERY == 0:
+            held_out_loss = trainer.held_out_loss(*watched) if saves else None
+            log.write(done, done * BATCH_TOKENS, float(np.mean(losses)), held_out_loss)
             losses = []
-        elif done % LOG_EVERY == 0:
-            log.write(done, done * BATCH_TOKENS, float(np.mean(losses)), None)
-            losses = []
+
+
+def prepare(out: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Write the manifest, and return the training tokens and the held-out tokens."""
+    files = read_library()
+    sources = split(files)
+    out.mkdir(parents=True, exist_ok=True)
+    write_manifest(sources, out / "manifest.json")
+    tokenizer = GPTJTokenizer()
+    train, held_out = (
+        token_stream((files[s.path] for s in sources if s.held_out == side), tokenizer)
+        for side in (False, True)
+    )
+    return train, held_out
+
+
+def watched_rows(held_out: npt.NDArray[np.int64], compact: Compact) -> tuple[Tensor, Tensor]:
+    """Return some of the held-out tokens, (rows, LONG + 1), as rows of the table and log shares."""
+    tokens = torch.from_numpy(held_out).unfold(0, LONG + 1, LONG * WATCHED)
+    share = torch.from_numpy(np.log(compact.share)).float()
+    return torch.from_numpy(compact.row_of)[tokens], share[tokens]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,63 @@
+"""The README keeps its word: its examples run, its table is complete, its commands exist."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import gptj
+from conftest import require
+from gptj.backends import BUILT_IN, get_backend
+from gptj.spec.heads import HEADS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PREFIX = {"torch": "", "tf": "TF", "flax": "Flax"}
+
+
+def framework_of(example):
+    """Return the backend that an example needs."""
+    named = re.search(r'backend="(\w+)"', example)
+    return named[1] if named else "torch"
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: framework_of(text))
+def test_the_examples_run_and_print(example, capsys):
+    require(framework_of(example))
+    exec(compile(example, "README.md", "exec"), {})
+    assert capsys.readouterr().out.strip()
+
+
+def test_there_is_an_example_for_every_backend():
+    assert {framework_of(example) for example in EXAMPLES} == set(BUILT_IN)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_table_lists_the_heads_that_a_backend_has(name):
+    require(name)
+    for head in get_backend(name).capabilities.heads:
+        row = re.search(rf"^\| `{head}` \|.*$", README, re.MULTILINE)
+        assert f"`{PREFIX[name]}{HEADS[head].class_name}`" in row[0]
+
+
+def test_every_class_of_the_table_is_public():
+    named = set(re.findall(r"`((?:TF|Flax)?GPTJ(?:Model|For\w+))`", README))
+    assert named <= set(gptj.PUBLIC)
+
+
+def test_the_continuous_integration_runs_the_readmes_test_command():
+    command = re.search(r"^pip install tox && (tox)$", README, re.MULTILINE)[1]
+    assert re.search(rf"\b{command}\b", (ROOT / ".ci" / "run").read_text(encoding="utf-8"))
+
+
+def test_the_extras_that_the_readme_installs_exist():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for named in re.findall(r'"\.\[(\w+)\]"', README):
+        assert named in extras["optional-dependencies"]
+
+
+def test_the_links_lead_somewhere():
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target

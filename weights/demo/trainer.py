@@ -1,0 +1,111 @@
+"""One training step after another: workers for the gradients, Muon and AdamW for the updates."""
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from batches import BATCH_TOKENS
+from compact import Compact
+from muon import Muon
+from objective import full_loss, piece_gradients
+from saved import CONFIG
+from torch import Tensor
+
+from gptj import GPTJConfig, GPTJForCausalLM
+
+SEED: Final = 6
+
+WARM_UP: Final = 100
+"""Steps until the learning rates are full."""
+
+COOL_DOWN: Final = 0.45
+"""Share of the steps in which the learning rates fall to zero, linearly."""
+
+FULL: Final = 0.05
+"""Share of the steps, the last, with the softmax over all rows: no bias of sampling remains."""
+
+PIECE_TOKENS: Final = 1_024
+"""Tokens that a worker takes at a time, so that a core busy with something else delays little."""
+
+ADAM_RATE: Final = 0.006
+MUON_RATE: Final = 0.03
+"""Peak learning rates: of the table, the norms and biases, and of the matrices."""
+
+
+class Trainer:
+    """A model of the rows that have enough to learn from, its optimizers and its workers."""
+
+    def __init__(self, compact: Compact, steps: int, workers: int) -> None:
+        self.compact, self.steps = compact, steps
+        sizes = {**CONFIG.to_dict(), "vocab_size": compact.rows, "torch_dtype": None}
+        self.model = GPTJForCausalLM(GPTJConfig.from_dict(sizes), seed=SEED)
+        self.parameters = list(self.model.parameters())
+        self.optimizers = make_optimizers(self.model)
+        # One thread each: a kernel's own threads would wait for each other at every product
+        self.workers = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+
+    def step(self, step: int, rows: Tensor) -> float:
+        """Take one step on (rows, length + 1) tokens and return the mean loss."""
+        pieces = rows.split(max(1, PIECE_TOKENS // (rows.shape[1] - 1)))
+        sample = step < (1 - FULL) * self.steps
+        keys = [step * BATCH_TOKENS + piece if sample else None for piece in range(len(pieces))]
+        results = list(self.workers.map(self._piece, pieces, keys))
+        for index, parameter in enumerate(self.parameters):
+            parameter.grad = sum(gradients[index] for _, gradients in results) / len(pieces)
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * rate(step, self.steps)
+            optimizer.step()
+        return sum(loss for loss, _ in results) / len(pieces)
+
+    def held_out_loss(self, rows: Tensor, log_share: Tensor) -> float:
+        """Return the mean loss over the whole vocabulary, in nats per token."""
+        losses = self.workers.map(partial(full_loss, self.model), rows.split(2), log_share.split(2))
+        sizes = [len(piece) for piece in rows.split(2)]
+        total = sum(loss.item() * size for loss, size in zip(losses, sizes, strict=True))
+        return total / sum(sizes)
+
+    def _piece(self, piece: Tensor, key: int | None) -> tuple[float, tuple[Tensor, ...]]:
+        return piece_gradients(self.model, self.parameters, piece, key)
+
+    def start(self) -> None:
+        """Let the first guess be how often each row occurs."""
+        with torch.no_grad():
+            self.model.lm_head.bias.copy_(torch.from_numpy(np.log(self.compact.frequency)))
+
+    def save(self, path: Path, step: int) -> None:
+        """Write everything that the next step needs, whole or not at all."""
+        states = [optimizer.state_dict() for optimizer in self.optimizers]
+        part = path.with_suffix(".part")
+        torch.save({"step": step, "model": self.model.state_dict(), "optimizers": states}, part)
+        part.replace(path)
+
+    def resume(self, path: Path) -> int:
+        """Read what `save` wrote and return the next step."""
+        saved = torch.load(path)
+        self.model.load_state_dict(saved["model"])
+        for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        return int(saved["step"])
+
+
+def make_optimizers(model: GPTJForCausalLM) -> list[torch.optim.Optimizer]:
+    """Return Muon for the matrices of the blocks and AdamW for the rest."""
+    matrices = [p for name, p in model.named_parameters() if ".h." in name and p.ndim == 2]
+    vectors = [p for p in model.parameters() if p.ndim == 1]
+    table = {"params": [model.transformer.wte.weight], "weight_decay": 0.1}
+    rest = {"params": vectors, "weight_decay": 0.0}
+    adam = torch.optim.AdamW([table, rest], lr=ADAM_RATE, betas=(0.9, 0.95), fused=True)
+    muon = Muon(matrices, lr=MUON_RATE, weight_decay=0.1)
+    for group in (*adam.param_groups, *muon.param_groups):
+        group["peak"] = group["lr"]
+    return [adam, muon]
+
+
+def rate(step: int, steps: int) -> float:
+    """Return the factor on the learning rates: up, level, and down to zero."""
+    return min(1.0, (step + 1) / WARM_UP, (steps - step) / (COOL_DOWN * steps))
