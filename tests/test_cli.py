@@ -49,13 +49,6 @@ def test_a_dash_reads_the_prompt_from_standard_input():
     assert invoke(*arguments, input="A").stdout == invoke(*ON_TINY).stdout
 
 
-@pytest.mark.parametrize("name", FRAMEWORKS)
-def test_every_backend_writes_the_same_text(name):
-    arguments = [*ON_TINY, "--seed", "11"]
-    arguments[arguments.index(FIRST)] = name
-    assert invoke(*arguments).stdout == invoke(*ON_TINY, "--seed", "11").stdout
-
-
 WRONG = {
     "unknown backend": (["--backend", "theano"], 2, "Unknown backend 'theano'"),
     "unknown option": (["--tempratur", "1"], 2, "No such option"),

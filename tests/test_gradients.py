@@ -1,16 +1,11 @@
-"""Gradients of the loss: right by the oracle's own slope, and equal between frameworks."""
-
-from itertools import combinations
+"""Gradients of the loss, against the slope of the oracle."""
 
 import numpy as np
 import pytest
 
-from conftest import FRAMEWORKS
-from gptj.backends import get_backend
 from gptj.spec.reference import forward
 from gradients import loss_gradients
 from models import draw_ids, tiny_config, tiny_model, tiny_weights
-from tolerances import assert_close
 
 IDS = draw_ids((2, 7), seed=31)
 LEFT = np.array([[1] * 7, [0, 0, 1, 1, 1, 1, 1]])
@@ -35,17 +30,6 @@ def test_every_gradient_is_the_slope_of_the_oracle(framework, variant):
         )
         slope = (ahead.loss - behind.loss) / (2 * step)
         assert abs(slope - (gradient * direction).sum()) < 5e-5, name
-
-
-@pytest.mark.parametrize("names", list(combinations(FRAMEWORKS, 2)) or [None], ids=str)
-def test_gradients_of_two_frameworks_are_equal(names):
-    if names is None:
-        pytest.skip("fewer than two frameworks are installed")
-    first, second = (
-        loss_gradients(get_backend(name), tiny_model(name), **INPUTS) for name in names
-    )
-    for name in first:
-        assert_close(first[name], second[name], "float32", name)
 
 
 def test_nothing_to_predict_gives_zero_gradients(framework):

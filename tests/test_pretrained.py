@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 
 import gptj
-from conftest import FRAMEWORKS
-from gptj.backends import get_backend
 from gptj.checkpoint.folder import open_checkpoint
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import HEADS
@@ -56,14 +54,6 @@ def test_a_saved_folder_has_what_its_readers_look_for(framework, tmp_path):
     assert set(open_checkpoint(tmp_path).tensors) == set(parameter_table(config))
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"config.json", "generation_config.json", "model.safetensors"}
-
-
-def test_a_checkpoint_of_one_backend_loads_in_another(framework, tmp_path):
-    tiny_model(framework.name, dtype="bfloat16").save_pretrained(tmp_path)
-    expected = arrays(open_checkpoint(tmp_path).tensors)
-    for other in FRAMEWORKS:
-        found = arrays(get_backend(other).dump_params(gptj.load(tmp_path, backend=other)))
-        assert_same(found, {name: expected[name] for name in found})
 
 
 def test_tied_embeddings_are_saved_once(framework, tmp_path):

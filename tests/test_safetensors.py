@@ -15,7 +15,7 @@ from gptj.spec.tensors import LazyTensor
 
 GENERATOR = np.random.Generator(np.random.PCG64(0))
 ARRAYS = {
-    f"{name}.{rank}": GENERATOR.integers(0, 100, (3, 5, 2)[:rank] + (1,)).astype(dtype)[..., 0]
+    f"{name}.{rank}": GENERATOR.integers(0, 100, (*(3, 5, 2)[:rank], 1)).astype(dtype)[..., 0]
     for name, dtype in DTYPES.items()
     for rank in range(4)
 }
