@@ -166,7 +166,7 @@ def test_a_save_that_fails_leaves_the_old_checkpoint_as_it_was(tmp_path, old, ne
 
 def test_a_file_is_no_folder_to_save_into(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(CheckpointError, match="Cannot save into .*file: it is a file"):
+    with pytest.raises(CheckpointError, match=r"Cannot save into .*file: it is a file"):
         save(tmp_path / "file")
 
 

@@ -1,5 +1,7 @@
 """Every head and dtype under the compilers, exporters and transformations of its framework."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,7 @@ def test_torch_compile_keeps_the_outputs_in_one_graph(torch_backend, head, dtype
     assert_as_without(torch_backend, head, dtype, output)
 
 
+@pytest.mark.skipif(not shutil.which("g++"), reason="PyTorch's CPU compiler needs g++")
 def test_torch_compile_makes_native_code_of_a_training_step(torch_backend):
     import torch
 

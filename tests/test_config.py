@@ -198,5 +198,5 @@ def test_configurations_of_other_sizes_differ():
 
 
 def test_an_unknown_attribute_suggests_the_nearest():
-    with pytest.raises(AttributeError, match="has no field 'n_layers'. Did you mean 'n_layer'"):
+    with pytest.raises(AttributeError, match=r"has no field 'n_layers'. Did you mean 'n_layer'"):
         _ = GPTJConfig().n_layers

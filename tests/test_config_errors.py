@@ -62,7 +62,7 @@ def test_an_impossible_value_is_named(values, message):
 
 
 def test_every_impossible_value_is_named():
-    with pytest.raises(ConfigError, match="n_layer .*; n_head .*; resid_pdrop .*; problem_type"):
+    with pytest.raises(ConfigError, match=r"n_layer .*; n_head .*; resid_pdrop .*; problem_type"):
         GPTJConfig(n_layer=0, n_head=0, resid_pdrop=2, problem_type="x")
 
 

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "hub": {"errors"},
     "backends": {"errors", "spec", "generation"},
     "pretrained": {"errors", "spec", "checkpoint", "generation", "hub", "backends"},
-    **dict.fromkeys(TOKENIZER, {"errors", "spec", "hub", *TOKENIZER}),
+    **{name: {"errors", "spec", "hub", *TOKENIZER} for name in TOKENIZER},
     "api": {*NEUTRAL, "backends"},
     "cli": {*NEUTRAL, "backends", "api", "parity"},
     "parity": {*NEUTRAL, "backends", "api"},
@@ -109,7 +109,9 @@ def test_the_public_names_are_there_before_they_are_imported():
 def test_a_wrong_public_name_suggests_the_nearest():
     import gptj
 
-    with pytest.raises(AttributeError, match="no attribute 'GPTJConfg'. Did you mean 'GPTJConfig'"):
+    with pytest.raises(
+        AttributeError, match=r"no attribute 'GPTJConfg'. Did you mean 'GPTJConfig'"
+    ):
         _ = gptj.GPTJConfg
 
 

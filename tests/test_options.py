@@ -87,7 +87,7 @@ def test_an_impossible_option_is_named(option, value):
 
 
 def test_every_impossible_option_is_named():
-    with pytest.raises(ArgumentError, match="max_new_tokens must .*; temperature .*; top_p .*"):
+    with pytest.raises(ArgumentError, match=r"max_new_tokens must .*; temperature .*; top_p .*"):
         plan(max_new_tokens=0, temperature=-1, top_p=2)
 
 

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-
 from golden_cases import golden_cases, golden_generations
+from tolerances import assert_close, difference
+
 from gptj.checkpoint.folder import open_checkpoint
 from gptj.spec.config import GPTJConfig
 from gptj.spec.params import parameter_table
 from gptj.spec.reference import causal_lm_loss, forward
 from gptj.spec.tensors import LazyTensor
-from tolerances import assert_close, difference
 
 CONFIG = GPTJConfig(
     vocab_size=96, n_positions=64, n_embd=40, n_layer=2, n_head=4, rotary_dim=6, n_inner=112
@@ -88,7 +88,9 @@ def test_the_cache_holds_every_key_and_value():
 
 def test_a_mask_as_wide_as_the_whole_cache_is_cut_to_what_is_filled():
     wide = np.concatenate((np.ones_like(IDS), np.zeros((3, 20), int)), axis=1)
-    assert difference(run(input_ids=IDS, attention_mask=wide).logits, run(input_ids=IDS).logits) == 0
+    assert (
+        difference(run(input_ids=IDS, attention_mask=wide).logits, run(input_ids=IDS).logits) == 0
+    )
 
 
 def test_an_additive_mask_means_the_same_as_the_mask_it_was_made_from():

@@ -47,9 +47,7 @@ def expected(head):
     return {**{prefix + name: entry for name, entry in BASE.items()}, **OWN[head]}
 
 
-@pytest.mark.parametrize(
-    ("head", "count"), [("causal_lm", 6_050_882_784), ("base", 5_844_393_984)]
-)
+@pytest.mark.parametrize(("head", "count"), [("causal_lm", 6_050_882_784), ("base", 5_844_393_984)])
 def test_the_6b_has_as_many_parameters_as_published(head, count):
     assert count_parameters(GPTJConfig(), head) == count
 
@@ -83,7 +81,7 @@ def test_the_classifier_is_as_wide_as_there_are_labels():
 
 
 def test_an_unknown_head_suggests_the_nearest():
-    with pytest.raises(ArgumentError, match="Unknown head 'causal_ml'. Did you mean 'causal_lm'"):
+    with pytest.raises(ArgumentError, match=r"Unknown head 'causal_ml'. Did you mean 'causal_lm'"):
         parameter_table(GPTJConfig(), "causal_ml")
 
 

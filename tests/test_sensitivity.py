@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tolerances import assert_close, difference, limit
 
 from gptj.checkpoint.folder import open_checkpoint
 from gptj.spec.config import GPTJConfig
 from gptj.spec.params import initial_value, parameter_table
 from gptj.spec.reference import forward, ops
-from tolerances import assert_close, difference, limit
 
 TINY = Path(__file__).parent.parent / "weights" / "tiny"
 LOOSE = 4e-2
@@ -86,15 +86,14 @@ def with_smaller_epsilon(weights, monkeypatch):
     return logits(weights, layer_norm_epsilon=1e-6)
 
 
-SEVEN = [
+LARGE = [
     without_rotary,
     with_q_transposed,
     without_scale,
     with_q_and_k_swapped,
-    with_exact_gelu,
     without_biases,
-    with_smaller_epsilon,
 ]
+SEVEN = [*LARGE, with_exact_gelu, with_smaller_epsilon]
 
 
 @pytest.mark.parametrize("mistake", [*SEVEN, with_halves_rotated])
@@ -102,6 +101,14 @@ def test_a_known_mistake_exceeds_the_tolerance(mistake, monkeypatch):
     right = logits(redrawn())
     wrong = mistake(redrawn(), monkeypatch)
     assert difference(wrong, right) > 2 * limit("float32", right)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("mistake", LARGE)
+def test_a_large_mistake_exceeds_the_tolerance_of_half_precision(mistake, dtype, monkeypatch):
+    right = logits(redrawn())
+    wrong = mistake(redrawn(), monkeypatch)
+    assert difference(wrong, right) > 2 * limit(dtype, right)
 
 
 @pytest.mark.parametrize("mistake", SEVEN)

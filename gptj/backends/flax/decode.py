@@ -26,7 +26,7 @@ def decode(
     room = bucket_length(plan.max_new_tokens, limit)
     ids, mask = _widen(input_ids, attention_mask, bucket_length(length, limit))
     program = Program.of(model.module)
-    new, count = _decode(program, room, model.params, ids, mask, as_arrays(plan))
+    new, count = _decode(program, room, _untied(model.params), ids, mask, as_arrays(plan))
     known = concrete(count)
     new = new[:, : plan.max_new_tokens] if known is None else np.asarray(new)[:, : int(known)]
     if known is None:
@@ -92,6 +92,15 @@ def to_left_padding(ids: Array, mask: Array) -> tuple[Array, Array]:
     """Move what is not attended, (B, T), to the left, so that every row ends with its last token."""
     order = jnp.argsort(mask != 0, axis=1, stable=True)
     return jnp.take_along_axis(ids, order, axis=1), jnp.take_along_axis(mask, order, axis=1)
+
+
+def _untied(params: Any) -> Any:
+    """Give a tied head a kernel of its own: XLA reads one four times as fast as the word table."""
+    head = params["lm_head"]
+    if "kernel" in head:
+        return params
+    kernel = params["transformer"]["wte"]["embedding"].T
+    return {**params, "lm_head": {**head, "kernel": kernel}}
 
 
 def _widen(ids: Array, mask: Array | None, width: int) -> tuple[Array, Array]:

@@ -79,8 +79,13 @@ class FlaxGPTJForCausalLMModule(nn.Module):
         return deliver(self.config, result, return_dict)
 
     def tied_weights(self) -> Array | None:
-        """Return the word table for the head to read, where the configuration says so."""
-        return self.transformer.wte.embedding if self.config.tie_word_embeddings else None
+        """Return the word table for the head to read, where the configuration says so.
+
+        A kernel of the head's own, as decoding makes it, goes first.
+        """
+        if not self.config.tie_word_embeddings or self.lm_head.has_variable("params", "kernel"):
+            return None
+        return self.transformer.wte.embedding
 
 
 class FlaxGPTJForCausalLM(FlaxPretrained):

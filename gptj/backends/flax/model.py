@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from gptj.backends.flax import compiled
@@ -165,7 +166,10 @@ class FlaxPretrained(Pretrained):
         given = {name: value for name, value in inputs.items() if value is not None}
         tokens = given.get("input_ids", given.get("inputs_embeds"))
         length = tokens.shape[1]
-        roomy = None if cache is None else _for_program(cache, length, self.config.n_positions)
+        roomy = None
+        if cache is not None:
+            roomy = _for_program(cache, length, self.config.n_positions)
+            given = _for_whole_cache(given, roomy.capacity)
         program = compiled.Program.of(self.module, options, tuple(self.captured))
         output, intermediates = compiled.run(program, params, roomy, given, dropout_rng)
         for name in self.captured:
@@ -355,7 +359,18 @@ def _drops(config: GPTJConfig) -> bool:
 def _for_program(cache: KVCache, count: int, limit: int) -> KVCache:
     """Return a cache with room, whose length is an array: a longer one needs no new compilation."""
     roomy = cache.room_for(count, limit)
-    return KVCache(roomy.layers, jnp.asarray(roomy.length, jnp.int32), preallocated=True)
+    length = cache.length if cache.known_length is None else np.int32(cache.known_length)
+    return KVCache(roomy.layers, length, preallocated=True)
+
+
+def _for_whole_cache(inputs: dict[str, Array], capacity: int) -> dict[str, Array]:
+    """Widen a 2-D mask to the cache's capacity: so its width, too, needs no new compilation."""
+    mask = inputs.get("attention_mask")
+    if mask is None or mask.ndim != 2:
+        return inputs
+    xp: Any = jnp if parameters.concrete(mask) is None else np
+    missing = ((0, 0), (0, capacity - mask.shape[1]))
+    return {**inputs, "attention_mask": xp.pad(mask, missing)}
 
 
 def _after(before: KVCache | None, cache: KVCache, count: int) -> KVCache:
