@@ -12,6 +12,8 @@ from collections.abc import Iterable
 class GPTJError(Exception):
     """Anything that gptj raises on purpose."""
 
+    __init__ = Exception.__init__  # TensorFlow's autograph rebuilds such errors, and only such
+
 
 class ConfigError(GPTJError, ValueError):
     """A configuration with an unknown or impossible value."""

@@ -28,7 +28,7 @@ def _tf(model, inputs):
 
     with tf.GradientTape() as tape:
         loss = model(**inputs).loss
-    variables = {name: params.variable_of(model, name, kind) for name, kind in _kinds(model)}
+    variables = {name: variable for name, _, variable in params.variables(model)}
     gradients = tape.gradient(loss, [variable.value for variable in variables.values()])
     found = {
         name: tf.convert_to_tensor(g).numpy() for name, g in zip(variables, gradients, strict=True)
@@ -50,10 +50,6 @@ def _flax(model, inputs):
         return _canonical(np.asarray(leaf), parameter.kind)
 
     return native
-
-
-def _kinds(model):
-    return [(n, p.kind) for n, p in parameter_table(model.config, model.head).items()]
 
 
 def _canonical(array, kind):

@@ -73,7 +73,9 @@ def test_a_capture_returns_the_output_too_with_attentions(framework, captured):
     expected = oracle(**INPUTS)
     assert set(outputs) == set(EXPECTED)
     kept = LEFT != 0
-    assert_close(framework.to_numpy(output.logits)[kept], expected.logits[kept], "float32", "logits")
+    assert_close(
+        framework.to_numpy(output.logits)[kept], expected.logits[kept], "float32", "logits"
+    )
     assert len(output.attentions) == tiny_config().n_layer
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -162,6 +163,21 @@ def test_a_save_that_fails_leaves_the_old_checkpoint_as_it_was(tmp_path, old, ne
     with pytest.raises(RuntimeError, match="the disk is gone"):
         save_checkpoint(tmp_path, CONFIG, GenerationConfig(), tensors, new)
     assert contents(tmp_path) == before
+
+
+def test_weights_take_their_place_before_the_files_that_name_them(tmp_path, monkeypatch):
+    moved = []
+    replace = Path.replace
+
+    def note(path, target):
+        if target.parent == tmp_path:
+            moved.append(target.suffix)
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", note)
+    save(tmp_path, "60KB")
+    assert moved == sorted(moved, key=[".safetensors", ".json"].index)
+    assert set(moved) == {".safetensors", ".json"}
 
 
 def test_a_file_is_no_folder_to_save_into(tmp_path):

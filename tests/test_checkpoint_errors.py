@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from test_checkpoint import INDEX, save
 
 from gptj.checkpoint.folder import open_checkpoint
 from gptj.errors import CheckpointError
+from test_checkpoint import INDEX, save
 
 
 @pytest.fixture

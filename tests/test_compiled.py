@@ -164,9 +164,7 @@ def test_generate_works_inside_xla(tf_backend, options):
 
     model = tiny_model("tf")
     options = {"max_new_tokens": 6, "eos_token_id": None, **options}
-    call = tf.function(
-        lambda ids, mask: model.generate(ids, mask, **options), jit_compile=True
-    )
+    call = tf.function(lambda ids, mask: model.generate(ids, mask, **options), jit_compile=True)
     expected = tf_backend.to_numpy(model.generate(IDS, LEFT, **options))
     np.testing.assert_array_equal(call(*inputs(tf_backend)).numpy(), expected)
 
@@ -227,9 +225,7 @@ def test_generate_works_inside_jit(flax_backend, options):
 
     model = tiny_model("flax")
     options = {"max_new_tokens": 6, "eos_token_id": None, **options}
-    call = jax.jit(
-        lambda params, ids, mask: model.generate(ids, mask, params=params, **options)
-    )
+    call = jax.jit(lambda params, ids, mask: model.generate(ids, mask, params=params, **options))
     expected = flax_backend.to_numpy(model.generate(IDS, LEFT, **options))
     found = call(model.params, *inputs(flax_backend))
     np.testing.assert_array_equal(np.asarray(found), expected)

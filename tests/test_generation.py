@@ -89,9 +89,7 @@ def test_every_loop_writes_what_the_plugged_in_oracle_writes(framework, sampling
     model, plan = tiny_model(framework.name), plan_of(**options)
     for write in (written, driven):
         found = write(framework, model, PROMPT, mask, **options)
-        assert_same_tokens(
-            found, expected, plan, tiny_config(), tiny_weights(), PROMPT, mask
-        )
+        assert_same_tokens(found, expected, plan, tiny_config(), tiny_weights(), PROMPT, mask)
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)

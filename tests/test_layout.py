@@ -34,6 +34,7 @@ MAKING = {"setup", "build"}
 EXTRA_FILES = {
     "tf/inputs": "Keras: one argument may be a tensor, a list or a dict of all inputs",
     "flax/compiled": "jax: the call of a model is compiled once per shape, outside the module",
+    "flax/wrapper": "Linen: parameters live outside the module, so a class around it has the call",
 }
 """A file that not every backend has -> the reason."""
 
@@ -67,6 +68,7 @@ OVERWRITTEN = "PyTorch: its own initialisation would run, only to be overwritten
 TIED = "one weight in two modules: PyTorch shares it, Linen hands it on, Keras passes the table"
 FUSED = "PyTorch: the fused kernel takes a bias in the compute dtype and rows that see something"
 GRAPH_SHAPE = "TensorFlow: in a graph a length is a tensor, which is made once"
+COMPILED_STEP = "TensorFlow: the driver's step is compiled; Python would take most of its time"
 KERAS = "Keras: what fit, predict and saving call"
 KERAS_WEIGHTS = "Keras: variables are made by the layer, from the value that is meant for them"
 ACCESSORS = "Linen: a module holds no weights; the class around it has them"
@@ -108,8 +110,6 @@ EXCEPTIONS = {
         "GPTJModel.rotation": GRAPH_SHAPE,
         "GPTJModel.check": "Linen: inputs are checked before the module runs, outside of tracing",
         "GPTJModel.deliver": "Linen: the module and the class around it share a function",
-        "deliver": "Linen: the module and the class around it share a function",
-        "as_tensors": "jax: inputs are made tensors outside of the module",
     },
     "heads": {
         "GPTJForCausalLM.tie_weights": TIED,
@@ -139,6 +139,10 @@ EXCEPTIONS = {
         "seed_words": "TensorFlow: the words of a seed are a constant of the graph",
         "lowest_best": "TensorFlow: argmax leaves open which of equal values it takes",
         "as_arrays": "jax: a plan's numbers are traced, so that one compilation serves all",
+    },
+    "decode": {
+        "is_step": COMPILED_STEP,
+        "step": COMPILED_STEP,
     },
     "capture": {
         "Recorded": "Keras: layers have no hooks",

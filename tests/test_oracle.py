@@ -5,14 +5,14 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from golden_cases import golden_cases, golden_generations
-from tolerances import assert_close, difference
 
+from golden_cases import golden_cases, golden_generations
 from gptj.checkpoint.folder import open_checkpoint
 from gptj.spec.config import GPTJConfig
 from gptj.spec.params import parameter_table
 from gptj.spec.reference import causal_lm_loss, forward
 from gptj.spec.tensors import LazyTensor
+from tolerances import assert_close, difference
 
 CONFIG = GPTJConfig(
     vocab_size=96, n_positions=64, n_embd=40, n_layer=2, n_head=4, rotary_dim=6, n_inner=112
@@ -116,6 +116,12 @@ def test_a_row_that_attends_to_nothing_is_finite():
     mask[1] = 0
     output = run(input_ids=IDS, attention_mask=mask)
     assert np.isfinite(output.logits).all()
+
+
+def test_a_row_of_an_additive_mask_that_attends_to_nothing_is_finite():
+    mask = np.where(np.tril(np.ones((1, 1, 11, 11))) > 0, 0.0, -np.inf)
+    mask[0, 0, 4] = -np.inf
+    assert np.isfinite(run(input_ids=IDS, attention_mask=mask).logits).all()
 
 
 def test_a_masked_key_has_weight_exactly_zero():

@@ -8,6 +8,13 @@ import pytest
 from gptj.spec.heads import HEADS
 from gptj.spec.outputs import ModelOutput, flatten, unflatten
 
+FIELDS = {
+    "base": "last_hidden_state past_key_values hidden_states attentions",
+    "causal_lm": "loss logits past_key_values hidden_states attentions",
+    "sequence_classification": "loss logits past_key_values hidden_states attentions",
+    "question_answering": "loss start_logits end_logits hidden_states attentions",
+}
+
 
 @pytest.fixture
 def output():
@@ -44,11 +51,18 @@ def test_an_index_past_the_end_is_an_error(output):
         output[2]
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_fields_stand_in_the_order_of_the_head(head):
-    names = HEADS[head].outputs
-    output = ModelOutput([(name, index) for index, name in enumerate(names)])
-    assert output.to_tuple() == tuple(range(len(names)))
+@pytest.mark.parametrize(("head", "fields"), FIELDS.items())
+def test_fields_stand_in_the_order_that_users_unpack(head, fields):
+    assert HEADS[head].outputs == tuple(fields.split())
+
+
+def test_every_head_has_its_fields():
+    assert FIELDS.keys() == HEADS.keys()
+
+
+def test_the_tuple_keeps_the_order_of_what_was_computed():
+    output = ModelOutput([("loss", 1), ("logits", None)], attentions=3, hidden_states=2)
+    assert output.to_tuple() == (1, 3, 2)
 
 
 def test_an_unknown_attribute_names_the_fields_there_are(output):

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tolerances import assert_close
 
 from gptj.spec.config import GPTJConfig
 from gptj.spec.params import parameter_table
 from gptj.spec.positions import positions_from_mask
 from gptj.spec.reference import forward
+from tolerances import assert_close
 
 CONFIG = GPTJConfig(
     vocab_size=32, n_positions=24, n_embd=20, n_layer=2, n_head=2, rotary_dim=6, n_inner=28

@@ -42,6 +42,15 @@ def test_a_seed_counts_modulo_two_to_the_64(seed, halves):
     assert split_seed(seed) == halves
 
 
+@pytest.mark.parametrize(("seed", "row", "step"), [(7, 1, 2), (2**40 + 5, 0, 9)])
+def test_the_noise_is_keyed_by_seed_row_step_and_id(seed, row, step):
+    subkey = threefry2x32(words(split_seed(seed)), words((row, step)))
+    bits, _ = threefry2x32(subkey, (VOCAB.astype(np.uint32), np.zeros(1, np.uint32)))
+    uniform = ((bits >> 9) + 0.5) / 2.0**23  # float64
+    found = gumbel_noise(seed, np.array([row]), step, VOCAB)
+    np.testing.assert_allclose(found, -np.log(-np.log(uniform)), rtol=1e-6, atol=1e-5)
+
+
 def test_the_noise_is_finite_float32():
     noise = gumbel_noise(0, np.arange(20)[:, None], 0, VOCAB)
     assert noise.dtype == np.float32

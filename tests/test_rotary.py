@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from tolerances import assert_close, difference
 
 from gptj.spec.config import GPTJConfig
 from gptj.spec.reference.ops import apply_rotary, rotate_every_two
 from gptj.spec.rotary import rotary_table
+from tolerances import assert_close, difference
 
 SMALL = {"vocab_size": 8, "n_positions": 32, "n_embd": 40, "n_layer": 1, "n_head": 4}
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tolerances import assert_close, difference, limit
 
 from gptj.checkpoint.folder import open_checkpoint
 from gptj.spec.config import GPTJConfig
 from gptj.spec.params import initial_value, parameter_table
 from gptj.spec.reference import forward, ops
+from tolerances import assert_close, difference, limit
 
 TINY = Path(__file__).parent.parent / "weights" / "tiny"
 LOOSE = 4e-2

@@ -37,7 +37,8 @@ def staged(folder: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
     try:
         yield temporary
-        for path in sorted(temporary.iterdir(), reverse=True):  # weights before what names them
+        # weights before the JSON that names them
+        for path in sorted(temporary.iterdir(), key=lambda path: path.suffix == ".json"):
             path.replace(folder / path.name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

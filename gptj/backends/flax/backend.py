@@ -5,7 +5,6 @@ from importlib.metadata import version
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy.typing as npt
 
 from gptj.backends.base import Capabilities

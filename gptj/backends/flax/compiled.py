@@ -1,12 +1,16 @@
-"""The compiled forward behind the eager call. Linen alone would trace the model at every call."""
+"""The compiled forward behind the eager call: Linen alone would trace the model every time."""
 
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
+from gptj.backends.flax.cache import KVCache
+from gptj.errors import ArgumentError
 from gptj.spec.config import GPTJConfig
 
 
@@ -21,7 +25,7 @@ class Program:
         captured: canonical names of modules whose outputs are wanted too.
     """
 
-    module: nn.Module = field(compare=False)
+    module: Any = field(compare=False)
     identity: tuple[str, ...]
     options: tuple[tuple[str, Any], ...] = ()
     captured: tuple[str, ...] = ()
@@ -55,3 +59,40 @@ def run(
         mutable=["intermediates"],
     )
     return output, state.get("intermediates", {})
+
+
+def for_program(cache: KVCache, count: int, limit: int) -> KVCache:
+    """Return a cache with room, whose length is an array: a longer one needs no new compilation."""
+    roomy = cache.room_for(count, limit)
+    length = cache.length if cache.known_length is None else np.int32(cache.known_length)
+    return KVCache(roomy.layers, length, preallocated=True)
+
+
+def for_whole_cache(inputs: dict[str, Any], capacity: int) -> dict[str, Any]:
+    """Widen a 2-D mask to the cache's capacity: so its width, too, needs no new compilation."""
+    mask = inputs.get("attention_mask")
+    if mask is None or mask.ndim != 2:
+        return inputs
+    xp: Any = jnp if isinstance(mask, jax.core.Tracer) else np
+    missing = ((0, 0), (0, capacity - mask.shape[1]))
+    return {**inputs, "attention_mask": xp.pad(mask, missing)}
+
+
+def after(before: KVCache | None, cache: KVCache, count: int) -> KVCache:
+    """Return the cache that a program returned, with the length known if it was known before."""
+    known = 0 if before is None else before.known_length
+    length = cache.length if known is None else known + count
+    return KVCache(cache.layers, length, before is not None and before.preallocated)
+
+
+def find(intermediates: Any, name: str) -> Any:
+    """Return the last output of a module, without the cache and the like beside it."""
+    for part in [*name.split("."), "__call__"]:
+        intermediates = intermediates.get(part, {})
+    if not intermediates:
+        raise ArgumentError(
+            f"The model has no module {name!r}; names are canonical, such as 'h.0.mlp.fc_out', "
+            "with 'transformer.' in front in a model with a head."
+        )
+    output = intermediates[-1]
+    return output[0] if isinstance(output, tuple) else output

@@ -9,14 +9,9 @@ from gptj.backends.flax import params as parameters
 from gptj.backends.flax.cache import KVCache
 from gptj.backends.flax.layers import Linear
 from gptj.backends.flax.losses import causal_lm_loss
-from gptj.backends.flax.model import (
-    FlaxGPTJModel,
-    FlaxGPTJModule,
-    FlaxPretrained,
-    as_tensors,
-    deliver,
-)
+from gptj.backends.flax.model import FlaxGPTJModel, FlaxGPTJModule
 from gptj.backends.flax.params import Params
+from gptj.backends.flax.wrapper import FlaxPretrained, as_tensors, deliver
 from gptj.spec.checks import check_label_values, check_labels
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
@@ -57,7 +52,7 @@ class FlaxGPTJForCausalLMModule(nn.Module):
         """Return the fields of ``HEADS["causal_lm"]``; arguments as in ``gptj.backends.base``."""
         if labels is not None:
             use_cache = bool(use_cache)  # a loss needs no cache, unless it is asked for
-        output = self.transformer(
+        output: Any = self.transformer(
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
@@ -127,7 +122,7 @@ class FlaxGPTJForCausalLM(FlaxPretrained):
         labels = as_tensors(labels=labels)["labels"]
         if labels is not None:
             self.check_labels(labels, inputs["input_ids"], inputs["inputs_embeds"], logits_to_keep)
-        options = {
+        options: dict[str, Any] = {
             "deterministic": not train,
             "use_cache": use_cache,
             "output_attentions": output_attentions,

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from gptj.backends.flax.cache import LayerCache, extend
+from gptj.spec import MASK_VALUE
 from gptj.spec.config import GPTJConfig
 from gptj.spec.rotary import rotary_table
 
@@ -190,7 +191,10 @@ class Attention(nn.Module):
         scores = jnp.einsum(  # (B, H, T, S)
             "bthd,bshd->bhts", query, key, preferred_element_type=jnp.float32
         )
-        probs = nn.softmax(scores * self.config.head_dim**-0.5 + mask, axis=-1).astype(value.dtype)
+        scores = scores * self.config.head_dim**-0.5 + mask
+        # a masked score passes no gradient on, not even in a row that attends to nothing
+        scores = jnp.where(mask > MASK_VALUE, scores, MASK_VALUE)
+        probs = nn.softmax(scores, axis=-1).astype(value.dtype)
         probs = self.attn_dropout(probs, deterministic)
         if head_mask is not None:
             probs = probs * head_mask.astype(probs.dtype)

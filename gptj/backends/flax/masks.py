@@ -30,7 +30,7 @@ def additive_mask(
 
 
 def positions(attention_mask: Array | None, length: int, past_length: int | Array) -> Array:
-    """Return the positions of the new tokens, (B or 1, T), derived from a 2-D mask if there is one."""
+    """Return the positions of the new tokens, (B or 1, T), from a 2-D mask if there is one."""
     if attention_mask is None or attention_mask.ndim != 2:
         return (past_length + jnp.arange(length, dtype=jnp.int32))[None]
     attended = attention_mask != 0  # (B, S)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from gptj.errors import ArgumentError
+from gptj.spec.checks import values_are_checked
 from gptj.spec.config import GPTJConfig
 from gptj.spec.params import Parameter, initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors
@@ -47,10 +48,10 @@ def from_numpy(array: Any) -> Any:
 
 
 def concrete(tensor: Any) -> npt.NDArray[Any] | None:
-    """Return a tensor's values for a check, or None while tracing."""
+    """Return a tensor's values for a check, or None while tracing and while decoding."""
     if isinstance(tensor, jax.core.Tracer | jax.ShapeDtypeStruct):
         return None
-    return to_numpy(tensor)
+    return to_numpy(tensor) if values_are_checked() else None
 
 
 def native_name(parameter: Parameter) -> str:
@@ -99,17 +100,10 @@ def load_params(
 def dump_params(config: GPTJConfig, head: str, params: Params) -> dict[str, LazyTensor]:
     """Return parameters by canonical name, as handles that copy nothing before use."""
     leaves = flatten_dict(params, sep="/")
-    handles = {}
-    for name, parameter in parameter_table(config, head).items():
-        leaf = leaves[native_name(parameter)]
-        dtype = np.dtype(leaf.dtype)
-        is_kernel = parameter.kind == "linear_weight"
-        handles[name] = LazyTensor(
-            parameter.shape,
-            dtype,
-            lambda leaf=leaf, is_kernel=is_kernel: to_numpy(leaf).T if is_kernel else to_numpy(leaf),
-        )
-    return handles
+    return {
+        name: _handle(leaves[native_name(parameter)], parameter)
+        for name, parameter in parameter_table(config, head).items()
+    }
 
 
 def check_tree(config: GPTJConfig, head: str, params: Params) -> None:
@@ -143,3 +137,11 @@ def _aligned(array: npt.NDArray[Any], dtype: Any) -> npt.NDArray[Any]:
     copy = memory[start : start + size].view(dtype).reshape(array.shape)
     np.copyto(copy, array, casting="unsafe")
     return copy
+
+
+def _handle(leaf: Any, parameter: Parameter) -> LazyTensor:
+    """Return a handle on a leaf in its canonical orientation."""
+    dtype = np.dtype(leaf.dtype)
+    if parameter.kind == "linear_weight":
+        return LazyTensor(parameter.shape, dtype, lambda: to_numpy(leaf).T)
+    return LazyTensor(parameter.shape, dtype, lambda: to_numpy(leaf))

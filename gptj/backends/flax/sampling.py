@@ -1,7 +1,7 @@
 """The choice of the next token. Definition: ``gptj.generation.sampling``, ``gptj.spec.random``."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ Words = tuple[Array, Array]
 
 
 def as_arrays(plan: DecodePlan) -> DecodePlan:
-    """Return the plan with arrays for its numbers, so that other numbers need no new compilation."""
+    """Return the plan with arrays for its numbers: other ones need no new compilation then."""
     values: dict[str, Any] = {
         "max_new_tokens": jnp.int32(plan.max_new_tokens),
         "min_new_tokens": jnp.int32(plan.min_new_tokens),
@@ -54,14 +54,15 @@ def gumbel_noise(seed: Words, step: Array, ids: Array) -> Array:
 def next_tokens(logits: Array, plan: DecodePlan, step: int | Array) -> Array:
     """Choose one token per row of (B, V) logits; ties go to the lower id."""
     plan = plan if isinstance(plan.seed, tuple) else as_arrays(plan)
+    seed, ends = cast(Words, plan.seed), jnp.asarray(plan.eos_token_ids)
     vocab = logits.shape[-1]
-    if plan.eos_token_ids.size:
-        without_end = logits.at[:, plan.eos_token_ids].set(-jnp.inf)
+    if ends.size:
+        without_end = logits.at[:, ends].set(-jnp.inf)
         logits = jnp.where(step < plan.min_new_tokens, without_end, logits)
     if not plan.do_sample:
         return logits.argmax(axis=-1).astype(jnp.int32)
     values, ids = candidates(logits / plan.temperature, plan)  # (B, K)
-    values = values + gumbel_noise(plan.seed, step, ids)
+    values = values + gumbel_noise(seed, step, ids)
     is_best = values == values.max(axis=-1, keepdims=True)
     return jnp.where(is_best, ids, vocab).min(axis=-1)
 

@@ -13,7 +13,7 @@ from gptj.backends.tf import params as parameters
 from gptj.backends.tf import tree
 from gptj.backends.tf.cache import KVCache
 from gptj.backends.tf.capture import capture
-from gptj.backends.tf.decode import decode
+from gptj.backends.tf.decode import decode, is_step, step
 from gptj.backends.tf.heads import MODELS
 from gptj.errors import ArgumentError, choices
 from gptj.generation.options import DecodePlan
@@ -65,6 +65,8 @@ class TFBackend:
 
     def forward(self, model: Any, **inputs: Any) -> ModelOutput:
         """Run a model without dropout; gradients are taken only where a tape watches."""
+        if is_step(**inputs):
+            return step(model, **inputs)
         return model(**inputs, return_dict=True, training=False)
 
     def load_params(self, model: Any, params: Tensors) -> None:

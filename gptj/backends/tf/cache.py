@@ -56,7 +56,8 @@ class KVCache:
         """Put a cache together again."""
         preallocated, *known = metadata
         layers, *traced = components
-        return cls(layers, *known, *traced, preallocated=preallocated)
+        (length,) = (*known, *traced)
+        return cls(layers, length, preallocated)
 
     def room_for(self, count: Any, limit: int) -> "KVCache":
         """Return a cache that `count` more tokens may be written into."""

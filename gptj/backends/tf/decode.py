@@ -11,8 +11,19 @@ from gptj.backends.tf.sampling import next_tokens, seed_words
 from gptj.generation.buckets import BUCKET
 from gptj.generation.options import DecodePlan
 from gptj.spec.checks import already_checked
+from gptj.spec.outputs import ModelOutput
 
 Tensor = Any
+
+NUMBERS = ("max_new_tokens", "min_new_tokens", "temperature", "pad_token_id")
+"""What a compiled loop takes as tensors, besides the seed, so that one serves all their values."""
+
+MOST_FUNCTIONS = 16
+"""Compiled functions that a model keeps."""
+
+NO_INPUTS = dict.fromkeys(
+    ("attention_mask", "token_type_ids", "position_ids", "head_mask", "inputs_embeds")
+)
 
 
 @tf.autograph.experimental.do_not_convert
@@ -30,7 +41,7 @@ def decode(
     capacity = -(-total // BUCKET) * BUCKET if eager else total
     ids, mask = to_left_padding(input_ids, attention_mask)
     mask = tf.pad(mask, [[0, 0], [0, capacity - length]], constant_values=1)
-    loop = _compiled_loop(model, plan) if eager else _loop
+    loop = _compiled_loop if eager else _loop
     with already_checked():
         logits, cache = _forward(model, ids, mask, model.init_cache(batch, capacity))
         cache = KVCache(cache.layers, tf.convert_to_tensor(length), preallocated=True)
@@ -40,7 +51,7 @@ def decode(
 
 
 def to_left_padding(ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Move what is not attended, (B, T), to the left, so that every row ends with its last token."""
+    """Move what is not attended, (B, T), to the left, so that a row ends with its last token."""
     if mask is None:
         return ids, tf.ones_like(ids, tf.int32)
     mask = tf.cast(tf.cast(mask, tf.bool), tf.int32)
@@ -48,24 +59,67 @@ def to_left_padding(ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     return tf.gather(ids, order, batch_dims=1), tf.gather(mask, order, batch_dims=1)
 
 
-def _compiled_loop(model: Any, plan: DecodePlan) -> Any:
-    """Return the loop as a compiled function, which serves all numbers that are no shapes."""
-    numbers = ("max_new_tokens", "min_new_tokens", "temperature", "pad_token_id")
-    key = replace(plan, seed=0, **dict.fromkeys(numbers, 0))
-    if key not in model.functions.loops:
+def is_step(past_key_values: Any = None, input_ids: Any = None, **inputs: Any) -> bool:
+    """Whether a forward is one step of the driver's loop, which `step` runs faster."""
+    return (
+        tf.executing_eagerly()
+        and isinstance(past_key_values, KVCache)
+        and past_key_values.preallocated
+        and tuple(getattr(input_ids, "shape", ()))[1:] == (1,)
+        and tuple(inputs) == ("attention_mask", "use_cache", "logits_to_keep")
+        and tf.is_tensor(inputs["attention_mask"])
+    )
 
-        @tf.function(autograph=False)
-        def loop(tensors, logits, mask, cache):
-            return _loop(model, logits, mask, cache, replace(key, **tensors))
 
-        model.functions.loops[key] = loop
-    compiled = model.functions.loops[key]
+def step(
+    model: Any,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    past_key_values: KVCache,
+    use_cache: bool,
+    logits_to_keep: int,
+) -> ModelOutput:
+    """Run one step of the driver's loop as a compiled function: Python would take most of its time."""
+    cache = past_key_values
+    model.transformer.check(cache, **{**NO_INPUTS, "input_ids": input_ids})
+    known = int(cache.length)
+    cache = KVCache(cache.layers, tf.constant(known), preallocated=True)
 
-    def run(model, logits, mask, cache, plan):
-        tensors = {name: tf.constant(getattr(plan, name)) for name in numbers}
-        return compiled({**tensors, "seed": seed_words(plan.seed)}, logits, mask, cache)
+    def forward(tokens: Tensor, mask: Tensor, cache: KVCache) -> Any:
+        with already_checked():
+            logits, cache = _forward(model, tokens, mask, cache)
+        return logits, cache.layers
 
-    return run
+    inputs = (input_ids, attention_mask, cache)
+    key = ("step", input_ids.dtype, tuple(attention_mask.shape), attention_mask.dtype)
+    logits, layers = _function(model, (*key, cache.capacity), forward, inputs)(*inputs)
+    cache = KVCache(layers, known + 1, preallocated=True)
+    return ModelOutput(logits=logits[:, None], past_key_values=cache)
+
+
+def _function(model: Any, key: Any, function: Any, inputs: Any) -> Any:
+    """Return the compiled form of a function for inputs of these shapes, the `key` says which."""
+    functions = model.functions.compiled
+    if key not in functions:
+        if len(functions) >= MOST_FUNCTIONS:
+            functions.pop(next(iter(functions)))  # the oldest
+        functions[key] = tf.function(function, autograph=False).get_concrete_function(*inputs)
+    return functions[key]
+
+
+def _compiled_loop(
+    model: Any, logits: Tensor, mask: Tensor, cache: KVCache, plan: DecodePlan
+) -> tuple[Tensor, Tensor]:
+    """Run the loop as a compiled function, which serves all numbers that are no shapes."""
+    nothing: dict[str, Any] = dict.fromkeys((*NUMBERS, "seed"), 0)
+    fixed = replace(plan, **nothing)
+    numbers = {name: tf.constant(getattr(plan, name)) for name in NUMBERS}
+    inputs = ({**numbers, "seed": seed_words(plan.seed)}, logits, mask, cache)
+
+    def loop(numbers: Any, logits: Tensor, mask: Tensor, cache: KVCache) -> Any:
+        return _loop(model, logits, mask, cache, replace(fixed, **numbers))
+
+    return _function(model, (fixed, tuple(mask.shape)), loop, inputs)(*inputs)
 
 
 def _loop(

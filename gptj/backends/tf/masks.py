@@ -34,7 +34,7 @@ def additive_mask(
 
 
 def positions(attention_mask: Tensor | None, length: Any, past_length: Any) -> Tensor:
-    """Return the positions of the new tokens, (B or 1, T), derived from a 2-D mask if there is one."""
+    """Return the positions of the new tokens, (B or 1, T), derived from a 2-D mask if given."""
     new = past_length + tf.range(length)
     if attention_mask is None or len(attention_mask.shape) != 2:
         return new[None]

@@ -37,8 +37,8 @@ class TFPretrained(Recorded, Pretrained, keras.Model):
         super().__init__(name=name, dtype=dtype, trainable=trainable, autocast=False)
         self.config = config
         self.seed = seed
-        # compiled loops, in a wrapper: Keras and TensorFlow would save a plain dict
-        self.functions = SimpleNamespace(loops={})
+        # compiled loops, in a wrapper: Keras and TensorFlow would track a plain dict
+        self.functions = SimpleNamespace(compiled={})
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Bring the inputs into one form, and run the model."""

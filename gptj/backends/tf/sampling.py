@@ -32,7 +32,7 @@ def threefry2x32(key: Words, counter: Words) -> Words:
     return first, second
 
 
-def gumbel_noise(seed: int | Tensor, step: Any, ids: Tensor) -> Tensor:
+def gumbel_noise(seed: Any, step: Any, ids: Tensor) -> Tensor:
     """Return Gumbel noise, float32, for the candidates (B, K) of every row.
 
     `seed` is an integer, or the tensor of its two words.
