@@ -30,7 +30,7 @@ PUBLIC: Final = {
 }
 """Every public name -> the module that defines it."""
 
-__all__ = list(PUBLIC)  # noqa: PLE0604
+__all__ = list(PUBLIC)
 
 
 def __getattr__(name: str) -> Any:
@@ -38,7 +38,9 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
-        return version("gptj-trio")
+        from gptj.distribution import distribution
+
+        return version(distribution())
     if name not in PUBLIC:
         raise AttributeError(f"module 'gptj' has no attribute {name!r}.{suggest(name, PUBLIC)}")
     module = PUBLIC[name]

@@ -7,10 +7,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from gptj.distribution import install_command
 from gptj.errors import BackendUnavailable, TokenizerError, choices
 from gptj.spec import IGNORE_INDEX
-
-DISTRIBUTION: Final = "gptj-trio"
 
 _TENSORS: Final = {
     "np": ("numpy", "numpy"),
@@ -155,7 +154,7 @@ def tensors(batch: BatchEncoding, kind: str) -> BatchEncoding:
     if importlib.util.find_spec(framework) is None:
         raise BackendUnavailable(
             f"return_tensors={kind!r} needs {framework}, which is not installed: "
-            f"pip install '{DISTRIBUTION}[{extra}]'."
+            f"{install_command(extra)}."
         )
     module = importlib.import_module(framework)
     return BatchEncoding(

@@ -41,8 +41,7 @@ def locate(
     Raises:
         CheckpointError: if nothing of that name is found, saying what to do.
     """
-    is_preset = isinstance(name, str) and (name == DEMO or name.lower() in PRESETS)
-    if str(name) and not is_preset and Path(name).exists():
+    if str(name) and not is_preset(name) and Path(name).exists():
         return Path(name) / subfolder
     if str(name) == DEMO:
         return Path(str(files("gptj") / "data" / DEMO))
@@ -55,6 +54,12 @@ def locate(
         )
     options = {"cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
     return _download(repository, revision or named_revision or None, subfolder, options)
+
+
+def is_preset(name: str | Path) -> bool:
+    """Return whether a name, its revision aside, is one that gptj itself gives a model."""
+    bare = str(name).partition("@")[0].lower()
+    return isinstance(name, str) and bare in (DEMO, *PRESETS, *map(str.lower, PRESETS.values()))
 
 
 def locate_config(name: str | Path, **options: Any) -> Path:

@@ -18,6 +18,7 @@ from gptj.encoding import (
     tensors,
 )
 from gptj.errors import TokenizerError
+from gptj.hub import is_preset, locate
 from gptj.spec.config import GPTJConfig
 from gptj.token_table import ROLES, TokenTable
 from gptj.tokenizer_files import (
@@ -27,9 +28,6 @@ from gptj.tokenizer_files import (
     write_tokenizer,
 )
 from gptj.tokenizer_windows import TRUNCATIONS, encode_pairs, text_pairs, windows
-
-BUILT_IN_NAMES: Final = ("6b", "eleutherai/gpt-j-6b", "gptj", "demo")
-"""Names, in lower case, of models whose tokenizer is the built-in one."""
 
 _UNBOUNDED: Final = 10**20
 """Published settings write "no limit" as a model_max_length above this."""
@@ -73,15 +71,16 @@ class GPTJTokenizer(TokenTable):
         cls,
         name: str | Path = "6B",
         *,
-        revision: str | None = None,
         padding_side: str | None = None,
         truncation_side: str | None = None,
         model_max_length: int | None = None,
         pad_token: str | None = None,
+        **where: Any,
     ) -> "GPTJTokenizer":
         """Return the tokenizer of a preset, a folder, a model file's folder or a hub id.
 
         The files of a folder win over the built-in tokenizer, and arguments over its settings.
+        `where` takes what ``gptj.hub.locate`` takes: ``revision``, ``cache_dir`` and so on.
 
         Raises:
             TokenizerError: for damaged files, or a vocabulary without its merges.
@@ -93,7 +92,7 @@ class GPTJTokenizer(TokenTable):
             "pad_token": pad_token,
         }
         settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-        folder = _folder(name, revision)
+        folder = _folder(name, where)
         if folder is None:
             return cls(**settings)
         return cls(read_tokenizer(folder), **(read_settings(folder) | settings))
@@ -278,15 +277,9 @@ class GPTJTokenizer(TokenTable):
         return self.pad_token_id
 
 
-def _folder(name: str | Path, revision: str | None) -> Path | None:
-    """Return the folder that holds the files of `name`, or None for a preset, which has none."""
-    if isinstance(name, str) and name.partition("@")[0].lower() in BUILT_IN_NAMES:
+def _folder(name: str | Path, where: Mapping[str, Any]) -> Path | None:
+    """Return the folder that holds the files of `name`, or None for a preset, which needs none."""
+    if is_preset(name):
         return None
-    path = Path(name)
-    if path.is_file():
-        return path.parent
-    if path.is_dir():
-        return path
-    from gptj.hub import locate  # only a hub id needs the client behind it
-
-    return Path(locate(name, revision=revision))
+    path = locate(name, **where)
+    return path.parent if path.is_file() else path

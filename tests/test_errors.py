@@ -203,7 +203,7 @@ def test_a_head_that_a_backend_lacks_is_refused_with_those_it_has(backend):
 
 
 def test_an_unknown_backend_is_refused_with_the_nearest_name():
-    with pytest.raises(ArgumentError, match="Unknown backend 'tensorflw'. Did you mean"):
+    with pytest.raises(ArgumentError, match=r"Unknown backend 'tensorflw'\. Did you mean"):
         gptj.load(backend="tensorflw")
 
 

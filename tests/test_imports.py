@@ -26,18 +26,19 @@ TOKENIZER = {
 NEUTRAL = {"errors", "spec", "checkpoint", "generation", "hub", "pretrained", *TOKENIZER}
 IN_A_BACKEND = {"errors", "spec", "generation", "pretrained", "backends"}
 MAY_IMPORT = {
-    "": {"errors", "backends"},  # gptj/__init__.py; public names are resolved by importlib
+    "": {"errors", "distribution", "backends"},  # gptj/__init__.py; public names are resolved by importlib
     "__main__": {"cli"},
     "errors": set(),
+    "distribution": set(),
     "spec": {"errors", "hub"},  # the hub inside GPTJConfig.from_pretrained alone
     "checkpoint": {"errors", "spec", "generation"},  # generation_config.json is part of a save
     "generation": {"errors", "spec"},
     "hub": {"errors"},
-    "backends": {"errors", "spec", "generation"},
+    "backends": {"errors", "distribution", "spec", "generation"},
     "pretrained": {"errors", "spec", "checkpoint", "generation", "hub", "backends"},
-    **{name: {"errors", "spec", "hub", *TOKENIZER} for name in TOKENIZER},
+    **{name: {"errors", "distribution", "spec", "hub", *TOKENIZER} for name in TOKENIZER},
     "api": {*NEUTRAL, "backends"},
-    "cli": {*NEUTRAL, "backends", "api", "parity"},
+    "cli": {"", *NEUTRAL, "distribution", "backends", "api", "parity"},
     "parity": {*NEUTRAL, "backends", "api"},
     **{name: {*IN_A_BACKEND, name} for name in OWN_FRAMEWORKS},
 }

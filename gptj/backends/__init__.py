@@ -5,6 +5,7 @@ import importlib.util
 from importlib.metadata import entry_points
 from typing import Any, Final
 
+from gptj.distribution import install_command
 from gptj.errors import ArgumentError, BackendUnavailable, choices, suggest
 
 BUILT_IN: Final = {
@@ -24,8 +25,6 @@ ALIASES: Final = {
 
 ENTRY_POINTS: Final = "gptj.backends"
 """Entry-point group through which other distributions add backends."""
-
-DISTRIBUTION: Final = "gptj-trio"
 
 
 def backend_names() -> list[str]:
@@ -48,8 +47,8 @@ def default_backend() -> str:
         if is_installed(name):
             return name
     raise BackendUnavailable(
-        f"No framework is installed. Choose one: pip install '{DISTRIBUTION}[torch]', "
-        f"'{DISTRIBUTION}[tf]' or '{DISTRIBUTION}[flax]'."
+        "No framework is installed. Choose one: "
+        f"{', '.join(install_command(name) for name in BUILT_IN)}."
     )
 
 
@@ -92,6 +91,6 @@ def get_backend(name: str | None = None) -> Any:
     if not is_installed(resolved):
         raise BackendUnavailable(
             f"The backend {resolved!r} needs {BUILT_IN[resolved]}, which is not installed. "
-            f"Install it with: pip install '{DISTRIBUTION}[{resolved}]'."
+            f"Install it with: {install_command(resolved)}."
         )
     return importlib.import_module(f"gptj.backends.{resolved}.backend").BACKEND

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+import gptj
 from gptj.cli.generate import generate
 from gptj.cli.info import info
 from gptj.errors import ArgumentError, GPTJError
@@ -27,7 +28,7 @@ class Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with:  gptj generate 'def fibonacci(n):'",
 )
-@click.version_option(package_name="gptj-trio", prog_name="gptj")
+@click.version_option(gptj.__version__, prog_name="gptj")
 def main() -> None:
     """GPT-J in PyTorch, TensorFlow/Keras 3 and Flax, from one specification."""
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
-from gptj.backends import DISTRIBUTION, backend_names, get_backend, is_installed
+import gptj
+from gptj.backends import backend_names, get_backend, is_installed
+from gptj.distribution import install_command
 
 EXAMPLES = """\b
 Examples:
@@ -23,7 +25,7 @@ PACKAGES = ("numpy", "ml_dtypes", "safetensors", "tokenizers", "huggingface_hub"
 def info(as_json: bool) -> None:
     """Show versions, the backends found, and their devices."""
     found = {
-        "gptj": version(DISTRIBUTION),
+        "gptj": gptj.__version__,
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "backends": {name: _describe(name) for name in backend_names()},
@@ -34,7 +36,7 @@ def info(as_json: bool) -> None:
 def _describe(name: str) -> dict[str, Any]:
     """Return a backend's versions, devices and capabilities, or why there are none."""
     if not is_installed(name):
-        return {"installed": False, "install": f"pip install '{DISTRIBUTION}[{name}]'"}
+        return {"installed": False, "install": install_command(name)}
     try:
         backend = get_backend(name)
     except Exception as error:  # a broken framework must not hide the others

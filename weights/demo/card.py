@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import click
 import matplotlib as mpl
+
 from compact import ENOUGH
 from data import Source, read_manifest
 from log import read_log
@@ -80,6 +81,7 @@ def facts(card: Path) -> dict[str, Any]:
         "rate": f"{tokens / seconds:,.0f}",
         "gzip": f"{metrics['gzip_bits_per_byte']:.3f}",
         **{f"{when}_{unit}": _loss(metrics, when, unit) for when in _WHEN for unit in _UNIT},
+        "shared": f"{100 * metrics['shared_lines']:.1f}",
         "prompts": len(continuations),
         "passing": sum(c["passes"] for c in continuations),
         "passing_uncut": sum(c["passes_uncut"] for c in continuations),

@@ -121,6 +121,12 @@ def token_stream(texts: Iterable[bytes], tokenizer: GPTJTokenizer) -> npt.NDArra
     return np.concatenate([np.asarray(row, np.int64) for row in rows])
 
 
+def shared_lines(texts: Iterable[bytes], others: Iterable[bytes]) -> float:
+    """Return which share of the different long lines of some texts others have as well."""
+    own, theirs = (set().union(*map(_telling_lines, side)) for side in (texts, others))
+    return len(own & theirs) / len(own)
+
+
 def _is_code(path: Path) -> bool:
     if path.name.startswith("_sysconfigdata"):  # written by the build, different on every machine
         return False

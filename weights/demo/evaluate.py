@@ -13,14 +13,14 @@ from typing import Any
 
 import click
 import torch
-from continuations import choose_prompts, write_on
-from data import read_library, read_manifest
-from saved import CONFIG
-from scoring import bits_per_byte, gzip_bits_per_byte, nats_per_token, score
 from tqdm import tqdm
 
 import gptj
+from continuations import choose_prompts, write_on
+from data import read_library, read_manifest, shared_lines, token_stream
 from gptj import GPTJForCausalLM, GPTJTokenizer
+from saved import CONFIG
+from scoring import bits_per_byte, gzip_bits_per_byte, nats_per_token, score
 
 
 @click.command()
@@ -30,8 +30,10 @@ def main(run: Path, threads: int) -> None:
     """Measure the model in the folder RUN."""
     torch.set_num_threads(threads)
     tokenizer, model = GPTJTokenizer(), gptj.load(run / "model", backend="torch").eval()
-    files = held_out_files(run / "manifest.json")
+    training, files = read_sides(run / "manifest.json")
     metrics = {
+        "train_tokens": len(token_stream(training.values(), tokenizer)),
+        "shared_lines": shared_lines(files.values(), training.values()),
         "size_bytes": sum(path.stat().st_size for path in (run / "model").iterdir()),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "gzip_bits_per_byte": gzip_bits_per_byte(files.values()),
@@ -47,15 +49,18 @@ def main(run: Path, threads: int) -> None:
     click.echo(f"{metrics['after']['bits_per_byte']:.3f} bits per byte")
 
 
-def held_out_files(manifest: Path) -> dict[str, bytes]:
-    """Return the held-out files, which must be those of the manifest."""
+def read_sides(manifest: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Return the training files and the held-out files, which must be those of the manifest."""
     version, sources = read_manifest(manifest)
     library = read_library()
-    expected = {s.path: s.sha256 for s in sources if s.held_out}
-    found = {path: library[path] for path in expected if path in library}
-    if {path: hashlib.sha256(text).hexdigest() for path, text in found.items()} != expected:
+    found = {path: hashlib.sha256(text).hexdigest() for path, text in library.items()}
+    if found != {source.path: source.sha256 for source in sources}:
         raise click.ClickException(f"The model was trained on the library of Python {version}.")
-    return found
+    training, held_out = (
+        {source.path: library[source.path] for source in sources if source.held_out == side}
+        for side in (False, True)
+    )
+    return training, held_out
 
 
 def held_out_loss(

@@ -11,16 +11,16 @@ import click
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
+from tqdm import trange
+
 from batches import BATCH_TOKENS, LONG, rows_at
 from compact import Compact
 from data import read_library, split, token_stream, write_manifest
+from gptj import GPTJTokenizer
 from log import Log
 from saved import CONFIG, save_model
-from torch import Tensor
-from tqdm import trange
 from trainer import SEED, Trainer
-
-from gptj import GPTJTokenizer
 
 WATCHED: Final = 16
 """Of so many held-out rows one is on the curve; the model card's figure is over all of them."""

@@ -7,14 +7,14 @@ from typing import Final
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from batches import BATCH_TOKENS
 from compact import Compact
+from gptj import GPTJConfig, GPTJForCausalLM
 from muon import Muon
 from objective import full_loss, piece_gradients
 from saved import CONFIG
-from torch import Tensor
-
-from gptj import GPTJConfig, GPTJForCausalLM
 
 SEED: Final = 6
 

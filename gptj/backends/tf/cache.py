@@ -54,10 +54,8 @@ class KVCache:
     @classmethod
     def __tf_unflatten__(cls, metadata: tuple[Any, ...], components: Any) -> "KVCache":
         """Put a cache together again."""
-        preallocated, *known = metadata
-        layers, *traced = components
-        (length,) = (*known, *traced)
-        return cls(layers, length, preallocated)
+        length = metadata[1] if len(metadata) > 1 else components[1]
+        return cls(components[0], length, metadata[0])
 
     def room_for(self, count: Any, limit: int) -> "KVCache":
         """Return a cache that `count` more tokens may be written into."""

@@ -66,8 +66,9 @@ def is_step(past_key_values: Any = None, input_ids: Any = None, **inputs: Any) -
         and isinstance(past_key_values, KVCache)
         and past_key_values.preallocated
         and tuple(getattr(input_ids, "shape", ()))[1:] == (1,)
-        and tuple(inputs) == ("attention_mask", "use_cache", "logits_to_keep")
+        and inputs.keys() == {"attention_mask", "use_cache", "logits_to_keep"}
         and tf.is_tensor(inputs["attention_mask"])
+        and (inputs["use_cache"], inputs["logits_to_keep"]) == (True, 1)
     )
 
 
@@ -79,7 +80,7 @@ def step(
     use_cache: bool,
     logits_to_keep: int,
 ) -> ModelOutput:
-    """Run one step of the driver's loop as a compiled function: Python would take most of its time."""
+    """Run one step of the driver's loop, compiled: Python would take most of its time."""
     cache = past_key_values
     model.transformer.check(cache, **{**NO_INPUTS, "input_ids": input_ids})
     known = int(cache.length)

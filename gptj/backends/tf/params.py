@@ -106,7 +106,7 @@ def initialize(model: Any, seed: int) -> None:
 
     token = _values.set(value)
     try:
-        model.build(None)
+        model.build()  # with a shape, Keras would take it for that of a single float input
     finally:
         _values.reset(token)
 

@@ -45,7 +45,7 @@ def decode(
 
 
 def to_left_padding(ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Move what is not attended, (B, T), to the left, so that every row ends with its last token."""
+    """Move what is not attended, (B, T), to the left, so that a row ends with its last token."""
     if mask is None:
         return ids, torch.ones_like(ids)
     order = torch.argsort(mask != 0, dim=1, stable=True)

@@ -45,7 +45,7 @@ def attention_bias(
 def positions(
     attention_mask: Tensor | None, length: int, past_length: int, device: torch.device
 ) -> Tensor:
-    """Return the positions of the new tokens, (B or 1, T), derived from a 2-D mask if there is one."""
+    """Return the positions of the new tokens, (B or 1, T), from a 2-D mask if there is one."""
     if attention_mask is None or attention_mask.ndim != 2:
         return torch.arange(past_length, past_length + length, device=device)[None]
     attended = attention_mask != 0  # (B, S)

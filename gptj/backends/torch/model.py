@@ -149,7 +149,7 @@ class GPTJModel(TorchPretrained):
     def mask(
         self, attention_mask: Tensor | None, x: Tensor, cache: KVCache | None, eager: bool
     ) -> Mask | None:
-        """Return the mask of all layers, or None where the fused kernel's own causal one will do."""
+        """Return the mask of all layers, or None where the fused kernel's causal one will do."""
         length = x.shape[1]
         if attention_mask is None and cache is None and not eager:
             return None

@@ -1,5 +1,6 @@
 """Parameters in and out: canonical NumPy arrays on one side, PyTorch tensors on the other."""
 
+from functools import partial
 from typing import Any
 
 import ml_dtypes
@@ -76,5 +77,5 @@ def dump_params(model: Any) -> dict[str, LazyTensor]:
     for name, parameter in parameter_table(model.config, model.head).items():
         tensor = model.get_parameter(native_name(parameter))
         dtype = to_numpy(tensor[:0]).dtype
-        handles[name] = LazyTensor(parameter.shape, dtype, lambda tensor=tensor: to_numpy(tensor))
+        handles[name] = LazyTensor(parameter.shape, dtype, partial(to_numpy, tensor))
     return handles
