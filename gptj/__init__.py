@@ -27,8 +27,11 @@ PUBLIC: Final = {
     "TFGPTJForCausalLM": "gptj.backends.tf.heads",
     "FlaxGPTJModel": "gptj.backends.flax.heads",
     "FlaxGPTJForCausalLM": "gptj.backends.flax.heads",
+    "AutoTokenizer": "gptj.tokenizer:GPTJTokenizer",
+    "AutoModelForCausalLM": "gptj.backends.torch.heads:GPTJForCausalLM",
+    "infer_device": "gptj.backends.torch.backend",
 }
-"""Every public name -> the module that defines it."""
+"""Every public name -> the module that defines it, under another name where one follows."""
 
 __all__ = list(PUBLIC)
 
@@ -43,13 +46,12 @@ def __getattr__(name: str) -> Any:
         return version(distribution())
     if name not in PUBLIC:
         raise AttributeError(f"module 'gptj' has no attribute {name!r}.{suggest(name, PUBLIC)}")
-    module = PUBLIC[name]
-    parts = module.split(".")
-    if parts[1] == "backends":
+    module, _, other_name = PUBLIC[name].partition(":")
+    if module.startswith("gptj.backends."):
         from gptj.backends import get_backend
 
-        get_backend(parts[2])  # a missing framework gets its own error
-    return getattr(importlib.import_module(module), name)
+        get_backend(module.split(".")[2])  # a missing framework gets its own error
+    return getattr(importlib.import_module(module), other_name or name)
 
 
 def __dir__() -> list[str]:

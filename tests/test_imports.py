@@ -26,7 +26,7 @@ TOKENIZER = {
 NEUTRAL = {"errors", "spec", "checkpoint", "generation", "hub", "pretrained", *TOKENIZER}
 IN_A_BACKEND = {"errors", "spec", "generation", "pretrained", "backends"}
 MAY_IMPORT = {
-    "": {"errors", "distribution", "backends"},  # gptj/__init__.py; public names are resolved by importlib
+    "": {"errors", "distribution", "backends"},  # gptj/__init__.py resolves names by importlib
     "__main__": {"cli"},
     "errors": set(),
     "distribution": set(),

@@ -118,3 +118,9 @@ def test_a_saved_model_can_be_saved_over_itself(framework, tmp_path):
     loaded.save_pretrained(tmp_path)
     again = gptj.load(tmp_path, backend=framework.name)
     assert_same(arrays(framework.dump_params(again)), arrays(framework.dump_params(model)))
+
+
+def test_the_automatic_names_are_the_pytorch_ones_as_they_were(torch_backend):
+    assert gptj.AutoModelForCausalLM is gptj.GPTJForCausalLM
+    assert gptj.AutoTokenizer is gptj.GPTJTokenizer
+    assert gptj.infer_device() in {"cuda", "mps", "cpu"}

@@ -128,6 +128,11 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
         model.train(training)
 
 
+def infer_device() -> str:
+    """Return the kind of the best device there is: ``"cuda"``, ``"mps"`` or ``"cpu"``."""
+    return BACKEND.devices()[0].partition(":")[0]
+
+
 def _device(name: Any) -> torch.device:
     """Return the device of that name, or the CPU."""
     try:
