@@ -118,3 +118,20 @@ def test_there_is_no_cache_with_labels_unless_it_is_asked_for(backend):
     output = run(backend, model, input_ids=IDS, labels=IDS)
     assert output.past_key_values is None
     assert run(backend, model, input_ids=IDS).past_key_values is not None
+
+
+def test_attentions_with_a_cache_are_as_wide_as_the_text(backend):
+    model = tiny_model(backend.name)
+    whole = run(backend, model, input_ids=IDS, output_attentions=True)
+    for cache in (prefix_cache(backend, model), preallocated_prefix(backend, model)):
+        inputs = {"input_ids": IDS[:, 6:], "past_key_values": cache}
+        output = run(backend, model, **inputs, output_attentions=True)
+        for found, expected in zip(output.attentions, whole.attentions, strict=True):
+            assert_close(found, expected[:, :, 6:], "float32", "attentions")
+
+
+def preallocated_prefix(backend, model):
+    """Return the cache of the first tokens, with room for more."""
+    cache = backend.init_cache(model, 2, 20)
+    inputs = {"input_ids": IDS[:, :6], "past_key_values": cache}
+    return run(backend, model, **inputs, use_cache=True).past_key_values

@@ -1,9 +1,10 @@
 """Do the model's continuations of unseen code read as Python? Asked of the standard `tokenize`.
 
-A prompt is the head of a function: decorators, signature and docstring. The functions of the
-held-out files are put in the order of a hash of path and line, and the first that fit are taken,
-at most `PER_FILE` of a file. The continuation is greedy. Its last line is nearly always broken off
-in the middle, so it is left away before the test; the figure with it is given as well.
+A prompt ends with the head of a function: signature and docstring. It starts where the function
+does, or the class around it, so that it reads as a file may. The functions of the held-out files
+are put in the order of a hash of path and line, and the first whose prompts are short enough are
+taken, at most `PER_FILE` of a file. The continuation is greedy. Its last line is nearly always
+broken off in the middle, so it is left away before the test; the figure with it is given as well.
 """
 
 import ast
@@ -71,16 +72,25 @@ def is_python(text: str) -> bool:
 
 
 def _heads(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the line and the head of every function that has a body behind its head."""
+    """Yield the line of every function with a body, and the text from its class to its head."""
     lines = text.splitlines(keepends=True)
-    for node in ast.walk(ast.parse(text)):
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        body = node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body
-        first = min((d.lineno for d in node.decorator_list), default=node.lineno)
-        last = node.body[0].end_lineno if len(body) < len(node.body) else body[0].lineno - 1
-        if body and node.lineno <= last < body[0].lineno:  # not all on one line
-            yield node.lineno, "".join(lines[first - 1 : last])
+    for statement in ast.parse(text).body:
+        decorators = getattr(statement, "decorator_list", [])
+        start = min((d.lineno for d in decorators), default=statement.lineno)
+        for node in ast.walk(statement):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                end = _head_end(node)
+                if end is not None:
+                    yield node.lineno, "".join(lines[start - 1 : end])
+
+
+def _head_end(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int | None:
+    """Return the last line of signature and docstring, or None where the body has no own lines."""
+    body = node.body
+    end = body[0].lineno - 1
+    if ast.get_docstring(node, clean=False) is not None:
+        end, body = body[0].end_lineno or end, body[1:]
+    return end if body and node.lineno <= end < body[0].lineno else None
 
 
 def _hash(head: tuple[str, int, str]) -> str:

@@ -85,6 +85,13 @@ def after(before: KVCache | None, cache: KVCache, count: int) -> KVCache:
     return KVCache(cache.layers, length, before is not None and before.preallocated)
 
 
+def cut(attentions: Any, before: KVCache, count: int) -> tuple[Any, ...]:
+    """Cut attentions down to the keys that there are; while tracing nobody knows how many."""
+    known = before.known_length
+    width = None if known is None else known + count
+    return tuple(probs[..., :width] for probs in attentions)
+
+
 def find(intermediates: Any, name: str) -> Any:
     """Return the last output of a module, without the cache and the like beside it."""
     for part in [*name.split("."), "__call__"]:

@@ -169,6 +169,8 @@ class FlaxPretrained(Pretrained):
         output, intermediates = compiled.run(program, params, roomy, given, dropout_rng)
         for name in self.captured:
             self.captured[name] = compiled.find(intermediates, name)
+        if cache is not None and output.attentions is not None:
+            output["attentions"] = compiled.cut(output.attentions, cache, length)
         if output.past_key_values is not None:
             output["past_key_values"] = compiled.after(cache, output.past_key_values, length)
         return deliver(self.config, output, return_dict)

@@ -11,6 +11,7 @@ from keras import ops
 from gptj.backends.tf import params
 from gptj.backends.tf.cache import LayerCache, extend
 from gptj.backends.tf.capture import Recorded
+from gptj.spec import MASK_VALUE
 from gptj.spec.config import GPTJConfig
 from gptj.spec.rotary import rotary_table
 
@@ -217,7 +218,10 @@ class Attention(Layer):
         """Attend step by step, with scores and softmax in float32, and return the weights too."""
         query, key = tf.cast(query, tf.float32), tf.cast(key, tf.float32)
         scores = tf.matmul(query, key, transpose_b=True)  # (B, H, T, S)
-        probs = tf.nn.softmax(scores * self.config.head_dim**-0.5 + mask)
+        scores = scores * self.config.head_dim**-0.5 + mask
+        # a masked score passes no gradient on, not even in a row that attends to nothing
+        scores = tf.where(mask > MASK_VALUE, scores, MASK_VALUE)
+        probs = tf.nn.softmax(scores)
         probs = self.attn_dropout(tf.cast(probs, value.dtype))
         if head_mask is not None:
             probs = probs * tf.cast(head_mask, value.dtype)

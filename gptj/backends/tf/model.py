@@ -164,7 +164,8 @@ class TFGPTJModel(TFPretrained):
                 head_mask=None if head_mask is None else _layer_of(head_mask, layer),
             )
             hidden_states.append(x)
-            attentions.append(probs)
+            # a cache has room for more keys than there are
+            attentions.append(probs[..., : _length(cache) + length])
             layers.append(layer_cache)
         hidden_states[-1] = x = self.ln_f(x)
         output = ModelOutput(

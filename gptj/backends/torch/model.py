@@ -104,7 +104,8 @@ class GPTJModel(TorchPretrained):
             factors = None if head_mask is None else _layer_of(head_mask, layer)
             x, layer_cache, probs = block(x, rotation, mask, past, _length(cache), factors, eager)
             hidden_states.append(x)
-            attentions.append(probs)
+            # a cache has room for more keys than there are
+            attentions.append(probs if probs is None else probs[..., : _length(cache) + x.shape[1]])
             layers.append(layer_cache)
         hidden_states[-1] = x = self.ln_f(x)
         output = ModelOutput(
