@@ -151,6 +151,7 @@ EXCEPTIONS = {
     },
     "backend": {
         "evaluating": "PyTorch: training is a mode of the module",
+        "infer_device": "PyTorch: users name the device; it is public under this name",
     },
 }
 """File -> name that differs between the backends -> the reason."""

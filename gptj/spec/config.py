@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gptj.errors import ConfigError, choices, suggest
+from gptj.spec.vocabulary import EOS_TOKEN_ID, VOCAB_SIZE
 
 MODEL_TYPE: Final = "gptj"
 
@@ -72,7 +73,7 @@ class GPTJConfig:
         ConfigError: for an unknown argument (the nearest name is suggested) or an impossible value.
     """
 
-    vocab_size: int = 50_400
+    vocab_size: int = VOCAB_SIZE
     n_positions: int = 2_048
     n_embd: int = 4_096
     n_layer: int = 28
@@ -86,8 +87,8 @@ class GPTJConfig:
     layer_norm_epsilon: float = 1e-5
     initializer_range: float = 0.02
     use_cache: bool = True
-    bos_token_id: int | None = 50_256
-    eos_token_id: int | list[int] | None = 50_256
+    bos_token_id: int | None = EOS_TOKEN_ID
+    eos_token_id: int | list[int] | None = EOS_TOKEN_ID
     tie_word_embeddings: bool = False
 
     pad_token_id: int | None = field(default=None, metadata=_GENERIC)
