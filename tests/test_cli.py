@@ -1,6 +1,7 @@
 """The command line: what it prints, how it ends, and that its examples run."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -92,6 +93,16 @@ def test_help_shows_its_examples_and_they_parse():
         assert command in shown
         options = {word for word in command.split() if word.startswith("--")}
         assert all(option in shown for option in options)
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_framework_starts_without_a_word_on_standard_error(name):
+    command = [sys.executable, "-m", "gptj", "generate", "A", "-m", str(TINY), "-b", name]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_CPP")}
+    done = subprocess.run(
+        [*command, "-n", "2"], capture_output=True, text=True, check=True, env=environment
+    )
+    assert (done.stdout[0], done.stderr) == ("A", "")
 
 
 def test_the_module_runs_as_a_program():

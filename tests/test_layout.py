@@ -124,7 +124,6 @@ EXCEPTIONS = {
         "next_token_loss": "Keras: fit's targets come already shifted",
     },
     "params": {
-        "native_name": "the two others store matrices transposed and need the kind",
         "initialize": "Linen: parameters are a tree, not attributes of a model",
         "load_params": "Linen: parameters are a tree, not attributes of a model",
         "dump_params": "Linen: parameters are a tree, not attributes of a model",

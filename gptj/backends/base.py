@@ -98,7 +98,11 @@ class Backend(Protocol):
         """Return an array, list or tensor as a tensor of the framework, on the model's device."""
 
     def concrete(self, tensor: Any) -> npt.NDArray[Any] | None:
-        """Return a tensor's values for a check, or None while they are being traced."""
+        """Return a tensor's values for a check, or None while they are being traced.
+
+        Also None where `gptj.spec.checks.values_are_checked` says no, so that decoding does not
+        wait for the device to look at every token.
+        """
 
     def decode(self, model: Any, input_ids: Any, attention_mask: Any, plan: DecodePlan) -> Any:
         """Continue (B, T) prompts in the framework's own loop; return (B, T + new) token ids.

@@ -7,6 +7,8 @@ import click
 import numpy as np
 
 from gptj.backends import ALIASES, BUILT_IN
+from gptj.cli.quiet import start_backend
+from gptj.errors import ArgumentError
 
 EXAMPLES = """\b
 Examples:
@@ -47,24 +49,29 @@ def generate(
 
     Greedy, which gives the same text every time, unless a sampling option or --seed is given.
     """
-    from gptj.api import load, load_tokenizer  # the frameworks are slow to import: --help is not
+    from gptj.api import load, load_tokenizer  # --help need not wait for the tokenizer
 
     text = sys.stdin.read() if prompt == "-" else prompt
     tokenizer = load_tokenizer(model)
     ids = np.asarray([tokenizer.encode(text)], np.int64)
-    _require_text(ids)
+    if ids.size == 0:
+        raise ArgumentError(
+            "The prompt is empty. Give some text, or '<|endoftext|>' to start from nothing."
+        )
     chosen = {name: value for name, value in options.items() if value is not None}
     chosen["do_sample"] = len(chosen) > 1  # more than max_new_tokens
-    language_model = load(model, backend=backend, dtype=dtype, device=device)
+    framework = start_backend(backend)
+    language_model = load(model, backend=framework.name, dtype=dtype, device=device)
     click.echo(text, nl=False)
     if stream:
         _stream(language_model, tokenizer, ids, chosen)
     else:
-        written = _host(language_model, language_model.generate(ids, **chosen))
+        written = framework.to_numpy(language_model.generate(ids, **chosen))
         click.echo(tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True))
 
 
 def _stream(model: Any, tokenizer: Any, ids: Any, options: dict[str, Any]) -> None:
+    """Write the text piece by piece, as its tokens are chosen."""
     from gptj.generation.streaming import TextStreamer
 
     def write(piece: str) -> None:
@@ -74,18 +81,3 @@ def _stream(model: Any, tokenizer: Any, ids: Any, options: dict[str, Any]) -> No
     skip = frozenset((tokenizer.eos_token_id,))
     model.generate(ids, streamer=TextStreamer(tokenizer, write, skip), **options)
     click.echo()
-
-
-def _host(model: Any, tokens: Any) -> Any:
-    from gptj.backends import get_backend
-
-    return get_backend(model.backend_name).to_numpy(tokens)
-
-
-def _require_text(ids: Any) -> None:
-    from gptj.errors import ArgumentError
-
-    if ids.size == 0:
-        raise ArgumentError(
-            "The prompt is empty. Give some text, or '<|endoftext|>' to start from nothing."
-        )

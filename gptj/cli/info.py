@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 import gptj
-from gptj.backends import backend_names, get_backend, is_installed
+from gptj.backends import backend_names, is_installed
+from gptj.cli.quiet import start_backend
 from gptj.distribution import install_command
 
 EXAMPLES = """\b
@@ -38,7 +39,7 @@ def _describe(name: str) -> dict[str, Any]:
     if not is_installed(name):
         return {"installed": False, "install": install_command(name)}
     try:
-        backend = get_backend(name)
+        backend = start_backend(name)
     except Exception as error:  # a broken framework must not hide the others
         return {"installed": True, "error": f"{type(error).__name__}: {error}"}
     return {

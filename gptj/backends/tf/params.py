@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from gptj.spec.checks import values_are_checked
 from gptj.spec.heads import BASE_PREFIX
 from gptj.spec.params import Parameter, initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors
@@ -19,7 +20,7 @@ Tensor = Any
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
-LEAVES: Final = {
+LEAF: Final = {
     "embedding": "embeddings",
     "linear_weight": "kernel",
     "linear_bias": "bias",
@@ -48,13 +49,16 @@ def from_numpy(array: npt.ArrayLike, device: Any = None, dtype: str | None = Non
 
 
 def concrete(tensor: Any) -> npt.NDArray[Any] | None:
-    """Return a tensor's values for a check, or None while tracing."""
-    return tensor.numpy() if hasattr(tensor, "numpy") else None
+    """Return a tensor's values for a check, or None while tracing and while decoding."""
+    if not hasattr(tensor, "numpy"):  # a symbolic one
+        return None
+    return tensor.numpy() if values_are_checked() else None
 
 
-def native_name(name: str, kind: str) -> str:
-    """Return the path of a canonical name's variable, below the model's own."""
-    return f"{name.rpartition('.')[0].replace('.', '/')}/{LEAVES[kind]}"
+def native_name(parameter: Parameter) -> str:
+    """Return the path of a parameter's variable: ``transformer/h/0/attn/q_proj/kernel``."""
+    owner, _, _ = parameter.name.rpartition(".")
+    return f"{owner}.{LEAF[parameter.kind]}".replace(".", "/")
 
 
 def native_tensor(handle: Any, kind: str, dtype: str) -> Tensor:
@@ -89,7 +93,7 @@ def loading(tensors: Tensors) -> Iterator[None]:
 def initialize(model: Any, seed: int) -> None:
     """Create a model's own variables, loaded or drawn; its base model has created its own."""
     own = {
-        native_name(name, parameter.kind): parameter
+        native_name(parameter): parameter
         for name, parameter in parameter_table(model.config, model.head).items()
         if not name.startswith(BASE_PREFIX)
     }
@@ -144,4 +148,4 @@ def variables(model: Any) -> Iterator[tuple[str, Parameter, Any]]:
     """Yield canonical name, description and variable of every parameter."""
     by_path = {variable.path: variable for variable in model.weights}
     for name, parameter in parameter_table(model.config, model.head).items():
-        yield name, parameter, by_path[f"{model.path}/{native_name(name, parameter.kind)}"]
+        yield name, parameter, by_path[f"{model.path}/{native_name(parameter)}"]
