@@ -1,7 +1,8 @@
-"""Train the demo model: ``python weights/demo/train.py --steps 3000 --out runs/demo``.
+"""Train the demo model: ``python weights/demo/train.py --out runs/demo``.
 
-The folder receives manifest.json, loss.csv, ``state.pt`` to resume from, and the model as it
-ships, after every `SAVE_EVERY` steps and at the end.
+The first stage reads files, the second mixes them with single functions. The folder receives
+manifest.json, loss.csv, ``state.pt`` to resume from, and the model as it ships, after every
+`SAVE_EVERY` steps and at the end.
 """
 
 from pathlib import Path
@@ -17,10 +18,13 @@ from tqdm import trange
 from batches import BATCH_TOKENS, LONG, rows_at
 from compact import Compact
 from data import read_library, split, token_stream, write_manifest
+from functions import functions, mixed_rows
 from gptj import GPTJTokenizer
 from log import Log
 from saved import CONFIG, save_model
 from trainer import SEED, Trainer
+
+Tokens = npt.NDArray[np.int64]
 
 WATCHED: Final = 16
 """Of so many held-out rows one is on the curve; the model card's figure is over all of them."""
@@ -31,26 +35,32 @@ SAVE_EVERY: Final = 200
 
 
 @click.command()
-@click.option("--steps", type=int, required=True, help="Steps in all, also when resuming.")
+@click.option("--steps", default=1_700, show_default=True, help="Steps of the first stage.")
+@click.option("--more-steps", default=1_000, show_default=True, help="Steps of the second stage.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--workers", default=2, show_default=True, help="Threads, one for each core.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in the folder.")
-def main(steps: int, out: Path, workers: int, resume: bool) -> None:
+def main(steps: int, more_steps: int, out: Path, workers: int, resume: bool) -> None:
     """Train the demo model."""
     torch.set_num_threads(1)  # more would only wait for each other where cores are shared
-    train, held_out = prepare(out)
+    train, heads, held_out = prepare(out)
     compact = Compact.of(train, CONFIG.vocab_size)
-    trainer = Trainer(compact, steps, workers)
+    trainer = Trainer(compact, (steps, more_steps), workers)
     first = trainer.resume(out / "state.pt") if resume else 0
     log, watched = Log(out / "loss.csv", first), watched_rows(held_out, compact)
     if not resume:
         trainer.start()
         log.write(0, 0, None, trainer.held_out_loss(*watched))
-    tokens, losses = torch.from_numpy(compact.row_of[train]), []
-    for step in trange(first, steps, initial=first, total=steps, disable=None):
-        losses.append(trainer.step(step, rows_at(tokens, step, steps, SEED)))
+    files, functions_ = (torch.from_numpy(compact.row_of[tokens]) for tokens in (train, heads))
+    starts, losses, total = np.flatnonzero(heads == CONFIG.eos_token_id) + 1, [], steps + more_steps
+    for step in trange(first, total, initial=first, total=total, disable=None):
+        if step < steps:
+            rows = rows_at(files, step, steps, SEED)
+        else:
+            rows = mixed_rows(files, functions_, starts, step, SEED)
+        losses.append(trainer.step(step, rows))
         done = step + 1
-        saves = done % SAVE_EVERY == 0 or done == steps
+        saves = done % SAVE_EVERY == 0 or done in (steps, total)
         if saves:
             trainer.save(out / "state.pt", done)
             save_model(compact.expand(trainer.model.state_dict()), out / "model")
@@ -60,21 +70,21 @@ def main(steps: int, out: Path, workers: int, resume: bool) -> None:
             losses = []
 
 
-def prepare(out: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Write the manifest, and return the training tokens and the held-out tokens."""
+def prepare(out: Path) -> tuple[Tokens, Tokens, Tokens]:
+    """Write the manifest; return the tokens of training files, their functions, held-out files."""
     files = read_library()
     sources = split(files)
     out.mkdir(parents=True, exist_ok=True)
     write_manifest(sources, out / "manifest.json")
     tokenizer = GPTJTokenizer()
     train, held_out = (
-        token_stream((files[s.path] for s in sources if s.held_out == side), tokenizer)
-        for side in (False, True)
+        [files[s.path] for s in sources if s.held_out == side] for side in (False, True)
     )
-    return train, held_out
+    heads = [function for text in train for function in functions(text.decode())]
+    return tuple(token_stream(texts, tokenizer) for texts in (train, heads, held_out))
 
 
-def watched_rows(held_out: npt.NDArray[np.int64], compact: Compact) -> tuple[Tensor, Tensor]:
+def watched_rows(held_out: Tokens, compact: Compact) -> tuple[Tensor, Tensor]:
     """Return some of the held-out tokens, (rows, LONG + 1), as rows of the table and log shares."""
     tokens = torch.from_numpy(held_out).unfold(0, LONG + 1, LONG * WATCHED)
     share = torch.from_numpy(np.log(compact.share)).float()

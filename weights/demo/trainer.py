@@ -19,13 +19,16 @@ from saved import CONFIG
 SEED: Final = 6
 
 WARM_UP: Final = 100
-"""Steps until the learning rates are full."""
+"""Steps until the learning rates are full, in each stage."""
 
 COOL_DOWN: Final = 0.45
-"""Share of the steps in which the learning rates fall to zero, linearly."""
+"""Share of the first stage in which the learning rates fall to zero, linearly."""
+
+AGAIN: Final = 0.4
+"""What the second stage starts with, of the peak learning rates, before it falls to zero too."""
 
 FULL: Final = 0.05
-"""Share of the steps, the last, with the softmax over all rows: no bias of sampling remains."""
+"""Share of a stage's steps, the last, with the softmax over all rows: free of sampling's bias."""
 
 PIECE_TOKENS: Final = 1_024
 """Tokens that a worker takes at a time, so that a core busy with something else delays little."""
@@ -38,8 +41,8 @@ MUON_RATE: Final = 0.03
 class Trainer:
     """A model of the rows that have enough to learn from, its optimizers and its workers."""
 
-    def __init__(self, compact: Compact, steps: int, workers: int) -> None:
-        self.compact, self.steps = compact, steps
+    def __init__(self, compact: Compact, stages: tuple[int, int], workers: int) -> None:
+        self.compact, self.stages = compact, stages
         sizes = {**CONFIG.to_dict(), "vocab_size": compact.rows, "torch_dtype": None}
         self.model = GPTJForCausalLM(GPTJConfig.from_dict(sizes), seed=SEED)
         self.parameters = list(self.model.parameters())
@@ -50,7 +53,8 @@ class Trainer:
     def step(self, step: int, rows: Tensor) -> float:
         """Take one step on (rows, length + 1) tokens and return the mean loss."""
         pieces = rows.split(max(1, PIECE_TOKENS // (rows.shape[1] - 1)))
-        sample = step < (1 - FULL) * self.steps
+        done, steps = self.within_stage(step)
+        sample = done < (1 - FULL) * steps
         keys = [step * BATCH_TOKENS + piece if sample else None for piece in range(len(pieces))]
         results = list(self.workers.map(self._piece, pieces, keys))
         for index, parameter in enumerate(self.parameters):
@@ -58,9 +62,21 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * rate(step, self.steps)
+                group["lr"] = group["peak"] * self.rate(step)
             optimizer.step()
         return sum(loss for loss, _ in results) / len(pieces)
+
+    def within_stage(self, step: int) -> tuple[int, int]:
+        """Return the steps of this stage, those before `step` and all."""
+        first, second = self.stages
+        return (step, first) if step < first else (step - first, second)
+
+    def rate(self, step: int) -> float:
+        """Return the factor on the learning rates: up, level and down; then down once more."""
+        done, steps = self.within_stage(step)
+        if step != done:
+            return AGAIN * min((done + 1) / WARM_UP, (steps - done) / steps)
+        return min(1.0, (done + 1) / WARM_UP, (steps - done) / (COOL_DOWN * steps))
 
     def held_out_loss(self, rows: Tensor, log_share: Tensor) -> float:
         """Return the mean loss over the whole vocabulary, in nats per token."""
@@ -104,8 +120,3 @@ def make_optimizers(model: GPTJForCausalLM) -> list[torch.optim.Optimizer]:
     for group in (*adam.param_groups, *muon.param_groups):
         group["peak"] = group["lr"]
     return [adam, muon]
-
-
-def rate(step: int, steps: int) -> float:
-    """Return the factor on the learning rates: up, level, and down to zero."""
-    return min(1.0, (step + 1) / WARM_UP, (steps - step) / (COOL_DOWN * steps))
