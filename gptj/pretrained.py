@@ -12,7 +12,7 @@ from gptj.generation import driver
 from gptj.generation.options import GenerationConfig, make_plan
 from gptj.generation.streaming import Streamer
 from gptj.spec.checks import check_prompt
-from gptj.spec.config import ALIASES, DTYPES, GPTJConfig, dtype_name, field_names
+from gptj.spec.config import DTYPES, GPTJConfig, argument_names, dtype_name
 from gptj.spec.heads import find_head
 from gptj.spec.params import EMBEDDING
 from gptj.spec.tensors import Tensors
@@ -166,7 +166,7 @@ def load_model(
 
 def _split(backend: Any, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Tell fields of the configuration from options of the backend; refuse the rest."""
-    fields = {*field_names(), *ALIASES, "num_labels"}
+    fields = argument_names()
     own = set(backend.build_options)
     unknown = options.keys() - fields - own - WITHOUT_EFFECT
     if unknown:

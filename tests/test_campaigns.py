@@ -7,10 +7,11 @@ import pytest
 
 from agreement import assert_same_tokens
 from gptj.generation.options import GenerationConfig, make_plan
-from gptj.spec.config import ACTIVATIONS, GPTJConfig
+from gptj.spec.config import GPTJConfig
 from gptj.spec.params import parameter_table
 from gptj.spec.reference import forward
 from gptj.spec.tensors import LazyTensor
+from gptj.spec.validation import ACTIVATIONS
 from models import draw_ids, run, tiny_config, tiny_model, tiny_weights
 from tolerances import assert_close
 

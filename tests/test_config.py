@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gptj.errors import ConfigError
-from gptj.spec.config import ACTIVATIONS, GPTJConfig, dtype_name
+from gptj.spec.config import GPTJConfig, dtype_name
+from gptj.spec.validation import ACTIVATIONS
 
 DEFAULTS = {
     "vocab_size": 50400,

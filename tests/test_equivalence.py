@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from golden_cases import golden_cases
-from gptj.spec.config import ACTIVATIONS
+from gptj.spec.validation import ACTIVATIONS
 from models import ALL_FIELDS, draw_ids, load, oracle, run, tiny_config, tiny_model
 from tolerances import assert_close
 

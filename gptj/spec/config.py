@@ -1,27 +1,18 @@
 """GPTJConfig: every field of a published ``config.json``, with the familiar aliases."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
-from gptj.errors import ConfigError, choices, suggest
+from gptj.errors import ConfigError, suggest
+from gptj.spec.validation import config_problems, is_positive_int
 from gptj.spec.vocabulary import EOS_TOKEN_ID, VOCAB_SIZE
 
 MODEL_TYPE: Final = "gptj"
 
-ACTIVATIONS: Final = ("gelu", "gelu_new", "quick_gelu", "relu", "silu", "swish", "tanh")
-"""The activations that mean the same in every framework."""
-
 DTYPES: Final = ("float32", "bfloat16", "float16")
-
-PROBLEM_TYPES: Final = (
-    "regression",
-    "single_label_classification",
-    "multi_label_classification",
-)
 
 ALIASES: Final = {
     "max_position_embeddings": "n_positions",
@@ -172,7 +163,7 @@ class GPTJConfig:
 
     @num_labels.setter
     def num_labels(self, count: int) -> None:
-        if not _is_positive_int(count):
+        if not is_positive_int(count):
             raise ConfigError(f"num_labels must be a positive integer, found {count!r}.")
         self.id2label = _labels(count)
         self.label2id = _inverse(self.id2label)
@@ -185,51 +176,9 @@ class GPTJConfig:
         Raises:
             ConfigError: naming every value that does not.
         """
-        problems = [*self._size_problems(), *self._option_problems()]
+        problems = config_problems(self)
         if problems:
             raise ConfigError("This GPT-J configuration cannot work: " + "; ".join(problems) + ".")
-
-    def _size_problems(self) -> list[str]:
-        sizes = ["vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "num_labels"]
-        if self.n_inner is not None:
-            sizes.append("n_inner")
-        problems = [
-            f"{name} must be a positive integer, found {getattr(self, name)!r}"
-            for name in sizes
-            if not _is_positive_int(getattr(self, name))
-        ]
-        if self.rotary_dim is not None and not _is_positive_int(self.rotary_dim):
-            problems.append(f"rotary_dim must be None or an integer, found {self.rotary_dim!r}")
-        if problems:
-            return problems
-        if self.n_embd % self.n_head:
-            return [f"n_embd ({self.n_embd}) must be a multiple of n_head ({self.n_head})"]
-        if self.rotated_dim % 2 or not 0 < self.rotated_dim <= self.head_dim:
-            problems.append(
-                f"rotary_dim must be even and between 2 and the head width {self.head_dim}, "
-                f"found {self.rotary_dim!r}"
-            )
-        return problems
-
-    def _option_problems(self) -> list[str]:
-        problems = []
-        for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):
-            if not (_is_number(getattr(self, name)) and 0.0 <= getattr(self, name) < 1.0):
-                problems.append(f"{name} must be in [0, 1), found {getattr(self, name)!r}")
-        for name in ("layer_norm_epsilon", "initializer_range"):
-            if not (_is_number(getattr(self, name)) and 0.0 < getattr(self, name) < math.inf):
-                problems.append(f"{name} must be a number above 0, found {getattr(self, name)!r}")
-        if self.activation_function not in ACTIVATIONS:
-            problems.append(
-                f"activation_function must be one of {choices(ACTIVATIONS)}, "
-                f"found {self.activation_function!r}"
-            )
-        if self.problem_type is not None and self.problem_type not in PROBLEM_TYPES:
-            problems.append(
-                f"problem_type must be None or one of {choices(PROBLEM_TYPES)}, "
-                f"found {self.problem_type!r}"
-            )
-        return problems
 
     # -- files -------------------------------------------------------------------------------------
 
@@ -271,7 +220,7 @@ class GPTJConfig:
                 f"The configuration describes a model of type {model_type!r}; "
                 f"gptj reads {MODEL_TYPE!r} only."
             )
-        known = {spec.name for spec in fields(cls)} - {"extra"} | set(ALIASES) | {"num_labels"}
+        known = argument_names()
         values = {name: value for name, value in content.items() if name in known}
         if "id2label" in values:
             values.pop("num_labels", None)
@@ -308,7 +257,7 @@ class GPTJConfig:
         """
         from gptj.hub import locate_config  # the hub needs the specification, not the reverse
 
-        known = {spec.name for spec in fields(cls)} | set(ALIASES) | {"num_labels"}
+        known = argument_names()
         changes = {key: options.pop(key) for key in list(options) if key in known}
         return cls.from_json_file(locate_config(name, **options), **changes)
 
@@ -325,9 +274,10 @@ for _name, _target in ALIASES.items():
     setattr(GPTJConfig, _name, _alias(_target))
 
 
-def field_names() -> list[str]:
-    """Return the names of all fields that a file or an argument may set."""
-    return [spec.name for spec in fields(GPTJConfig) if spec.name != "extra"]
+def argument_names() -> set[str]:
+    """Return every name under which a file or an argument may set a field."""
+    own = {spec.name for spec in fields(GPTJConfig)} - {"extra"}
+    return own | {*ALIASES, "num_labels"}
 
 
 def dtype_name(dtype: Any) -> str | None:
@@ -352,22 +302,14 @@ def _inverse(id2label: Mapping[int, str]) -> dict[str, int]:
     return {label: index for index, label in id2label.items()}
 
 
-def _is_positive_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def _refuse_unknown(values: Mapping[str, Any]) -> None:
-    known = [spec.name for spec in fields(GPTJConfig)]
-    unknown = [name for name in values if name not in known]
+    known = sorted(argument_names())
+    unknown = [name for name in values if name not in known and name != "extra"]
     if unknown:
         hints = [
             f"{name!r}: GPT-J calls it {_MISTAKEN[name]!r}."
             if name in _MISTAKEN
-            else f"{name!r}.{suggest(name, [*known, *ALIASES, 'num_labels'])}"
+            else f"{name!r}.{suggest(name, known)}"
             for name in unknown
         ]
         raise ConfigError("GPTJConfig has no field " + " Nor ".join(hints))

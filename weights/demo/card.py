@@ -14,10 +14,12 @@ from typing import Any, Final
 import click
 import matplotlib as mpl
 
+from batches import BATCH_TOKENS
 from compact import ENOUGH
 from data import Source, read_manifest
 from log import read_log
 from saved import CONFIG
+from trainer import STEPS
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -49,6 +51,8 @@ def draw(log: Iterable[dict[str, str]], path: Path) -> None:
     ):
         points = [(int(row["tokens"]) / 1e6, float(row[column])) for row in rows if row[column]]
         axes.plot(*zip(*points, strict=True), label=label, **style)
+    axes.axvline(STEPS[0] * BATCH_TOKENS / 1e6, color="grey", linestyle="--", linewidth=1)
+    axes.text(STEPS[0] * BATCH_TOKENS / 1e6, axes.get_ylim()[1], " functions join", va="top")
     axes.set(
         title="Loss of the demo model while it is trained",
         xlabel="tokens seen (millions)",
@@ -74,7 +78,8 @@ def facts(card: Path) -> dict[str, Any]:
         "config": _table(CONFIG),
         "parameters": f"{metrics['parameters']:,}",
         "size": f"{metrics['size_bytes']:,}",
-        "steps": last["step"],
+        "first_steps": f"{STEPS[0]:,}",
+        "second_steps": f"{STEPS[1]:,}",
         "tokens": f"{tokens:,}",
         "passes_over": f"{tokens / metrics['train_tokens']:.1f}",
         "minutes": f"{seconds / 60:.0f}",

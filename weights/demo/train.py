@@ -22,7 +22,7 @@ from functions import functions, mixed_rows
 from gptj import GPTJTokenizer
 from log import Log
 from saved import CONFIG, save_model
-from trainer import SEED, Trainer
+from trainer import SEED, STEPS, Trainer
 
 Tokens = npt.NDArray[np.int64]
 
@@ -35,8 +35,8 @@ SAVE_EVERY: Final = 200
 
 
 @click.command()
-@click.option("--steps", default=1_700, show_default=True, help="Steps of the first stage.")
-@click.option("--more-steps", default=1_000, show_default=True, help="Steps of the second stage.")
+@click.option("--steps", default=STEPS[0], show_default=True, help="Of the first stage.")
+@click.option("--more-steps", default=STEPS[1], show_default=True, help="Of the second.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--workers", default=2, show_default=True, help="Threads, one for each core.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in the folder.")

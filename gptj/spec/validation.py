@@ -1,0 +1,76 @@
+"""Which values of a configuration make a model, and what is wrong with others."""
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+from gptj.errors import choices
+
+if TYPE_CHECKING:
+    from gptj.spec.config import GPTJConfig
+
+ACTIVATIONS: Final = ("gelu", "gelu_new", "quick_gelu", "relu", "silu", "swish", "tanh")
+"""The activations that mean the same in every framework."""
+
+PROBLEM_TYPES: Final = (
+    "regression",
+    "single_label_classification",
+    "multi_label_classification",
+)
+
+
+def config_problems(config: "GPTJConfig") -> list[str]:
+    """Return what is wrong with a configuration, one sentence part for every value."""
+    return [*_size_problems(config), *_option_problems(config)]
+
+
+def _size_problems(config: "GPTJConfig") -> list[str]:
+    sizes = ["vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "num_labels"]
+    if config.n_inner is not None:
+        sizes.append("n_inner")
+    problems = [
+        f"{name} must be a positive integer, found {getattr(config, name)!r}"
+        for name in sizes
+        if not is_positive_int(getattr(config, name))
+    ]
+    if config.rotary_dim is not None and not is_positive_int(config.rotary_dim):
+        problems.append(f"rotary_dim must be None or an integer, found {config.rotary_dim!r}")
+    if problems:
+        return problems
+    if config.n_embd % config.n_head:
+        return [f"n_embd ({config.n_embd}) must be a multiple of n_head ({config.n_head})"]
+    if config.rotated_dim % 2 or not 0 < config.rotated_dim <= config.head_dim:
+        problems.append(
+            f"rotary_dim must be even and between 2 and the head width {config.head_dim}, "
+            f"found {config.rotary_dim!r}"
+        )
+    return problems
+
+
+def _option_problems(config: "GPTJConfig") -> list[str]:
+    problems = []
+    for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):
+        if not (_is_number(getattr(config, name)) and 0.0 <= getattr(config, name) < 1.0):
+            problems.append(f"{name} must be in [0, 1), found {getattr(config, name)!r}")
+    for name in ("layer_norm_epsilon", "initializer_range"):
+        if not (_is_number(getattr(config, name)) and 0.0 < getattr(config, name) < math.inf):
+            problems.append(f"{name} must be a number above 0, found {getattr(config, name)!r}")
+    if config.activation_function not in ACTIVATIONS:
+        problems.append(
+            f"activation_function must be one of {choices(ACTIVATIONS)}, "
+            f"found {config.activation_function!r}"
+        )
+    if config.problem_type is not None and config.problem_type not in PROBLEM_TYPES:
+        problems.append(
+            f"problem_type must be None or one of {choices(PROBLEM_TYPES)}, "
+            f"found {config.problem_type!r}"
+        )
+    return problems
+
+
+def is_positive_int(value: Any) -> bool:
+    """Return whether a value counts something: booleans do not."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
