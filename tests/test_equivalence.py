@@ -4,8 +4,19 @@ import numpy as np
 import pytest
 
 from golden_cases import golden_cases
+from gptj.spec.reference import forward
 from gptj.spec.validation import ACTIVATIONS
-from models import ALL_FIELDS, draw_ids, load, oracle, run, tiny_config, tiny_model
+from models import (
+    ALL_FIELDS,
+    DEMO,
+    checkpoint_weights,
+    draw_ids,
+    load,
+    oracle,
+    run,
+    tiny_config,
+    tiny_model,
+)
 from tolerances import assert_close
 
 BATCH, LENGTH = 3, 11
@@ -115,6 +126,14 @@ def test_the_loss_equals_the_oracle(backend, mask):
     inputs["labels"] = np.where(mask != 0, LABELS, -100)  # padded rows mean nothing
     output = run(backend, tiny_model(backend.name), **inputs)
     assert_close(output.loss, np.asarray(oracle(**inputs).loss), "float32", "loss")
+
+
+def test_the_loss_over_the_full_vocabulary_equals_the_oracle(framework):
+    config, weights = checkpoint_weights(DEMO)
+    ids = draw_ids((2, 100), seed=9, vocab=config.vocab_size)
+    expected = forward(config, weights, input_ids=ids, labels=ids).loss
+    found = run(framework, load(framework.name, DEMO), input_ids=ids, labels=ids).loss
+    assert_close(found, np.asarray(expected), "float32", "loss")
 
 
 def test_the_loss_without_labels_to_predict_is_zero(backend):
