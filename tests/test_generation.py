@@ -205,3 +205,11 @@ def test_full_vocabulary_sampling_of_the_demo_model_agrees_with_the_oracle(frame
     for write in (written, driven):
         found = write(framework, model, prompt, **options)
         assert_same_tokens(found, expected, plan, config, weights, prompt)
+
+
+def test_the_other_rows_of_a_batch_do_not_change_a_sampled_row(backend):
+    model = tiny_model(backend.name)
+    options = {"do_sample": True, "top_k": 0, "seed": 6, "max_new_tokens": 8, "eos_token_id": None}
+    others = np.vstack((PROMPT[:2], draw_ids((1, 7), seed=12)))
+    first, second = (written(backend, model, ids, **options) for ids in (PROMPT, others))
+    np.testing.assert_array_equal(first[:2], second[:2])
