@@ -52,7 +52,12 @@ def draw(log: Iterable[dict[str, str]], path: Path) -> None:
         points = [(int(row["tokens"]) / 1e6, float(row[column])) for row in rows if row[column]]
         axes.plot(*zip(*points, strict=True), label=label, **style)
     axes.axvline(STEPS[0] * BATCH_TOKENS / 1e6, color="grey", linestyle="--", linewidth=1)
-    axes.text(STEPS[0] * BATCH_TOKENS / 1e6, axes.get_ylim()[1] * 0.98, " functions join", va="top")
+    axes.text(
+        STEPS[0] * BATCH_TOKENS / 1e6,
+        axes.get_ylim()[1] * 0.98,
+        " single definitions join",
+        va="top",
+    )
     axes.set(
         title="Loss of the demo model while it is trained",
         xlabel="tokens seen (millions)",

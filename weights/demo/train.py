@@ -1,6 +1,6 @@
 """Train the demo model: ``python weights/demo/train.py --out runs/demo``.
 
-The first stage reads files, the second mixes them with single functions. The folder receives
+The first stage reads files, the second mixes them with single definitions. The folder receives
 manifest.json, loss.csv, ``state.pt`` to resume from, and the model as it ships, after every
 `SAVE_EVERY` steps and at the end.
 """
@@ -18,7 +18,7 @@ from tqdm import trange
 from batches import BATCH_TOKENS, LONG, rows_at
 from compact import Compact
 from data import read_library, split, token_stream, write_manifest
-from functions import functions, mixed_rows
+from definitions import definitions, mixed_rows
 from gptj import GPTJTokenizer
 from log import Log
 from saved import CONFIG, save_model
@@ -51,13 +51,13 @@ def main(steps: int, more_steps: int, out: Path, workers: int, resume: bool) -> 
     if not resume:
         trainer.start()
         log.write(0, 0, None, trainer.held_out_loss(*watched))
-    files, functions_ = (torch.from_numpy(compact.row_of[tokens]) for tokens in (train, heads))
+    files, defined = (torch.from_numpy(compact.row_of[tokens]) for tokens in (train, heads))
     starts, losses, total = np.flatnonzero(heads == CONFIG.eos_token_id) + 1, [], steps + more_steps
     for step in trange(first, total, initial=first, total=total, disable=None):
         if step < steps:
             rows = rows_at(files, step, steps, SEED)
         else:
-            rows = mixed_rows(files, functions_, starts, step, SEED)
+            rows = mixed_rows(files, defined, starts, step, SEED)
         losses.append(trainer.step(step, rows))
         done = step + 1
         saves = done % SAVE_EVERY == 0 or done in (steps, total)
@@ -71,7 +71,7 @@ def main(steps: int, more_steps: int, out: Path, workers: int, resume: bool) -> 
 
 
 def prepare(out: Path) -> tuple[Tokens, Tokens, Tokens]:
-    """Write the manifest; return the tokens of training files, their functions, held-out files."""
+    """Write the manifest; return the tokens of training, of its definitions, and held out."""
     files = read_library()
     sources = split(files)
     out.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def prepare(out: Path) -> tuple[Tokens, Tokens, Tokens]:
     train, held_out = (
         [files[s.path] for s in sources if s.held_out == side] for side in (False, True)
     )
-    heads = [function for text in train for function in functions(text.decode())]
+    heads = [head for text in train for head in definitions(text.decode())]
     return tuple(token_stream(texts, tokenizer) for texts in (train, heads, held_out))
 
 

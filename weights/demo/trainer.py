@@ -18,8 +18,8 @@ from saved import CONFIG
 
 SEED: Final = 6
 
-STEPS: Final = (1_700, 1_000)
-"""Steps of the two stages: files; and files mixed with single functions."""
+STEPS: Final = (1_700, 800)
+"""Steps of the two stages: files; and files mixed with single definitions."""
 
 WARM_UP: Final = 100
 """Steps until the learning rates are full, in each stage."""
