@@ -9,11 +9,10 @@ from gptj.errors import ArgumentError, InputError, SequenceTooLong, TokenOutOfRa
 from gptj.spec.checks import (
     already_checked,
     check_inputs,
-    check_label_values,
-    check_labels,
     values_are_checked,
 )
 from gptj.spec.config import GPTJConfig
+from gptj.spec.targets import check_label_values, check_labels
 
 CONFIG = GPTJConfig(vocab_size=96, n_positions=64, n_embd=40, n_layer=2, n_head=4, rotary_dim=6)
 IDS = np.zeros((3, 11), np.int64)

@@ -7,7 +7,7 @@ from typing import Final
 from gptj.errors import CheckpointError
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import BASE_PREFIX, HEADS
-from gptj.spec.params import LM_HEAD, Parameter, initial_value, parameter_table
+from gptj.spec.params import Parameter, initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors
 
 LEGACY_BUFFERS: Final = re.compile(r"h\.\d+\.attn\.(masked_)?bias$")
@@ -32,7 +32,7 @@ def match_parameters(config: GPTJConfig, head: str, tensors: Tensors, source: st
     found = _with_canonical_names(tensors, HEADS[head].prefix, source)
     new = _new_head(config, head, table, found)
     missing = [name for name in table if name not in found and name not in new]
-    other = _names_of_other_heads(config)
+    other = _names_of_other_heads()
     unexpected = [name for name in found if name not in table and name not in other]
     misshapen = [
         f"{name} is {tensor.shape}, needed is {table[name].shape}"
@@ -71,15 +71,10 @@ def _new_head(
     return {name: LazyTensor.of(initial_value(table[name], config)) for name in own}
 
 
-def _names_of_other_heads(config: GPTJConfig) -> set[str]:
-    """Return the names of every head's own parameters; a tied head's copy is one of them."""
-    own = {
-        name
-        for head in HEADS
-        for name in parameter_table(config, head)
-        if not _BASE_NAME.match(name.removeprefix(BASE_PREFIX))
-    }
-    return own | {LM_HEAD}
+def _names_of_other_heads() -> set[str]:
+    """Return the names of every head's own parameters, a tied head's copy among them."""
+    modules = [module for head in HEADS.values() for module in head.modules]
+    return {f"{module}.{part}" for module in modules for part in ("weight", "bias")}
 
 
 def _complaint(

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from gptj.errors import ArgumentError, InputError, SequenceTooLong, TokenOutOfRange
-from gptj.spec import IGNORE_INDEX
 from gptj.spec.config import GPTJConfig
 
 Concrete = Callable[[Any], npt.NDArray[Any] | None]
@@ -63,8 +62,9 @@ def check_inputs(
     _check_mask(config, inputs["attention_mask"], batch, length, past_length, capacity)
     for name in ("position_ids", "token_type_ids"):
         if inputs[name] is not None:
-            _check_row_shape(name, inputs[name], batch, length)
+            check_row_shape(name, inputs[name], batch, length)
     _check_head_mask(config, inputs["head_mask"])
+    _check_cache_position(inputs.get("cache_position"), length, past_length, concrete)
     for name in ("input_ids", "token_type_ids"):
         _check_range(name, inputs[name], config.vocab_size, "the vocabulary", concrete)
     _check_range(
@@ -87,39 +87,6 @@ def check_prompt(config: GPTJConfig, input_ids: Any, mask: Any, concrete: Concre
         )
 
 
-def check_labels(config: GPTJConfig, labels: Any, shape: tuple[Any, ...], keep: Any) -> None:
-    """Check the labels of a causal language model against the shape (B, T) of its input.
-
-    Raises:
-        ArgumentError: `logits_to_keep` drops logits that the loss needs.
-        InputError: labels of another shape or dtype.
-    """
-    if not _is_zero(keep):
-        raise ArgumentError(
-            "labels need the logits of every position, but logits_to_keep drops some. "
-            "Leave out one of the two."
-        )
-    _check_integer("labels", labels)
-    _check_row_shape("labels", labels, *shape)
-
-
-def check_label_values(config: GPTJConfig, labels: Any, concrete: Concrete) -> None:
-    """Check that every label is a token id or the ignored value.
-
-    Raises:
-        TokenOutOfRange: naming the first label that is neither.
-    """
-    values = concrete(labels)
-    if values is None:
-        return
-    wrong = (values != IGNORE_INDEX) & ((values < 0) | (values >= config.vocab_size))
-    if wrong.any():
-        raise TokenOutOfRange(
-            f"labels holds {values[wrong][0]} at {_place(wrong)}; accepted are token ids "
-            f"0 to {config.vocab_size - 1} and {IGNORE_INDEX} for positions to ignore."
-        )
-
-
 def _check_tokens(config: GPTJConfig, inputs: Mapping[str, Any]) -> tuple[Any, Any]:
     """Return (B, T), either of which is None when symbolic."""
     ids, embeds = inputs["input_ids"], inputs["inputs_embeds"]
@@ -127,7 +94,7 @@ def _check_tokens(config: GPTJConfig, inputs: Mapping[str, Any]) -> tuple[Any, A
         found = "neither" if ids is None else "both"
         raise ArgumentError(f"Give exactly one of input_ids and inputs_embeds; found {found}.")
     if ids is not None:
-        _check_integer("input_ids", ids)
+        check_integer("input_ids", ids)
         shape = tuple(ids.shape)
         if len(shape) != 2:
             raise InputError(f"input_ids must be (batch, length); found shape {shape}.")
@@ -181,11 +148,11 @@ def _check_mask(
         total = past_length + length
         widths = (total,) if capacity is None else (total, capacity)
     if len(shape) == 4:
-        fits = _agree(shape[0], batch, 1) and _agree(shape[1], 1, config.n_head)
-        fits = fits and _agree(shape[2], length)
+        fits = agree(shape[0], batch, 1) and agree(shape[1], 1, config.n_head)
+        fits = fits and agree(shape[2], length)
     else:
-        fits = len(shape) == 2 and _agree(shape[0], batch)
-    if not fits or (widths and not _agree(shape[-1], *widths)):
+        fits = len(shape) == 2 and agree(shape[0], batch)
+    if not fits or (widths and not agree(shape[-1], *widths)):
         accepted = f"(batch, keys) = ({batch}, {' or '.join(map(str, sorted(widths))) or 'any'})"
         raise InputError(
             f"attention_mask must be {accepted}, where keys counts cached and new tokens, or "
@@ -193,13 +160,14 @@ def _check_mask(
         )
 
 
-def _check_row_shape(name: str, tensor: Any, batch: Any, length: Any) -> None:
+def check_row_shape(name: str, tensor: Any, batch: Any, length: Any) -> None:
+    """Refuse what is not (B, T) integers."""
     shape = tuple(tensor.shape)
     # position_ids may be one row for the whole batch
     rows = (batch, 1) if name == "position_ids" else (batch,)
-    if len(shape) != 2 or not _agree(shape[0], *rows) or not _agree(shape[1], length):
+    if len(shape) != 2 or not agree(shape[0], *rows) or not agree(shape[1], length):
         raise InputError(f"{name} must be (batch, length) = ({batch}, {length}); found {shape}.")
-    _check_integer(name, tensor)
+    check_integer(name, tensor)
 
 
 def _check_head_mask(config: GPTJConfig, head_mask: Any) -> None:
@@ -213,6 +181,27 @@ def _check_head_mask(config: GPTJConfig, head_mask: Any) -> None:
         )
 
 
+def _check_cache_position(
+    cache_position: Any, length: Any, past_length: int | None, concrete: Concrete
+) -> None:
+    if cache_position is None:
+        return
+    if len(cache_position.shape) != 1 or not agree(cache_position.shape[0], length):
+        raise InputError(
+            f"cache_position must be (length,) = ({length},); found {tuple(cache_position.shape)}."
+        )
+    check_integer("cache_position", cache_position)
+    values = concrete(cache_position)
+    if values is None or past_length is None:
+        return
+    if not np.array_equal(values, past_length + np.arange(len(values))):
+        raise InputError(
+            f"cache_position must count on from the {past_length} tokens in the cache: "
+            f"{past_length} to {past_length + len(values) - 1}; found {values.tolist()}. It may be "
+            "left out."
+        )
+
+
 def _check_range(name: str, tensor: Any, limit: int, whole: str, concrete: Concrete) -> None:
     values = None if tensor is None else concrete(tensor)
     if values is None:
@@ -220,25 +209,23 @@ def _check_range(name: str, tensor: Any, limit: int, whole: str, concrete: Concr
     wrong = (values < 0) | (values >= limit)
     if wrong.any():
         raise TokenOutOfRange(
-            f"{name} holds {values[wrong][0]} at {_place(wrong)}; {whole} has 0 to {limit - 1}."
+            f"{name} holds {values[wrong][0]} at {place(wrong)}; {whole} has 0 to {limit - 1}."
         )
 
 
-def _check_integer(name: str, tensor: Any) -> None:
+def check_integer(name: str, tensor: Any) -> None:
+    """Refuse what does not hold integers."""
     dtype = str(tensor.dtype)
     if "int" not in dtype:
         raise InputError(f"{name} must hold integers; found {dtype}.")
 
 
-def _place(wrong: npt.NDArray[np.bool_]) -> str:
-    row, column = np.argwhere(wrong)[0]
-    return f"row {row}, column {column}"
+def place(wrong: npt.NDArray[np.bool_]) -> str:
+    """Return in words where the first wrong value is."""
+    where = zip(("row", "column"), np.argwhere(wrong)[0], strict=False)
+    return ", ".join(f"{axis} {index}" for axis, index in where)
 
 
-def _agree(found: Any, *accepted: Any) -> bool:
+def agree(found: Any, *accepted: Any) -> bool:
     """Whether a size is one of those accepted; a symbolic size (None) agrees with anything."""
     return found is None or None in accepted or found in accepted
-
-
-def _is_zero(keep: Any) -> bool:
-    return isinstance(keep, int) and keep == 0

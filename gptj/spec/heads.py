@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from gptj.errors import ArgumentError, choices, suggest
+from gptj.errors import ArgumentError, ConfigError, choices, suggest
 
 BASE_PREFIX: Final = "transformer."
 """What stands before the base model's weight names in a model with a head."""
@@ -11,11 +11,17 @@ BASE_PREFIX: Final = "transformer."
 
 @dataclass(frozen=True)
 class Head:
-    """One head: its short name, the suffix of its class, and its fields in output order."""
+    """One head: its short name, the suffix of its class, and its fields in output order.
+
+    `modules` are the canonical names of its own modules, and `num_labels` is how many labels it
+    must have, where it may not have any number.
+    """
 
     name: str
     suffix: str
     outputs: tuple[str, ...]
+    modules: tuple[str, ...] = ()
+    num_labels: int | None = None
 
     @property
     def class_name(self) -> str:
@@ -27,6 +33,18 @@ class Head:
         """What stands before the base model's weight names."""
         return "" if self.name == "base" else BASE_PREFIX
 
+    def check_config(self, num_labels: int) -> None:
+        """Refuse a number of labels that the head cannot have.
+
+        Raises:
+            ConfigError: saying how many it needs.
+        """
+        if self.num_labels not in (None, num_labels):
+            raise ConfigError(
+                f"The head {self.name!r} needs num_labels = {self.num_labels} (one for the start "
+                f"and one for the end of the answer); found {num_labels}."
+            )
+
 
 _CACHED: Final = ("past_key_values", "hidden_states", "attentions")
 
@@ -34,12 +52,19 @@ HEADS: Final = {
     head.name: head
     for head in (
         Head("base", "Model", ("last_hidden_state", *_CACHED)),
-        Head("causal_lm", "ForCausalLM", ("loss", "logits", *_CACHED)),
-        Head("sequence_classification", "ForSequenceClassification", ("loss", "logits", *_CACHED)),
+        Head("causal_lm", "ForCausalLM", ("loss", "logits", *_CACHED), ("lm_head",)),
+        Head(
+            "sequence_classification",
+            "ForSequenceClassification",
+            ("loss", "logits", *_CACHED),
+            ("score",),
+        ),
         Head(
             "question_answering",
             "ForQuestionAnswering",
             ("loss", "start_logits", "end_logits", "hidden_states", "attentions"),
+            ("qa_outputs",),
+            num_labels=2,
         ),
     )
 }

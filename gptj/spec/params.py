@@ -43,7 +43,12 @@ def parameter_table(config: GPTJConfig, head: str = "causal_lm") -> dict[str, Pa
 
     With tied embeddings there is no ``lm_head.weight``: the head reads ``transformer.wte.weight``.
     The base model has no ``transformer.`` in front of its names.
+
+    Raises:
+        ArgumentError: for an unknown head.
+        ConfigError: for a number of labels that the head cannot have.
     """
+    find_head(head).check_config(config.num_labels)
     prefix = find_head(head).prefix
     own = _HEAD_PARAMETERS[head](config)
     return {p.name: p for p in (*_base(config, prefix), *own)}

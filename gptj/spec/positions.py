@@ -1,5 +1,7 @@
 """Positions from an attention mask, so that padding never moves a token."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -16,3 +18,20 @@ def positions_from_mask(attention_mask: npt.NDArray[np.integer]) -> npt.NDArray[
     last = np.maximum.accumulate(np.where(attended, index, -1), axis=-1)  # last attended so far
     before = np.cumsum(attended, axis=-1) - 1  # attended positions before it
     return np.where(last < 0, 0, before + index - last)
+
+
+def last_attended(
+    attention_mask: Any, input_ids: Any, length: int, past_length: int, pad_token_id: int | None
+) -> npt.NDArray[np.int64]:
+    """Return which of the `length` new tokens a classification looks at, (B,) or (1,) for all.
+
+    The last attended one: by the 2-D mask if there is one, else the last that is not the pad token,
+    if the configuration has one and there are ids, else the very last. 0 where there is none.
+    """
+    if attention_mask is not None and np.ndim(attention_mask) == 2:
+        attended = np.asarray(attention_mask)[:, past_length : past_length + length] != 0
+    elif pad_token_id is not None and input_ids is not None:
+        attended = np.asarray(input_ids) != pad_token_id
+    else:
+        attended = np.ones((1, length), bool)
+    return np.where(attended, np.arange(length), 0).max(axis=-1)

@@ -15,11 +15,12 @@ from gptj.backends.base import Capabilities
 from gptj.errors import ArgumentError, UnsupportedFeature
 from gptj.pretrained import Pretrained
 from gptj.spec import reference
-from gptj.spec.checks import check_inputs, check_label_values, check_labels
+from gptj.spec.checks import check_inputs
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import HEADS
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.params import initial_value, parameter_table
+from gptj.spec.targets import check_label_values, check_labels
 from gptj.spec.tensors import LazyTensor, Tensors
 
 Array = npt.NDArray[Any]

@@ -12,9 +12,9 @@ from gptj.backends.flax.losses import causal_lm_loss
 from gptj.backends.flax.model import FlaxGPTJModel, FlaxGPTJModule
 from gptj.backends.flax.params import Params
 from gptj.backends.flax.wrapper import FlaxPretrained, as_tensors, deliver
-from gptj.spec.checks import check_label_values, check_labels
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
+from gptj.spec.targets import check_label_values, check_labels
 
 Array = Any
 

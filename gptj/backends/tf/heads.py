@@ -10,9 +10,9 @@ from gptj.backends.tf.cache import KVCache
 from gptj.backends.tf.layers import Embedding, Linear
 from gptj.backends.tf.losses import causal_lm_loss, next_token_loss
 from gptj.backends.tf.model import TFGPTJModel, TFPretrained
-from gptj.spec.checks import check_label_values, check_labels
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
+from gptj.spec.targets import check_label_values, check_labels
 
 Tensor = Any
 

@@ -9,9 +9,9 @@ from gptj.backends.torch.cache import KVCache
 from gptj.backends.torch.layers import Embedding, Linear
 from gptj.backends.torch.losses import causal_lm_loss
 from gptj.backends.torch.model import GPTJModel, TorchPretrained
-from gptj.spec.checks import check_label_values, check_labels
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
+from gptj.spec.targets import check_label_values, check_labels
 
 
 class GPTJForCausalLM(TorchPretrained):

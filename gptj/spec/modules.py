@@ -1,0 +1,49 @@
+"""The modules of a model by canonical name: what can be traced, alike in every backend."""
+
+from collections.abc import Iterable
+
+from gptj.errors import ArgumentError, suggest
+from gptj.spec.config import GPTJConfig
+from gptj.spec.heads import find_head
+
+IN_A_BLOCK = (
+    "ln_1",
+    "attn.q_proj",
+    "attn.k_proj",
+    "attn.v_proj",
+    "attn.out_proj",
+    "attn",
+    "mlp.fc_in",
+    "mlp.fc_out",
+    "mlp",
+)
+"""The modules of one block, in the order in which they finish; the block itself comes last."""
+
+
+def module_names(config: GPTJConfig, head: str) -> list[str]:
+    """Return the names of all modules whose output can be traced, in the order of computation.
+
+    ``transformer.h.1.mlp.fc_out``, say; the base model has no ``transformer.`` in front. Outputs
+    are (B, T, width); those of the query and key projections come before the rotation.
+    """
+    prefix = find_head(head).prefix
+    names = [f"{prefix}wte"]
+    for layer in range(config.n_layer):
+        block = f"{prefix}h.{layer}"
+        names += [*(f"{block}.{part}" for part in IN_A_BLOCK), block]
+    return [*names, f"{prefix}ln_f", *find_head(head).modules]
+
+
+def check_module_names(config: GPTJConfig, head: str, names: Iterable[str]) -> None:
+    """Refuse names of modules that the model does not have.
+
+    Raises:
+        ArgumentError: naming the first one, and the nearest that there is.
+    """
+    known = module_names(config, head)
+    for name in names:
+        if name not in known:
+            raise ArgumentError(
+                f"The model has no module {name!r}.{suggest(str(name), known)} Names are canonical:"
+                f" {known[0]!r}, {known[1]!r} and so on to {known[-1]!r}."
+            )

@@ -1,0 +1,150 @@
+"""What a loss takes besides the logits: which problem it is, and checks of its targets.
+
+Shapes and dtypes are checked always, values when a backend can see them on the host.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gptj.errors import ArgumentError, ConfigError, InputError, TokenOutOfRange, choices
+from gptj.spec import IGNORE_INDEX
+from gptj.spec.checks import Concrete, agree, check_integer, check_row_shape, place
+from gptj.spec.config import GPTJConfig
+from gptj.spec.validation import PROBLEM_TYPES
+
+
+def find_problem_type(config: GPTJConfig, labels: Any) -> str:
+    """Return the kind of classification: the configuration's, else what the labels look like.
+
+    One label asks for a regression, integers for one label of several, anything else for several
+    labels at once. The configuration is never written to, so that every call decides anew.
+
+    Raises:
+        ConfigError: for an unknown `config.problem_type`, which users may set at any time.
+    """
+    if config.problem_type is not None:
+        if config.problem_type not in PROBLEM_TYPES:
+            raise ConfigError(
+                f"problem_type must be None or one of {choices(PROBLEM_TYPES)}, "
+                f"found {config.problem_type!r}."
+            )
+        return config.problem_type
+    if config.num_labels == 1:
+        return "regression"
+    return "single_label_classification" if _is_integer(labels) else "multi_label_classification"
+
+
+def check_labels(config: GPTJConfig, labels: Any, shape: tuple[Any, ...], keep: Any) -> None:
+    """Check the labels of a causal language model against the shape (B, T) of its input.
+
+    Raises:
+        ArgumentError: `logits_to_keep` drops logits that the loss needs.
+        InputError: labels of another shape or dtype.
+    """
+    if not _is_zero(keep):
+        raise ArgumentError(
+            "labels need the logits of every position, but logits_to_keep drops some. "
+            "Leave out one of the two."
+        )
+    check_integer("labels", labels)
+    check_row_shape("labels", labels, *shape)
+
+
+def check_label_values(config: GPTJConfig, labels: Any, concrete: Concrete) -> None:
+    """Check that every label of a language model is a token id or the ignored value.
+
+    Raises:
+        TokenOutOfRange: naming the first label that is neither.
+    """
+    values = concrete(labels)
+    if values is not None:
+        _check_indices(values, config.vocab_size, "token ids")
+
+
+def check_class_labels(config: GPTJConfig, labels: Any, batch: Any, concrete: Concrete) -> None:
+    """Check the labels of a sequence classification.
+
+    One label of several: (B,) or (B, 1) integers, each a label or the ignored value. Several labels
+    at once: (B, L) numbers from 0 to 1. Regression: (B, L), or (B,) for one label.
+
+    Raises:
+        InputError: labels of another shape or dtype, or that are no numbers from 0 to 1.
+        TokenOutOfRange: a label that there is not.
+        ConfigError: an unknown `problem_type`.
+    """
+    problem, count = find_problem_type(config, labels), config.num_labels
+    shape = tuple(labels.shape)
+    single = problem == "single_label_classification"
+    flat = len(shape) == 1 and (single or count == 1)
+    wide = len(shape) == 2 and agree(shape[1], 1 if single else count)
+    if not (flat or wide) or not agree(shape[0], batch):
+        accepted = f"({batch},)" if single or count == 1 else f"({batch}, {count})"
+        raise InputError(
+            f"labels must be {accepted} for {problem} with {count} labels; found shape {shape}. "
+            "config.problem_type says which problem it is."
+        )
+    if single:
+        check_integer("labels", labels)
+    values = concrete(labels)
+    if values is None:
+        return
+    if single:
+        _check_indices(values, count, "labels")
+    else:
+        _check_numbers(values, problem)
+
+
+def check_answers(config: GPTJConfig, start: Any, end: Any, batch: Any) -> None:
+    """Check where the answers start and end: (B,) or (B, 1) integers, both or neither.
+
+    Every value is accepted: those outside the text take no part in the loss.
+
+    Raises:
+        ArgumentError: only one of the two.
+        InputError: positions of another shape or dtype.
+    """
+    if (start is None) != (end is None):
+        missing = "start_positions" if start is None else "end_positions"
+        raise ArgumentError(
+            f"The loss needs start_positions and end_positions; {missing} is missing. "
+            "Give both, or neither."
+        )
+    for name, positions in (("start_positions", start), ("end_positions", end)):
+        if positions is None:
+            continue
+        shape = tuple(positions.shape)
+        fits = len(shape) == 1 or (len(shape) == 2 and agree(shape[1], 1))
+        if not fits or not agree(shape[0], batch):
+            raise InputError(f"{name} must be (batch,) = ({batch},); found shape {shape}.")
+        check_integer(name, positions)
+
+
+def _check_indices(values: npt.NDArray[Any], count: int, what: str) -> None:
+    wrong = (values != IGNORE_INDEX) & ((values < 0) | (values >= count))
+    if wrong.any():
+        raise TokenOutOfRange(
+            f"labels holds {values[wrong][0]} at {place(wrong)}; accepted are {what} "
+            f"0 to {count - 1} and {IGNORE_INDEX} for positions to ignore."
+        )
+
+
+def _check_numbers(values: npt.NDArray[Any], problem: str) -> None:
+    values = np.asarray(values, np.float64)
+    wrong = ~np.isfinite(values)
+    if problem == "multi_label_classification":
+        wrong |= (values < 0) | (values > 1)
+    if wrong.any():
+        accepted = "finite numbers" if problem == "regression" else "numbers from 0 to 1"
+        raise InputError(
+            f"labels holds {values[wrong][0]} at {place(wrong)}; {problem} takes {accepted}."
+        )
+
+
+def _is_integer(tensor: Any) -> bool:
+    return "int" in str(tensor.dtype)
+
+
+def _is_zero(keep: Any) -> bool:
+    return isinstance(keep, int) and keep == 0
