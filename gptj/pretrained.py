@@ -1,7 +1,10 @@
-"""What the models of all backends share: from and to files, generate(). Touches no tensor."""
+"""What the models of all backends share: files, generate(), trace(), resize. Touches no tensor."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Final
+
+import numpy.typing as npt
 
 from gptj import hub
 from gptj.backends import get_backend
@@ -14,7 +17,9 @@ from gptj.generation.streaming import Streamer
 from gptj.spec.checks import check_prompt
 from gptj.spec.config import DTYPES, GPTJConfig, argument_names, dtype_name
 from gptj.spec.heads import find_head
+from gptj.spec.modules import check_module_names
 from gptj.spec.params import EMBEDDING
+from gptj.spec.resize import padded_size, resized_parameters
 from gptj.spec.tensors import Tensors
 
 WITHOUT_EFFECT: Final = frozenset(
@@ -95,6 +100,65 @@ class Pretrained:
             return backend.decode(self, ids, mask, plan)
         return driver.generate(backend, self, ids, mask, plan, streamer)
 
+    def trace(
+        self, input_ids: Any = None, names: Iterable[str] = (), **inputs: Any
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Return what named modules compute, without dropout, on the plain eager path.
+
+        Args:
+            input_ids: (B, T) token ids, or `inputs_embeds` among the other inputs instead.
+            names: canonical names of modules, as in ``gptj.spec.modules``, the same in every
+                backend: ``"transformer.h.1.mlp.fc_out"``; without the prefix in a base model.
+            inputs: other inputs of the model, by name.
+
+        Returns:
+            Arrays by name, in the order of `names`: (B, T, width), in the dtype of the computation.
+
+        Raises:
+            ArgumentError: for an unknown name, with the nearest that there is.
+        """
+        names = [names] if isinstance(names, str) else list(names)
+        check_module_names(self.config, self.head, names)
+        backend = get_backend(self.backend_name)
+        given = {"input_ids": input_ids, **inputs}
+        tensors = {
+            name: backend.from_numpy(value, self) if _is_array(value) else value
+            for name, value in given.items()
+            if value is not None
+        }
+        _, captured = backend.capture(self, names, **tensors)
+        idle = [name for name in names if captured.get(name) is None]
+        if idle:
+            raise ArgumentError(f"{choices(idle)} takes no part in a call with these inputs.")
+        return {name: backend.to_numpy(captured[name]) for name in names}
+
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None
+    ) -> Any:
+        """Give the model a vocabulary of another size, and return its word table.
+
+        The word table and the weight and bias of a language-model head grow by rows that are drawn
+        like those of a new model, or lose their last rows. A Keras model is compiled anew after
+        this, and an optimizer made before it is of no use: the parameters are others.
+
+        Args:
+            new_num_tokens: the new size; the present one if None.
+            pad_to_multiple_of: round the size up to a multiple of this.
+
+        Raises:
+            ArgumentError: for what is not a positive integer.
+        """
+        size = padded_size(new_num_tokens, self.config.vocab_size, pad_to_multiple_of)
+        if size != self.config.vocab_size:
+            backend = get_backend(self.backend_name)
+            params = backend.dump_params(self)
+            backend.resize(self, size, resized_parameters(self.config, self.head, params, size))
+        return self.get_input_embeddings()
+
+    def get_input_embeddings(self) -> Any:
+        """Return the word table in the framework's own form."""
+        raise NotImplementedError
+
 
 def prepare_prompt(backend: Any, model: Any, input_ids: Any, attention_mask: Any) -> Any:
     """Return prompts and their mask as tensors of the framework, checked."""
@@ -108,6 +172,10 @@ def prepare_prompt(backend: Any, model: Any, input_ids: Any, attention_mask: Any
     mask = None if attention_mask is None else backend.from_numpy(attention_mask, model)
     check_prompt(model.config, ids, mask, backend.concrete)
     return ids, mask
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, list) or hasattr(value, "shape")
 
 
 def load_model(

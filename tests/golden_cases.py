@@ -15,9 +15,22 @@ from typing import Any
 
 import numpy as np
 
+from gptj.spec.heads import HEADS
+
 GOLDEN = Path(__file__).parent / "golden"
-NAMES = ("base", "causal_lm", "causal_lm_silu", "causal_lm_tied")
-HEAD_OF_CLASS = {"GPTJModel": "base", "GPTJForCausalLM": "causal_lm"}
+NAMES = (
+    "base",
+    "causal_lm",
+    "causal_lm_silu",
+    "causal_lm_tied",
+    "seqcls_single",
+    "seqcls_multi",
+    "seqcls_regression",
+    "qa",
+)
+HEAD_OF_CLASS = {head.class_name: head.name for head in HEADS.values()}
+POOLED = ("sequence_classification", "logits")
+"""The one field of the one head that has no axis of positions."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +65,9 @@ class GoldenCase:
         """Return what `expected[name]` compares with: one result at the attended positions."""
         field, _, layer = name.partition(".")
         value = output[field]
-        return attended_only(value[int(layer)] if layer else value, field, self.attended)
+        return attended_only(
+            value[int(layer)] if layer else value, (self.head, field), self.attended
+        )
 
 
 @dataclass(frozen=True)
@@ -70,11 +85,13 @@ class GoldenGeneration:
 
 
 def attended_only(value, field, attended):
-    """Drop the positions that are padding; attention probabilities are (B, H, T, S)."""
+    """Drop the positions that are padding; `field` is (head, name of the field)."""
     value = np.asarray(value)
-    if value.ndim == 0:
+    if value.ndim == 0 or field == POOLED:
         return value
-    return value.swapaxes(1, 2)[attended] if field == "attentions" else value[attended]
+    if field[1] == "attentions":  # (B, H, T, S)
+        return value.swapaxes(1, 2)[attended]
+    return value[attended]
 
 
 def golden_cases():
@@ -103,9 +120,9 @@ def _cases(name):
         }
         shape = next(iter(inputs.values())).shape[:2]  # ids or embeddings
         attended = inputs.get("attention_mask", np.ones(shape)) != 0
-        start = f"call{number}."
+        start, head = f"call{number}.", HEAD_OF_CLASS[content["class"]]
         expected = {
-            key.removeprefix(start): attended_only(value, key.split(".")[1], attended)
+            key.removeprefix(start): attended_only(value, (head, key.split(".")[1]), attended)
             for key, value in arrays.items()
             if key.startswith(start)
         }
@@ -113,7 +130,7 @@ def _cases(name):
         yield GoldenCase(
             name=f"{name}-{number}-{given}",
             folder=GOLDEN / name / "checkpoint",
-            head=HEAD_OF_CLASS[content["class"]],
+            head=head,
             inputs=inputs,
             attended=attended,
             expected=expected,

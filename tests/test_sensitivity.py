@@ -147,3 +147,134 @@ def test_computing_in_float32_stays_within_the_tolerance(monkeypatch):
     single = logits(redrawn())
     assert single.dtype == np.float32
     assert_close(single, right, "float32", "logits")
+
+
+# -- the heads and the arguments -------------------------------------------------------------------
+
+CLASSES, ANSWERS = "sequence_classification", "question_answering"
+LEFT = np.array([[1] * 17, [0] * 6 + [1] * 11])
+RIGHT = LEFT[:, ::-1].copy()
+LAST = np.array([16, 10])  # the last attended positions of RIGHT
+FACTORS = np.array([[1.0, 0.0, 0.5, 1.0], [0.3, 1.0, 1.0, 0.0]])
+
+
+def weights_of(head):
+    """Return weights with a standard deviation of 0.3 for a head, around those of weights/tiny."""
+    generator = np.random.Generator(np.random.PCG64(9))
+    base = redrawn()
+    table = parameter_table(config(), head)
+    return {
+        name: base[name] if name in base else 0.3 * generator.standard_normal(parameter.shape)
+        for name, parameter in table.items()
+    }
+
+
+def outcome(head, field, **inputs):
+    return forward(config(), weights_of(head), head=head, input_ids=IDS, **inputs)[field]
+
+
+def wrong_pooling(position):
+    """Classify another position than the last attended one."""
+
+    def mistake():
+        right = outcome(CLASSES, "logits", attention_mask=RIGHT)
+        state = forward(
+            config(), weights_of(CLASSES), head=CLASSES, input_ids=IDS, attention_mask=RIGHT
+        ).hidden_states[-1]
+        return right, state[np.arange(2), position] @ weights_of(CLASSES)["score.weight"].T
+
+    return mistake
+
+
+def mask_before_scaling():
+    """Add a caller's mask to the scores before they are divided by the root of the head's width."""
+    allowed = np.tril(np.ones((17, 17), bool))
+    bias = np.random.Generator(np.random.PCG64(11)).standard_normal((2, 1, 17, 17))
+    right = np.where(allowed, bias, -np.inf)
+    scaled = right / np.sqrt(config().head_dim)
+    return (
+        outcome("causal_lm", "logits", attention_mask=right),
+        outcome("causal_lm", "logits", attention_mask=scaled),
+    )
+
+
+def unshifted_labels():
+    """Predict each token from itself."""
+    return (
+        outcome("causal_lm", "loss", labels=IDS),
+        outcome("causal_lm", "loss", labels=np.roll(IDS, 1, axis=1)),
+    )
+
+
+def transposed(head, name, field):
+    """Read a head's weight in the other order."""
+
+    def mistake():
+        weights = weights_of(head)
+        wrong = {**weights, name: weights[name].T.reshape(weights[name].shape)}
+        return tuple(
+            forward(config(), w, head=head, input_ids=IDS)[field] for w in (weights, wrong)
+        )
+
+    return mistake
+
+
+def ignored(**inputs):
+    """Pay no attention to an argument."""
+
+    def mistake():
+        return outcome("causal_lm", "logits", **inputs), outcome("causal_lm", "logits")
+
+    return mistake
+
+
+def answers_shifted():
+    """Count the answer's place from one."""
+    start, end = np.array([3, 5]), np.array([7, 9])
+    return (
+        outcome(ANSWERS, "loss", start_positions=start, end_positions=end),
+        outcome(ANSWERS, "loss", start_positions=start + 1, end_positions=end + 1),
+    )
+
+
+def answers_beyond_the_text_counted():
+    """Clamp to the last position in place of leaving it out."""
+    start, end = np.array([3, 40]), np.array([7, 40])
+    return (
+        outcome(ANSWERS, "loss", start_positions=start, end_positions=end),
+        outcome(ANSWERS, "loss", start_positions=start.clip(0, 16), end_positions=end.clip(0, 16)),
+    )
+
+
+def one_of_two_losses():
+    """Take the binary cross-entropy for the cross-entropy, by the dtype of the labels."""
+    classes = np.array([1, 0])
+    return (
+        outcome(CLASSES, "loss", labels=classes),
+        outcome(CLASSES, "loss", labels=np.eye(2)[classes]),
+    )
+
+
+FEATURES = {
+    "pooling at the first position": wrong_pooling(0),
+    "pooling at the very last position": wrong_pooling(16),
+    "pooling one position early": wrong_pooling(LAST - 1),
+    "mask before scaling": mask_before_scaling,
+    "unshifted labels": unshifted_labels,
+    "transposed language-model head": transposed("causal_lm", "lm_head.weight", "logits"),
+    "transposed classification head": transposed(CLASSES, "score.weight", "logits"),
+    "transposed answer head": transposed(ANSWERS, "qa_outputs.weight", "start_logits"),
+    "head mask ignored": ignored(head_mask=FACTORS),
+    "token types ignored": ignored(token_type_ids=IDS[:, ::-1]),
+    "attention mask ignored": ignored(attention_mask=LEFT),
+    "positions ignored": ignored(position_ids=np.arange(17)[None].repeat(2, axis=0) * 2),
+    "answers shifted": answers_shifted,
+    "answers beyond the text counted": answers_beyond_the_text_counted,
+    "another loss": one_of_two_losses,
+}
+
+
+@pytest.mark.parametrize("mistake", FEATURES)
+def test_a_known_mistake_with_an_argument_or_a_head_exceeds_the_tolerance(mistake):
+    right, wrong = FEATURES[mistake]()
+    assert difference(wrong, right) > 2 * limit("float32", right)

@@ -11,11 +11,14 @@ Its models take these arguments, in this order, where the head has them:
     position_ids          (B, T) integers; when not given they follow from the mask
     head_mask             (H,) or (L, H) factors on the attention probabilities
     inputs_embeds         (B, T, E)
-    labels                (B, T) integers, not shifted, -100 to ignore
+    labels                causal LM: (B, T) integers, not shifted, -100 to ignore; classification:
+                          (B,) integers, or (B, L) numbers, see ``gptj.spec.targets``
+    start_positions       (B,) integers: where an answer starts; end_positions: where it ends
     use_cache             whether to return a cache; not by default while training or with labels
     output_attentions     whether to return the probabilities, n_layer of (B, H, T, S)
     output_hidden_states  whether to return n_layer + 1 of (B, T, E), the last after ``ln_f``
     return_dict           False asks for a plain tuple
+    cache_position        PyTorch: (T,) places of the new tokens in the cache, which may be left out
     logits_to_keep        how many of the last positions need logits (0 for all), or their indices
 
 They return a ``ModelOutput``; logits and losses are float32 whatever the compute dtype.
@@ -88,6 +91,13 @@ class Backend(Protocol):
     def load_params(self, model: Any, params: Tensors) -> None:
         """Replace a model's parameters, keeping their dtype and device."""
 
+    def resize(self, model: Any, vocab_size: int, params: Tensors) -> None:
+        """Give a model a vocabulary of another size, which its configuration then has.
+
+        Args:
+            params: the parameters with a row per token; the others stay.
+        """
+
     def dump_params(self, model: Any) -> dict[str, LazyTensor]:
         """Return a model's parameters by canonical name, without copying them yet."""
 
@@ -117,6 +127,12 @@ class Backend(Protocol):
         """Run `forward` and return the outputs of named modules too, on the plain eager path.
 
         A name is canonical: ``transformer.h.0.mlp.fc_out``. Only for backends that declare it.
+        """
+
+    def gradients(self, model: Any, **inputs: Any) -> tuple[float, dict[str, npt.NDArray[Any]]]:
+        """Return a loss and its gradient for every parameter, without dropout.
+
+        By canonical name, in canonical orientation, float32. Only for backends that declare it.
         """
 
     def versions(self) -> dict[str, str]:

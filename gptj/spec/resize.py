@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from gptj.errors import ArgumentError
+from gptj.errors import ArgumentError, InputError
 from gptj.spec.config import GPTJConfig
 from gptj.spec.params import Parameter, initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors
@@ -44,6 +44,20 @@ def resized_parameters(
         for name, parameter in table.items()
         if "vocab" in parameter.axes
     }
+
+
+def check_word_table(config: GPTJConfig, shape: tuple[int, ...]) -> None:
+    """Refuse a word table that is not (V, E).
+
+    Raises:
+        InputError: for another shape.
+    """
+    wanted = (config.vocab_size, config.n_embd)
+    if shape != wanted:
+        raise InputError(
+            f"The word table must be (vocab_size, n_embd) = {wanted}; found shape {shape}. "
+            "Call resize_token_embeddings first to change the size of the vocabulary."
+        )
 
 
 def _rows(

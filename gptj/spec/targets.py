@@ -96,7 +96,7 @@ def check_class_labels(config: GPTJConfig, labels: Any, batch: Any, concrete: Co
         _check_numbers(values, problem)
 
 
-def check_answers(config: GPTJConfig, start: Any, end: Any, batch: Any) -> None:
+def check_answers(start: Any, end: Any, batch: Any) -> None:
     """Check where the answers start and end: (B,) or (B, 1) integers, both or neither.
 
     Every value is accepted: those outside the text take no part in the loss.

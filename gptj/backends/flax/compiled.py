@@ -93,7 +93,7 @@ def cut(attentions: Any, before: KVCache, count: int) -> tuple[Any, ...]:
 
 
 def find(intermediates: Any, name: str) -> Any:
-    """Return the last output of a module, without the cache and the like beside it."""
+    """Return the first output of a module, without the cache and the like beside it."""
     for part in [*name.split("."), "__call__"]:
         intermediates = intermediates.get(part, {})
     if not intermediates:
@@ -101,5 +101,5 @@ def find(intermediates: Any, name: str) -> Any:
             f"The model has no module {name!r}; names are canonical, such as 'h.0.mlp.fc_out', "
             "with 'transformer.' in front in a model with a head."
         )
-    output = intermediates[-1]
+    output = intermediates[0]  # the word table runs again for token types
     return output[0] if isinstance(output, tuple) else output

@@ -13,6 +13,7 @@ from gptj.backends.torch import tree
 from gptj.backends.torch.cache import KVCache
 from gptj.backends.torch.capture import capture
 from gptj.backends.torch.decode import decode
+from gptj.backends.torch.gradients import loss_gradients
 from gptj.backends.torch.heads import MODELS
 from gptj.backends.torch.layers import Rotary
 from gptj.errors import ArgumentError
@@ -70,6 +71,10 @@ class TorchBackend:
         dtype = str(model.dtype).removeprefix("torch.")
         parameters.load_params(model, params, dtype=dtype, device=model.device)
 
+    def resize(self, model: Any, vocab_size: int, params: Tensors) -> None:
+        """Give a model a vocabulary of another size; `params` have a row per token."""
+        parameters.resize(model, vocab_size, params)
+
     def dump_params(self, model: Any) -> dict[str, LazyTensor]:
         """Return a model's parameters by canonical name, without copying them yet."""
         return parameters.dump_params(model)
@@ -105,6 +110,11 @@ class TorchBackend:
     ) -> tuple[ModelOutput, dict[str, Any]]:
         """Run `forward` and return the outputs of named modules too."""
         return capture(model, names, lambda: self.forward(model, **inputs, output_attentions=True))
+
+    def gradients(self, model: Any, **inputs: Any) -> tuple[float, dict[str, npt.NDArray[Any]]]:
+        """Return a loss and its gradient for every parameter, without dropout."""
+        with torch.enable_grad(), evaluating(model):
+            return loss_gradients(model, inputs)
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the packages it stands on."""

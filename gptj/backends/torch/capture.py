@@ -16,7 +16,8 @@ def capture(
 
     def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            captured[name] = output[0] if isinstance(output, tuple) else output
+            # the word table runs again for token types: the first time counts
+            captured.setdefault(name, output[0] if isinstance(output, tuple) else output)
 
         return hook
 

@@ -56,6 +56,25 @@ def positions(
     return every[:, past_length : past_length + length]
 
 
+def last_attended(
+    attention_mask: Tensor | None,
+    input_ids: Tensor | None,
+    length: int,
+    past_length: int,
+    pad_token_id: int | None,
+    device: torch.device,
+) -> Tensor:
+    """Return which of the new tokens a classification looks at, (B,), or (1,) for all rows."""
+    index = torch.arange(length, device=device)[None]
+    if attention_mask is not None and attention_mask.ndim == 2:
+        attended = attention_mask[:, past_length : past_length + length] != 0
+    elif pad_token_id is not None and input_ids is not None:
+        attended = input_ids != pad_token_id
+    else:
+        return index[:, -1]
+    return torch.where(attended, index, 0).amax(dim=1)
+
+
 def _additive(
     attention_mask: Tensor | None,
     length: int,

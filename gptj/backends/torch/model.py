@@ -7,13 +7,14 @@ from torch import Tensor, nn
 
 from gptj.backends.torch import params
 from gptj.backends.torch.cache import KVCache, init_cache
-from gptj.backends.torch.layers import Block, Embedding, LayerNorm, Rotary
+from gptj.backends.torch.layers import Block, Embedding, LayerNorm, Linear, Rotary
 from gptj.backends.torch.masks import Mask, attention_bias, positions
 from gptj.errors import UnsupportedFeature, choices
 from gptj.pretrained import Pretrained
 from gptj.spec.checks import check_inputs
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
+from gptj.spec.resize import check_word_table
 
 ATTENTION = ("sdpa", "eager")
 
@@ -40,6 +41,35 @@ class TorchPretrained(Pretrained, nn.Module):
     def init_cache(self, batch: int, max_length: int) -> KVCache:
         """Return an empty cache that later calls write into."""
         return init_cache(self.config, batch, max_length, self.dtype, self.device)
+
+    @property
+    def base(self) -> "GPTJModel":
+        """The model without its head."""
+        return self if self.head == "base" else self.transformer
+
+    def get_input_embeddings(self) -> Embedding:
+        """Return the word table."""
+        return self.base.wte
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        """Put another word table in place, of the same shape (V, E).
+
+        Raises:
+            InputError: for another shape.
+        """
+        check_word_table(self.config, tuple(value.weight.shape))
+        self.base.wte = value
+        self.tie_weights()
+
+    def get_output_embeddings(self) -> Linear | None:
+        """Return the projection of the language-model head, None where there is none."""
+        return getattr(self, "lm_head", None)
+
+    def tie_weights(self) -> None:
+        """Let a language-model head read the word table, where the configuration says so."""
+        head = self.get_output_embeddings()
+        if head is not None and self.config.tie_word_embeddings:
+            head.weight = self.base.wte.weight
 
 
 class GPTJModel(TorchPretrained):
@@ -76,6 +106,7 @@ class GPTJModel(TorchPretrained):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        cache_position: Tensor | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["base"]``; arguments as in ``gptj.backends.base``."""
         self.check(
@@ -86,6 +117,7 @@ class GPTJModel(TorchPretrained):
             position_ids=position_ids,
             head_mask=head_mask,
             inputs_embeds=inputs_embeds,
+            cache_position=cache_position,
         )
         config = self.config
         use_cache = (config.use_cache and not self.training) if use_cache is None else use_cache
@@ -102,10 +134,12 @@ class GPTJModel(TorchPretrained):
         for layer, block in enumerate(self.h):
             past = None if cache is None else cache.layers[layer]
             factors = None if head_mask is None else _layer_of(head_mask, layer)
-            x, layer_cache, probs = block(x, rotation, mask, past, _length(cache), factors, eager)
+            x, layer_cache, probs = block(x, rotation, mask, past, length_of(cache), factors, eager)
             hidden_states.append(x)
             # a cache has room for more keys than there are
-            attentions.append(probs if probs is None else probs[..., : _length(cache) + x.shape[1]])
+            attentions.append(
+                probs if probs is None else probs[..., : length_of(cache) + x.shape[1]]
+            )
             layers.append(layer_cache)
         hidden_states[-1] = x = self.ln_f(x)
         output = ModelOutput(
@@ -118,7 +152,7 @@ class GPTJModel(TorchPretrained):
 
     def check(self, cache: KVCache | None, **inputs: Tensor | None) -> None:
         """Refuse inputs that do not fit, before any kernel runs."""
-        past_length = _length(cache)
+        past_length = length_of(cache)
         capacity = cache.capacity if cache is not None and cache.preallocated else None
         check_inputs(
             self.config, inputs, params.concrete, past_length=past_length, capacity=capacity
@@ -145,7 +179,7 @@ class GPTJModel(TorchPretrained):
     def close_cache(self, cache: KVCache | None, layers: list[Any], length: int) -> KVCache:
         """Return the cache after this call."""
         preallocated = cache is not None and cache.preallocated
-        return KVCache(layers, _length(cache) + length, preallocated)
+        return KVCache(layers, length_of(cache) + length, preallocated)
 
     def mask(
         self, attention_mask: Tensor | None, x: Tensor, cache: KVCache | None, eager: bool
@@ -156,7 +190,7 @@ class GPTJModel(TorchPretrained):
             return None
         capacity = length if cache is None else cache.capacity
         dtype = torch.float32 if eager else x.dtype  # the fused kernel wants the query's
-        return attention_bias(attention_mask, length, _length(cache), capacity, x.device, dtype)
+        return attention_bias(attention_mask, length, length_of(cache), capacity, x.device, dtype)
 
     def rotation(
         self,
@@ -167,7 +201,7 @@ class GPTJModel(TorchPretrained):
     ) -> tuple[Tensor, Tensor]:
         """Return sine and cosine at the positions of the new tokens, (B or 1, 1, T, R)."""
         if position_ids is None:
-            position_ids = positions(attention_mask, x.shape[1], _length(cache), x.device)
+            position_ids = positions(attention_mask, x.shape[1], length_of(cache), x.device)
         return self.rotary(position_ids)
 
     def deliver(
@@ -186,7 +220,8 @@ def _known_attention(name: str) -> str:
     return name
 
 
-def _length(cache: KVCache | None) -> int:
+def length_of(cache: KVCache | None) -> int:
+    """Return how many tokens a cache holds, 0 without one."""
     return 0 if cache is None else cache.length
 
 

@@ -63,12 +63,22 @@ def initialize(model: Any, seed: int) -> None:
 def load_params(model: Any, tensors: Tensors, *, dtype: str, device: Any = None) -> None:
     """Give a model its parameters, one at a time, mapping files where nothing has to change."""
     for name, parameter in parameter_table(model.config, model.head).items():
-        value = from_numpy(tensors[name].read(), device, dtype)
-        owner, _, attribute = native_name(parameter).rpartition(".")
-        setattr(model.get_submodule(owner), attribute, nn.Parameter(value))
-    for module in model.modules():
-        if hasattr(module, "tie_weights"):
-            module.tie_weights()
+        _replace(model, parameter, from_numpy(tensors[name].read(), device, dtype))
+    model.tie_weights()
+
+
+def resize(model: Any, vocab_size: int, tensors: Tensors) -> None:
+    """Give a model a vocabulary of another size, and the parameters that have a row per token."""
+    model.config.vocab_size = vocab_size
+    table = parameter_table(model.config, model.head)
+    for name in tensors:
+        old = model.get_parameter(native_name(table[name]))
+        new = from_numpy(tensors[name].read(), old.device).to(old.dtype)
+        _replace(model, table[name], new, old.requires_grad)
+    model.get_input_embeddings().num_embeddings = vocab_size
+    if model.get_output_embeddings() is not None:
+        model.get_output_embeddings().out_features = vocab_size
+    model.tie_weights()
 
 
 def dump_params(model: Any) -> dict[str, LazyTensor]:
@@ -79,3 +89,8 @@ def dump_params(model: Any) -> dict[str, LazyTensor]:
         dtype = to_numpy(tensor[:0]).dtype
         handles[name] = LazyTensor(parameter.shape, dtype, partial(to_numpy, tensor))
     return handles
+
+
+def _replace(model: Any, parameter: Parameter, value: Tensor, requires_grad: bool = True) -> None:
+    owner, _, attribute = native_name(parameter).rpartition(".")
+    setattr(model.get_submodule(owner), attribute, nn.Parameter(value, requires_grad))
