@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from golden_cases import golden_cases
+from gptj.spec.heads import HEADS
 from gptj.spec.reference import forward
 from gptj.spec.validation import ACTIVATIONS
 from models import (
@@ -67,11 +68,12 @@ def attended(call):
     return np.ones((BATCH, LENGTH), bool) if mask is None or mask.ndim == 4 else mask != 0
 
 
-def compare(output, expected, kept):
-    """Compare every field at the attended positions."""
-    for name in ("last_hidden_state", "logits"):
+def compare(output, expected, kept, head="causal_lm"):
+    """Compare every field at the attended positions; a classification has no axis of those."""
+    for name in ("last_hidden_state", "logits", "start_logits", "end_logits"):
         if name in expected:
-            assert_close(output[name][kept], expected[name][kept], "float32", name)
+            rows = ... if head == "sequence_classification" else kept
+            assert_close(output[name][rows], expected[name][rows], "float32", name)
     for layer, (found, true) in enumerate(
         zip(output.hidden_states, expected.hidden_states, strict=True)
     ):
@@ -81,12 +83,12 @@ def compare(output, expected, kept):
         assert_close(found[rows], true[rows], "float32", f"attentions[{layer}]")
 
 
-@pytest.mark.parametrize("head", ["base", "causal_lm"])
+@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("call", CALLS)
 def test_every_field_equals_the_oracle(backend, head, call):
     model = tiny_model(backend.name, head)
     output = run(backend, model, **CALLS[call], **ALL_FIELDS)
-    compare(output, oracle(head, **CALLS[call]), attended(CALLS[call]))
+    compare(output, oracle(head, **CALLS[call]), attended(CALLS[call]), head)
 
 
 @pytest.mark.parametrize("call", ["ids alone", "left padding", "additive mask", "token types"])
@@ -141,11 +143,23 @@ def test_the_loss_without_labels_to_predict_is_zero(backend):
     assert output.loss == 0.0
 
 
-def test_logits_and_losses_are_float32_in_every_dtype(framework):
+TARGETS = {
+    "causal_lm": {"labels": LABELS},
+    "sequence_classification": {"labels": np.array([1, 0, 1])},
+    "question_answering": {
+        "start_positions": np.array([1, 2, 3]),
+        "end_positions": np.array([4, 2, 9]),
+    },
+}
+
+
+@pytest.mark.parametrize("head", TARGETS)
+def test_logits_and_losses_are_float32_in_every_dtype(framework, head):
     for dtype in framework.capabilities.dtypes:
-        model = tiny_model(framework.name, dtype=dtype)
-        output = run(framework, model, input_ids=IDS, labels=LABELS)
-        assert (output.logits.dtype, output.loss.dtype) == (np.float32, np.float32)
+        model = tiny_model(framework.name, head, dtype=dtype)
+        output = run(framework, model, input_ids=IDS, **TARGETS[head])
+        names = {"loss", "logits", "start_logits", "end_logits"} & output.keys()
+        assert {output[name].dtype for name in names} == {np.dtype(np.float32)}
 
 
 @pytest.mark.parametrize("keep", [1, 4, np.array([0, 5, 10])], ids=["last", "four", "chosen"])

@@ -195,13 +195,6 @@ def test_a_bad_load_is_refused(framework, bad):
         gptj.load(TINY, backend=framework.name, **options)
 
 
-def test_a_head_that_a_backend_lacks_is_refused_with_those_it_has(backend):
-    lacking = [h for h in ("question_answering",) if h not in backend.capabilities.heads]
-    for head in lacking:
-        with pytest.raises(UnsupportedFeature, match="'base', 'causal_lm'"):
-            gptj.load(TINY, backend=backend.name, head=head)
-
-
 def test_an_unknown_backend_is_refused_with_the_nearest_name():
     with pytest.raises(ArgumentError, match=r"Unknown backend 'tensorflw'\. Did you mean"):
         gptj.load(backend="tensorflw")

@@ -12,7 +12,7 @@ from conftest import FRAMEWORKS
 from gptj.backends import get_backend
 from gptj.cli import main
 from gptj.generation.options import GenerationConfig, make_plan
-from gradients import loss_gradients
+from gptj.spec.heads import HEADS
 from models import (
     ALL_FIELDS,
     DEMO,
@@ -30,30 +30,42 @@ every_pair = pytest.mark.parametrize("pair", PAIRS or [()], ids="-".join)
 
 IDS = draw_ids((3, 8), seed=41)
 LEFT = np.array([[1] * 8, [0] * 2 + [1] * 6, [0] * 7 + [1]])
+TARGETS = {
+    "causal_lm": {"labels": np.where(LEFT, IDS, -100)},
+    "sequence_classification": {"labels": np.array([1, 0, 1])},
+    "question_answering": {
+        "start_positions": np.array([1, 2, 8]),
+        "end_positions": np.array([4, 2, 9]),
+    },
+}
 PROMPTS = ["def fibonacci(n):", "import os\n", "class Stack:\n    def push(self"]
 
 
 @every_pair
-@pytest.mark.parametrize("head", ["base", "causal_lm"])
+@pytest.mark.parametrize("head", HEADS)
 def test_every_field_of_two_frameworks_is_equal(pair, head):
     inputs = {"input_ids": IDS, "attention_mask": LEFT, **ALL_FIELDS}
     first, second = (run(get_backend(n), tiny_model(n, head), **inputs) for n in pair)
     assert list(first) == list(second)
-    for name in ("last_hidden_state", "logits"):
-        if name in first:
-            assert_close(first[name][LEFT != 0], second[name][LEFT != 0], "float32", name)
+    for name in {"last_hidden_state", "logits", "start_logits", "end_logits"} & first.keys():
+        rows = ... if head == "sequence_classification" else LEFT != 0
+        assert_close(first[name][rows], second[name][rows], "float32", name)
     for found, other in zip(first.hidden_states, second.hidden_states, strict=True):
         assert_close(found[LEFT != 0], other[LEFT != 0], "float32", "hidden states")
 
 
 @every_pair
+@pytest.mark.parametrize("head", TARGETS)
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
-def test_gradients_of_two_frameworks_are_equal(pair, tied):
-    inputs = {"input_ids": IDS, "attention_mask": LEFT, "labels": np.where(LEFT, IDS, -100)}
-    first, second = (
-        loss_gradients(get_backend(n), tiny_model(n, tie_word_embeddings=tied), **inputs)
-        for n in pair
-    )
+def test_losses_and_gradients_of_two_frameworks_are_equal(pair, head, tied):
+    inputs = {"input_ids": IDS, "attention_mask": LEFT, **TARGETS[head]}
+    found = []
+    for backend in map(get_backend, pair):
+        model = tiny_model(backend.name, head, tie_word_embeddings=tied)
+        tensors = {name: backend.from_numpy(value, model) for name, value in inputs.items()}
+        found.append(backend.gradients(model, **tensors))
+    (first_loss, first), (second_loss, second) = found
+    assert_close(first_loss, second_loss, "float32", "loss")
     for name in first:
         assert_close(first[name], second[name], "float32", name)
 

@@ -28,7 +28,7 @@ def assert_same(found, expected):
         assert found[name].tobytes() == array.tobytes(), name
 
 
-@pytest.mark.parametrize("head", ["base", "causal_lm"])
+@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_parameters_survive_a_save_bit_by_bit(framework, head, dtype, tmp_path):
     model = tiny_model(framework.name, head, dtype=dtype)
@@ -82,7 +82,7 @@ def test_loaded_parameters_can_be_replaced(framework):
     assert_same(arrays(framework.dump_params(model)), arrays(new))
 
 
-@pytest.mark.parametrize("head", ["base", "causal_lm"])
+@pytest.mark.parametrize("head", HEADS)
 def test_new_models_draw_the_values_of_the_specification(framework, head):
     cls = getattr(gptj, PREFIX[framework.name] + HEADS[head].class_name)
     model = cls(GPTJConfig.from_dict(tiny_config().to_dict()), seed=5)
