@@ -26,6 +26,7 @@ FILES = (
     "sampling",
     "decode",
     "capture",
+    "gradients",
     "backend",
 )
 FORWARD = {"call": "forward", "__call__": "forward"}
@@ -59,7 +60,13 @@ RENAMED = {
 """(backend, argument) -> its name in the others, and the reason."""
 
 WRAPPERS = dict.fromkeys(
-    ("FlaxPretrained", "FlaxGPTJModel", "FlaxGPTJForCausalLM"),
+    (
+        "FlaxPretrained",
+        "FlaxGPTJModel",
+        "FlaxGPTJForCausalLM",
+        "FlaxGPTJForSequenceClassification",
+        "FlaxGPTJForQuestionAnswering",
+    ),
     "Linen: parameters live outside the module, so the model users hold is a class around it",
 )
 """A class that is not compared -> the reason."""
