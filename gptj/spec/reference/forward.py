@@ -19,10 +19,9 @@ from gptj.spec import MASK_VALUE
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import find_head
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.params import EMBEDDING, LM_HEAD
 from gptj.spec.positions import positions_from_mask
 from gptj.spec.reference import ops
-from gptj.spec.reference.losses import causal_lm_loss
+from gptj.spec.reference.heads import HEAD_OUTPUTS, HeadInputs, Observe
 from gptj.spec.reference.ops import Array
 from gptj.spec.rotary import rotary_table
 
@@ -42,7 +41,10 @@ def forward(
     position_ids: Ints | None = None,
     head_mask: Array | None = None,
     inputs_embeds: Array | None = None,
-    labels: Ints | None = None,
+    labels: npt.NDArray[Any] | None = None,
+    start_positions: Ints | None = None,
+    end_positions: Ints | None = None,
+    observe: Observe | None = None,
 ) -> ModelOutput:
     """Run a model in float64 and return all that it computes.
 
@@ -52,15 +54,17 @@ def forward(
         past_key_values: keys and values (B, H, S - T, D) of every layer.
         attention_mask: (B, S) of 1 and 0, or an additive (B, 1, T, S).
         head_mask: (H,) or (L, H) factors on the attention probabilities.
-        labels: (B, T), for the causal language model.
+        labels: (B, T) for the causal language model; see ``gptj.spec.targets`` for others.
+        start_positions, end_positions: (B,), for question answering.
+        observe: told of the output of every module of ``gptj.spec.modules`` by name as soon as it
+            is there, and of every layer's attention probabilities as ``attn.probs``.
 
     Returns:
         The fields of the head, with hidden states (n_layer + 1 of (B, T, E)), attentions (n_layer
         of (B, H, T, S)) and the cache always there.
     """
-    prefix = find_head(head).prefix
-    table = params[f"{prefix}wte.weight"]
-    x = _embed(table, input_ids, inputs_embeds, token_type_ids)  # (B, T, E)
+    prefix, observe = find_head(head).prefix, observe or _ignore
+    x = _embed(params, prefix, input_ids, inputs_embeds, token_type_ids, observe)  # (B, T, E)
     past: Sequence[LayerCache | None] = past_key_values or [None] * config.n_layer
     past_length = 0 if past_key_values is None else past_key_values[0][0].shape[2]
     mask = _additive_mask(attention_mask, x.shape[1], past_length)
@@ -68,26 +72,36 @@ def forward(
 
     hidden_states, attentions, cache = [x], [], []
     for layer in range(config.n_layer):
-        block = _Block(config, params, f"{prefix}h.{layer}.")
+        block = _Block(config, params, f"{prefix}h.{layer}.", observe)
         x, probs, layer_cache = block(x, rotation, mask, past[layer], _layer_of(head_mask, layer))
+        observe(f"{prefix}h.{layer}", x)
         hidden_states.append(x)
         attentions.append(probs)
         cache.append(layer_cache)
     weight, bias = (ops.as_float64(params[f"{prefix}ln_f.{part}"]) for part in ("weight", "bias"))
     hidden_states[-1] = ops.layer_norm(x, weight, bias, config.layer_norm_epsilon)
+    observe(f"{prefix}ln_f", hidden_states[-1])
     shared = {
         "past_key_values": tuple(cache),
         "hidden_states": tuple(hidden_states),
         "attentions": tuple(attentions),
     }
-    return _HEAD_OUTPUTS[head](config, params, hidden_states[-1], labels, shared)
+    targets = {
+        "labels": labels,
+        "start_positions": start_positions,
+        "end_positions": end_positions,
+    }
+    inputs = HeadInputs(config, params, targets, attention_mask, input_ids, past_length, observe)
+    return HEAD_OUTPUTS[head](inputs, hidden_states[-1], shared)
 
 
 class _Block:
     """One layer: attention and MLP side by side on the same normalised input."""
 
-    def __init__(self, config: GPTJConfig, params: Mapping[str, Any], prefix: str) -> None:
-        self.config, self.params, self.prefix = config, params, prefix
+    def __init__(
+        self, config: GPTJConfig, params: Mapping[str, Any], prefix: str, observe: Observe
+    ) -> None:
+        self.config, self.params, self.prefix, self.observe = config, params, prefix, observe
 
     def __call__(
         self,
@@ -100,6 +114,7 @@ class _Block:
         norm = ops.layer_norm(
             x, self.read("ln_1.weight"), self.read("ln_1.bias"), self.config.layer_norm_epsilon
         )
+        self.tell("ln_1", norm)
         attended, probs, cache = self.attention(norm, rotation, mask, past, head_mask)
         return attended + self.mlp(norm) + x, probs, cache
 
@@ -121,29 +136,53 @@ class _Block:
         probs = ops.softmax(np.maximum(scores + mask, MASK_VALUE))
         if head_mask is not None:
             probs = probs * head_mask
+        self.tell("attn.probs", probs)
         merged = (probs @ value).swapaxes(1, 2).reshape(x.shape)  # (B, T, E)
-        return merged @ self.read("attn.out_proj.weight").T, probs, (key, value)
+        output = merged @ self.read("attn.out_proj.weight").T
+        self.tell("attn.out_proj", output)
+        return self.tell("attn", output), probs, (key, value)
 
     def heads(self, name: str, x: Array) -> Array:
         """Project (B, T, E) and split it into heads, (B, H, T, D)."""
-        projected = x @ self.read(f"attn.{name}.weight").T
+        projected = self.tell(f"attn.{name}", x @ self.read(f"attn.{name}.weight").T)
         split = projected.reshape(*x.shape[:2], self.config.n_head, self.config.head_dim)
         return split.swapaxes(1, 2)
 
     def mlp(self, x: Array) -> Array:
         inner = x @ self.read("mlp.fc_in.weight").T + self.read("mlp.fc_in.bias")  # (B, T, F)
+        self.tell("mlp.fc_in", inner)
         inner = ops.ACTIVATION[self.config.activation_function](inner)
-        return inner @ self.read("mlp.fc_out.weight").T + self.read("mlp.fc_out.bias")
+        output = inner @ self.read("mlp.fc_out.weight").T + self.read("mlp.fc_out.bias")
+        self.tell("mlp.fc_out", output)
+        return self.tell("mlp", output)
+
+    def tell(self, name: str, output: Array) -> Array:
+        """Tell the observer of a module's output, and return it."""
+        self.observe(self.prefix + name, output)
+        return output
 
     def read(self, name: str) -> Array:
         return ops.as_float64(self.params[self.prefix + name])
 
 
+def _ignore(name: str, output: Array) -> None:
+    """Observe nothing."""
+
+
 def _embed(
-    table: Any, input_ids: Ints | None, embeds: Array | None, token_type_ids: Ints | None
+    params: Mapping[str, Any],
+    prefix: str,
+    input_ids: Ints | None,
+    embeds: Array | None,
+    token_type_ids: Ints | None,
+    observe: Observe,
 ) -> Array:
-    table = np.asarray(table)
-    x = ops.as_float64(table[np.asarray(input_ids)] if embeds is None else embeds)
+    table = np.asarray(params[f"{prefix}wte.weight"])
+    if embeds is None:
+        x = ops.as_float64(table[np.asarray(input_ids)])
+        observe(f"{prefix}wte", x)
+    else:
+        x = ops.as_float64(embeds)
     if token_type_ids is not None:  # token types share the word table
         x = x + ops.as_float64(table[np.asarray(token_type_ids)])
     return x
@@ -184,21 +223,3 @@ def _layer_of(head_mask: Array | None, layer: int) -> Array | None:
         return None
     factors = ops.as_float64(head_mask)
     return (factors if factors.ndim == 1 else factors[layer]).reshape(1, -1, 1, 1)
-
-
-def _base_output(
-    config: GPTJConfig, params: Mapping[str, Any], last: Array, labels: Any, shared: dict[str, Any]
-) -> ModelOutput:
-    return ModelOutput(last_hidden_state=last, **shared)
-
-
-def _causal_lm_output(
-    config: GPTJConfig, params: Mapping[str, Any], last: Array, labels: Any, shared: dict[str, Any]
-) -> ModelOutput:
-    weight = params[EMBEDDING if config.tie_word_embeddings else LM_HEAD]
-    logits = last @ ops.as_float64(weight).T + ops.as_float64(params["lm_head.bias"])  # (B, T, V)
-    loss = None if labels is None else causal_lm_loss(logits, labels)
-    return ModelOutput(loss=loss, logits=logits, **shared)
-
-
-_HEAD_OUTPUTS = {"base": _base_output, "causal_lm": _causal_lm_output}
