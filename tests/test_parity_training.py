@@ -89,7 +89,7 @@ def train_torch(model, optimizer):
         loss = model(ids, labels=ids).loss
         loss.backward()
         chosen.step()
-        yield float(loss)
+        yield float(loss.detach())
 
 
 def keras_epsilon(step):

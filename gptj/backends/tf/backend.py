@@ -14,6 +14,7 @@ from gptj.backends.tf import tree
 from gptj.backends.tf.cache import KVCache
 from gptj.backends.tf.capture import capture
 from gptj.backends.tf.decode import decode, is_step, step
+from gptj.backends.tf.gradients import loss_gradients
 from gptj.backends.tf.heads import MODELS
 from gptj.errors import ArgumentError, choices
 from gptj.generation.options import DecodePlan
@@ -73,6 +74,11 @@ class TFBackend:
         """Replace a model's parameters, keeping their dtype and device."""
         parameters.load_params(model, params)
 
+    def resize(self, model: Any, vocab_size: int, params: Tensors) -> None:
+        """Give a model a vocabulary of another size; `params` have a row per token."""
+        with tf.device(model.device):
+            parameters.resize(model, vocab_size, params)
+
     def dump_params(self, model: Any) -> dict[str, LazyTensor]:
         """Return a model's parameters by canonical name, without copying them yet."""
         return parameters.dump_params(model)
@@ -108,6 +114,10 @@ class TFBackend:
     ) -> tuple[ModelOutput, dict[str, Any]]:
         """Run `forward` and return the outputs of named modules too."""
         return capture(model, names, lambda: self.forward(model, **inputs, output_attentions=True))
+
+    def gradients(self, model: Any, **inputs: Any) -> tuple[float, dict[str, npt.NDArray[Any]]]:
+        """Return a loss and its gradient for every parameter, without dropout."""
+        return loss_gradients(model, inputs)
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the packages it stands on."""

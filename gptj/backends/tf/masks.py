@@ -49,6 +49,24 @@ def positions(attention_mask: Tensor | None, length: Any, past_length: Any) -> T
     return tf.gather(every, new, axis=1)
 
 
+def last_attended(
+    attention_mask: Tensor | None,
+    input_ids: Tensor | None,
+    length: Any,
+    past_length: Any,
+    pad_token_id: int | None,
+) -> Tensor:
+    """Return which of the new tokens a classification looks at, (B,), or (1,) for all rows."""
+    index = tf.range(length)[None]
+    if attention_mask is not None and len(attention_mask.shape) == 2:
+        attended = tf.not_equal(attention_mask[:, past_length : past_length + length], 0)
+    elif pad_token_id is not None and input_ids is not None:
+        attended = tf.not_equal(input_ids, pad_token_id)
+    else:
+        return index[:, -1]
+    return tf.reduce_max(tf.where(attended, index, 0), axis=1)
+
+
 def _widen(mask: Tensor, capacity: Any, value: Any) -> Tensor:
     """Pad the last axis up to the cache's capacity."""
     missing = capacity - ops.shape(mask)[-1]

@@ -11,12 +11,13 @@ from gptj.backends.tf import params
 from gptj.backends.tf.cache import KVCache, init_cache
 from gptj.backends.tf.capture import Recorded
 from gptj.backends.tf.inputs import as_keywords
-from gptj.backends.tf.layers import Block, Dropout, Embedding, LayerNorm, Rotary
+from gptj.backends.tf.layers import Block, Dropout, Embedding, LayerNorm, Linear, Rotary
 from gptj.backends.tf.masks import additive_mask, positions
 from gptj.pretrained import Pretrained
 from gptj.spec.checks import check_inputs
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
+from gptj.spec.resize import check_word_table
 
 Tensor = Any
 
@@ -74,6 +75,29 @@ class TFPretrained(Recorded, Pretrained, keras.Model):
     def init_cache(self, batch: int, max_length: int) -> KVCache:
         """Return an empty cache of a size that stays."""
         return init_cache(self.config, batch, max_length, self.compute_dtype)
+
+    @property
+    def base(self) -> "TFGPTJModel":
+        """The model without its head."""
+        return self if self.head == "base" else self.transformer
+
+    def get_input_embeddings(self) -> Embedding:
+        """Return the word table."""
+        return self.base.wte
+
+    def set_input_embeddings(self, value: Any) -> None:
+        """Replace the values of the word table: an array, tensor, or `Embedding` of (V, E).
+
+        Raises:
+            InputError: for another shape.
+        """
+        table = value.embeddings if isinstance(value, Embedding) else value
+        check_word_table(self.config, tuple(table.shape))
+        self.base.wte.embeddings.assign(table)
+
+    def get_output_embeddings(self) -> Linear | None:
+        """Return the projection of the language-model head, None where there is none."""
+        return getattr(self, "lm_head", None)
 
 
 @keras.saving.register_keras_serializable(package="gptj")
@@ -160,12 +184,12 @@ class TFGPTJModel(TFPretrained):
                 rotation=rotation,
                 score_mask=mask,
                 past=None if cache is None else cache.layers[layer],
-                past_length=_length(cache),
+                past_length=length_of(cache),
                 head_mask=None if head_mask is None else _layer_of(head_mask, layer),
             )
             hidden_states.append(x)
             # a cache has room for more keys than there are
-            attentions.append(probs[..., : _length(cache) + length])
+            attentions.append(probs[..., : length_of(cache) + length])
             layers.append(layer_cache)
         hidden_states[-1] = x = self.ln_f(x)
         output = ModelOutput(
@@ -178,7 +202,7 @@ class TFGPTJModel(TFPretrained):
 
     def check(self, cache: KVCache | None, **inputs: Tensor | None) -> None:
         """Refuse inputs that do not fit, before any kernel runs."""
-        past_length = _known(_length(cache))
+        past_length = _known(length_of(cache))
         capacity = _known(cache.capacity) if cache is not None and cache.preallocated else None
         check_inputs(
             self.config, inputs, params.concrete, past_length=past_length, capacity=capacity
@@ -204,12 +228,12 @@ class TFGPTJModel(TFPretrained):
     def close_cache(self, cache: KVCache | None, layers: list[Any], length: Any) -> KVCache:
         """Return the cache after this call."""
         preallocated = cache is not None and cache.preallocated
-        return KVCache(layers, _length(cache) + length, preallocated)
+        return KVCache(layers, length_of(cache) + length, preallocated)
 
     def mask(self, attention_mask: Tensor | None, length: Any, cache: KVCache | None) -> Tensor:
         """Return the additive mask."""
         capacity = length if cache is None else cache.capacity
-        return additive_mask(attention_mask, length, _length(cache), capacity)
+        return additive_mask(attention_mask, length, length_of(cache), capacity)
 
     def rotation(
         self,
@@ -220,7 +244,7 @@ class TFGPTJModel(TFPretrained):
     ) -> tuple[Tensor, Tensor]:
         """Return sine and cosine at the positions of the new tokens, (B or 1, 1, T, R)."""
         if position_ids is None:
-            position_ids = positions(attention_mask, length, _length(cache))
+            position_ids = positions(attention_mask, length, length_of(cache))
         return self.rotary(position_ids)
 
     def deliver(
@@ -231,7 +255,8 @@ class TFGPTJModel(TFPretrained):
         return output if wanted else output.to_tuple()
 
 
-def _length(cache: KVCache | None) -> Any:
+def length_of(cache: KVCache | None) -> Any:
+    """Return how many tokens a cache holds, 0 without one."""
     return 0 if cache is None else cache.length
 
 

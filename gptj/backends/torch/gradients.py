@@ -19,4 +19,4 @@ def loss_gradients(model: Any, inputs: dict[str, Any]) -> tuple[float, dict[str,
         name: params.to_numpy((torch.zeros_like(tensor) if g is None else g).float())
         for name, tensor, g in zip(table, tensors, found, strict=True)
     }
-    return float(loss), gradients
+    return float(loss.detach()), gradients

@@ -1,0 +1,23 @@
+"""The gradients of a loss, for whoever compares backends."""
+
+from typing import Any
+
+import numpy.typing as npt
+import tensorflow as tf
+
+from gptj.backends.tf import params
+
+
+def loss_gradients(model: Any, inputs: dict[str, Any]) -> tuple[float, dict[str, npt.NDArray[Any]]]:
+    """Return a loss and its gradient for every parameter by canonical name, (out, in), float32."""
+    parameters = list(params.variables(model))
+    values = [variable.value for _, _, variable in parameters]
+    with tf.GradientTape() as tape:
+        loss = model(**inputs, training=False, return_dict=True).loss
+    found = tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    gradients = {}
+    for (name, parameter, _), gradient in zip(parameters, found, strict=True):
+        # the word table's is a list of rows
+        array = params.to_numpy(tf.cast(tf.convert_to_tensor(gradient), tf.float32))
+        gradients[name] = array.T if parameter.kind == "linear_weight" else array
+    return float(loss), gradients
