@@ -13,6 +13,7 @@ from gptj.backends.flax import tree
 from gptj.backends.flax.cache import KVCache
 from gptj.backends.flax.capture import capture
 from gptj.backends.flax.decode import decode
+from gptj.backends.flax.gradients import loss_gradients
 from gptj.backends.flax.heads import MODELS
 from gptj.errors import ArgumentError, choices
 from gptj.generation.options import DecodePlan
@@ -71,6 +72,10 @@ class FlaxBackend:
         """Replace a model's parameters, keeping their dtype and device."""
         model.params = parameters.load_params(model.config, model.head, params, like=model.params)
 
+    def resize(self, model: Any, vocab_size: int, params: Tensors) -> None:
+        """Give a model a vocabulary of another size; `params` have a row per token."""
+        parameters.resize(model, vocab_size, params)
+
     def dump_params(self, model: Any) -> dict[str, LazyTensor]:
         """Return a model's parameters by canonical name, without copying them yet."""
         return parameters.dump_params(model.config, model.head, model.params)
@@ -104,6 +109,10 @@ class FlaxBackend:
         return capture(
             model, names, lambda seen: self.forward(seen, **inputs, output_attentions=True)
         )
+
+    def gradients(self, model: Any, **inputs: Any) -> tuple[float, dict[str, npt.NDArray[Any]]]:
+        """Return a loss and its gradient for every parameter, without dropout."""
+        return loss_gradients(model, inputs)
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the packages it stands on."""

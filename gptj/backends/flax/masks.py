@@ -41,6 +41,25 @@ def positions(attention_mask: Array | None, length: int, past_length: int | Arra
     return jax.lax.dynamic_slice_in_dim(every, past_length, length, axis=1)
 
 
+def last_attended(
+    attention_mask: Array | None,
+    input_ids: Array | None,
+    length: int,
+    past_length: int | Array,
+    pad_token_id: int | None,
+) -> Array:
+    """Return which of the new tokens a classification looks at, (B,), or (1,) for all rows."""
+    index = jnp.arange(length, dtype=jnp.int32)[None]
+    if attention_mask is not None and attention_mask.ndim == 2:
+        new = jax.lax.dynamic_slice_in_dim(attention_mask, past_length, length, axis=1)
+        attended = new != 0
+    elif pad_token_id is not None and input_ids is not None:
+        attended = input_ids != pad_token_id
+    else:
+        return index[:, -1]
+    return jnp.where(attended, index, jnp.int32(0)).max(axis=1)
+
+
 def _widen(mask: Array, capacity: int, value: float) -> Array:
     """Pad the last axis up to the cache's capacity."""
     missing = [(0, 0)] * (mask.ndim - 1) + [(0, capacity - mask.shape[-1])]

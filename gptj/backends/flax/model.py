@@ -63,7 +63,7 @@ class FlaxGPTJModule(nn.Module):
             past = None if cache is None else cache.layers[layer]
             factors = None if head_mask is None else _layer_of(head_mask, layer)
             x, layer_cache, probs = block(
-                x, rotation, mask, past, _length(cache), factors, deterministic
+                x, rotation, mask, past, length_of(cache), factors, deterministic
             )
             hidden_states.append(x)
             attentions.append(probs)
@@ -102,13 +102,13 @@ class FlaxGPTJModule(nn.Module):
     def close_cache(self, cache: KVCache | None, layers: list[Any], length: int) -> KVCache:
         """Return the cache after this call."""
         preallocated = cache is not None and cache.preallocated
-        return KVCache(layers, _length(cache) + length, preallocated)
+        return KVCache(layers, length_of(cache) + length, preallocated)
 
     def mask(self, attention_mask: Array | None, x: Array, cache: KVCache | None) -> Array:
         """Return the additive mask."""
         length = x.shape[1]
         capacity = length if cache is None else cache.capacity
-        return additive_mask(attention_mask, length, _length(cache), capacity)
+        return additive_mask(attention_mask, length, length_of(cache), capacity)
 
     def rotation(
         self,
@@ -119,7 +119,7 @@ class FlaxGPTJModule(nn.Module):
     ) -> tuple[Array, Array]:
         """Return sine and cosine at the positions of the new tokens, (B or 1, T, 1, R)."""
         if position_ids is None:
-            position_ids = positions(attention_mask, x.shape[1], _length(cache))
+            position_ids = positions(attention_mask, x.shape[1], length_of(cache))
         return self.rotary(position_ids)
 
 
@@ -167,7 +167,8 @@ class FlaxGPTJModel(FlaxPretrained):
         return self.run(params, past_key_values, inputs, options, dropout_rng, return_dict)
 
 
-def _length(cache: KVCache | None) -> int | Array:
+def length_of(cache: KVCache | None) -> int | Array:
+    """Return how many tokens a cache holds, 0 without one."""
     return 0 if cache is None else cache.length
 
 

@@ -97,6 +97,20 @@ def load_params(
     return unflatten_dict(leaves, sep="/")
 
 
+def resize(model: Any, vocab_size: int, tensors: Tensors) -> None:
+    """Give a model a vocabulary of another size, and the parameters that have a row per token."""
+    leaves = flatten_dict(model.params, sep="/")
+    model.config.vocab_size = vocab_size
+    table = parameter_table(model.config, model.head)
+    for name, tensor in tensors.items():
+        path = native_name(table[name])
+        value = tensor.read()
+        value = value.T if table[name].kind == "linear_weight" else value
+        old = leaves[path]
+        leaves[path] = jax.device_put(_aligned(value, old.dtype), old.sharding)
+    model.params = unflatten_dict(leaves, sep="/")
+
+
 def dump_params(config: GPTJConfig, head: str, params: Params) -> dict[str, LazyTensor]:
     """Return parameters by canonical name, as handles that copy nothing before use."""
     leaves = flatten_dict(params, sep="/")

@@ -15,7 +15,9 @@ from gptj.errors import ArgumentError
 from gptj.pretrained import Pretrained
 from gptj.spec.checks import check_inputs
 from gptj.spec.config import GPTJConfig
+from gptj.spec.heads import find_head
 from gptj.spec.outputs import ModelOutput
+from gptj.spec.resize import check_word_table
 
 Array = Any
 
@@ -42,6 +44,7 @@ class FlaxPretrained(Pretrained):
         *,
         param_dtype: Any = jnp.float32,
     ) -> None:
+        find_head(self.head).check_config(config.num_labels)  # nothing else would without _do_init
         self.config = config
         self.dtype, self.param_dtype = jnp.dtype(dtype), jnp.dtype(param_dtype)
         self.module = self.module_class(config, dtype=self.dtype, param_dtype=self.param_dtype)
@@ -127,6 +130,31 @@ class FlaxPretrained(Pretrained):
     def init_cache(self, batch: int, max_length: int) -> KVCache:
         """Return an empty cache that keeps its size."""
         return init_cache(self.config, batch, max_length, self.dtype)
+
+    @property
+    def base(self) -> Params:
+        """The parameters of the model without its head."""
+        return self.params if self.head == "base" else self.params["transformer"]
+
+    def get_input_embeddings(self) -> Array:
+        """Return the word table, (V, E)."""
+        return self.base["wte"]["embedding"]
+
+    def set_input_embeddings(self, value: Array) -> None:
+        """Put another word table of the same shape in place; the dtype stays.
+
+        Raises:
+            InputError: for another shape.
+        """
+        check_word_table(self.config, tuple(value.shape))
+        old = self.get_input_embeddings()
+        new = jax.device_put(jnp.asarray(value).astype(old.dtype), old.sharding)
+        base = {**self.base, "wte": {"embedding": new}}
+        self.params = base if self.head == "base" else {**self.params, "transformer": base}
+
+    def get_output_embeddings(self) -> Params | None:
+        """Return the parameters of the language-model head, None where there is none."""
+        return self.params.get("lm_head")
 
     def resolve(self, params: Params | None) -> Params:
         """Return the parameters to compute with."""

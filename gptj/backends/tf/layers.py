@@ -59,6 +59,14 @@ class Layer(Recorded, keras.layers.Layer):
             name=leaf, shape=shape, initializer=params.initializer(self, leaf), autocast=False
         )
 
+    def rebuild(self) -> None:
+        """Make the variables anew: a Keras variable cannot change its shape."""
+        self._tracker.unlock()  # Keras: a built layer takes no other variables
+        for variable in self.weights:
+            self._untrack_variable(variable)
+        self.build()
+        self._tracker.lock()
+
     def read(self, variable: keras.Variable) -> Tensor:
         """Return a variable's value in the compute dtype."""
         return tf.cast(variable, self.compute_dtype)
@@ -82,6 +90,11 @@ class Embedding(Layer):
     def call(self, ids: Tensor) -> Tensor:
         """Look up the rows of (B, T) ids, (B, T, E)."""
         return tf.cast(tf.gather(self.embeddings, ids), self.compute_dtype)
+
+    def resize(self, count: int) -> None:
+        """Make the table anew with another number of rows."""
+        self.count = count
+        self.rebuild()
 
 
 class Linear(Layer):
@@ -116,6 +129,11 @@ class Linear(Layer):
         if self.bias is not None:
             y = y + self.read(self.bias)
         return tf.reshape(y, (*ops.shape(x)[:-1], self.outputs))
+
+    def resize(self, outputs: int) -> None:
+        """Make kernel and bias anew for another number of outputs."""
+        self.outputs = outputs
+        self.rebuild()
 
 
 class LayerNorm(Layer):

@@ -129,6 +129,28 @@ def load_params(model: Any, tensors: Tensors) -> None:
         variable.assign(native_tensor(tensors[name], parameter.kind, variable.dtype))
 
 
+def resize(model: Any, vocab_size: int, tensors: Tensors) -> None:
+    """Give a model a vocabulary of another size, and the parameters that have a row per token."""
+    model.config.vocab_size = vocab_size
+    model.functions.compiled.clear()  # they know the old size
+    table = parameter_table(model.config, model.head)
+    values = {
+        native_name(table[name]): native_tensor(tensor, table[name].kind, str(tensor.dtype))
+        for name, tensor in tensors.items()
+    }
+
+    def value(path: str, dtype: str) -> Tensor:
+        return values[path.removeprefix(f"{model.path}/")]
+
+    token = _values.set(value)
+    try:
+        model.base.wte.resize(vocab_size)
+        if model.get_output_embeddings() is not None:
+            model.get_output_embeddings().resize(vocab_size)
+    finally:
+        _values.reset(token)
+
+
 def dump_params(model: Any) -> dict[str, LazyTensor]:
     """Return a model's parameters by canonical name, as handles that copy nothing before use."""
     handles = {}
