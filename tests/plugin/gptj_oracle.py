@@ -19,8 +19,9 @@ from gptj.spec.checks import check_inputs
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import HEADS
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.params import initial_value, parameter_table
-from gptj.spec.targets import check_label_values, check_labels
+from gptj.spec.params import LM_HEAD, initial_value, parameter_table
+from gptj.spec.resize import check_word_table
+from gptj.spec.targets import check_answers, check_class_labels, check_label_values, check_labels
 from gptj.spec.tensors import LazyTensor, Tensors
 
 Array = npt.NDArray[Any]
@@ -92,6 +93,7 @@ class OracleModel(Pretrained):
         """Keep the parameters as they are: each layer reads its own when it is run."""
         self.config = config
         self.params = _own_params(config, self.head, params)
+        self.observe: Any = None  # told of every module's output, for `capture`
 
     def __call__(
         self,
@@ -121,7 +123,7 @@ class OracleModel(Pretrained):
         return self.deliver(output, flags, return_dict)
 
     def compute(
-        self, past: OracleCache | None, inputs: dict[str, Any], labels: Any = None
+        self, past: OracleCache | None, inputs: dict[str, Any], **targets: Any
     ) -> ModelOutput:
         """Check the inputs, run the oracle and return all that it computes, in float32."""
         capacity = past.capacity if past is not None and past.preallocated else None
@@ -132,13 +134,15 @@ class OracleModel(Pretrained):
             self.params,
             head=self.head,
             past_key_values=None if past_length == 0 else [*past],
-            labels=labels,
+            observe=self.observe,
+            **targets,
             **{**inputs, "attention_mask": _narrow(inputs, past_length)},
         )
-        layers = output.pop("past_key_values")
-        cache = (
-            OracleCache(layers, layers[0][0].shape[2]) if past is None else past.extended(layers)
-        )
+        layers = output.pop("past_key_values", None)
+        cache = None
+        if layers is not None:
+            total = layers[0][0].shape[2]
+            cache = OracleCache(layers, total) if past is None else past.extended(layers)
         return ModelOutput(**_in_float32(dict(output)), past_key_values=cache)
 
     def flags(
@@ -166,6 +170,24 @@ class OracleModel(Pretrained):
         shape = (batch, self.config.n_head, max_length, self.config.head_dim)
         layers = [(np.zeros(shape), np.zeros(shape)) for _ in range(self.config.n_layer)]
         return OracleCache(layers, 0, preallocated=True)
+
+    def get_input_embeddings(self) -> LazyTensor:
+        """Return the word table."""
+        return self.params[self.word_table]
+
+    def set_input_embeddings(self, value: Array) -> None:
+        """Put another word table of the same shape in place."""
+        check_word_table(self.config, np.shape(value))
+        self.params[self.word_table] = LazyTensor.of(np.asarray(value, np.float32))
+
+    def get_output_embeddings(self) -> LazyTensor | None:
+        """Return the weight of the language-model head, None where there is none."""
+        return self.params.get(LM_HEAD) or self.params.get("lm_head.bias")
+
+    @property
+    def word_table(self) -> str:
+        """The canonical name of the word table."""
+        return f"{HEADS[self.head].prefix}wte.weight"
 
 
 class OracleForCausalLM(OracleModel):
@@ -202,7 +224,7 @@ class OracleForCausalLM(OracleModel):
             labels = np.asarray(labels)
             self.check_labels(labels, inputs, logits_to_keep)
             use_cache = bool(use_cache)  # a loss needs no cache, unless it is asked for
-        output = self.compute(past_key_values, inputs, labels)
+        output = self.compute(past_key_values, inputs, labels=labels)
         kept = ModelOutput({**output, "logits": _keep(output.logits, logits_to_keep)}.items())
         flags = self.flags(use_cache, output_attentions, output_hidden_states)
         return self.deliver(kept, flags, return_dict)
@@ -215,7 +237,90 @@ class OracleForCausalLM(OracleModel):
             check_label_values(self.config, labels, np.asarray)
 
 
-MODELS: Final = {model.head: model for model in (OracleModel, OracleForCausalLM)}
+class OracleForSequenceClassification(OracleModel):
+    """GPT-J with a classification head on the last attended token of every row."""
+
+    head = "sequence_classification"
+
+    def __call__(
+        self,
+        input_ids: Any = None,
+        past_key_values: OracleCache | None = None,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        position_ids: Any = None,
+        head_mask: Any = None,
+        inputs_embeds: Any = None,
+        labels: Any = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> ModelOutput | tuple[Any, ...]:
+        """Return the fields of ``HEADS["sequence_classification"]``."""
+        inputs = _arrays(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            head_mask=head_mask,
+            inputs_embeds=inputs_embeds,
+        )
+        if labels is not None:
+            labels = np.asarray(labels)
+            check_class_labels(self.config, labels, _batch(inputs), np.asarray)
+            use_cache = bool(use_cache)
+        output = self.compute(past_key_values, inputs, labels=labels)
+        flags = self.flags(use_cache, output_attentions, output_hidden_states)
+        return self.deliver(output, flags, return_dict)
+
+
+class OracleForQuestionAnswering(OracleModel):
+    """GPT-J with a head that marks where in the text an answer starts and ends."""
+
+    head = "question_answering"
+
+    def __call__(
+        self,
+        input_ids: Any = None,
+        past_key_values: OracleCache | None = None,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        position_ids: Any = None,
+        head_mask: Any = None,
+        inputs_embeds: Any = None,
+        start_positions: Any = None,
+        end_positions: Any = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> ModelOutput | tuple[Any, ...]:
+        """Return the fields of ``HEADS["question_answering"]``, among which there is no cache."""
+        inputs = _arrays(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            head_mask=head_mask,
+            inputs_embeds=inputs_embeds,
+        )
+        targets = _arrays(start_positions=start_positions, end_positions=end_positions)
+        check_answers(*targets.values(), _batch(inputs))
+        output = self.compute(past_key_values, inputs, **targets)
+        flags = self.flags(False, output_attentions, output_hidden_states)
+        return self.deliver(output, flags, return_dict)
+
+
+MODELS: Final = {
+    model.head: model
+    for model in (
+        OracleModel,
+        OracleForCausalLM,
+        OracleForSequenceClassification,
+        OracleForQuestionAnswering,
+    )
+}
 """The class of every head that this backend has."""
 
 
@@ -223,7 +328,7 @@ class OracleBackend:
     """GPT-J in NumPy."""
 
     name = "oracle"
-    capabilities = Capabilities(heads=tuple(MODELS))  # the other defaults are all "no"
+    capabilities = Capabilities(heads=tuple(MODELS), gradients=True, capture=True)
     build_options = ("seed",)
 
     def build(
@@ -260,6 +365,11 @@ class OracleBackend:
         """Replace a model's parameters, keeping their dtype."""
         model.params = _own_params(model.config, model.head, params)
 
+    def resize(self, model: OracleModel, vocab_size: int, params: Tensors) -> None:
+        """Give a model a vocabulary of another size; `params` have a row per token."""
+        model.config.vocab_size = vocab_size
+        model.params.update(params)
+
     def dump_params(self, model: OracleModel) -> dict[str, LazyTensor]:
         """Return a model's parameters by canonical name, without copying them yet."""
         return dict(model.params)
@@ -280,9 +390,24 @@ class OracleBackend:
         """Refuse: `in_graph_decode` is not declared, so the shared driver does the decoding."""
         raise UnsupportedFeature("The oracle has no decoding loop of its own; use generate().")
 
-    def capture(self, *arguments: Any, **inputs: Any) -> NoReturn:
-        """Refuse: `capture` is not declared."""
-        raise UnsupportedFeature("The oracle does not capture the outputs of named modules.")
+    def capture(
+        self, model: OracleModel, names: Sequence[str], **inputs: Any
+    ) -> tuple[ModelOutput, dict[str, Any]]:
+        """Run `forward` and return the outputs of named modules too."""
+        seen: dict[str, Array] = {}
+        model.observe = seen.setdefault
+        try:
+            output = self.forward(model, **inputs, output_attentions=True)
+        finally:
+            model.observe = None
+        return output, {name: _in_float32(seen[name]) for name in names if name in seen}
+
+    def gradients(self, model: OracleModel, **inputs: Any) -> tuple[float, dict[str, Array]]:
+        """Return a loss and its gradient for every parameter."""
+        output, found = reference.backward(
+            model.config, model.params, head=model.head, **_arrays(**inputs)
+        )
+        return output.loss, _in_float32(found)
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the packages it stands on."""
@@ -313,6 +438,12 @@ def _narrow(inputs: dict[str, Any], past_length: int) -> Any:
     mask, ids = inputs["attention_mask"], inputs["input_ids"]
     length = (inputs["inputs_embeds"] if ids is None else ids).shape[1]
     return None if mask is None else mask[..., : past_length + length]
+
+
+def _batch(inputs: dict[str, Any]) -> Any:
+    """Return the number of rows, None where the input is missing, which is refused later."""
+    given = inputs["inputs_embeds"] if inputs["input_ids"] is None else inputs["input_ids"]
+    return None if given is None else len(given)
 
 
 def _keep(logits: Array, keep: Any) -> Array:

@@ -30,6 +30,8 @@ def to_numpy(tensor: Any) -> npt.NDArray[Any]:
 def from_numpy(array: npt.ArrayLike, device: Any = None, dtype: str | None = None) -> Tensor:
     """Return an array as a tensor, without a copy where device and dtype allow."""
     array = np.asarray(array)
+    if any(stride < 0 for stride in array.strides):  # PyTorch knows no reversed views
+        array = array.copy()
     if array.dtype == BFLOAT16:
         tensor = torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
     else:

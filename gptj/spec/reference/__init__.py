@@ -2,9 +2,21 @@
 
 It works from any mapping of canonical names to arrays (or to anything NumPy can convert, such as
 the lazy tensors of a checkpoint), one layer at a time, so it holds a single block of a large model.
+The backward pass, which returns a gradient for every parameter, holds all of them.
 """
 
+from gptj.spec.reference.backward import backward
 from gptj.spec.reference.forward import forward
-from gptj.spec.reference.losses import causal_lm_loss
+from gptj.spec.reference.losses import (
+    causal_lm_loss,
+    classification_loss,
+    question_answering_loss,
+)
 
-__all__ = ["causal_lm_loss", "forward"]
+__all__ = [
+    "backward",
+    "causal_lm_loss",
+    "classification_loss",
+    "forward",
+    "question_answering_loss",
+]

@@ -21,12 +21,12 @@ from gptj.spec.heads import find_head
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.positions import positions_from_mask
 from gptj.spec.reference import ops
+from gptj.spec.reference.block import Block, LayerCache
 from gptj.spec.reference.heads import HEAD_OUTPUTS, HeadInputs, Observe
 from gptj.spec.reference.ops import Array
 from gptj.spec.rotary import rotary_table
 
 Ints = npt.NDArray[np.integer]
-LayerCache = tuple[Array, Array]  # keys, values: (B, H, S, D)
 
 
 def forward(
@@ -67,13 +67,13 @@ def forward(
     x = _embed(params, prefix, input_ids, inputs_embeds, token_type_ids, observe)  # (B, T, E)
     past: Sequence[LayerCache | None] = past_key_values or [None] * config.n_layer
     past_length = 0 if past_key_values is None else past_key_values[0][0].shape[2]
-    mask = _additive_mask(attention_mask, x.shape[1], past_length)
-    rotation = _rotation(config, attention_mask, position_ids, x.shape[:2], past_length)
+    mask = additive_mask(attention_mask, x.shape[1], past_length)
+    turn = rotation(config, attention_mask, position_ids, x.shape[:2], past_length)
 
     hidden_states, attentions, cache = [x], [], []
     for layer in range(config.n_layer):
-        block = _Block(config, params, f"{prefix}h.{layer}.", observe)
-        x, probs, layer_cache = block(x, rotation, mask, past[layer], _layer_of(head_mask, layer))
+        block = Block(config, params, f"{prefix}h.{layer}.", observe)
+        x, probs, layer_cache = block(x, turn, mask, past[layer], layer_of(head_mask, layer))
         observe(f"{prefix}h.{layer}", x)
         hidden_states.append(x)
         attentions.append(probs)
@@ -93,76 +93,6 @@ def forward(
     }
     inputs = HeadInputs(config, params, targets, attention_mask, input_ids, past_length, observe)
     return HEAD_OUTPUTS[head](inputs, hidden_states[-1], shared)
-
-
-class _Block:
-    """One layer: attention and MLP side by side on the same normalised input."""
-
-    def __init__(
-        self, config: GPTJConfig, params: Mapping[str, Any], prefix: str, observe: Observe
-    ) -> None:
-        self.config, self.params, self.prefix, self.observe = config, params, prefix, observe
-
-    def __call__(
-        self,
-        x: Array,
-        rotation: tuple[Array, Array],
-        mask: Array,
-        past: LayerCache | None,
-        head_mask: Array | None,
-    ) -> tuple[Array, Array, LayerCache]:
-        norm = ops.layer_norm(
-            x, self.read("ln_1.weight"), self.read("ln_1.bias"), self.config.layer_norm_epsilon
-        )
-        self.tell("ln_1", norm)
-        attended, probs, cache = self.attention(norm, rotation, mask, past, head_mask)
-        return attended + self.mlp(norm) + x, probs, cache
-
-    def attention(
-        self,
-        x: Array,
-        rotation: tuple[Array, Array],
-        mask: Array,
-        past: LayerCache | None,
-        head_mask: Array | None,
-    ) -> tuple[Array, Array, LayerCache]:
-        query = ops.apply_rotary(self.heads("q_proj", x), *rotation)  # (B, H, T, D)
-        key = ops.apply_rotary(self.heads("k_proj", x), *rotation)
-        value = self.heads("v_proj", x)
-        if past is not None:
-            key = np.concatenate((past[0], key), axis=2)  # (B, H, S, D)
-            value = np.concatenate((past[1], value), axis=2)
-        scores = query @ key.swapaxes(2, 3) / np.sqrt(self.config.head_dim)  # (B, H, T, S)
-        probs = ops.softmax(np.maximum(scores + mask, MASK_VALUE))
-        if head_mask is not None:
-            probs = probs * head_mask
-        self.tell("attn.probs", probs)
-        merged = (probs @ value).swapaxes(1, 2).reshape(x.shape)  # (B, T, E)
-        output = merged @ self.read("attn.out_proj.weight").T
-        self.tell("attn.out_proj", output)
-        return self.tell("attn", output), probs, (key, value)
-
-    def heads(self, name: str, x: Array) -> Array:
-        """Project (B, T, E) and split it into heads, (B, H, T, D)."""
-        projected = self.tell(f"attn.{name}", x @ self.read(f"attn.{name}.weight").T)
-        split = projected.reshape(*x.shape[:2], self.config.n_head, self.config.head_dim)
-        return split.swapaxes(1, 2)
-
-    def mlp(self, x: Array) -> Array:
-        inner = x @ self.read("mlp.fc_in.weight").T + self.read("mlp.fc_in.bias")  # (B, T, F)
-        self.tell("mlp.fc_in", inner)
-        inner = ops.ACTIVATION[self.config.activation_function](inner)
-        output = inner @ self.read("mlp.fc_out.weight").T + self.read("mlp.fc_out.bias")
-        self.tell("mlp.fc_out", output)
-        return self.tell("mlp", output)
-
-    def tell(self, name: str, output: Array) -> Array:
-        """Tell the observer of a module's output, and return it."""
-        self.observe(self.prefix + name, output)
-        return output
-
-    def read(self, name: str) -> Array:
-        return ops.as_float64(self.params[self.prefix + name])
 
 
 def _ignore(name: str, output: Array) -> None:
@@ -188,7 +118,7 @@ def _embed(
     return x
 
 
-def _additive_mask(mask: Any, length: int, past_length: int) -> Array:
+def additive_mask(mask: Any, length: int, past_length: int) -> Array:
     """Return 0 where a query may look and the mask value where not, (B or 1, 1, T, S)."""
     total = past_length + length
     if mask is not None and np.ndim(mask) == 4:
@@ -199,7 +129,7 @@ def _additive_mask(mask: Any, length: int, past_length: int) -> Array:
     return np.where(allowed, 0.0, MASK_VALUE)
 
 
-def _rotation(
+def rotation(
     config: GPTJConfig,
     mask: Any,
     position_ids: Ints | None,
@@ -217,7 +147,7 @@ def _rotation(
     return sin[chosen][:, None], cos[chosen][:, None]
 
 
-def _layer_of(head_mask: Array | None, layer: int) -> Array | None:
+def layer_of(head_mask: Array | None, layer: int) -> Array | None:
     """Return one layer's factors as (1, H, 1, 1)."""
     if head_mask is None:
         return None

@@ -9,12 +9,12 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-_erf = np.vectorize(math.erf, otypes=[np.float64])
+erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
 def gelu(x: Array) -> Array:
     """Gaussian error linear unit with the exact error function (arXiv:1606.08415)."""
-    return 0.5 * x * (1.0 + _erf(x / math.sqrt(2.0)))
+    return 0.5 * x * (1.0 + erf(x / math.sqrt(2.0)))
 
 
 def gelu_new(x: Array) -> Array:

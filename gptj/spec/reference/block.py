@@ -1,0 +1,87 @@
+"""One layer in float64: attention and MLP side by side on the same normalised input."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gptj.spec import MASK_VALUE
+from gptj.spec.config import GPTJConfig
+from gptj.spec.reference import ops
+from gptj.spec.reference.heads import Observe
+from gptj.spec.reference.ops import Array
+
+LayerCache = tuple[Array, Array]  # keys, values: (B, H, S, D)
+
+
+class Block:
+    """One layer: attention and MLP side by side on the same normalised input."""
+
+    def __init__(
+        self, config: GPTJConfig, params: Mapping[str, Any], prefix: str, observe: Observe
+    ) -> None:
+        self.config, self.params, self.prefix, self.observe = config, params, prefix, observe
+
+    def __call__(
+        self,
+        x: Array,
+        rotation: tuple[Array, Array],
+        mask: Array,
+        past: LayerCache | None,
+        head_mask: Array | None,
+    ) -> tuple[Array, Array, LayerCache]:
+        norm = ops.layer_norm(
+            x, self.read("ln_1.weight"), self.read("ln_1.bias"), self.config.layer_norm_epsilon
+        )
+        self.tell("ln_1", norm)
+        attended, probs, cache = self.attention(norm, rotation, mask, past, head_mask)
+        return attended + self.mlp(norm) + x, probs, cache
+
+    def attention(
+        self,
+        x: Array,
+        rotation: tuple[Array, Array],
+        mask: Array,
+        past: LayerCache | None,
+        head_mask: Array | None,
+    ) -> tuple[Array, Array, LayerCache]:
+        query = ops.apply_rotary(self.heads("q_proj", x), *rotation)  # (B, H, T, D)
+        key = ops.apply_rotary(self.heads("k_proj", x), *rotation)
+        value = self.heads("v_proj", x)
+        if past is not None:
+            key = np.concatenate((past[0], key), axis=2)  # (B, H, S, D)
+            value = np.concatenate((past[1], value), axis=2)
+        scores = query @ key.swapaxes(2, 3) / np.sqrt(self.config.head_dim)  # (B, H, T, S)
+        probs = ops.softmax(np.maximum(scores + mask, MASK_VALUE))
+        if head_mask is not None:
+            probs = probs * head_mask
+        self.tell("attn.probs", probs)
+        merged = (probs @ value).swapaxes(1, 2).reshape(x.shape)  # (B, T, E)
+        output = merged @ self.read("attn.out_proj.weight").T
+        self.tell("attn.out_proj", output)
+        return self.tell("attn", output), probs, (key, value)
+
+    def heads(self, name: str, x: Array) -> Array:
+        """Project (B, T, E) and split it into heads, (B, H, T, D)."""
+        return self.split(self.tell(f"attn.{name}", x @ self.read(f"attn.{name}.weight").T))
+
+    def split(self, x: Array) -> Array:
+        """Split (B, T, E) into heads, (B, H, T, D)."""
+        split = x.reshape(*x.shape[:2], self.config.n_head, self.config.head_dim)
+        return split.swapaxes(1, 2)
+
+    def mlp(self, x: Array) -> Array:
+        inner = x @ self.read("mlp.fc_in.weight").T + self.read("mlp.fc_in.bias")  # (B, T, F)
+        self.tell("mlp.fc_in", inner)
+        inner = ops.ACTIVATION[self.config.activation_function](inner)
+        output = inner @ self.read("mlp.fc_out.weight").T + self.read("mlp.fc_out.bias")
+        self.tell("mlp.fc_out", output)
+        return self.tell("mlp", output)
+
+    def tell(self, name: str, output: Array) -> Array:
+        """Tell the observer of a module's output, and return it."""
+        self.observe(self.prefix + name, output)
+        return output
+
+    def read(self, name: str) -> Array:
+        return ops.as_float64(self.params[self.prefix + name])
