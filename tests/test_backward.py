@@ -25,6 +25,7 @@ ADDITIVE = np.where(
 )
 FACTORS = np.array([[1.0, 0.0, 0.5, 1.0], [0.3, 1.0, 1.0, 0.0]])
 PADDED = {"input_ids": IDS, "attention_mask": LEFT}
+TEXT = {"input_ids": IDS, "labels": IDS}
 CLASSES, ANSWERS = "sequence_classification", "question_answering"
 
 CASES = {
@@ -118,8 +119,13 @@ def test_a_token_that_is_there_twice_adds_up():
 
 def test_padding_takes_no_gradient():
     ids = np.where(LEFT == 1, IDS, 95)  # drawn nowhere else
+    predicted = np.concatenate((LEFT[:, :1], LEFT[:, :-1]), axis=1)  # by what comes before
     _, gradients = backward(
-        tiny_config(), tiny_weights(), input_ids=ids, attention_mask=LEFT, labels=LABELS
+        tiny_config(),
+        tiny_weights(),
+        input_ids=ids,
+        attention_mask=LEFT,
+        labels=np.where(predicted == 1, ids, -100),
     )
     assert not gradients["transformer.wte.weight"][95].any()
 

@@ -41,6 +41,7 @@ EXTRA_FILES = {
 
 OWN_ARGUMENTS = {
     "torch": {
+        "cache_position": "PyTorch: the one framework whose users know it",
         "device": "PyTorch: every new tensor is put on a device by whoever makes it",
         "eager": "PyTorch: the fused kernel and the plain path are chosen per call",
     },
@@ -78,6 +79,8 @@ GRAPH_SHAPE = "TensorFlow: in a graph a length is a tensor, which is made once"
 COMPILED_STEP = "TensorFlow: the driver's step is compiled; Python would take most of its time"
 KERAS = "Keras: what fit, predict and saving call"
 KERAS_WEIGHTS = "Keras: variables are made by the layer, from the value that is meant for them"
+FIXED_SHAPE = "Keras: a variable cannot change its shape, so its layer makes another one"
+FIT = "Keras: what fit takes the loss from, in the form in which it hands over targets"
 ACCESSORS = "Linen: a module holds no weights; the class around it has them"
 EXCEPTIONS = {
     "layers": {
@@ -90,6 +93,9 @@ EXCEPTIONS = {
         "Layer": "Keras: sublayers need explicit names, dtypes and variables",
         "Layer.variable": KERAS_WEIGHTS,
         "Layer.read": KERAS_WEIGHTS,
+        "Layer.rebuild": FIXED_SHAPE,
+        "Embedding.resize": FIXED_SHAPE,
+        "Linear.resize": FIXED_SHAPE,
         "Dropout": "Keras: its own is recorded, like every layer here",
         "Attention.attend": "PyTorch: the fused kernel; XLA fuses the plain path by itself",
         "MLP.activation": "jax: its activations would round inside, the others' compute in float32",
@@ -110,6 +116,11 @@ EXCEPTIONS = {
         "Pretrained.dtype": "Keras: layers have a dtype by themselves",
         "Pretrained.init_cache": ACCESSORS,
         "Pretrained.forward": "Keras: one argument may hold all inputs",
+        "Pretrained.get_base": ACCESSORS,
+        "Pretrained.get_input_embeddings": ACCESSORS,
+        "Pretrained.set_input_embeddings": ACCESSORS,
+        "Pretrained.get_output_embeddings": ACCESSORS,
+        "Pretrained.tie_weights": TIED,
         "Pretrained.get_config": KERAS,
         "Pretrained.from_config": KERAS,
         "Pretrained.predict_step": KERAS,
@@ -119,13 +130,17 @@ EXCEPTIONS = {
         "GPTJModel.deliver": "Linen: the module and the class around it share a function",
     },
     "heads": {
-        "GPTJForCausalLM.tie_weights": TIED,
         "GPTJForCausalLM.tied_weights": TIED,
-        "GPTJForCausalLM.get_input_embeddings": ACCESSORS,
-        "GPTJForCausalLM.get_output_embeddings": ACCESSORS,
         "GPTJForCausalLM.check_labels": "Linen: labels are checked before the module runs",
-        "GPTJForCausalLM.compute_loss": KERAS,
+        "GPTJForCausalLM.compute_loss": FIT,
         "GPTJForCausalLM.compute_metrics": KERAS,
+        "GPTJForSequenceClassification.check_labels": "Linen: as above",
+        "GPTJForSequenceClassification.compute_loss": FIT,
+        "GPTJForSequenceClassification.compute_metrics": KERAS,
+        "GPTJForQuestionAnswering.check_labels": "Linen: as above",
+        "GPTJForQuestionAnswering.compute_loss": FIT,
+        "GPTJForQuestionAnswering.compute_metrics": KERAS,
+        "starts_and_ends": FIT,
     },
     "losses": {
         "next_token_loss": "Keras: fit's targets come already shifted",

@@ -131,14 +131,13 @@ class FlaxPretrained(Pretrained):
         """Return an empty cache that keeps its size."""
         return init_cache(self.config, batch, max_length, self.dtype)
 
-    @property
-    def base(self) -> Params:
+    def get_base(self) -> Params:
         """The parameters of the model without its head."""
         return self.params if self.head == "base" else self.params["transformer"]
 
     def get_input_embeddings(self) -> Array:
         """Return the word table, (V, E)."""
-        return self.base["wte"]["embedding"]
+        return self.get_base()["wte"]["embedding"]
 
     def set_input_embeddings(self, value: Array) -> None:
         """Put another word table of the same shape in place; the dtype stays.
@@ -149,7 +148,7 @@ class FlaxPretrained(Pretrained):
         check_word_table(self.config, tuple(value.shape))
         old = self.get_input_embeddings()
         new = jax.device_put(jnp.asarray(value).astype(old.dtype), old.sharding)
-        base = {**self.base, "wte": {"embedding": new}}
+        base = {**self.get_base(), "wte": {"embedding": new}}
         self.params = base if self.head == "base" else {**self.params, "transformer": base}
 
     def get_output_embeddings(self) -> Params | None:

@@ -17,7 +17,6 @@ def loss_gradients(model: Any, inputs: dict[str, Any]) -> tuple[float, dict[str,
     found = tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     gradients = {}
     for (name, parameter, _), gradient in zip(parameters, found, strict=True):
-        # the word table's is a list of rows
-        array = params.to_numpy(tf.cast(tf.convert_to_tensor(gradient), tf.float32))
+        array = params.to_numpy(tf.cast(gradient, tf.float32))
         gradients[name] = array.T if parameter.kind == "linear_weight" else array
     return float(loss), gradients

@@ -89,7 +89,19 @@ class Embedding(Layer):
 
     def call(self, ids: Tensor) -> Tensor:
         """Look up the rows of (B, T) ids, (B, T, E)."""
-        return tf.cast(tf.gather(self.embeddings, ids), self.compute_dtype)
+        table = tf.convert_to_tensor(self.embeddings.value)
+
+        @tf.custom_gradient
+        def look_up(table: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+            def gradient(dy: Tensor) -> Tensor:
+                # TensorFlow's own is a list of rows, of which Keras's Adam squares each apart
+                # where a token is there twice
+                rows = tf.reshape(dy, (-1, self.width))
+                return tf.math.unsorted_segment_sum(rows, tf.reshape(ids, (-1,)), self.count)
+
+            return tf.gather(table, ids), gradient
+
+        return tf.cast(look_up(table), self.compute_dtype)
 
     def resize(self, count: int) -> None:
         """Make the table anew with another number of rows."""

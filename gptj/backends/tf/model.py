@@ -76,14 +76,13 @@ class TFPretrained(Recorded, Pretrained, keras.Model):
         """Return an empty cache of a size that stays."""
         return init_cache(self.config, batch, max_length, self.compute_dtype)
 
-    @property
-    def base(self) -> "TFGPTJModel":
+    def get_base(self) -> "TFGPTJModel":
         """The model without its head."""
         return self if self.head == "base" else self.transformer
 
     def get_input_embeddings(self) -> Embedding:
         """Return the word table."""
-        return self.base.wte
+        return self.get_base().wte
 
     def set_input_embeddings(self, value: Any) -> None:
         """Replace the values of the word table: an array, tensor, or `Embedding` of (V, E).
@@ -93,7 +92,7 @@ class TFPretrained(Recorded, Pretrained, keras.Model):
         """
         table = value.embeddings if isinstance(value, Embedding) else value
         check_word_table(self.config, tuple(table.shape))
-        self.base.wte.embeddings.assign(table)
+        self.get_base().wte.embeddings.assign(table)
 
     def get_output_embeddings(self) -> Linear | None:
         """Return the projection of the language-model head, None where there is none."""

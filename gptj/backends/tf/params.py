@@ -144,7 +144,7 @@ def resize(model: Any, vocab_size: int, tensors: Tensors) -> None:
 
     token = _values.set(value)
     try:
-        model.base.wte.resize(vocab_size)
+        model.get_base().wte.resize(vocab_size)
         if model.get_output_embeddings() is not None:
             model.get_output_embeddings().resize(vocab_size)
     finally:

@@ -42,14 +42,13 @@ class TorchPretrained(Pretrained, nn.Module):
         """Return an empty cache that later calls write into."""
         return init_cache(self.config, batch, max_length, self.dtype, self.device)
 
-    @property
-    def base(self) -> "GPTJModel":
+    def get_base(self) -> "GPTJModel":
         """The model without its head."""
         return self if self.head == "base" else self.transformer
 
     def get_input_embeddings(self) -> Embedding:
         """Return the word table."""
-        return self.base.wte
+        return self.get_base().wte
 
     def set_input_embeddings(self, value: nn.Embedding) -> None:
         """Put another word table in place, of the same shape (V, E).
@@ -58,7 +57,7 @@ class TorchPretrained(Pretrained, nn.Module):
             InputError: for another shape.
         """
         check_word_table(self.config, tuple(value.weight.shape))
-        self.base.wte = value
+        self.get_base().wte = value
         self.tie_weights()
 
     def get_output_embeddings(self) -> Linear | None:
@@ -69,7 +68,7 @@ class TorchPretrained(Pretrained, nn.Module):
         """Let a language-model head read the word table, where the configuration says so."""
         head = self.get_output_embeddings()
         if head is not None and self.config.tie_word_embeddings:
-            head.weight = self.base.wte.weight
+            head.weight = self.get_base().wte.weight
 
 
 class GPTJModel(TorchPretrained):
