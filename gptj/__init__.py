@@ -17,6 +17,7 @@ from gptj.errors import suggest
 PUBLIC: Final = {
     "load": "gptj.api",
     "load_tokenizer": "gptj.api",
+    "parity": "gptj.parity.report",
     "GPTJConfig": "gptj.spec.config",
     "GenerationConfig": "gptj.generation.options",
     "GPTJTokenizer": "gptj.tokenizer",

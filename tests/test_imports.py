@@ -39,7 +39,7 @@ MAY_IMPORT = {
     **{name: {"errors", "distribution", "spec", "hub", *TOKENIZER} for name in TOKENIZER},
     "api": {*NEUTRAL, "backends"},
     "cli": {"", *NEUTRAL, "distribution", "backends", "api", "parity"},
-    "parity": {*NEUTRAL, "backends", "api"},
+    "parity": {*NEUTRAL, "distribution", "backends", "api"},
     **{name: {*IN_A_BACKEND, name} for name in OWN_FRAMEWORKS},
 }
 """Every part of the package -> the parts that it may import, besides itself."""

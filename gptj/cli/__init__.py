@@ -8,6 +8,7 @@ import click
 import gptj
 from gptj.cli.generate import generate
 from gptj.cli.info import info
+from gptj.cli.parity import parity
 from gptj.errors import ArgumentError, GPTJError
 
 
@@ -35,3 +36,4 @@ def main() -> None:
 
 main.add_command(generate)
 main.add_command(info)
+main.add_command(parity)

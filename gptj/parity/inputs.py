@@ -1,0 +1,61 @@
+"""What the models are run on: a small fixed batch, one row of it padded on the left."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from gptj.spec import IGNORE_INDEX
+from gptj.spec.config import GPTJConfig
+
+ROWS: Final = 2
+LENGTH: Final = 16
+SEED: Final = 0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs (B, T) and the targets of a head.
+
+    Attributes:
+        inputs: what every head takes: ids and mask.
+        targets: what the head's loss takes; nothing for the base model.
+    """
+
+    inputs: dict[str, npt.NDArray[Any]]
+    targets: dict[str, npt.NDArray[Any]]
+
+    @property
+    def attended(self) -> npt.NDArray[np.bool_]:
+        """Which positions mean anything, (B, T)."""
+        return self.inputs["attention_mask"] != 0
+
+
+def make_batch(config: GPTJConfig, head: str) -> Batch:
+    """Return the batch for a head: 2 rows of up to 16 random tokens, the second one padded."""
+    length = min(LENGTH, config.n_positions)
+    generator = np.random.Generator(np.random.PCG64(SEED))
+    ids = generator.integers(0, config.vocab_size, (ROWS, length))
+    mask = np.ones((ROWS, length), np.int64)
+    mask[1, : length // 3] = 0
+    return Batch({"input_ids": ids, "attention_mask": mask}, _targets(config, head, ids, mask))
+
+
+def _targets(
+    config: GPTJConfig, head: str, ids: npt.NDArray[Any], mask: npt.NDArray[Any]
+) -> dict[str, npt.NDArray[Any]]:
+    rows, length = ids.shape
+    if head == "causal_lm":
+        return {"labels": np.where(mask != 0, ids, IGNORE_INDEX)}
+    if head == "question_answering":
+        return {
+            "start_positions": np.full(rows, length // 2),
+            "end_positions": np.full(rows, length - 1),
+        }
+    if head == "sequence_classification":
+        kinds = (None, "single_label_classification")
+        if config.num_labels > 1 and config.problem_type in kinds:
+            return {"labels": np.arange(rows) % config.num_labels}
+        return {"labels": np.full((rows, config.num_labels), 0.5, np.float32)}
+    return {}

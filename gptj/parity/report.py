@@ -1,0 +1,225 @@
+"""The report: one checkpoint, every backend, every dtype, against the oracle and each other."""
+
+import hashlib
+import platform
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from gptj import hub
+from gptj.backends import BUILT_IN, default_backend, get_backend, is_installed, resolve_name
+from gptj.checkpoint.atomic import write_text
+from gptj.checkpoint.folder import open_checkpoint
+from gptj.checkpoint.match import match_parameters
+from gptj.distribution import distribution
+from gptj.errors import ArgumentError, choices, suggest
+from gptj.parity import compare, memory, page, text
+from gptj.parity.inputs import Batch, make_batch
+from gptj.parity.record import Recording, ordered_names, record_backend, record_oracle
+from gptj.parity.tolerances import TOLERANCES
+from gptj.spec.config import GPTJConfig, dtype_name
+from gptj.spec.heads import find_head
+from gptj.spec.params import parameter_table
+from gptj.spec.tensors import Tensors
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """All numbers of a comparison, as `to_dict` gives them, in words, and as a page.
+
+    Attributes:
+        content: plain dictionaries, lists and numbers, ready for JSON.
+    """
+
+    content: dict[str, Any]
+
+    @property
+    def passed(self) -> bool:
+        """Whether something was compared and all of it is within the tolerances."""
+        return bool(self.content["passed"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all numbers."""
+        return self.content
+
+    def __str__(self) -> str:
+        """Return the report as text for a terminal."""
+        return text.render(self.content)
+
+    def save_html(self, path: str | Path) -> None:
+        """Write the report as one self-contained page, whole or not at all."""
+        write_text(Path(path), page.render(self.content))
+
+
+def parity(
+    checkpoint: str | Path = "demo",
+    *,
+    backends: Sequence[str] | None = None,
+    dtypes: Iterable[Any] = ("float32",),
+    head: str = "causal_lm",
+    memory_limit: int | None = None,
+) -> ParityReport:
+    """Run one checkpoint through several backends and the oracle, and compare them.
+
+    The backends run one after the other and leave their activations on disk, so that the machine
+    holds one model at a time; the oracle runs layer by layer from the files. What does not fit into
+    memory is left out, and the report says what it would need.
+
+    Args:
+        checkpoint: a preset, a folder, a file, or a hub id, as for `gptj.load`.
+        backends: names or aliases; every installed one of the built-in three if None.
+        dtypes: of the computation; the oracle takes the weights rounded to each of them.
+        head: which head to run.
+        memory_limit: bytes that may be used; what is free if None.
+
+    Raises:
+        ArgumentError: for an unknown backend, dtype or head.
+        CheckpointError: for a checkpoint that is not there or does not fit the head.
+    """
+    names = _backend_names(backends)
+    wanted = [_known_dtype(dtype) for dtype in dtypes]
+    opened = open_checkpoint(hub.locate(checkpoint))
+    find_head(head)
+    config = GPTJConfig.from_dict(opened.config())
+    tensors = match_parameters(config, head, opened.tensors, str(checkpoint))
+    batch = make_batch(config, head)
+    runs = {}
+    for dtype in wanted:
+        with tempfile.TemporaryDirectory(prefix="gptj-parity-") as scratch:
+            recordings = _record(
+                names, checkpoint, tensors, config, head, dtype, batch, Path(scratch), memory_limit
+            )
+            runs[dtype] = _compare(recordings, config, head, dtype, batch)
+    results = [result for run in runs.values() for result in run["backends"].values()]
+    compared = [result for result in results if result["modules"]]
+    return ParityReport(
+        {
+            "passed": bool(compared) and all(result["passed"] for result in results),
+            "checkpoint": str(checkpoint),
+            "head": head,
+            "config": config.to_dict(),
+            "files": _hashes(opened.folder),
+            "versions": _versions(names),
+            "batch": {"rows": len(batch.attended), "length": batch.attended.shape[1]},
+            "tolerances": {dtype: asdict(TOLERANCES[dtype]) for dtype in wanted},
+            "runs": runs,
+        }
+    )
+
+
+def _record(
+    names: list[str],
+    checkpoint: str | Path,
+    tensors: Tensors,
+    config: GPTJConfig,
+    head: str,
+    dtype: str,
+    batch: Batch,
+    scratch: Path,
+    limit: int | None,
+) -> list[Recording]:
+    """Run the oracle and then every backend, each in its own folder of activations."""
+    recordings: list[Recording] = []
+    # None: shown on a terminal only
+    for name in tqdm([None, *names], desc=dtype, unit="run", disable=None, leave=False):
+        folder = scratch / str(len(recordings))
+        folder.mkdir()
+        free = memory.free_bytes() if limit is None else limit
+        if name is None:
+            found = record_oracle(tensors, config, head, dtype, batch, folder, free)
+        else:
+            found = record_backend(
+                get_backend(name), checkpoint, config, head, dtype, batch, folder, free
+            )
+        recordings.append(found)
+    return recordings
+
+
+def _compare(
+    recordings: list[Recording], config: GPTJConfig, head: str, dtype: str, batch: Batch
+) -> dict[str, Any]:
+    """Return the numbers of one dtype: each backend against the oracle, and every pair."""
+    oracle, *others = recordings
+    names, tolerance = ordered_names(config, head), TOLERANCES[dtype]
+    attended = batch.attended
+    results = {
+        other.name: _against_oracle(other, oracle, config, head, dtype, batch) for other in others
+    }
+    pairs = []
+    for first, second in combinations(recordings, 2):
+        numbers = compare.compare_modules(second, first, names, attended, tolerance)
+        if numbers:
+            pairs.append({"pair": [first.name, second.name], "modules": numbers})
+    return {"backends": results, "pairs": pairs, "notes": oracle.notes}
+
+
+def _against_oracle(
+    found: Recording, oracle: Recording, config: GPTJConfig, head: str, dtype: str, batch: Batch
+) -> dict[str, Any]:
+    tolerance = TOLERANCES[dtype]
+    names = ordered_names(config, head)
+    modules = compare.compare_modules(found, oracle, names, batch.attended, tolerance)
+    result: dict[str, Any] = {"modules": modules, "notes": {**oracle.notes, **found.notes}}
+    result["first"] = compare.first_exceedance(modules)
+    passed = result["first"] is None
+    logits, expected = found.read("lm_head"), oracle.read("lm_head")
+    if logits is not None and expected is not None:
+        kept = batch.attended
+        result["next_token"] = compare.compare_next_tokens(logits[kept], expected[kept])
+    if found.loss is not None and oracle.loss is not None:
+        limit = tolerance.scale * max(1.0, abs(oracle.loss))
+        gap = abs(found.loss - oracle.loss)
+        result["loss"] = {"found": found.loss, "oracle": oracle.loss, "max": gap, "limit": limit}
+        passed = passed and gap <= limit
+    parameters = list(parameter_table(config, head))
+    result["gradients"] = compare.compare_gradients(found, oracle, parameters, tolerance)
+    if result["gradients"]:
+        worst = result["gradients"]["worst"]
+        passed = passed and worst["max"] <= worst["limit"]
+    result["passed"] = bool(passed)
+    return result
+
+
+def _backend_names(backends: Sequence[str] | None) -> list[str]:
+    if backends is None:
+        default_backend()  # says what to install where there is none
+        return [name for name in BUILT_IN if is_installed(name)]
+    if not backends:
+        raise ArgumentError("backends is empty: name at least one, or leave it out for all.")
+    return list(dict.fromkeys(resolve_name(name) for name in backends))
+
+
+def _known_dtype(dtype: Any) -> str:
+    name = str(dtype_name(dtype))
+    if name not in TOLERANCES:
+        raise ArgumentError(
+            f"Unknown dtype {name!r}.{suggest(name, TOLERANCES)} "
+            f"Accepted are {choices(TOLERANCES)}."
+        )
+    return name
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """Return the sha256 of every file with weights, and of the configuration."""
+    found = {}
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("config.json")]):
+        with path.open("rb") as file:
+            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def _versions(names: list[str]) -> dict[str, str]:
+    own = {
+        "gptj": version(distribution()),
+        "python": platform.python_version(),
+        "numpy": version("numpy"),
+    }
+    for name in names:
+        own |= get_backend(name).versions()
+    return own
