@@ -26,7 +26,7 @@ def render(pairs: list[Numbers]) -> str:
     decades = range(round(math.log10(FLOOR)), max(math.ceil(math.log10(top)), -3) + 1)
     plot = _Plot(len(labels), decades)
     parts = [plot.axes(labels), plot.path(lines[0], "limit", 'class="limit"')]
-    parts.append(_text(plot.x(len(labels) - 1) + 8, plot.y(lines[0][-1]["limit"]) + 4, "tolerance"))
+    parts.append(_text(plot.x(0) + 6, plot.y(lines[0][0]["limit"]) - 12, "tolerance"))
     for index, (pair, line) in enumerate(zip(pairs, lines, strict=True)):
         colour = COLOURS[index % len(COLOURS)]
         width = 2.5 if "oracle" in pair["pair"] else 1.2
