@@ -20,6 +20,9 @@ FILES = (
     "masks",
     "cache",
     "model",
+    "causal_lm",
+    "sequence_classification",
+    "question_answering",
     "heads",
     "losses",
     "params",
@@ -81,6 +84,7 @@ KERAS = "Keras: what fit, predict and saving call"
 KERAS_WEIGHTS = "Keras: variables are made by the layer, from the value that is meant for them"
 FIXED_SHAPE = "Keras: a variable cannot change its shape, so its layer makes another one"
 FIT = "Keras: what fit takes the loss from, in the form in which it hands over targets"
+BEFORE = "Linen: labels are checked before the module runs"
 ACCESSORS = "Linen: a module holds no weights; the class around it has them"
 EXCEPTIONS = {
     "layers": {
@@ -129,15 +133,19 @@ EXCEPTIONS = {
         "GPTJModel.check": "Linen: inputs are checked before the module runs, outside of tracing",
         "GPTJModel.deliver": "Linen: the module and the class around it share a function",
     },
-    "heads": {
+    "causal_lm": {
         "GPTJForCausalLM.tied_weights": TIED,
-        "GPTJForCausalLM.check_labels": "Linen: labels are checked before the module runs",
+        "GPTJForCausalLM.check_labels": BEFORE,
         "GPTJForCausalLM.compute_loss": FIT,
         "GPTJForCausalLM.compute_metrics": KERAS,
-        "GPTJForSequenceClassification.check_labels": "Linen: as above",
+    },
+    "sequence_classification": {
+        "GPTJForSequenceClassification.check_labels": BEFORE,
         "GPTJForSequenceClassification.compute_loss": FIT,
         "GPTJForSequenceClassification.compute_metrics": KERAS,
-        "GPTJForQuestionAnswering.check_labels": "Linen: as above",
+    },
+    "question_answering": {
+        "GPTJForQuestionAnswering.check_labels": BEFORE,
         "GPTJForQuestionAnswering.compute_loss": FIT,
         "GPTJForQuestionAnswering.compute_metrics": KERAS,
         "starts_and_ends": FIT,

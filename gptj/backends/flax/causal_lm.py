@@ -1,0 +1,158 @@
+"""The language-model head: logits of the next token."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from gptj.backends.flax import params as parameters
+from gptj.backends.flax.cache import KVCache
+from gptj.backends.flax.layers import Linear
+from gptj.backends.flax.losses import (
+    causal_lm_loss,
+)
+from gptj.backends.flax.model import FlaxGPTJModule
+from gptj.backends.flax.params import Params
+from gptj.backends.flax.wrapper import FlaxPretrained, as_tensors, deliver
+from gptj.spec.config import GPTJConfig
+from gptj.spec.outputs import ModelOutput
+from gptj.spec.targets import (
+    check_label_values,
+    check_labels,
+)
+
+Array = Any
+
+
+class FlaxGPTJForCausalLMModule(nn.Module):
+    """GPT-J with a language-model head as a Linen module."""
+
+    config: GPTJConfig
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        """Make the base model and the head."""
+        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        self.transformer = FlaxGPTJModule(self.config, **dtypes)
+        self.lm_head = Linear(self.config, self.config.vocab_size, **dtypes)
+
+    def __call__(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        position_ids: Array | None = None,
+        deterministic: bool = True,
+        past_key_values: KVCache | None = None,
+        token_type_ids: Array | None = None,
+        head_mask: Array | None = None,
+        inputs_embeds: Array | None = None,
+        labels: Array | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        logits_to_keep: int | Array = 0,
+    ) -> ModelOutput | tuple[Any, ...]:
+        """Return the fields of ``HEADS["causal_lm"]``; arguments as in ``gptj.backends.base``."""
+        if labels is not None:
+            use_cache = bool(use_cache)  # a loss needs no cache, unless it is asked for
+        output: Any = self.transformer(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            deterministic=deterministic,
+            past_key_values=past_key_values,
+            token_type_ids=token_type_ids,
+            head_mask=head_mask,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+        )
+        kept = keep_positions(output.pop("last_hidden_state"), logits_to_keep)
+        # (B, K, V); a softmax over V needs float32
+        logits = self.lm_head(kept, self.tied_weights()).astype(jnp.float32)
+        loss = None if labels is None else causal_lm_loss(logits, labels)
+        result = ModelOutput([("loss", loss), ("logits", logits), *output.items()])
+        return deliver(self.config, result, return_dict)
+
+    def tied_weights(self) -> Array | None:
+        """Return the word table for the head to read, where the configuration says so.
+
+        A kernel of the head's own, as decoding makes it, goes first.
+        """
+        if not self.config.tie_word_embeddings or self.lm_head.has_variable("params", "kernel"):
+            return None
+        return self.transformer.wte.embedding
+
+
+class FlaxGPTJForCausalLM(FlaxPretrained):
+    """GPT-J with a language-model head: token ids to next-token logits, always float32."""
+
+    head = "causal_lm"
+    module_class = FlaxGPTJForCausalLMModule
+
+    def __call__(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        position_ids: Array | None = None,
+        params: Params | None = None,
+        past_key_values: KVCache | None = None,
+        dropout_rng: Array | None = None,
+        train: bool = False,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        *,
+        token_type_ids: Array | None = None,
+        head_mask: Array | None = None,
+        inputs_embeds: Array | None = None,
+        labels: Array | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Array = 0,
+    ) -> ModelOutput | tuple[Any, ...]:
+        """Return the fields of ``HEADS["causal_lm"]``; arguments as in ``gptj.backends.base``."""
+        inputs = as_tensors(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            head_mask=head_mask,
+            inputs_embeds=inputs_embeds,
+        )
+        self.check(past_key_values, **inputs)
+        labels = as_tensors(labels=labels)["labels"]
+        if labels is not None:
+            self.check_labels(labels, inputs["input_ids"], inputs["inputs_embeds"], logits_to_keep)
+        options: dict[str, Any] = {
+            "deterministic": not train,
+            "use_cache": use_cache,
+            "output_attentions": output_attentions,
+            "output_hidden_states": output_hidden_states,
+            "return_dict": True,
+        }
+        inputs["labels"] = labels
+        if isinstance(logits_to_keep, int):
+            options["logits_to_keep"] = logits_to_keep
+        else:
+            inputs["logits_to_keep"] = parameters.from_numpy(logits_to_keep)
+        return self.run(params, past_key_values, inputs, options, dropout_rng, return_dict)
+
+    def check_labels(
+        self, labels: Array, input_ids: Array | None, embeds: Array | None, keep: Any
+    ) -> None:
+        """Refuse labels that do not fit the input."""
+        given = embeds if input_ids is None else input_ids
+        if given is not None:
+            check_labels(self.config, labels, tuple(given.shape[:2]), keep)
+            check_label_values(self.config, labels, parameters.concrete)
+
+
+def keep_positions(hidden_states: Array, keep: int | Array) -> Array:
+    """Select from (B, T, E) the last `keep` positions, all for 0, or those of an index tensor."""
+    if isinstance(keep, int):
+        return hidden_states[:, -keep:] if keep else hidden_states
+    return hidden_states[:, keep]

@@ -1,0 +1,134 @@
+"""The language-model head: logits of the next token."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from gptj.backends.tf import params
+from gptj.backends.tf.cache import KVCache
+from gptj.backends.tf.layers import Linear
+from gptj.backends.tf.losses import (
+    causal_lm_loss,
+    next_token_loss,
+)
+from gptj.backends.tf.model import TFGPTJModel, TFPretrained
+from gptj.spec.config import GPTJConfig
+from gptj.spec.outputs import ModelOutput
+from gptj.spec.targets import (
+    check_label_values,
+    check_labels,
+)
+
+Tensor = Any
+
+
+@keras.saving.register_keras_serializable(package="gptj")
+class TFGPTJForCausalLM(TFPretrained):
+    """GPT-J with a language-model head: token ids to next-token logits, always float32."""
+
+    head = "causal_lm"
+
+    def __init__(
+        self,
+        config: GPTJConfig,
+        *,
+        seed: int = 0,
+        name: str | None = None,
+        dtype: Any = None,
+        trainable: bool = True,
+    ) -> None:
+        super().__init__(config, seed, name, dtype, trainable)
+        dtype, tied = self.dtype_policy, config.tie_word_embeddings
+        with keras.name_scope(self.name):  # the base model creates its variables at once
+            self.transformer = TFGPTJModel(config, seed=seed, name="transformer", dtype=dtype)
+        self.lm_head = Linear(
+            config.n_embd, config.vocab_size, tied=tied, name="lm_head", dtype=dtype
+        )
+        params.initialize(self, seed)
+
+    def build(self, input_shape: Any = None) -> None:
+        """Build the head; the constructor has done it."""
+        if not self.built:
+            self.lm_head.build()
+
+    def call(
+        self,
+        input_ids: Tensor | None = None,
+        past_key_values: KVCache | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        training: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+    ) -> ModelOutput | tuple[Any, ...]:
+        """Return the fields of ``HEADS["causal_lm"]``; arguments as in ``gptj.backends.base``."""
+        if labels is not None:
+            self.check_labels(labels, input_ids, inputs_embeds, logits_to_keep)
+            use_cache = bool(use_cache)  # a loss needs no cache, unless it is asked for
+        output = self.transformer(
+            input_ids=input_ids,
+            past_key_values=past_key_values,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            head_mask=head_mask,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+            training=training,
+        )
+        kept = keep_positions(output.pop("last_hidden_state"), logits_to_keep)
+        # a tied head is given the word table: a Keras variable has one owner
+        table = self.transformer.wte.embeddings if self.lm_head.tied else None
+        logits = self.lm_head(kept, table=table)
+        logits = tf.cast(logits, tf.float32)  # (B, K, V); a softmax over V needs float32
+        loss = None if labels is None else causal_lm_loss(logits, labels)
+        result = ModelOutput([("loss", loss), ("logits", logits), *output.items()])
+        return self.transformer.deliver(result, return_dict)
+
+    def check_labels(
+        self, labels: Tensor, input_ids: Tensor | None, embeds: Tensor | None, keep: Any
+    ) -> None:
+        """Refuse labels that do not fit the input."""
+        given = embeds if input_ids is None else input_ids
+        if given is not None:
+            check_labels(self.config, labels, tuple(given.shape[:2]), keep)
+            check_label_values(self.config, labels, params.concrete)
+
+    # Keras: `fit` takes the loss from here; y[t] is the target of position t, already shifted
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Tensor:
+        """Return the compiled loss of the logits and y, or the model's own when there is none."""
+        if y is not None and self.loss is not None:
+            return super().compute_loss(x, y, y_pred.logits, sample_weight, training)
+        own = y_pred.loss if y is None else next_token_loss(y_pred.logits, y)
+        return tf.add_n([own, *self.losses])
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, Any]:
+        """Return the metrics of the logits."""
+        return super().compute_metrics(x, y, y_pred.logits, sample_weight)
+
+
+def keep_positions(hidden_states: Tensor, keep: int | Tensor) -> Tensor:
+    """Select from (B, T, E) the last `keep` positions, all for 0, or those of an index tensor."""
+    if isinstance(keep, int):
+        return hidden_states[:, -keep:] if keep else hidden_states
+    return tf.gather(hidden_states, keep, axis=1)

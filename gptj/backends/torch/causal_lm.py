@@ -1,0 +1,91 @@
+"""The language-model head: logits of the next token."""
+
+from typing import Any
+
+from torch import Tensor
+
+from gptj.backends.torch import params
+from gptj.backends.torch.cache import KVCache
+from gptj.backends.torch.layers import Linear
+from gptj.backends.torch.losses import (
+    causal_lm_loss,
+)
+from gptj.backends.torch.model import GPTJModel, TorchPretrained
+from gptj.spec.config import GPTJConfig
+from gptj.spec.outputs import ModelOutput
+from gptj.spec.targets import (
+    check_label_values,
+    check_labels,
+)
+
+
+class GPTJForCausalLM(TorchPretrained):
+    """GPT-J with a language-model head: token ids to next-token logits, always float32."""
+
+    head = "causal_lm"
+
+    def __init__(
+        self, config: GPTJConfig, *, seed: int = 0, attn_implementation: str = "sdpa"
+    ) -> None:
+        super().__init__(config)
+        self.transformer = GPTJModel(config, seed=seed, attn_implementation=attn_implementation)
+        self.lm_head = Linear(config.n_embd, config.vocab_size)
+        self.tie_weights()
+        params.initialize(self, seed)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        past_key_values: KVCache | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        cache_position: Tensor | None = None,
+        logits_to_keep: int | Tensor = 0,
+    ) -> ModelOutput | tuple[Any, ...]:
+        """Return the fields of ``HEADS["causal_lm"]``; arguments as in ``gptj.backends.base``."""
+        if labels is not None:
+            self.check_labels(labels, input_ids, inputs_embeds, logits_to_keep)
+            use_cache = bool(use_cache)  # a loss needs no cache, unless it is asked for
+        output = self.transformer(
+            input_ids=input_ids,
+            past_key_values=past_key_values,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            head_mask=head_mask,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+            cache_position=cache_position,
+        )
+        kept = keep_positions(output.pop("last_hidden_state"), logits_to_keep)
+        logits = self.lm_head(kept).float()  # (B, K, V); a softmax over V needs float32
+        loss = None if labels is None else causal_lm_loss(logits, labels)
+        result = ModelOutput([("loss", loss), ("logits", logits), *output.items()])
+        return self.transformer.deliver(result, return_dict)
+
+    def check_labels(
+        self, labels: Tensor, input_ids: Tensor | None, embeds: Tensor | None, keep: Any
+    ) -> None:
+        """Refuse labels that do not fit the input."""
+        given = embeds if input_ids is None else input_ids
+        if given is not None:
+            check_labels(self.config, labels, tuple(given.shape[:2]), keep)
+            check_label_values(self.config, labels, params.concrete)
+
+
+def keep_positions(hidden_states: Tensor, keep: int | Tensor) -> Tensor:
+    """Select from (B, T, E) the last `keep` positions, all for 0, or those of an index tensor."""
+    if isinstance(keep, int):
+        return hidden_states[:, -keep:] if keep else hidden_states
+    return hidden_states[:, keep]

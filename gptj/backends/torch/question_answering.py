@@ -1,0 +1,87 @@
+"""The question-answering head: where in the text an answer starts and ends."""
+
+from typing import Any
+
+from torch import Tensor
+
+from gptj.backends.torch import params
+from gptj.backends.torch.cache import KVCache
+from gptj.backends.torch.layers import Linear
+from gptj.backends.torch.losses import (
+    question_answering_loss,
+)
+from gptj.backends.torch.model import GPTJModel, TorchPretrained
+from gptj.spec.config import GPTJConfig
+from gptj.spec.outputs import ModelOutput
+from gptj.spec.targets import (
+    check_answers,
+)
+
+
+class GPTJForQuestionAnswering(TorchPretrained):
+    """GPT-J with a head that marks where in the text an answer starts and ends."""
+
+    head = "question_answering"
+
+    def __init__(
+        self, config: GPTJConfig, *, seed: int = 0, attn_implementation: str = "sdpa"
+    ) -> None:
+        super().__init__(config)
+        self.transformer = GPTJModel(config, seed=seed, attn_implementation=attn_implementation)
+        self.qa_outputs = Linear(config.n_embd, config.num_labels)
+        params.initialize(self, seed)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        past_key_values: KVCache | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        cache_position: Tensor | None = None,
+    ) -> ModelOutput | tuple[Any, ...]:
+        """Return the fields of ``HEADS["question_answering"]``, among which there is no cache."""
+        self.check_labels(start_positions, end_positions, input_ids, inputs_embeds)
+        output = self.transformer(
+            input_ids=input_ids,
+            past_key_values=past_key_values,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            head_mask=head_mask,
+            inputs_embeds=inputs_embeds,
+            use_cache=False,  # whatever was asked for: the output has no place for it
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+            cache_position=cache_position,
+        )
+        logits = self.qa_outputs(output.pop("last_hidden_state")).float()  # (B, T, 2)
+        start, end = logits.unbind(dim=-1)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = question_answering_loss(start, end, start_positions, end_positions)
+        result = ModelOutput(
+            [("loss", loss), ("start_logits", start), ("end_logits", end), *output.items()]
+        )
+        return self.transformer.deliver(result, return_dict)
+
+    def check_labels(
+        self,
+        start_positions: Tensor | None,
+        end_positions: Tensor | None,
+        input_ids: Tensor | None,
+        embeds: Tensor | None,
+    ) -> None:
+        """Refuse positions that do not fit the input."""
+        given = embeds if input_ids is None else input_ids
+        if given is not None:
+            check_answers(start_positions, end_positions, given.shape[0])
