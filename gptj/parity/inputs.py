@@ -27,6 +27,11 @@ class Batch:
     targets: dict[str, npt.NDArray[Any]]
 
     @property
+    def everything(self) -> dict[str, Any]:
+        """Inputs and targets together."""
+        return {**self.inputs, **self.targets}
+
+    @property
     def attended(self) -> npt.NDArray[np.bool_]:
         """Which positions mean anything, (B, T)."""
         return self.inputs["attention_mask"] != 0

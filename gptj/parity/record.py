@@ -23,6 +23,22 @@ PROBS = "attn.probs"
 """The attention probabilities of a layer, which no module returns."""
 
 
+@dataclass(frozen=True)
+class Task:
+    """What every system runs: one head of one checkpoint on one batch.
+
+    Attributes:
+        checkpoint: what `gptj.load` takes.
+        tensors: the parameters of the head, as handles on the files.
+    """
+
+    checkpoint: str | Path
+    config: GPTJConfig
+    head: str
+    tensors: Tensors
+    batch: Batch
+
+
 @dataclass
 class Recording:
     """What one system computed.
@@ -61,33 +77,21 @@ def ordered_names(config: GPTJConfig, head: str) -> list[str]:
     return names
 
 
-def record_backend(
-    backend: Any,
-    checkpoint: str | Path,
-    config: GPTJConfig,
-    head: str,
-    dtype: str,
-    batch: Batch,
-    folder: Path,
-    free: int,
-) -> Recording:
+def record_backend(task: Task, backend: Any, dtype: str, folder: Path, free: int) -> Recording:
     """Run a checkpoint in one backend, and let the model go again."""
     recording = Recording(backend.name, folder)
-    short = memory.shortage(memory.forward_bytes(config, head, dtype), free)
+    short = memory.shortage(memory.forward_bytes(task.config, task.head, dtype), free)
     if short:
         recording.notes["forward"] = short
         return recording
-    model = load_model(backend, head, checkpoint, dtype=dtype)
-    for name, array in _activations(backend, model, batch):
+    model = load_model(backend, task.head, task.checkpoint, dtype=dtype)
+    for name, array in _activations(backend, model, task.batch):
         recording.keep(name, array)
-    if not batch.targets:
-        recording.notes["gradients"] = "not computed: the base model has no loss"
-    elif not backend.capabilities.gradients:
-        recording.notes["gradients"] = f"not computed: {backend.name} does not declare gradients"
-    elif short := memory.shortage(memory.gradient_bytes(config, head, dtype), free):
-        recording.notes["gradients"] = short
+    why_not = _no_gradients(task, backend, dtype, free)
+    if why_not:
+        recording.notes["gradients"] = why_not
     else:
-        tensors = _tensors(backend, model, {**batch.inputs, **batch.targets})
+        tensors = _tensors(backend, model, task.batch.everything)
         recording.loss, gradients = backend.gradients(model, **tensors)
         for name, array in gradients.items():
             recording.keep(name, array, "gradient")
@@ -95,6 +99,15 @@ def record_backend(
     del model
     gc.collect()
     return recording
+
+
+def _no_gradients(task: Task, backend: Any, dtype: str, free: int) -> str | None:
+    """Return why a backend's gradients are left out, None where they are not."""
+    if not task.batch.targets:
+        return "not computed: the base model has no loss"
+    if not backend.capabilities.gradients:
+        return f"not computed: {backend.name} does not declare gradients"
+    return memory.shortage(memory.gradient_bytes(task.config, task.head, dtype), free)
 
 
 def _activations(backend: Any, model: Any, batch: Batch) -> Iterator[tuple[str, npt.NDArray[Any]]]:
@@ -120,28 +133,20 @@ def _tensors(backend: Any, model: Any, arrays: Mapping[str, Any]) -> dict[str, A
     return {name: backend.from_numpy(array, model) for name, array in arrays.items()}
 
 
-def record_oracle(
-    tensors: Tensors,
-    config: GPTJConfig,
-    head: str,
-    dtype: str,
-    batch: Batch,
-    folder: Path,
-    free: int,
-) -> Recording:
+def record_oracle(task: Task, dtype: str, folder: Path, free: int) -> Recording:
     """Run a checkpoint in float64 on the weights as they are in `dtype`, one layer at a time."""
     recording = Recording("oracle", folder)
-    params = {name: _rounded(tensor, dtype) for name, tensor in tensors.items()}
-    given: dict[str, Any] = {**batch.inputs, **batch.targets}
-    output = forward(config, params, head=head, observe=recording.keep, **given)
+    params = {name: _rounded(tensor, dtype) for name, tensor in task.tensors.items()}
+    given = task.batch.everything
+    output = forward(task.config, params, head=task.head, observe=recording.keep, **given)
     recording.loss = output.loss
-    if not batch.targets:
+    if not task.batch.targets:
         return recording
-    short = memory.shortage(memory.oracle_gradient_bytes(config, head), free)
+    short = memory.shortage(memory.oracle_gradient_bytes(task.config, task.head), free)
     if short:
         recording.notes["gradients"] = short
         return recording
-    _, gradients = backward(config, params, head=head, **given)
+    _, gradients = backward(task.config, params, head=task.head, **given)
     for name, array in gradients.items():
         recording.keep(name, array, "gradient")
     return recording

@@ -20,13 +20,18 @@ from gptj.checkpoint.match import match_parameters
 from gptj.distribution import distribution
 from gptj.errors import ArgumentError, choices, suggest
 from gptj.parity import compare, memory, page, text
-from gptj.parity.inputs import Batch, make_batch
-from gptj.parity.record import Recording, ordered_names, record_backend, record_oracle
+from gptj.parity.inputs import make_batch
+from gptj.parity.record import (
+    Recording,
+    Task,
+    ordered_names,
+    record_backend,
+    record_oracle,
+)
 from gptj.parity.tolerances import TOLERANCES
 from gptj.spec.config import GPTJConfig, dtype_name
 from gptj.spec.heads import find_head
 from gptj.spec.params import parameter_table
-from gptj.spec.tensors import Tensors
 
 
 @dataclass(frozen=True)
@@ -84,18 +89,12 @@ def parity(
     """
     names = _backend_names(backends)
     wanted = [_known_dtype(dtype) for dtype in dtypes]
-    opened = open_checkpoint(hub.locate(checkpoint))
     find_head(head)
+    opened = open_checkpoint(hub.locate(checkpoint))
     config = GPTJConfig.from_dict(opened.config())
     tensors = match_parameters(config, head, opened.tensors, str(checkpoint))
-    batch = make_batch(config, head)
-    runs = {}
-    for dtype in wanted:
-        with tempfile.TemporaryDirectory(prefix="gptj-parity-") as scratch:
-            recordings = _record(
-                names, checkpoint, tensors, config, head, dtype, batch, Path(scratch), memory_limit
-            )
-            runs[dtype] = _compare(recordings, config, head, dtype, batch)
+    task = Task(checkpoint, config, head, tensors, make_batch(config, head))
+    runs = {dtype: _run(task, names, dtype, memory_limit) for dtype in wanted}
     results = [result for run in runs.values() for result in run["backends"].values()]
     compared = [result for result in results if result["modules"]]
     return ParityReport(
@@ -106,23 +105,21 @@ def parity(
             "config": config.to_dict(),
             "files": _hashes(opened.folder),
             "versions": _versions(names),
-            "batch": {"rows": len(batch.attended), "length": batch.attended.shape[1]},
+            "batch": dict(zip(("rows", "length"), task.batch.attended.shape, strict=True)),
             "tolerances": {dtype: asdict(TOLERANCES[dtype]) for dtype in wanted},
             "runs": runs,
         }
     )
 
 
+def _run(task: Task, names: list[str], dtype: str, limit: int | None) -> dict[str, Any]:
+    """Record all systems in one dtype, and return the numbers; the activations go again."""
+    with tempfile.TemporaryDirectory(prefix="gptj-parity-") as scratch:
+        return _compare(_record(task, names, dtype, Path(scratch), limit), task, dtype)
+
+
 def _record(
-    names: list[str],
-    checkpoint: str | Path,
-    tensors: Tensors,
-    config: GPTJConfig,
-    head: str,
-    dtype: str,
-    batch: Batch,
-    scratch: Path,
-    limit: int | None,
+    task: Task, names: list[str], dtype: str, scratch: Path, limit: int | None
 ) -> list[Recording]:
     """Run the oracle and then every backend, each in its own folder of activations."""
     recordings: list[Recording] = []
@@ -132,38 +129,28 @@ def _record(
         folder.mkdir()
         free = memory.free_bytes() if limit is None else limit
         if name is None:
-            found = record_oracle(tensors, config, head, dtype, batch, folder, free)
+            recordings.append(record_oracle(task, dtype, folder, free))
         else:
-            found = record_backend(
-                get_backend(name), checkpoint, config, head, dtype, batch, folder, free
-            )
-        recordings.append(found)
+            recordings.append(record_backend(task, get_backend(name), dtype, folder, free))
     return recordings
 
 
-def _compare(
-    recordings: list[Recording], config: GPTJConfig, head: str, dtype: str, batch: Batch
-) -> dict[str, Any]:
+def _compare(recordings: list[Recording], task: Task, dtype: str) -> dict[str, Any]:
     """Return the numbers of one dtype: each backend against the oracle, and every pair."""
     oracle, *others = recordings
-    names, tolerance = ordered_names(config, head), TOLERANCES[dtype]
-    attended = batch.attended
-    results = {
-        other.name: _against_oracle(other, oracle, config, head, dtype, batch) for other in others
-    }
+    names, tolerance = ordered_names(task.config, task.head), TOLERANCES[dtype]
     pairs = []
     for first, second in combinations(recordings, 2):
-        numbers = compare.compare_modules(second, first, names, attended, tolerance)
+        numbers = compare.compare_modules(second, first, names, task.batch.attended, tolerance)
         if numbers:
             pairs.append({"pair": [first.name, second.name], "modules": numbers})
+    results = {other.name: _against_oracle(other, oracle, task, dtype) for other in others}
     return {"backends": results, "pairs": pairs, "notes": oracle.notes}
 
 
-def _against_oracle(
-    found: Recording, oracle: Recording, config: GPTJConfig, head: str, dtype: str, batch: Batch
-) -> dict[str, Any]:
-    tolerance = TOLERANCES[dtype]
-    names = ordered_names(config, head)
+def _against_oracle(found: Recording, oracle: Recording, task: Task, dtype: str) -> dict[str, Any]:
+    tolerance, batch = TOLERANCES[dtype], task.batch
+    names = ordered_names(task.config, task.head)
     modules = compare.compare_modules(found, oracle, names, batch.attended, tolerance)
     result: dict[str, Any] = {"modules": modules, "notes": {**oracle.notes, **found.notes}}
     result["first"] = compare.first_exceedance(modules)
@@ -177,7 +164,7 @@ def _against_oracle(
         gap = abs(found.loss - oracle.loss)
         result["loss"] = {"found": found.loss, "oracle": oracle.loss, "max": gap, "limit": limit}
         passed = passed and gap <= limit
-    parameters = list(parameter_table(config, head))
+    parameters = list(parameter_table(task.config, task.head))
     result["gradients"] = compare.compare_gradients(found, oracle, parameters, tolerance)
     if result["gradients"]:
         worst = result["gradients"]["worst"]
