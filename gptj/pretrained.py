@@ -8,8 +8,9 @@ import numpy.typing as npt
 
 from gptj import hub
 from gptj.backends import get_backend
-from gptj.checkpoint.folder import open_checkpoint, save_checkpoint
+from gptj.checkpoint.folder import open_checkpoint
 from gptj.checkpoint.match import match_parameters
+from gptj.checkpoint.saving import save_checkpoint
 from gptj.errors import ArgumentError, UnsupportedFeature, choices, suggest
 from gptj.generation import driver
 from gptj.generation.options import GenerationConfig, make_plan

@@ -9,11 +9,13 @@ import pytest
 from safetensors.numpy import load_file
 
 from gptj.checkpoint.atomic import replacing
-from gptj.checkpoint.folder import open_checkpoint, parse_size, save_checkpoint
+from gptj.checkpoint.folder import open_checkpoint
+from gptj.checkpoint.saving import save_checkpoint
 from gptj.errors import ArgumentError, CheckpointError
 from gptj.generation.options import GenerationConfig
 from gptj.spec.config import GPTJConfig
 from gptj.spec.params import initial_value, parameter_table
+from gptj.spec.sizes import parse_size
 from gptj.spec.tensors import LazyTensor
 
 CONFIG = GPTJConfig(
@@ -27,7 +29,9 @@ INDEX = "model.safetensors.index.json"
 
 def save(folder, size="5GB", arrays=ARRAYS):
     tensors = {name: LazyTensor.of(array) for name, array in arrays.items()}
-    save_checkpoint(folder, CONFIG, GenerationConfig.from_model(CONFIG), tensors, size)
+    save_checkpoint(
+        folder, CONFIG, GenerationConfig.from_model(CONFIG), tensors, max_shard_size=size
+    )
     return folder
 
 
@@ -109,13 +113,13 @@ def test_a_tensor_above_the_limit_has_a_file_of_its_own(tmp_path):
     ],
 )
 def test_a_size_may_have_units(size, count):
-    assert parse_size(size) == count
+    assert parse_size(size, "max_shard_size") == count
 
 
 @pytest.mark.parametrize("size", ["", "GB", "5 parsecs", "-5GB", 0, -1, "0MB", "1e9", None])
 def test_what_is_no_size_is_refused(size):
     with pytest.raises(ArgumentError, match="is not a size; accepted are bytes as a number"):
-        parse_size(size)
+        parse_size(size, "max_shard_size")
 
 
 def test_a_save_in_one_file_removes_the_shards_of_an_earlier_one(sharded):
@@ -143,7 +147,7 @@ def test_files_of_others_stay(tmp_path):
 
 def test_a_checkpoint_can_be_saved_over_itself_while_it_is_mapped(tmp_path):
     tensors = open_checkpoint(save(tmp_path)).tensors
-    save_checkpoint(tmp_path, CONFIG, GenerationConfig(), tensors, "60KB")
+    save_checkpoint(tmp_path, CONFIG, GenerationConfig(), tensors, max_shard_size="60KB")
     assert_whole(tmp_path)
 
 
@@ -161,7 +165,7 @@ def test_a_save_that_fails_leaves_the_old_checkpoint_as_it_was(tmp_path, old, ne
     tensors = {name: LazyTensor.of(2 * array) for name, array in ARRAYS.items()}
     tensors["lm_head.bias"] = failing("lm_head.bias")  # the last one
     with pytest.raises(RuntimeError, match="the disk is gone"):
-        save_checkpoint(tmp_path, CONFIG, GenerationConfig(), tensors, new)
+        save_checkpoint(tmp_path, CONFIG, GenerationConfig(), tensors, max_shard_size=new)
     assert contents(tmp_path) == before
 
 

@@ -22,7 +22,7 @@ def rewrite_index(folder, change):
 
 
 def test_an_empty_folder_says_what_is_missing(tmp_path):
-    with pytest.raises(CheckpointError, match=r"neither model\.safetensors nor .*Found nothing"):
+    with pytest.raises(CheckpointError, match=r"none of 'model\.safetensors', .*Found nothing"):
         open_checkpoint(tmp_path)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gptj.backends.base import Capabilities
-from gptj.checkpoint.folder import save_checkpoint
+from gptj.checkpoint.saving import save_checkpoint
 from gptj.errors import ArgumentError, ConfigError, UnsupportedFeature
 from gptj.generation.options import GenerationConfig
 from gptj.pretrained import load_model

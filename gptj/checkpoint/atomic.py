@@ -39,6 +39,8 @@ def staged(folder: Path) -> Iterator[Path]:
         yield temporary
         # weights before the JSON that names them
         for path in sorted(temporary.iterdir(), key=lambda path: path.suffix == ".json"):
+            if path.is_dir() and (folder / path.name).exists():  # no folder replaces another
+                (folder / path.name).rename(temporary / f".{path.name}")
             path.replace(folder / path.name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -1,181 +1,89 @@
-"""A checkpoint folder: which files make it up, in one file or in shards."""
+"""A checkpoint folder: which form it has, and which files make it up."""
 
 import json
-import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gptj.checkpoint import safetensors
-from gptj.checkpoint.atomic import staged, write_text
-from gptj.errors import ArgumentError, CheckpointError, choices
-from gptj.generation.options import FILE_NAME as GENERATION_NAME
-from gptj.generation.options import GenerationConfig
+from gptj.checkpoint import mesh
+from gptj.checkpoint.formats import FORMATS, Format
+from gptj.errors import CheckpointError, choices
 from gptj.spec.config import GPTJConfig
+from gptj.spec.dialects import DIALECTS
+from gptj.spec.params import parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors
 
 CONFIG_NAME: Final = "config.json"
-WEIGHTS_NAME: Final = "model.safetensors"
-INDEX_NAME: Final = "model.safetensors.index.json"
-METADATA: Final = {"format": "pt"}
-"""Other readers refuse a file that does not say whose layout it has."""
-
-_UNITS: Final = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-_UNITS_BINARY: Final = {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An opened checkpoint: its folder, and handles on its tensors by the names in its files."""
+    """An opened checkpoint.
+
+    Attributes:
+        folder: where its ``config.json`` is.
+        form: ``"safetensors"``, ``"bin"``, ``"msgpack"``, ``"h5"`` or ``"mesh"``.
+        files: its weight files.
+        tensors: handles by canonical name, in canonical orientation; the base model's names with
+            prefix or without, as the files have them.
+    """
 
     folder: Path
+    form: str
+    files: Sequence[Path]
     tensors: dict[str, LazyTensor]
 
     def config(self) -> dict[str, Any]:
-        """Return the content of its ``config.json``.
+        """Return the content of its ``config.json``; where there is none, the 6B's if it fits.
 
         Raises:
-            CheckpointError: if there is none, or it is not JSON.
+            CheckpointError: if there is none and it is another model, or it is not JSON.
         """
-        return _read_json(self.folder / CONFIG_NAME)
+        if (self.folder / CONFIG_NAME).exists():
+            return read_json(self.folder / CONFIG_NAME)
+        if _is_6b(self.tensors):
+            return GPTJConfig().to_dict()
+        raise CheckpointError(
+            f"{self.folder} has no {CONFIG_NAME}, which a checkpoint needs, and these are not the "
+            "6B's shapes, which would be known. Put one there, or say which: config= in Python, "
+            "--config on the command line."
+        )
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """Open a folder, or one safetensors file with its ``config.json`` beside it.
+    """Open a folder, a weight file or an index with its ``config.json`` beside it.
+
+    A folder may hold any published form, whole or in shards, or the original's shards. If it holds
+    several, the one that `FORMATS` has first is taken.
 
     Raises:
         CheckpointError: if there are no weights, or a file is missing, damaged or cut short.
     """
     if path.is_file():
-        return Checkpoint(path.parent, safetensors.read(path))
-    if (path / WEIGHTS_NAME).exists():
-        return Checkpoint(path, safetensors.read(path / WEIGHTS_NAME))
-    if (path / INDEX_NAME).exists():
-        return Checkpoint(path, _read_shards(path))
+        return _open_file(path)
+    for form in FORMATS.values():
+        for name in (form.whole, form.index):
+            if (path / name).exists():
+                return _open_form(form, path / name)
+    step = mesh.find_step(path) if path.is_dir() else None
+    if step is not None:
+        files = sorted(step.glob("shard_*/*.npz"))
+        return Checkpoint(_folder_of_step(step), "mesh", files, mesh.read(step))
     found = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+    names = choices(name for form in FORMATS.values() for name in (form.whole, form.index))
     raise CheckpointError(
-        f"{path} holds no weights that gptj reads: neither {WEIGHTS_NAME} nor {INDEX_NAME}. "
-        f"Found {choices(found) or 'nothing'}."
+        f"{path} holds no weights that gptj reads: none of {names}, and no mesh-transformer-jax "
+        f"step_N/shard_0. Found {choices(found) or 'nothing'}."
     )
 
 
-def _read_shards(folder: Path) -> dict[str, LazyTensor]:
-    """Return the tensors of all the files that an index names."""
-    index = folder / INDEX_NAME
-    content = _read_json(index)
-    weight_map = content.get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{index} has no weight_map, so it names no files.")
-    nameless = [name for name, file in weight_map.items() if not isinstance(file, str)]
-    if nameless:
-        raise CheckpointError(f"{index} has no weight_map to the files of {choices(nameless)}.")
-    files = sorted(set(weight_map.values()))
-    outside = [name for name in files if Path(name).name != name or name == ".."]
-    if outside:
-        raise CheckpointError(f"{index} names files outside its folder: {choices(outside)}.")
-    missing = [name for name in files if not (folder / name).exists()]
-    if missing:
-        raise CheckpointError(
-            f"{folder} lacks {len(missing)} of its {len(files)} weight files: {choices(missing)}. "
-            "Download or copy the folder again."
-        )
-    shards = {name: safetensors.read(folder / name) for name in files}
-    absent = [name for name, file in weight_map.items() if name not in shards[file]]
-    if absent:
-        raise CheckpointError(
-            f"{index} promises tensors that are not in their files: {choices(absent)}."
-        )
-    return {name: shards[file][name] for name, file in weight_map.items()}
-
-
-def save_checkpoint(
-    folder: Path,
-    config: GPTJConfig,
-    options: GenerationConfig,
-    tensors: Tensors,
-    max_shard_size: int | str = "5GB",
-) -> None:
-    """Write a checkpoint in the form of the hub; an earlier one stays until all is written.
-
-    Args:
-        folder: made if it is not there.
-        max_shard_size: bytes of one weight file, as a number or as ``"500MB"``.
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
 
     Raises:
-        ArgumentError: for a size that cannot be read.
-        CheckpointError: if `folder` is a file.
+        CheckpointError: if it is not JSON, or no object.
     """
-    limit = parse_size(max_shard_size)
-    if folder.exists() and not folder.is_dir():
-        raise CheckpointError(f"Cannot save into {folder}: it is a file, not a folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    shards = list(_split(tensors, limit))
-    if len(shards) == 1:
-        names = [WEIGHTS_NAME]
-    else:
-        count = len(shards)
-        names = [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
-    with staged(folder) as new:
-        for name, shard in zip(names, shards, strict=True):
-            safetensors.write(new / name, shard, METADATA)
-        if len(shards) > 1:
-            write_text(new / INDEX_NAME, _index(names, shards))
-        write_text(new / CONFIG_NAME, config.to_json_string())
-        write_text(new / GENERATION_NAME, options.to_json_string())
-    _remove_stale(folder, {*names, INDEX_NAME} if len(shards) > 1 else {*names})
-
-
-def parse_size(size: int | str) -> int:
-    """Return a number of bytes: 5000, ``"500MB"`` (decimal) or ``"2GiB"``.
-
-    Raises:
-        ArgumentError: for anything else.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(size))
-    units = {"": 1, **_UNITS, **_UNITS_BINARY}
-    if not match or match[2].upper() not in units or float(match[1]) <= 0:
-        raise ArgumentError(
-            f"max_shard_size {size!r} is not a size; accepted are bytes as a number, or text such "
-            "as '500MB', '5GB' or '2GiB'."
-        )
-    return int(float(match[1]) * units[match[2].upper()])
-
-
-def _split(tensors: Tensors, limit: int) -> Iterator[dict[str, LazyTensor]]:
-    """Fill shards in order up to `limit` bytes; a tensor above it gets a shard of its own."""
-    shard: dict[str, LazyTensor] = {}
-    used = 0
-    for name, tensor in tensors.items():
-        if shard and used + tensor.nbytes > limit:
-            yield shard
-            shard, used = {}, 0
-        shard[name] = tensor
-        used += tensor.nbytes
-    yield shard
-
-
-def _index(names: list[str], shards: list[dict[str, LazyTensor]]) -> str:
-    total = sum(tensor.nbytes for shard in shards for tensor in shard.values())
-    weight_map = {
-        tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard
-    }
-    content = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-    return json.dumps(content, indent=2) + "\n"
-
-
-def _remove_stale(folder: Path, current: set[str]) -> None:
-    """Remove the weight files of an earlier save, which readers would take for this one's."""
-    for path in folder.glob("model*.safetensors*"):
-        if path.name not in current and re.fullmatch(
-            r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?", path.name
-        ):
-            path.unlink()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        raise CheckpointError(f"{path.parent} has no {path.name}, which a checkpoint needs.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -183,3 +91,80 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a JSON object.")
     return content
+
+
+def shard_files(index: Path, weight_map: Any) -> list[str]:
+    """Return the names of the files in an index, all of them in its own folder.
+
+    Raises:
+        CheckpointError: if it names none, or one elsewhere.
+    """
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{index} has no weight_map, so it names no files.")
+    nameless = [name for name, file in weight_map.items() if not isinstance(file, str)]
+    if nameless:
+        raise CheckpointError(f"{index} has no weight_map to the files of {choices(nameless)}.")
+    files = sorted(set(weight_map.values()))
+    outside = [name for name in files if Path(name).name != name or name in ("..", "")]
+    if outside:
+        raise CheckpointError(f"{index} names files outside its folder: {choices(outside)}.")
+    return files
+
+
+def _open_file(path: Path) -> Checkpoint:
+    """Open what the end of a file's name says it is."""
+    for form in FORMATS.values():
+        suffix = Path(form.whole).suffix
+        if path.name.endswith((suffix, f"{suffix}.index.json")):
+            return _open_form(form, path)
+    accepted = choices(Path(form.whole).suffix for form in FORMATS.values())
+    raise CheckpointError(
+        f"{path} is no weight file that gptj reads; those end with {accepted}, or are an index of "
+        "such files."
+    )
+
+
+def _open_form(form: Format, path: Path) -> Checkpoint:
+    if path.suffix != ".json":
+        return Checkpoint(path.parent, form.name, [path], form.read(path))
+    weight_map: Any = read_json(path).get("weight_map")
+    files = {name: path.parent / name for name in shard_files(path, weight_map)}
+    missing = [name for name, file in files.items() if not file.exists()]
+    if missing:
+        raise CheckpointError(
+            f"{path.parent} lacks {len(missing)} of its {len(files)} weight files: "
+            f"{choices(missing)}. Download or copy the folder again."
+        )
+    tensors = _read_shards(form, path, files, weight_map)
+    return Checkpoint(path.parent, form.name, list(files.values()), tensors)
+
+
+def _read_shards(
+    form: Format, index: Path, files: dict[str, Path], weight_map: dict[str, str]
+) -> dict[str, LazyTensor]:
+    """Return the tensors of all the files that an index names."""
+    shards = {name: form.read(file) for name, file in files.items()}
+    dialects = {name: DIALECTS[form.dialect_of(file)] for name, file in files.items()}
+    tensors, absent = {}, []
+    for key, file in weight_map.items():
+        name = dialects[file].canonical_name(key)
+        if name in shards[file]:
+            tensors[name] = shards[file][name]
+        else:
+            absent.append(key)
+    if absent:
+        raise CheckpointError(
+            f"{index} promises tensors that are not in their files: {choices(absent)}."
+        )
+    return tensors
+
+
+def _folder_of_step(step: Path) -> Path:
+    """Return where the configuration is, or should be: with the shards, or one level above."""
+    is_above = (step.parent / CONFIG_NAME).exists() and not (step / CONFIG_NAME).exists()
+    return step.parent if is_above else step
+
+
+def _is_6b(tensors: Tensors) -> bool:
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    return all(shapes.get(name) == p.shape for name, p in parameter_table(GPTJConfig()).items())

@@ -6,34 +6,35 @@ wherever it lies, one at a time.
 """
 
 import json
-import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import ml_dtypes
-import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from gptj.checkpoint.atomic import replacing
+from gptj.checkpoint.mapped import DTYPES, map_array
+from gptj.checkpoint.writing import announced, as_bytes, naming
 from gptj.errors import CheckpointError, choices
+from gptj.spec.dialects import DIALECTS
 from gptj.spec.tensors import LazyTensor, Tensors
 
-DTYPES: Final = {
-    "F64": np.dtype(np.float64),
-    "F32": np.dtype(np.float32),
-    "F16": np.dtype(np.float16),
-    "BF16": np.dtype(ml_dtypes.bfloat16),
-    "I64": np.dtype(np.int64),
-    "I32": np.dtype(np.int32),
-    "U8": np.dtype(np.uint8),
-    "BOOL": np.dtype(np.bool_),
+CODES: Final = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
 }
 """The format's names of the dtypes that a GPT-J checkpoint may hold."""
 
-NAMES: Final = {dtype: name for name, dtype in DTYPES.items()}
+NAMES: Final = {DTYPES[dtype]: code for code, dtype in CODES.items()}
 
 ALIGNMENT: Final = 64
 """The first tensor starts at a multiple of this many bytes, as the header is padded with spaces."""
@@ -61,6 +62,13 @@ def read(path: Path) -> dict[str, LazyTensor]:
         ) from error
 
 
+def dialect(path: Path) -> str:
+    """Return whose names and layout a file has: ``"pt"``, ``"tf"`` or ``"flax"``."""
+    metadata = _read_header(path)[0].get("__metadata__")
+    found = metadata.get("format") if isinstance(metadata, dict) else None
+    return found if found in DIALECTS else "pt"
+
+
 def write(path: Path, tensors: Tensors, metadata: Mapping[str, str]) -> None:
     """Write tensors to a file, one at a time; an earlier file of the name stays until it is whole.
 
@@ -86,15 +94,11 @@ def write(path: Path, tensors: Tensors, metadata: Mapping[str, str]) -> None:
     header = json.dumps(entries, separators=(",", ":")).encode()
     header += b" " * (-(len(header) + 8) % ALIGNMENT)
     with replacing(path) as file:
-        file.write(struct.pack("<Q", len(header)) + header)
-        for name in sorted(tensors):
-            array = np.ascontiguousarray(tensors[name].read())
-            if (array.dtype, array.size) != (tensors[name].dtype, math.prod(tensors[name].shape)):
-                raise CheckpointError(
-                    f"{name} was announced as {tensors[name].dtype} of shape "
-                    f"{tensors[name].shape}, but reading it gave {array.dtype} of {array.shape}."
-                )
-            file.write(array.view(np.uint8).data if array.size else b"")
+        with naming(path, "the header"):
+            file.write(struct.pack("<Q", len(header)) + header)
+        for name, array in announced({name: tensors[name] for name in sorted(tensors)}):
+            with naming(path, name):
+                file.write(as_bytes(array))
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
@@ -121,24 +125,18 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
 def _handle(path: Path, name: str, entry: Any, start: int, room: int) -> LazyTensor:
     """Return a handle on one tensor after checking that it lies inside the file."""
     try:
-        dtype = DTYPES[entry["dtype"]]
+        dtype = DTYPES[CODES[entry["dtype"]]]
         shape = tuple(int(size) for size in entry["shape"])
         first, last = (int(offset) for offset in entry["data_offsets"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path}: the header's entry of {name} cannot be read ({error!r}); "
-            f"accepted dtypes are {choices(DTYPES)}."
+            f"accepted dtypes are {choices(CODES)}."
         ) from error
-    handle = LazyTensor(shape, dtype, lambda: _map(path, dtype, start + first, shape))
+    handle = LazyTensor(shape, dtype, lambda: map_array(path, dtype, start + first, shape))
     if not 0 <= first <= last <= room or last - first != handle.nbytes or min(shape, default=0) < 0:
         raise CheckpointError(
             f"{path} is damaged or cut short: {name} of {handle.nbytes} bytes is said to lie at "
             f"{first} to {last} of {room}. Download or save the file again."
         )
     return handle
-
-
-def _map(path: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    if 0 in shape:
-        return np.zeros(shape, dtype)
-    return np.memmap(path, dtype, mode="c", offset=offset, shape=shape)

@@ -1,5 +1,6 @@
 """The four heads: their names, classes, output fields and their own parameters."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -68,6 +69,13 @@ HEADS: Final = {
         ),
     )
 }
+
+
+def head_of(names: Iterable[str]) -> str:
+    """Return the head that canonical weight names belong to; ``"base"`` if they have none."""
+    modules = {name.partition(".")[0] for name in names}
+    found = (head.name for head in HEADS.values() if modules.intersection(head.modules))
+    return next(found, "base")
 
 
 def find_head(name: str) -> Head:

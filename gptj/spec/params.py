@@ -59,6 +59,17 @@ def count_parameters(config: GPTJConfig, head: str = "causal_lm") -> int:
     return sum(parameter.size for parameter in parameter_table(config, head).values())
 
 
+def kind_of(name: str) -> Kind:
+    """Return the kind of a parameter from its canonical name alone."""
+    owner, _, part = name.rpartition(".")
+    module = owner.rpartition(".")[2]
+    if module == "wte":
+        return "embedding"
+    if module.startswith("ln_"):
+        return "norm_bias" if part == "bias" else "norm_weight"
+    return "linear_bias" if part == "bias" else "linear_weight"
+
+
 def initial_value(
     parameter: Parameter, config: GPTJConfig, seed: int = 0
 ) -> npt.NDArray[np.float32]:

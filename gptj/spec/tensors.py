@@ -36,6 +36,10 @@ class LazyTensor:
         array = self.load()
         return array if index is None else array[index]
 
+    def transposed(self) -> "LazyTensor":
+        """Return a handle on the same tensor with its axes reversed; nothing is copied."""
+        return LazyTensor(self.shape[::-1], self.dtype, lambda: self.load().T)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         """Read, so that NumPy functions take a handle for an array."""
         array = self.read()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gptj.checkpoint.folder import save_checkpoint
+from gptj.checkpoint.saving import save_checkpoint
 from gptj.generation.options import GenerationConfig
 from gptj.spec.config import GPTJConfig
 from gptj.spec.params import Parameter, parameter_table

@@ -1,0 +1,155 @@
+"""The published forms of a GPT-J: which files they are, and how their tensors are named.
+
+A form is one file, or several with an index that says which file holds which tensor. Preferred are
+those that come first: they map without a copy, and hold every dtype.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gptj.checkpoint import bin, bin_writer, h5, msgpack, msgpack_writer, safetensors
+from gptj.checkpoint.mapped import DTYPES
+from gptj.errors import CheckpointError, UnsupportedFeature, choices
+from gptj.spec.dialects import DIALECTS, TF_MODELS, Dialect
+from gptj.spec.tensors import LazyTensor, Tensors
+
+METADATA: Final = {"format": "pt"}
+"""Other readers refuse a safetensors file that does not say whose layout it has."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """One published form.
+
+    Attributes:
+        name: how users ask for it.
+        whole: the file's name, if it is one.
+        dialect: the names that it is written with.
+        dialect_of: the names that a file has.
+        reader: gives the tensors of a file as the file names them.
+        whole_writer: writes a whole model; takes path, tensors as the file names them, and head.
+        shard_writer: writes one of several files.
+        dtypes: what it can hold.
+    """
+
+    name: str
+    whole: str
+    dialect: str
+    dialect_of: Callable[[Path], str]
+    reader: Callable[[Path], dict[str, LazyTensor]]
+    whole_writer: Callable[[Path, Tensors, str], None]
+    shard_writer: Callable[[Path, Tensors, str], None]
+    dtypes: tuple[str, ...] = tuple(DTYPES)
+
+    @property
+    def index(self) -> str:
+        """Name of the file that says which file holds which tensor."""
+        return f"{self.whole}.index.json"
+
+    def shard(self, number: int, count: int) -> str:
+        """Name of the file with this number, from 1, of `count` files."""
+        stem, _, suffix = self.whole.rpartition(".")
+        return f"{stem}-{number:05d}-of-{count:05d}.{suffix}"
+
+    def owns(self, file: str) -> bool:
+        """Return whether a file of this name is a part of this form, whole or not."""
+        stem, _, suffix = map(re.escape, self.whole.rpartition("."))
+        pattern = rf"{stem}(-\d{{5}}-of-\d{{5}}[\w-]*)?\.{suffix}(\.index\.json)?"
+        return re.fullmatch(pattern, file) is not None
+
+    def read(self, path: Path) -> dict[str, LazyTensor]:
+        """Return the tensors of a file by canonical name, in canonical orientation."""
+        dialect = DIALECTS[self.dialect_of(path)]
+        tensors: dict[str, LazyTensor] = {}
+        for key, tensor in self.reader(path).items():
+            name = dialect.canonical_name(key)
+            if name in tensors:
+                raise CheckpointError(f"{path} holds {name} twice, once as {key!r}.")
+            tensors[name] = tensor.transposed() if _turned(dialect, name, tensor) else tensor
+        return tensors
+
+    def write(self, path: Path, tensors: Tensors, head: str, *, is_shard: bool = False) -> None:
+        """Write tensors with canonical names to a file, which is there whole or not at all."""
+        dialect = DIALECTS[self.dialect]
+        native = {
+            dialect.native_name(name): (
+                tensor.transposed() if _turned(dialect, name, tensor) else tensor
+            )
+            for name, tensor in tensors.items()
+        }
+        (self.shard_writer if is_shard else self.whole_writer)(path, native, head)
+
+    def index_key(self, name: str, head: str) -> str:
+        """Return what the index calls the tensor of a canonical name."""
+        key = DIALECTS[self.dialect].native_name(name)
+        return f"{TF_MODELS[head]}/{key}" if self.dialect == "tf" else key
+
+    def check_dtypes(self, tensors: Tensors) -> None:
+        """Refuse tensors that the form cannot hold.
+
+        Raises:
+            UnsupportedFeature: naming them, and the forms that can.
+        """
+        wrong = {name: t.dtype for name, t in tensors.items() if str(t.dtype) not in self.dtypes}
+        if wrong:
+            name, dtype = next(iter(wrong.items()))
+            able = [other.name for other in FORMATS.values() if str(dtype) in other.dtypes]
+            raise UnsupportedFeature(
+                f"The format {self.name!r} cannot hold {dtype}, the dtype of {name} and of "
+                f"{len(wrong) - 1} more; it holds {choices(self.dtypes)}. Take one that can "
+                f"({choices(able)}), or another dtype."
+            )
+
+
+def _turned(dialect: Dialect, name: str, tensor: LazyTensor) -> bool:
+    return len(tensor.shape) == 2 and dialect.transposes(name)
+
+
+FORMATS: Final = {
+    form.name: form
+    for form in (
+        Format(
+            name="safetensors",
+            whole="model.safetensors",
+            dialect="pt",
+            dialect_of=safetensors.dialect,
+            reader=safetensors.read,
+            whole_writer=lambda path, tensors, _: safetensors.write(path, tensors, METADATA),
+            shard_writer=lambda path, tensors, _: safetensors.write(path, tensors, METADATA),
+        ),
+        Format(
+            name="bin",
+            whole="pytorch_model.bin",
+            dialect="pt",
+            dialect_of=lambda path: "pt",
+            reader=bin.read,
+            whole_writer=lambda path, tensors, _: bin_writer.write(path, tensors),
+            shard_writer=lambda path, tensors, _: bin_writer.write(path, tensors),
+        ),
+        Format(
+            name="msgpack",
+            whole="flax_model.msgpack",
+            dialect="flax",
+            dialect_of=lambda path: "flax",
+            reader=msgpack.read,
+            whole_writer=lambda path, tensors, _: msgpack_writer.write_tree(path, tensors),
+            shard_writer=lambda path, tensors, _: msgpack_writer.write_flat(path, tensors),
+        ),
+        Format(
+            name="h5",
+            whole="tf_model.h5",
+            dialect="tf",
+            dialect_of=lambda path: "tf",
+            reader=h5.read,
+            whole_writer=lambda path, tensors, head: h5.write_layers(
+                path, tensors, TF_MODELS[head]
+            ),
+            shard_writer=lambda path, tensors, _: h5.write_flat(path, tensors),
+            dtypes=tuple(name for name in DTYPES if name != "bfloat16"),
+        ),
+    )
+}
+"""By name, in order of preference."""

@@ -1,0 +1,43 @@
+"""Bytes that lie plainly in a file, as arrays that are read only where they are used."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+BFLOAT16: Final = np.dtype(ml_dtypes.bfloat16)
+
+DTYPES: Final = {
+    **{
+        name: np.dtype(name)
+        for name in ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8")
+    },
+    "bfloat16": BFLOAT16,
+    "bool": np.dtype(np.bool_),
+}
+"""The dtypes that a checkpoint may hold, by NumPy's names; buffers and counters among them."""
+
+
+def map_array(
+    path: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...]
+) -> npt.NDArray[Any]:
+    """Return a copy-on-write map of an array in a file."""
+    if 0 in shape:
+        return np.zeros(shape, dtype)
+    return np.memmap(path, dtype, mode="c", offset=offset, shape=shape)
+
+
+@dataclass(frozen=True)
+class Region:
+    """Some bytes of a file."""
+
+    path: Path
+    offset: int
+    size: int
+
+    def map(self, dtype: np.dtype[Any], skip: int, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """Return a map of an array that begins `skip` bytes into the region."""
+        return map_array(self.path, dtype, self.offset + skip, shape)

@@ -1,0 +1,110 @@
+"""How the published files of each framework name the same weights, and which way round they lie.
+
+The canonical name is PyTorch's. TensorFlow and Flax call the leaves otherwise, by kind, and store
+the weights of linear layers as (in, out).
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from gptj.spec.heads import HEADS
+from gptj.spec.params import Kind, kind_of
+
+TF_LEAVES: Final[dict[Kind, str]] = {
+    "embedding": "weight",
+    "linear_weight": "kernel",
+    "linear_bias": "bias",
+    "norm_weight": "gamma",
+    "norm_bias": "beta",
+}
+"""Kind of a parameter -> the last part of its variable's name in TensorFlow's published files."""
+
+FLAX_LEAVES: Final[dict[Kind, str]] = {
+    "embedding": "embedding",
+    "linear_weight": "kernel",
+    "linear_bias": "bias",
+    "norm_weight": "scale",
+    "norm_bias": "bias",
+}
+"""Kind of a parameter -> the last part of its path in Flax's tree."""
+
+PARTS: Final = {
+    **dict.fromkeys(("weight", "embedding", "embeddings", "kernel", "gamma", "scale"), "weight"),
+    **dict.fromkeys(("bias", "beta"), "bias"),
+}
+"""The last part of any framework's name -> the last part of the canonical one."""
+
+TF_MODELS: Final = {
+    "base": "tfgptj_model",
+    "causal_lm": "tfgptj_for_causal_lm",
+    "sequence_classification": "tfgptj_for_sequence_classification",
+    "question_answering": "tfgptj_for_question_answering",
+}
+"""Head -> the model's own name, with which TensorFlow's names of variables begin."""
+
+TOP: Final = ("transformer", *(module for head in HEADS.values() for module in head.modules))
+"""What the names of a model with a head begin with."""
+
+_INSIDE: Final = re.compile(rf".*(?:^|/)((?:{'|'.join(TOP)})/.*)")
+"""TensorFlow's names, and in ``.h5`` files the layers' names, begin with the model's own."""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One framework's names for the tensors of a file.
+
+    Attributes:
+        canonical_name: from this dialect; what is not its own comes back as it is.
+        native_name: the other way.
+        kernels_are_in_out: whether weights of linear layers lie the other way round.
+    """
+
+    canonical_name: Callable[[str], str]
+    native_name: Callable[[str], str]
+    kernels_are_in_out: bool
+
+    def transposes(self, name: str) -> bool:
+        """Return whether the tensor of this canonical name is stored as (in, out)."""
+        return self.kernels_are_in_out and kind_of(name) == "linear_weight"
+
+
+def from_tf(key: str) -> str:
+    """Canonical name of ``tfgptj_for_causal_lm/transformer/h_._0/attn/q_proj/kernel:0``."""
+    path = _INSIDE.sub(r"\1", key.removesuffix(":0")).replace("/h_._", "/h/")
+    return _with_canonical_part(path.replace("/", "."), key)
+
+
+def to_tf(name: str) -> str:
+    """The other way, without the model's name in front."""
+    path = _with_leaf(name, TF_LEAVES).replace(".", "/")
+    path = path if path.startswith(TOP) else f"transformer/{path}"
+    return path.replace("/h/", "/h_._") + ":0"
+
+
+def from_flax(key: str) -> str:
+    """Canonical name of ``transformer/h/0/attn/q_proj/kernel``, also with dots between."""
+    return _with_canonical_part(key.replace("/", "."), key)
+
+
+def to_flax(name: str) -> str:
+    """The other way, with slashes."""
+    return _with_leaf(name, FLAX_LEAVES).replace(".", "/")
+
+
+def _with_canonical_part(path: str, key: str) -> str:
+    owner, _, leaf = path.rpartition(".")
+    return f"{owner}.{PARTS[leaf]}" if leaf in PARTS else key
+
+
+def _with_leaf(name: str, leaves: dict[Kind, str]) -> str:
+    return f"{name.rpartition('.')[0]}.{leaves[kind_of(name)]}"
+
+
+DIALECTS: Final = {
+    "pt": Dialect(str, str, kernels_are_in_out=False),
+    "tf": Dialect(from_tf, to_tf, kernels_are_in_out=True),
+    "flax": Dialect(from_flax, to_flax, kernels_are_in_out=True),
+}
+"""By the name that a safetensors file gives as its ``format``."""
