@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from gptj import hub
 from gptj.backends import get_backend
+from gptj.checkpoint.companions import add_tokenizer
 from gptj.checkpoint.folder import open_checkpoint
 from gptj.checkpoint.match import match_parameters
 from gptj.checkpoint.saving import save_checkpoint
@@ -15,6 +16,7 @@ from gptj.errors import ArgumentError, UnsupportedFeature, choices, suggest
 from gptj.generation import driver
 from gptj.generation.options import GenerationConfig, make_plan
 from gptj.generation.streaming import Streamer
+from gptj.progress import byte_progress
 from gptj.spec.checks import check_prompt
 from gptj.spec.config import DTYPES, GPTJConfig, argument_names, dtype_name
 from gptj.spec.heads import find_head
@@ -37,12 +39,14 @@ class Pretrained:
         head: which head the class has.
         config: the model's configuration.
         generation_config: the defaults of `generate`.
+        origin: the folder that it was loaded from, if any.
     """
 
     backend_name: ClassVar[str]
     head: ClassVar[str]
     config: GPTJConfig
     generation_config: GenerationConfig | None = None
+    origin: Path | None = None
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **options: Any) -> Any:
@@ -52,19 +56,37 @@ class Pretrained:
         """
         return load_model(get_backend(cls.backend_name), cls.head, name, **options)
 
-    def save_pretrained(self, folder: str | Path, *, max_shard_size: int | str = "5GB") -> None:
-        """Write configuration, generation options and weights in the form of the hub.
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        max_shard_size: int | str = "5GB",
+        format: str = "safetensors",
+    ) -> None:
+        """Write configuration, generation options, weights and tokenizer in the form of the hub.
+
+        The tokenizer is that of the folder which the model was loaded from, or GPT-J's own.
 
         Args:
             folder: made if it is not there; what it holds stays whole if anything fails.
             max_shard_size: bytes of one file, as a number or as ``"500MB"``.
+            format: ``"safetensors"``, or ``"bin"``, ``"msgpack"``, ``"h5"``, ``"mesh"``.
         """
         tensors = get_backend(self.backend_name).dump_params(self)
         config = GPTJConfig.from_dict(self.config.to_dict())
         config.architectures = [find_head(self.head).class_name]
         config.dtype = str(next(iter(tensors.values())).dtype)
         options = self.generation_config or GenerationConfig.from_model(self.config)
-        save_checkpoint(Path(folder), config, options, tensors, max_shard_size)
+        with byte_progress(tensors, "Saving") as counted:
+            save_checkpoint(
+                Path(folder),
+                config,
+                options,
+                counted,
+                format=format,
+                max_shard_size=max_shard_size,
+                add_files=lambda new: add_tokenizer(new, self.origin, config),
+            )
 
     def generate(
         self,
@@ -228,8 +250,10 @@ def load_model(
     tensors = match_parameters(config, head, checkpoint.tensors, str(name))
     wanted = _choose_dtype(dtype if torch_dtype is None else torch_dtype, config, tensors)
     _require(backend, "dtype", wanted, backend.capabilities.dtypes)
-    model = backend.build(config, head, params=tensors, dtype=wanted, device=device, **options)
+    with byte_progress(tensors, f"Loading {name}") as params:
+        model = backend.build(config, head, params=params, dtype=wanted, device=device, **options)
     model.generation_config = GenerationConfig.from_folder(checkpoint.folder, config)
+    model.origin = checkpoint.folder
     return model
 
 

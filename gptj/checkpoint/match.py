@@ -2,73 +2,144 @@
 
 import logging
 import re
+from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
+from gptj.checkpoint.buffers import LEGACY_BUFFERS, prefix_masks
 from gptj.errors import CheckpointError
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import BASE_PREFIX, HEADS
 from gptj.spec.params import Parameter, initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors
 
-LEGACY_BUFFERS: Final = re.compile(r"h\.\d+\.attn\.(masked_)?bias$")
-"""Causal masks that old checkpoints carry; they are no parameters."""
-
 _BASE_NAME: Final = re.compile(r"(wte|h\.\d+|ln_f)\.")
 
 log = logging.getLogger("gptj")
 
 
-def match_parameters(config: GPTJConfig, head: str, tensors: Tensors, source: str) -> Tensors:
+@dataclass(frozen=True)
+class Match:
+    """How the tensors of a file and the parameters of a head go together.
+
+    Attributes:
+        found: the file's tensors by the names that they have in this head.
+        new: values drawn for a head of which the file has nothing.
+        missing, unexpected, misshapen: what does not fit; the last with both shapes.
+        buffers: causal masks of old checkpoints, which are no parameters.
+    """
+
+    found: dict[str, LazyTensor]
+    new: dict[str, LazyTensor]
+    missing: list[str]
+    unexpected: list[str]
+    misshapen: dict[str, str]
+    buffers: dict[str, LazyTensor]
+
+
+def match_parameters(
+    config: GPTJConfig,
+    head: str,
+    tensors: Tensors,
+    source: str,
+    *,
+    ignore_mismatched_sizes: bool = False,
+) -> Tensors:
     """Return the parameters of a head by canonical name.
 
     The base model's names may have their prefix or not. Tensors of another head are left out; when
     a head's own tensors are all missing, as in the checkpoint of a base model, they are drawn anew
-    and one line says so.
+    and one line says so. Old buffers are left out; a mask that is not causal is told of.
+
+    Args:
+        ignore_mismatched_sizes: draw tensors of another shape anew, and say so, instead of failing.
 
     Raises:
         CheckpointError: naming every tensor that is missing, unexpected or of another shape.
     """
     table = parameter_table(config, head)
-    found = _with_canonical_names(tensors, HEADS[head].prefix, source)
-    new = _new_head(config, head, table, found)
-    missing = [name for name in table if name not in found and name not in new]
-    other = _names_of_other_heads()
-    unexpected = [name for name in found if name not in table and name not in other]
-    misshapen = [
-        f"{name} is {tensor.shape}, needed is {table[name].shape}"
-        for name, tensor in found.items()
-        if name in table and tensor.shape != table[name].shape
-    ]
-    if missing or unexpected or misshapen:
-        raise CheckpointError(_complaint(source, head, missing, unexpected, misshapen))
-    if new:
-        log.warning("%s has no %s head: drew new values for %s.", source, head, ", ".join(new))
-    return {name: found.get(name) or new[name] for name in table}
+    match = compare(config, head, tensors, source)
+    resized = list(match.misshapen) if ignore_mismatched_sizes else []
+    misshapen = [text for name, text in match.misshapen.items() if name not in resized]
+    if match.missing or match.unexpected or misshapen:
+        raise CheckpointError(_complaint(source, head, match.missing, match.unexpected, misshapen))
+    if match.new:
+        names = ", ".join(match.new)
+        log.warning("%s has no %s head: drew new values for %s.", source, head, names)
+    if resized:
+        names = ", ".join(resized)
+        log.warning("%s has other shapes: drew new values for %s.", source, names)
+    _tell_of_masks(match.buffers, source)
+    new = match.new | {name: _drawn(table[name], config) for name in resized}
+    return {name: new.get(name) or match.found[name] for name in table}
+
+
+def _tell_of_masks(buffers: Tensors, source: str) -> None:
+    masks = prefix_masks(buffers)
+    if masks:
+        log.warning(
+            "%s was trained with masks that are not causal (%s and %d more), like models that see "
+            "their prompt both ways. Here the causal mask is applied: the text will be another.",
+            source,
+            masks[0],
+            len(masks) - 1,
+        )
+
+
+def compare(config: GPTJConfig, head: str, tensors: Tensors, source: str) -> Match:
+    """Return how tensors and the parameters of a head go together.
+
+    Raises:
+        CheckpointError: if a name is there both with and without the base model's prefix.
+    """
+    table = parameter_table(config, head)
+    buffers = {name: t for name, t in tensors.items() if LEGACY_BUFFERS.search(name)}
+    others = {name: t for name, t in tensors.items() if name not in buffers}
+    found = _with_canonical_names(others, HEADS[head].prefix, source)
+    new = _new_head(config, table, found)
+    known = {*table, *_names_of_other_heads()}
+    return Match(
+        found=found,
+        new=new,
+        missing=[name for name in table if name not in found and name not in new],
+        unexpected=[name for name in found if name not in known],
+        misshapen={
+            name: f"{name} is {tensor.shape}, needed is {table[name].shape}"
+            for name, tensor in found.items()
+            if name in table and tensor.shape != table[name].shape
+        },
+        buffers=buffers,
+    )
 
 
 def _with_canonical_names(tensors: Tensors, prefix: str, source: str) -> dict[str, LazyTensor]:
-    """Rename the base model's tensors to the form of the head, and drop old buffers."""
-    found: dict[str, LazyTensor] = {}
+    """Rename the base model's tensors to the form of the head."""
     twice = [name for name in tensors if BASE_PREFIX + name in tensors]
     if twice:
         both = ", ".join(f"both {name} and {BASE_PREFIX}{name}" for name in sorted(twice))
         raise CheckpointError(f"{source} holds {both}: which of them is meant is not clear.")
-    for name, tensor in tensors.items():
-        bare = name.removeprefix(BASE_PREFIX)
-        if LEGACY_BUFFERS.search(name):
-            continue
-        found[prefix + bare if _BASE_NAME.match(bare) else name] = tensor
-    return found
+    bare = {name: name.removeprefix(BASE_PREFIX) for name in tensors}
+    return {
+        prefix + bare[name] if _BASE_NAME.match(bare[name]) else name: tensor
+        for name, tensor in tensors.items()
+    }
 
 
 def _new_head(
-    config: GPTJConfig, head: str, table: dict[str, Parameter], found: Tensors
+    config: GPTJConfig, table: dict[str, Parameter], found: Tensors
 ) -> dict[str, LazyTensor]:
     """Return new values for a head's own parameters if the checkpoint has none of them."""
     own = [name for name in table if not _BASE_NAME.match(name.removeprefix(BASE_PREFIX))]
     if any(name in found for name in own):
         return {}
-    return {name: LazyTensor.of(initial_value(table[name], config)) for name in own}
+    return {name: _drawn(table[name], config) for name in own}
+
+
+def _drawn(parameter: Parameter, config: GPTJConfig) -> LazyTensor:
+    return LazyTensor(
+        parameter.shape, np.dtype(np.float32), lambda: initial_value(parameter, config)
+    )
 
 
 def _names_of_other_heads() -> set[str]:

@@ -54,7 +54,7 @@ class Entry(Region):
         content = map_array(self.path, np.dtype(np.uint8), self.offset, (self.size,))
         found = 0
         for start in range(0, self.size, BLOCK_BYTES):
-            found = zlib.crc32(content[start : start + BLOCK_BYTES], found)
+            found = zlib.crc32(content[start : start + BLOCK_BYTES].data, found)
         if found != self.checksum:
             raise CheckpointError(
                 f"{self.path} is damaged: {self.name} has the checksum {found:08x}, the file says "

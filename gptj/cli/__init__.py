@@ -6,8 +6,11 @@ from typing import Any
 import click
 
 import gptj
+from gptj.cli.convert import convert
 from gptj.cli.generate import generate
 from gptj.cli.info import info
+from gptj.cli.init import init
+from gptj.cli.inspect import inspect
 from gptj.cli.parity import parity
 from gptj.errors import ArgumentError, GPTJError
 
@@ -34,6 +37,5 @@ def main() -> None:
     """GPT-J in PyTorch, TensorFlow/Keras 3 and Flax, from one specification."""
 
 
-main.add_command(generate)
-main.add_command(info)
-main.add_command(parity)
+for command in (convert, generate, info, init, inspect, parity):
+    main.add_command(command)

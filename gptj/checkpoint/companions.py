@@ -1,0 +1,33 @@
+"""What stands in a checkpoint folder beside weights and configuration: the tokenizer."""
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+from gptj.spec.config import GPTJConfig
+from gptj.spec.vocabulary import VOCAB_SIZE
+
+TOKENIZER_FILES: Final = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+)
+
+
+def add_tokenizer(folder: Path, source: Path | None, config: GPTJConfig) -> None:
+    """Copy a model's tokenizer; where it has none, and GPT-J's vocabulary, write GPT-J's own.
+
+    Args:
+        folder: where to.
+        source: the folder that the model came from, if it came from one.
+    """
+    found = [source / name for name in TOKENIZER_FILES if source and (source / name).is_file()]
+    for path in found:
+        shutil.copyfile(path, folder / path.name)
+    if not found and config.vocab_size == VOCAB_SIZE:
+        from gptj.tokenizer import GPTJTokenizer
+
+        GPTJTokenizer().save_pretrained(folder)

@@ -1,0 +1,53 @@
+"""An inspection as text: layers that look alike in one line."""
+
+import re
+from typing import Any
+
+from gptj.spec.sizes import readable_size
+
+
+def as_text(content: dict[str, Any]) -> str:
+    """Return the content of an `Inspection` as people read it."""
+    size = readable_size(content["bytes"])
+    lines = [
+        f"{content['checkpoint']}: {content['form']}, {content['head']}, "
+        f"{content['parameters']:,} parameters, {size}",
+        f"weights sha256 {content['weights_sha256']}",
+        "",
+        *_table([(f["name"], readable_size(f["bytes"]), f["sha256"]) for f in content["files"]]),
+        "",
+        *_table(_groups(content["tensors"])),
+        "",
+    ]
+    if content.get("buffers"):
+        lines.append(f"{len(content['buffers'])} old buffers, which are no parameters")
+    if content.get("tokenizer"):
+        lines.append(f"tokenizer {content['tokenizer']}, vocabulary {content['vocabulary']}")
+    problems = content["problems"]
+    lines += [f"problem: {problem}" for problem in problems] or ["nothing is wrong"]
+    return "\n".join(lines)
+
+
+def _groups(tensors: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Return a row per kind of tensor: name, how many, shape, dtype, size."""
+    groups: dict[tuple[str, str, str], list[int]] = {}
+    for name, tensor in tensors.items():
+        shape = " x ".join(map(str, tensor["shape"])) or "one number"
+        key = (re.sub(r"\bh\.\d+\.", "h.*.", name), shape, tensor["dtype"])
+        groups.setdefault(key, []).append(tensor["bytes"])
+    return [
+        (
+            name,
+            f"{len(sizes)} of" if len(sizes) > 1 else "",
+            shape,
+            dtype,
+            readable_size(sum(sizes)),
+        )
+        for (name, shape, dtype), sizes in groups.items()
+    ]
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    """Return rows with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

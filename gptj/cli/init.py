@@ -1,0 +1,33 @@
+"""``gptj init``: a new model's checkpoint, to train from scratch or to test with."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+EXAMPLES = """\b
+Examples:
+  gptj init --config weights/tiny/config.json ./new
+  gptj init --config 6B --dtype bfloat16 ./gpt-j-new
+  gptj init --config 6B --head sequence_classification --seed 7 ./classifier
+"""
+
+
+@click.command(epilog=EXAMPLES, context_settings={"show_default": True})
+@click.argument("dest", type=click.Path(path_type=Path))
+@click.option("--config", required=True, help="'6B', a config.json, or a folder that holds one.")
+@click.option("--dtype", default="float32", help="float32, bfloat16 or float16.")
+@click.option("--head", default="causal_lm", help="base, causal_lm, sequence_classification, ...")
+@click.option("--seed", default=0, help="Which draw.")
+@click.option("--to", "format", default="safetensors", help="safetensors, bin, msgpack, h5, mesh.")
+@click.option("--max-shard-size", default="5GB", help="Of one weight file: 500MB, 2GiB, bytes.")
+def init(dest: Path, config: str, **options: Any) -> None:
+    """Write a freshly initialised checkpoint into the folder DEST.
+
+    The values are those that every backend draws for the seed. They are written as a stream: one
+    tensor is in memory at a time.
+    """
+    from gptj.checkpoint import fresh  # not needed by the other commands
+
+    fresh.init(config, dest, **options)
+    click.echo(f"wrote {dest}: gptj.load({str(dest)!r}) loads it", err=True)

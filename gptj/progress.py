@@ -1,0 +1,36 @@
+"""A bar that counts the bytes of tensors as they are read; on a terminal only."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy.typing as npt
+
+from gptj.spec.tensors import LazyTensor, Tensors
+
+WORTH_SHOWING: Final = 2**28
+"""What takes less than about a second needs no bar."""
+
+
+@contextmanager
+def byte_progress(tensors: Tensors, what: str) -> Iterator[dict[str, LazyTensor]]:
+    """Give the same tensors, whose first reading moves a bar with the title `what`."""
+    from tqdm import tqdm  # not needed for most of what imports this
+
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    hidden = True if total < WORTH_SHOWING else None  # None: where there is no terminal
+    with tqdm(total=total, desc=what, unit="B", unit_scale=True, disable=hidden) as bar:
+        unread = set(tensors)
+
+        def counted(name: str, tensor: LazyTensor) -> LazyTensor:
+            def load() -> npt.NDArray[Any]:
+                array = tensor.load()
+                if name in unread:
+                    unread.remove(name)
+                    bar.update(tensor.nbytes)
+                return array
+
+            return replace(tensor, load=load)
+
+        yield {name: counted(name, tensor) for name, tensor in tensors.items()}
