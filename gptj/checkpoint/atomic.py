@@ -8,12 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from gptj.errors import CheckpointError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path` that takes its place once everything is written.
 
     If anything fails inside, the temporary file goes and what was at `path` stays.
+
+    Raises:
+        CheckpointError: if the disk does not take it.
     """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
@@ -24,6 +29,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private
         temporary.replace(path)
+    except CheckpointError:
+        raise
+    except OSError as error:
+        if isinstance(error.__context__, CheckpointError):  # closing failed as writing had
+            raise error.__context__ from error
+        raise unwritable(path.name, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -44,6 +55,14 @@ def staged(folder: Path) -> Iterator[Path]:
             path.replace(folder / path.name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def unwritable(what: str, error: OSError) -> CheckpointError:
+    """Return the error that says what could not be written, and that nothing is lost."""
+    return CheckpointError(
+        f"Could not write {what}: {error.strerror or error}. What was there before is unchanged. "
+        "Make room, or save elsewhere."
+    )
 
 
 def write_text(path: Path, text: str) -> None:

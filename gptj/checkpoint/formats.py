@@ -61,7 +61,11 @@ class Format:
         return re.fullmatch(pattern, file) is not None
 
     def read(self, path: Path) -> dict[str, LazyTensor]:
-        """Return the tensors of a file by canonical name, in canonical orientation."""
+        """Return the tensors of a file by canonical name, in canonical orientation.
+
+        Raises:
+            CheckpointError: if the file is damaged, or there are none in it.
+        """
         dialect = DIALECTS[self.dialect_of(path)]
         tensors: dict[str, LazyTensor] = {}
         for key, tensor in self.reader(path).items():
@@ -69,6 +73,8 @@ class Format:
             if name in tensors:
                 raise CheckpointError(f"{path} holds {name} twice, once as {key!r}.")
             tensors[name] = tensor.transposed() if _turned(dialect, name, tensor) else tensor
+        if not tensors:
+            raise CheckpointError(f"{path} holds no tensors. Download or copy it again.")
         return tensors
 
     def write(self, path: Path, tensors: Tensors, head: str, *, is_shard: bool = False) -> None:

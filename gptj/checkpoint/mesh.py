@@ -141,7 +141,7 @@ def _leaf(entry: Entry) -> _Leaf:
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
         shape, is_fortran, dtype = read_header(head)
-    except (KeyError, ValueError) as error:
+    except Exception as error:  # NumPy parses the header as if it were a program
         raise CheckpointError(f"{entry.path}: {entry.name} is no array ({error}).") from error
     dtype = BFLOAT16 if dtype == np.dtype("V2") else dtype  # as NumPy stores what it does not know
     if dtype not in DTYPES.values():

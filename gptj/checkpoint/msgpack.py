@@ -61,7 +61,7 @@ def read(path: Path) -> dict[str, LazyTensor]:
             if walker.at != len(data):
                 raise ValueError(f"{len(data) - walker.at} bytes follow the tree")
         return dict(_leaves(tree, ""))
-    except (IndexError, KeyError, TypeError, ValueError, struct.error) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, struct.error) as error:
         raise CheckpointError(
             f"{path} is damaged, cut short or no Flax checkpoint ({error}). Download or copy it "
             "again."

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gptj.checkpoint.atomic import unwritable
 from gptj.errors import CheckpointError
 from gptj.spec.tensors import LazyTensor, Tensors
 
@@ -46,7 +47,4 @@ def naming(path: Path, name: str) -> Iterator[None]:
     except CheckpointError:
         raise
     except OSError as error:
-        raise CheckpointError(
-            f"Could not write {name} into {path}: {error.strerror or error}. What was there before "
-            "is unchanged. Make room, or save elsewhere."
-        ) from error
+        raise unwritable(f"{name} into {path.name}", error) from error
