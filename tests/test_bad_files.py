@@ -5,12 +5,7 @@ Whatever a reader is given, it ends with a `CheckpointError` that names the file
 
 import io
 import os
-import pickle
 import shutil
-import signal
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import h5py
@@ -20,7 +15,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from golden_cases import GOLDEN
 from gptj.checkpoint.folder import open_checkpoint
 from gptj.checkpoint.formats import FORMATS
 from gptj.checkpoint.saving import ACCEPTED, save_checkpoint
@@ -53,6 +47,16 @@ def read_all(path):
 def weight_file(folder, form):
     name = "step_0/shard_3/1.npz" if form == "mesh" else FORMATS[form].whole
     return folder / name
+
+
+class Shell:
+    """A pickle of this runs a command when Python reads it."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.target}",)
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +107,8 @@ def test_flips_in_the_structure_do_no_harm(form, whole, copy):
     """The first and the last bytes of a file are its structure, and are flipped one by one."""
     content = weight_file(whole[form], form).read_bytes()
     size = len(content)
-    places = [*range(0, min(size, 400), 3), *range(max(size - 400, 0), size, 7)]
-    for place in places:
+    step = 40 if form == "mesh" else 3  # it has 128 files
+    for place in (*range(0, min(size, 400), step), *range(max(size - 400, 0), size, 2 * step)):
         damaged = bytearray(content)
         damaged[place] ^= 0x40 | place % 8
         try:
@@ -131,144 +135,6 @@ def test_a_flipped_number_is_found_where_there_are_checksums(form, whole, copy):
     content[len(content) // 2] ^= 1
     with pytest.raises(CheckpointError, match="has the checksum"):
         read_all(copy(form, bytes(content)))
-
-
-# ---------------------------------------------------------------------------- pickles
-
-
-class Shell:
-    """A pickle of this runs a command when Python reads it."""
-
-    def __init__(self, target):
-        self.target = target
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.target}",)
-
-
-def with_pickle(folder, content):
-    """Return a .bin of the new form around a pickle."""
-    folder.mkdir(exist_ok=True)
-    shutil.copy(GOLDEN / "formats" / "bin" / "config.json", folder)
-    with zipfile.ZipFile(folder / "pytorch_model.bin", "w") as archive:
-        archive.writestr("archive/data.pkl", content)
-        archive.writestr("archive/version", "3\n")
-    return folder
-
-
-@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-@pytest.mark.parametrize("where", ["whole", "inside"])
-def test_code_in_a_pickle_is_not_run(protocol, where, tmp_path):
-    target = tmp_path / "ran"
-    shell = Shell(target)
-    content = pickle.dumps(shell if where == "whole" else {"wte.weight": shell}, protocol)
-    with pytest.raises(CheckpointError, match=r"call (posix|nt)\.system.*Nothing was run"):
-        open_checkpoint(with_pickle(tmp_path / "bad", content))
-    assert not target.exists()
-    pickle.loads(content)  # it would have
-    assert target.exists()
-
-
-def test_code_in_an_old_pickle_is_not_run(tmp_path):
-    target = tmp_path / "ran"
-    path = tmp_path / "pytorch_model.bin"
-    path.write_bytes(pickle.dumps(Shell(target), 2))
-    with pytest.raises(CheckpointError, match="Nothing was run"):
-        open_checkpoint(tmp_path)
-    assert not target.exists()
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"\x80\x02cbuiltins\neval\n(X\x01\x00\x00\x001t\x81.",  # NEWOBJ
-        b"\x80\x02(cbuiltins\neval\nX\x01\x00\x00\x001o.",  # OBJ
-        b"\x80\x02(X\x01\x00\x00\x001ibuiltins\neval\n.",  # INST
-        b"\x80\x02\x82\x01.",  # an extension
-        b"\x80\x02c__main__\nx\n}b.",  # BUILD on a name
-        b"\x80\x02]q\x00h\x00a.",  # a list that holds itself
-        b"\x80\x02N" + b"\x85" * 100_000 + b".",  # tuples in tuples
-        b"\x80\x02r\xff\xff\xff\xff.",  # a memo without a value
-        b"\x80\x02Nr\xff\xff\xff\xff.",  # a memo of four thousand million places
-        b"\x80\x02\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.",  # bytes without end
-        b"\x80\x02}(K\x01K\x02u.",  # a table whose keys are numbers
-        b"\x80\x02}X\x01\x00\x00\x00aK\x01s.",  # a table of numbers
-        b"\x80\x02K\x01.",
-        b".",
-        b"",
-    ],
-)
-def test_a_pickle_of_anything_else_is_refused(content, tmp_path):
-    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin"):
-        open_checkpoint(with_pickle(tmp_path, content))
-
-
-def tensor_pickle(offset=0, shape=(4,), strides=(1,), size=4, kind="FloatStorage"):
-    """Return what PyTorch writes for {"a": a tensor}, with any numbers."""
-
-    class Writer(pickle._Pickler):
-        def persistent_id(self, value):
-            if value is STORAGE:
-                return ("storage", Named("torch", kind), "0", "cpu", size)
-            return None
-
-        def save_global(self, obj, name=None):
-            self.write(f"c{obj.module}\n{obj.name}\n".encode())
-
-    class Named:
-        def __init__(self, module, name):
-            self.module, self.name = module, name
-
-        def __reduce__(self):
-            return "global"
-
-        def __call__(self): ...
-
-    class Tensor:
-        def __reduce__(self):
-            return REBUILD, (STORAGE, offset, shape, strides, False, None)
-
-    STORAGE, REBUILD = object(), Named("torch._utils", "_rebuild_tensor_v2")
-    file = io.BytesIO()
-    Writer(file, 2).dump({"a": Tensor()})
-    return file.getvalue()
-
-
-def with_storage(folder, content, data=bytes(16)):
-    with_pickle(folder, content)
-    with zipfile.ZipFile(folder / "pytorch_model.bin", "a") as archive:
-        archive.writestr("archive/data/0", data)
-    return folder
-
-
-def test_the_pickle_made_by_hand_is_read(tmp_path):
-    data = np.arange(4, dtype=np.float32)
-    folder = with_storage(tmp_path, tensor_pickle(shape=(2, 2), strides=(1, 2)), data.tobytes())
-    np.testing.assert_array_equal(open_checkpoint(folder).tensors["a"].read(), data.reshape(2, 2).T)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"offset": 1}, "a of shape \\(4,\\) needs 5 numbers, its storage has 4"),
-        ({"offset": -1}, "-1"),
-        ({"shape": (5,)}, "needs 5 numbers"),
-        ({"shape": (-4,)}, "-4"),
-        ({"strides": (2,)}, "needs 7 numbers"),
-        ({"strides": (-1,)}, "-1"),
-        ({"shape": (10**9,), "strides": (0,)}, "needs 1000000000 numbers"),
-        ({"shape": (2, 2)}, "2 sizes, but 1 steps"),
-        ({"size": 2}, "its storage has 2"),
-        ({"kind": "QInt8Storage"}, r"torch\.QInt8Storage is none of the kinds known"),
-    ],
-    ids=str,
-)
-def test_a_tensor_outside_its_storage_is_refused(changes, message, tmp_path):
-    with pytest.raises(CheckpointError, match=message):
-        open_checkpoint(with_storage(tmp_path, tensor_pickle(**changes)))
-
-
-# ---------------------------------------------------------------------------- other formats
 
 
 def test_an_npz_with_objects_is_refused(whole, copy):
@@ -394,66 +260,3 @@ def test_what_is_above_the_limit_is_written_in_chunks(tmp_path, monkeypatch):
     assert b"__msgpack_chunked_array__" in (tmp_path / "flax_model.msgpack").read_bytes()
     for name, tensor in TENSORS.items():
         np.testing.assert_array_equal(found[name].read(), tensor.read())
-
-
-# ---------------------------------------------------------------------------- saving
-
-
-FULL_DISK = """
-import resource, signal, sys
-from pathlib import Path
-sys.path.insert(0, "tests")
-from test_bad_files import save
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
-save(Path(sys.argv[1]), sys.argv[2], beside=True)
-"""
-
-
-def run_script(script, *arguments):
-    root = Path(__file__).parent.parent
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-
-
-def contents(folder):
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {path.relative_to(folder): path.read_bytes() for path in files}
-
-
-@pytest.mark.parametrize("form", ACCEPTED)
-def test_a_full_disk_leaves_what_was_there(form, whole, tmp_path):
-    shutil.copytree(whole[form], tmp_path, dirs_exist_ok=True)
-    before = contents(tmp_path)
-    result = run_script(FULL_DISK, tmp_path, form, 300 if form == "mesh" else 6000)
-    assert "Could not write" in result.stderr, result.stderr
-    assert "What was there before is unchanged" in result.stderr
-    assert contents(tmp_path) == before
-
-
-KILLED = """
-import sys, time
-from pathlib import Path
-sys.path.insert(0, "tests")
-import numpy as np
-from test_bad_files import TENSORS, save
-from gptj.spec.tensors import LazyTensor
-def slow():
-    print("writing", flush=True)
-    time.sleep(60)
-TENSORS["lm_head.bias"] = LazyTensor((16,), np.dtype("float32"), slow)
-save(Path(sys.argv[1]), sys.argv[2])
-"""
-
-
-@pytest.mark.parametrize("form", ["safetensors", "h5"])
-def test_a_kill_in_the_middle_leaves_what_was_there(form, whole, tmp_path):
-    shutil.copytree(whole[form], tmp_path, dirs_exist_ok=True)
-    command = [sys.executable, "-c", KILLED, str(tmp_path), form]
-    root = Path(__file__).parent.parent
-    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "writing\n"
-        process.send_signal(signal.SIGKILL)
-    read_all(tmp_path)
-    found = {name: content for name, content in contents(tmp_path).items() if len(name.parts) == 1}
-    assert found == contents(whole[form])
