@@ -8,10 +8,10 @@ import numpy.typing as npt
 
 from gptj import hub
 from gptj.backends import get_backend
-from gptj.checkpoint.companions import add_tokenizer
 from gptj.checkpoint.folder import open_checkpoint
 from gptj.checkpoint.match import match_parameters
 from gptj.checkpoint.saving import save_checkpoint
+from gptj.companions import add_tokenizer
 from gptj.errors import ArgumentError, UnsupportedFeature, choices, suggest
 from gptj.generation import driver
 from gptj.generation.options import GenerationConfig, make_plan
@@ -215,6 +215,8 @@ def load_model(
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
     token: str | bool | None = None,
+    force_download: bool = False,
+    ignore_mismatched_sizes: bool = False,
     **options: Any,
 ) -> Any:
     """Return a backend's model with the weights of a preset, a folder, a file or a hub id.
@@ -227,6 +229,10 @@ def load_model(
         dtype: of parameters and computation; ``"auto"`` takes the configuration's, else the file's.
         torch_dtype: the old name of `dtype`.
         device: the framework's own name of a device.
+        revision, subfolder, cache_dir, local_files_only, token, force_download: which files of the
+            hub, and how to get them, as in ``gptj.hub.locate``.
+        ignore_mismatched_sizes: draw tensors of another shape anew, such as a head with other
+            labels, instead of failing.
         options: fields of the configuration, and what the backend's `build` takes.
 
     Raises:
@@ -243,11 +249,18 @@ def load_model(
         cache_dir=cache_dir,
         local_files_only=local_files_only,
         token=token,
+        force_download=force_download,
     )
     checkpoint = open_checkpoint(folder)
     content = checkpoint.config() if config is None else config.to_dict()
     config = GPTJConfig.from_dict(content, **changes)
-    tensors = match_parameters(config, head, checkpoint.tensors, str(name))
+    tensors = match_parameters(
+        config,
+        head,
+        checkpoint.tensors,
+        str(name),
+        ignore_mismatched_sizes=ignore_mismatched_sizes,
+    )
     wanted = _choose_dtype(dtype if torch_dtype is None else torch_dtype, config, tensors)
     _require(backend, "dtype", wanted, backend.capabilities.dtypes)
     with byte_progress(tensors, f"Loading {name}") as params:

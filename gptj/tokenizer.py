@@ -281,5 +281,5 @@ def _folder(name: str | Path, where: Mapping[str, Any]) -> Path | None:
     """Return the folder that holds the files of `name`, or None for a preset, which needs none."""
     if is_preset(name):
         return None
-    path = locate(name, **where)
+    path = locate(name, weights=False, **where)
     return path.parent if path.is_file() else path

@@ -1,4 +1,4 @@
-"""From a name to local files, without a network."""
+"""From a name to local files, without a network; `test_hub_server.py` has one."""
 
 from pathlib import Path
 
@@ -19,11 +19,11 @@ def downloads(monkeypatch):
     """The downloads that were asked for; nothing is downloaded."""
     asked = []
 
-    def download(repository, revision, subfolder, options):
-        asked.append((repository, revision, subfolder))
-        return Path("cache") / subfolder
+    def fetch(source, weights):
+        asked.append((source.repository, source.revision, source.subfolder))
+        return Path("cache") / source.subfolder
 
-    monkeypatch.setattr(hub, "_download", download)
+    monkeypatch.setattr("gptj.hub_files.fetch", fetch)
     return asked
 
 
@@ -108,7 +108,7 @@ def test_offline_both_possibilities_are_named(name, offline):
     with pytest.raises(CheckpointError) as caught:
         hub.locate(name, **offline)
     assert f"There is no folder or file {name!r} here" in str(caught.value)
-    assert f"run with a connection: hf download {name}" in str(caught.value)
+    assert f"run with a connection: hf download {name} --cache-dir " in str(caught.value)
 
 
 def test_offline_the_revision_is_part_of_what_to_run(offline):
@@ -120,7 +120,8 @@ def test_what_is_in_the_cache_is_found_offline(offline, tmp_path):
     repository = tmp_path / "cache" / "models--org--name"
     snapshot = repository / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)
-    (snapshot / "config.json").write_text("{}", encoding="utf-8")
+    for name in ("config.json", "model.safetensors"):
+        (snapshot / name).write_text("{}", encoding="utf-8")
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("0" * 40, encoding="utf-8")
     assert hub.locate("org/name", **offline) == snapshot

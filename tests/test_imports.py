@@ -23,7 +23,9 @@ TOKENIZER = {
     "token_table",
     "encoding",
 }
-NEUTRAL = {"errors", "spec", "checkpoint", "generation", "hub", "pretrained", *TOKENIZER}
+HUB = {"hub", "hub_files", "hub_errors"}
+FILES_AND_TEXT = {"errors", "spec", "checkpoint", "generation", "companions", *HUB, *TOKENIZER}
+NEUTRAL = {*FILES_AND_TEXT, "pretrained", "progress", "conversion"}
 IN_A_BACKEND = {"errors", "spec", "generation", "pretrained", "backends"}
 MAY_IMPORT = {
     "": {"errors", "distribution", "backends"},  # gptj/__init__.py resolves names by importlib
@@ -33,9 +35,12 @@ MAY_IMPORT = {
     "spec": {"errors", "hub"},  # the hub inside GPTJConfig.from_pretrained alone
     "checkpoint": {"errors", "spec", "generation"},  # generation_config.json is part of a save
     "generation": {"errors", "spec"},
-    "hub": {"errors"},
+    **{name: {"errors", "checkpoint", "generation", "companions", *HUB} for name in HUB},
+    "progress": {"spec"},
+    "companions": {"spec", *TOKENIZER},
+    "conversion": {*FILES_AND_TEXT, "progress"},
     "backends": {"errors", "distribution", "spec", "generation"},
-    "pretrained": {"errors", "spec", "checkpoint", "generation", "hub", "backends"},
+    "pretrained": {*FILES_AND_TEXT, "progress", "backends"},
     **{name: {"errors", "distribution", "spec", "hub", *TOKENIZER} for name in TOKENIZER},
     "api": {*NEUTRAL, "backends"},
     "cli": {"", *NEUTRAL, "distribution", "backends", "api", "parity"},

@@ -133,7 +133,8 @@ def test_preset_names_give_the_built_in_tokenizer(name):
 
 
 def test_other_names_are_resolved_by_the_hub(folder_of_pair, monkeypatch):
-    def locate(name, *, revision=None):
+    def locate(name, *, weights=True, revision=None):
+        assert not weights
         assert (name, revision) == ("org/other", "v1")
         return folder_of_pair
 

@@ -39,6 +39,12 @@ TOLERANCES = {
         reason="11 significant bits; 19 x 2**-11 x RMS at most on weights/tiny (measured in "
         "PyTorch), times 3.5 as for bfloat16",
     ),
+    "float16_file": Tolerance(
+        0.03,
+        scaled=False,
+        reason="float32 logits of weights that the file has in float16: 0.0112 in the oracle "
+        "(measured), which the backends' own rounding does not change",
+    ),
     "rotary": Tolerance(
         3e-8,
         scaled=False,

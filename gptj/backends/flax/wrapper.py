@@ -107,10 +107,13 @@ class FlaxPretrained(Pretrained):
         params: Params | None = None,
         *,
         max_shard_size: int | str = "5GB",
+        format: str = "safetensors",
     ) -> None:
-        """Write configuration, generation options and weights (`params`, or the model's own)."""
+        """Write `params`, or the model's own; else as in `Pretrained.save_pretrained`."""
         bound = self.bind(self.resolve(params))
-        super(FlaxPretrained, bound).save_pretrained(folder, max_shard_size=max_shard_size)
+        super(FlaxPretrained, bound).save_pretrained(
+            folder, max_shard_size=max_shard_size, format=format
+        )
 
     def generate(
         self,

@@ -7,12 +7,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gptj import hub
-from gptj.checkpoint.companions import add_tokenizer
 from gptj.checkpoint.folder import open_checkpoint
-from gptj.checkpoint.fresh import STORED, known_config
 from gptj.checkpoint.mapped import DTYPES
 from gptj.checkpoint.match import match_parameters
 from gptj.checkpoint.saving import save_checkpoint
+from gptj.companions import add_tokenizer
+from gptj.conversion.fresh import STORED, known_config
 from gptj.errors import ArgumentError, CheckpointError, choices
 from gptj.generation.options import GenerationConfig
 from gptj.progress import byte_progress

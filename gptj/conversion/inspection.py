@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from gptj import hub
 from gptj.checkpoint.buffers import prefix_masks
-from gptj.checkpoint.companions import TOKENIZER_FILES
 from gptj.checkpoint.folder import Checkpoint, open_checkpoint
 from gptj.checkpoint.formats import FORMATS
-from gptj.checkpoint.fresh import known_config
 from gptj.checkpoint.match import Match, compare
-from gptj.checkpoint.report import as_text
+from gptj.companions import TOKENIZER_FILES
+from gptj.conversion.fresh import known_config
+from gptj.conversion.report import as_text
 from gptj.errors import CheckpointError, GPTJError, choices
 from gptj.progress import byte_progress
 from gptj.spec.config import GPTJConfig

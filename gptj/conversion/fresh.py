@@ -6,9 +6,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from gptj.checkpoint.companions import add_tokenizer
 from gptj.checkpoint.mapped import DTYPES
 from gptj.checkpoint.saving import save_checkpoint
+from gptj.companions import add_tokenizer
 from gptj.errors import ArgumentError, choices
 from gptj.generation.options import GenerationConfig
 from gptj.hub import PRESETS

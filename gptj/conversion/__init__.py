@@ -1,0 +1,1 @@
+"""Whole checkpoints: from one form to another, from nothing, and what is in them."""
