@@ -37,14 +37,16 @@ MAY_IMPORT = {
     "generation": {"errors", "spec"},
     **{name: {"errors", "checkpoint", "generation", "companions", *HUB} for name in HUB},
     "progress": {"spec"},
+    "memory": set(),
+    "planning": {*FILES_AND_TEXT, "memory", "backends"},
     "companions": {"spec", *TOKENIZER},
     "conversion": {*FILES_AND_TEXT, "progress"},
     "backends": {"errors", "distribution", "spec", "generation"},
     "pretrained": {*FILES_AND_TEXT, "progress", "backends"},
     **{name: {"errors", "distribution", "spec", "hub", *TOKENIZER} for name in TOKENIZER},
     "api": {*NEUTRAL, "backends"},
-    "cli": {"", *NEUTRAL, "distribution", "backends", "api", "parity"},
-    "parity": {*NEUTRAL, "distribution", "backends", "api"},
+    "cli": {"", *NEUTRAL, "distribution", "backends", "api", "parity", "planning"},
+    "parity": {*NEUTRAL, "memory", "distribution", "backends", "api"},
     **{name: {*IN_A_BACKEND, name} for name in OWN_FRAMEWORKS},
 }
 """Every part of the package -> the parts that it may import, besides itself."""

@@ -12,6 +12,7 @@ from gptj.cli.info import info
 from gptj.cli.init import init
 from gptj.cli.inspect import inspect
 from gptj.cli.parity import parity
+from gptj.cli.plan import plan
 from gptj.errors import ArgumentError, GPTJError
 
 
@@ -37,5 +38,5 @@ def main() -> None:
     """GPT-J in PyTorch, TensorFlow/Keras 3 and Flax, from one specification."""
 
 
-for command in (convert, generate, info, init, inspect, parity):
+for command in (convert, generate, info, init, inspect, parity, plan):
     main.add_command(command)

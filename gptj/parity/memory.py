@@ -1,22 +1,8 @@
-"""What a run needs in memory, and what there is."""
+"""What a run needs in memory."""
 
-import os
-from pathlib import Path
-
+from gptj.memory import BYTES
 from gptj.spec.config import GPTJConfig
 from gptj.spec.params import count_parameters
-
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-
-
-def free_bytes() -> int:
-    """Return the memory that can be had without swapping."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        found = [line for line in lines if line.startswith("MemAvailable:")]
-        return int(found[0].split()[1]) * 1024
-    except (OSError, IndexError):  # not Linux
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def forward_bytes(config: GPTJConfig, head: str, dtype: str) -> int:

@@ -19,7 +19,8 @@ from gptj.checkpoint.folder import open_checkpoint
 from gptj.checkpoint.match import match_parameters
 from gptj.distribution import distribution
 from gptj.errors import ArgumentError, choices, suggest
-from gptj.parity import compare, memory, page, text
+from gptj.memory import free_bytes
+from gptj.parity import compare, page, text
 from gptj.parity.inputs import make_batch
 from gptj.parity.record import (
     Recording,
@@ -127,7 +128,7 @@ def _record(
     for name in tqdm([None, *names], desc=dtype, unit="run", disable=None, leave=False):
         folder = scratch / str(len(recordings))
         folder.mkdir()
-        free = memory.free_bytes() if limit is None else limit
+        free = free_bytes() if limit is None else limit
         if name is None:
             recordings.append(record_oracle(task, dtype, folder, free))
         else:
