@@ -111,12 +111,13 @@ def row(system: str, backend: str, folder: Path, found: dict) -> str:
 
 
 HEADER = """\
-| checkpoint | GB | system | peak while loading, GB (times the checkpoint) | s | and generating, GB |
+| checkpoint | GB | system | loading, GB (times the checkpoint) | s | and generating, GB |
 |---|---|---|---|---|---|"""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    raw = argparse.RawTextHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--backends", default=",".join(BACKENDS))
     parser.add_argument("--tokens", type=int, default=0, help="generate so many, too")

@@ -14,9 +14,9 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import tqdm
 
-from gptj.companions import TOKENIZER_FILES
 from gptj.checkpoint.folder import CONFIG_NAME, read_json, shard_files
 from gptj.checkpoint.formats import FORMATS
+from gptj.companions import TOKENIZER_FILES
 from gptj.errors import CheckpointError, choices
 from gptj.generation.options import FILE_NAME as GENERATION_NAME
 from gptj.hub import Source

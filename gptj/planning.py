@@ -43,8 +43,8 @@ class Held:
 
 FORWARD: Final = {
     "torch": Held(width=12, inner=3, scores=0, logits=0, runtime=50 * 10**6),
-    "tf": Held(width=12, inner=3, scores=12, logits=0, runtime=100 * 10**6),
-    "flax": Held(width=12, inner=3, scores=3, logits=0, runtime=200 * 10**6),
+    "tf": Held(width=12, inner=3, scores=11, logits=0, runtime=70 * 10**6),
+    "flax": Held(width=12, inner=3, scores=2, logits=0, runtime=150 * 10**6),
 }
 TRAINING: Final = {
     "torch": Held(width=4, inner=2, scores=1, logits=2, runtime=150 * 10**6),

@@ -26,7 +26,7 @@ TOKENIZER = {
 HUB = {"hub", "hub_files", "hub_errors"}
 FILES_AND_TEXT = {"errors", "spec", "checkpoint", "generation", "companions", *HUB, *TOKENIZER}
 NEUTRAL = {*FILES_AND_TEXT, "pretrained", "progress", "conversion"}
-IN_A_BACKEND = {"errors", "spec", "generation", "pretrained", "backends"}
+IN_A_BACKEND = {"errors", "spec", "generation", "pretrained", "backends", "memory"}
 MAY_IMPORT = {
     "": {"errors", "distribution", "backends"},  # gptj/__init__.py resolves names by importlib
     "__main__": {"cli"},

@@ -8,8 +8,8 @@ import jax
 import numpy.typing as npt
 
 from gptj.backends.base import Capabilities
+from gptj.backends.flax import parallel, tree
 from gptj.backends.flax import params as parameters
-from gptj.backends.flax import tree
 from gptj.backends.flax.cache import KVCache
 from gptj.backends.flax.capture import capture
 from gptj.backends.flax.decode import decode
@@ -31,7 +31,7 @@ class FlaxBackend:
     capabilities = Capabilities(
         heads=tuple(MODELS), dtypes=DTYPES, gradients=True, in_graph_decode=True, capture=True
     )
-    build_options = ("input_shape", "param_dtype", "seed")
+    build_options = ("input_shape", "param_dtype", "seed", "sharding")
 
     def build(
         self,
@@ -42,22 +42,24 @@ class FlaxBackend:
         dtype: str = "float32",
         device: Any = None,
         param_dtype: Any = None,
+        sharding: Any = None,
         **options: Any,
     ) -> Any:
-        """Return a model; options: `seed`, `input_shape`, and `param_dtype`.
+        """Return a model; options: `seed`, `input_shape`, `param_dtype` and `sharding`.
 
-        `param_dtype` is `dtype` if None; ``"auto"`` keeps what `params` have.
+        `param_dtype` is `dtype` if None; ``"auto"`` keeps what `params` have. `sharding`, in the
+        place of `device`, is what ``parallel.shardings`` takes.
         """
-        device = _device(device)
+        place = _place(config, head, device, sharding)
         keep = param_dtype == "auto"
         wanted = dtype if keep or param_dtype is None else param_dtype
         model = MODELS[head](config, dtype=dtype, param_dtype=wanted, _do_init=False, **options)
         if params is None:
             seed = options.get("seed", 0)
-            model.params = parameters.initialize(config, head, seed, model.param_dtype, device)
+            model.params = parameters.initialize(config, head, seed, model.param_dtype, place)
         else:
             own = None if keep else model.param_dtype
-            model.params = parameters.load_params(config, head, params, dtype=own, device=device)
+            model.params = parameters.load_params(config, head, params, dtype=own, device=place)
         return model
 
     def init_cache(self, model: Any, batch: int, max_length: int) -> KVCache:
@@ -74,6 +76,7 @@ class FlaxBackend:
 
     def resize(self, model: Any, vocab_size: int, params: Tensors) -> None:
         """Give a model a vocabulary of another size; `params` have a row per token."""
+        parallel.check_resize(model, params)
         parameters.resize(model, vocab_size, params)
 
     def dump_params(self, model: Any) -> dict[str, LazyTensor]:
@@ -122,6 +125,17 @@ class FlaxBackend:
         """Return the names of the devices it sees."""
         found = [] if jax.default_backend() == "cpu" else jax.devices()
         return [*(f"{device.platform}:{device.id}" for device in found), "cpu"]
+
+
+def _place(config: GPTJConfig, head: str, device: Any, sharding: Any) -> Any:
+    """Return where parameters go: a device, None, or a mapping with a sharding for every path."""
+    if sharding is None:
+        return _device(device)
+    if device is not None:
+        raise ArgumentError(
+            f"device {device!r} and sharding {sharding!r} exclude each other: leave one out."
+        )
+    return parallel.shardings(sharding, config, head)
 
 
 def _device(name: Any) -> Any:

@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from gptj.errors import ArgumentError
 from gptj.spec.checks import values_are_checked
 from gptj.spec.config import GPTJConfig
+from gptj.spec.dialects import to_flax
 from gptj.spec.params import Parameter, initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors
 
@@ -20,15 +21,6 @@ Params = Mapping[str, Any]
 
 ALIGNMENT: Final = 64
 """XLA takes a host buffer over without a copy if its address is a multiple of this many bytes."""
-
-LEAF: Final = {
-    "embedding": "embedding",
-    "linear_weight": "kernel",
-    "linear_bias": "bias",
-    "norm_weight": "scale",
-    "norm_bias": "bias",
-}
-"""Kind of a parameter -> the last part of its path."""
 
 
 def to_numpy(tensor: Any) -> npt.NDArray[Any]:
@@ -56,8 +48,12 @@ def concrete(tensor: Any) -> npt.NDArray[Any] | None:
 
 def native_name(parameter: Parameter) -> str:
     """Return the path of a parameter: ``transformer/h/0/attn/q_proj/kernel``."""
-    owner, _, _ = parameter.name.rpartition(".")
-    return f"{owner}.{LEAF[parameter.kind]}".replace(".", "/")
+    return to_flax(parameter.name)
+
+
+def native_order(parameter: Parameter, dimensions: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return what is known per dimension in the order of the tree, where kernels are (in, out)."""
+    return dimensions[::-1] if parameter.kind == "linear_weight" else dimensions
 
 
 def initialize(config: GPTJConfig, head: str, seed: int, dtype: Any, device: Any = None) -> Params:
@@ -83,17 +79,17 @@ def load_params(
 ) -> Params:
     """Return the tree of a head's parameters, made one at a time.
 
-    Each takes dtype and place of the same one in `like`; else `dtype`, or its own, and `device`.
+    Each takes dtype and place of the same one in `like`; else `dtype`, or its own, and `device`,
+    which is one for all, or a mapping with a sharding for every path.
     """
     earlier = {} if like is None else flatten_dict(like, sep="/")
     leaves = {}
     for name, parameter in parameter_table(config, head).items():
         path = native_name(parameter)
-        value = tensors[name].read()
-        value = value.T if parameter.kind == "linear_weight" else value
+        place = device[path] if isinstance(device, Mapping) else device
         if path in earlier:
-            dtype, device = earlier[path].dtype, earlier[path].sharding
-        leaves[path] = jax.device_put(_aligned(value, dtype), device)
+            dtype, place = earlier[path].dtype, earlier[path].sharding
+        leaves[path] = _put(tensors[name], parameter, dtype, place)
     return unflatten_dict(leaves, sep="/")
 
 
@@ -104,10 +100,8 @@ def resize(model: Any, vocab_size: int, tensors: Tensors) -> None:
     table = parameter_table(model.config, model.head)
     for name, tensor in tensors.items():
         path = native_name(table[name])
-        value = tensor.read()
-        value = value.T if table[name].kind == "linear_weight" else value
         old = leaves[path]
-        leaves[path] = jax.device_put(_aligned(value, old.dtype), old.sharding)
+        leaves[path] = _put(tensor, table[name], old.dtype, old.sharding)
     model.params = unflatten_dict(leaves, sep="/")
 
 
@@ -129,8 +123,7 @@ def check_tree(config: GPTJConfig, head: str, params: Params) -> None:
     found = {path: tuple(leaf.shape) for path, leaf in flatten_dict(params, sep="/").items()}
     wanted = {}
     for parameter in parameter_table(config, head).values():
-        is_kernel = parameter.kind == "linear_weight"
-        wanted[native_name(parameter)] = parameter.shape[::-1] if is_kernel else parameter.shape
+        wanted[native_name(parameter)] = native_order(parameter, parameter.shape)
     problems = [f"{path} is missing" for path in wanted if path not in found]
     problems += [f"{path} is unexpected" for path in found if path not in wanted]
     problems += [
@@ -140,6 +133,17 @@ def check_tree(config: GPTJConfig, head: str, params: Params) -> None:
     ]
     if problems:
         raise ArgumentError(f"params is not the tree of this {head} model: {'; '.join(problems)}.")
+
+
+def _put(tensor: LazyTensor, parameter: Parameter, dtype: Any, place: Any) -> jax.Array:
+    """Return a parameter as an array of the tree; of several devices each reads its own part."""
+    value = tensor.read()  # which of a mapped file reads nothing yet
+    value = value.T if parameter.kind == "linear_weight" else value
+    if isinstance(place, jax.sharding.Sharding):
+        return jax.make_array_from_callback(
+            value.shape, place, lambda index: _aligned(value[index], dtype)
+        )
+    return jax.device_put(_aligned(value, dtype), place)
 
 
 def _aligned(array: npt.NDArray[Any], dtype: Any) -> npt.NDArray[Any]:

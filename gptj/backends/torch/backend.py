@@ -13,9 +13,10 @@ from gptj.backends.torch import tree
 from gptj.backends.torch.cache import KVCache
 from gptj.backends.torch.capture import capture
 from gptj.backends.torch.decode import decode
+from gptj.backends.torch.devices import choose_devices, find_device, spread
 from gptj.backends.torch.gradients import loss_gradients
 from gptj.backends.torch.heads import MODELS
-from gptj.backends.torch.layers import Rotary
+from gptj.backends.torch.placement import module_of
 from gptj.errors import ArgumentError
 from gptj.generation.options import DecodePlan
 from gptj.spec.config import DTYPES, GPTJConfig
@@ -32,7 +33,7 @@ class TorchBackend:
     capabilities = Capabilities(
         heads=tuple(MODELS), dtypes=DTYPES, gradients=True, in_graph_decode=True, capture=True
     )
-    build_options = ("attn_implementation", "seed")
+    build_options = ("attn_implementation", "device_map", "max_memory", "seed")
 
     def build(
         self,
@@ -42,19 +43,26 @@ class TorchBackend:
         params: Tensors | None = None,
         dtype: str = "float32",
         device: Any = None,
+        device_map: Any = None,
+        max_memory: Any = None,
         **options: Any,
     ) -> Any:
-        """Return a model in evaluation mode; options: `attn_implementation`, `seed`."""
-        device = _device(device)
+        """Return a model in evaluation mode.
+
+        Options: `attn_implementation`, `seed`, and `device_map` with `max_memory` in the place of
+        `device`, as in ``choose_devices``.
+        """
+        places = _places(config, head, dtype, device, device_map, max_memory)
         if params is None:
-            model = MODELS[head](config, **options).to(device, getattr(torch, dtype))
+            model = MODELS[head](config, **options).to(find_device(device), getattr(torch, dtype))
         else:
             with torch.device("meta"):  # no memory: the parameters come from the checkpoint
                 model = MODELS[head](config, **options)
-            parameters.load_params(model, params, dtype=dtype, device=device)
-            for module in model.modules():
-                if isinstance(module, Rotary):
-                    module.fill(device)
+            where = _by_parameter(model, places) if places else find_device(device)
+            parameters.load_params(model, params, dtype=dtype, device=where)
+        if places:
+            spread(model, places)
+        model.get_base().rotary.fill(model.device)
         return model.eval()
 
     def init_cache(self, model: Any, batch: int, max_length: int) -> KVCache:
@@ -67,9 +75,10 @@ class TorchBackend:
             return model(**inputs, return_dict=True)
 
     def load_params(self, model: Any, params: Tensors) -> None:
-        """Replace a model's parameters, keeping their dtype and device."""
+        """Replace a model's parameters, keeping their dtype and devices."""
         dtype = str(model.dtype).removeprefix("torch.")
-        parameters.load_params(model, params, dtype=dtype, device=model.device)
+        where = {name: tensor.device for name, tensor in model.named_parameters()}
+        parameters.load_params(model, params, dtype=dtype, device=where)
 
     def resize(self, model: Any, vocab_size: int, params: Tensors) -> None:
         """Give a model a vocabulary of another size; `params` have a row per token."""
@@ -143,14 +152,24 @@ def infer_device() -> str:
     return BACKEND.devices()[0].partition(":")[0]
 
 
-def _device(name: Any) -> torch.device:
-    """Return the device of that name, or the CPU."""
-    try:
-        return torch.device("cpu" if name is None else name)
-    except RuntimeError as error:
+def _places(
+    config: GPTJConfig, head: str, dtype: str, device: Any, device_map: Any, max_memory: Any
+) -> dict[str, str]:
+    """Return a device for every module, or nothing where all go to one."""
+    if device_map is None and max_memory is not None:
+        raise ArgumentError("max_memory is for device_map='auto', which was not given: add it.")
+    if device_map is None:
+        return {}
+    if device is not None:
         raise ArgumentError(
-            f"PyTorch has no device {name!r}; accepted are names such as 'cpu', 'cuda' or 'cuda:1'."
-        ) from error
+            f"device {device!r} and device_map {device_map!r} exclude each other: leave one out."
+        )
+    return choose_devices(config, head, dtype, device_map, max_memory)
+
+
+def _by_parameter(model: torch.nn.Module, places: dict[str, str]) -> dict[str, str]:
+    """Return the device of every parameter by its name."""
+    return {name: places[module_of(name, places)] for name, _ in model.named_parameters()}
 
 
 BACKEND = TorchBackend()

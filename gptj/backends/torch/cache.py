@@ -55,7 +55,10 @@ class KVCache:
 
     def gather(self, rows: Tensor) -> "KVCache":
         """Return a cache of the given rows, in that order."""
-        layers = [(key[rows], value[rows]) for key, value in self.layers]
+        layers = []
+        for key, value in self.layers:
+            rows = rows.to(key.device)  # layers may be on several
+            layers.append((key[rows], value[rows]))
         return KVCache(layers, self.length, self.preallocated)
 
     def expand(self, count: int) -> "KVCache":
@@ -69,15 +72,22 @@ class KVCache:
 
 
 def init_cache(
-    config: GPTJConfig, batch: int, max_length: int, dtype: torch.dtype, device: torch.device
+    config: GPTJConfig,
+    batch: int,
+    max_length: int,
+    dtype: torch.dtype,
+    devices: Sequence[torch.device],
 ) -> KVCache:
-    """Return an empty preallocated cache; later calls write into its memory."""
+    """Return an empty preallocated cache, each layer on its own of the devices.
+
+    Later calls write into its memory.
+    """
     shape = (batch, config.n_head, max_length, config.head_dim)
 
-    def empty() -> Tensor:
+    def empty(device: torch.device) -> Tensor:
         return torch.zeros(shape, dtype=dtype, device=device)
 
-    return KVCache([(empty(), empty()) for _ in range(config.n_layer)], 0, preallocated=True)
+    return KVCache([(empty(device), empty(device)) for device in devices], 0, preallocated=True)
 
 
 def extend(past: LayerCache | None, key: Tensor, value: Tensor, past_length: int) -> LayerCache:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from gptj.backends.torch import params
 from gptj.backends.torch.cache import KVCache
+from gptj.backends.torch.devices import at_home
 from gptj.backends.torch.layers import Linear
 from gptj.backends.torch.losses import (
     causal_lm_loss,
@@ -33,6 +34,7 @@ class GPTJForCausalLM(TorchPretrained):
         self.tie_weights()
         params.initialize(self, seed)
 
+    @at_home
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -70,7 +72,7 @@ class GPTJForCausalLM(TorchPretrained):
         )
         kept = keep_positions(output.pop("last_hidden_state"), logits_to_keep)
         logits = self.lm_head(kept).float()  # (B, K, V); a softmax over V needs float32
-        loss = None if labels is None else causal_lm_loss(logits, labels)
+        loss = None if labels is None else causal_lm_loss(logits, labels.to(logits.device))
         result = ModelOutput([("loss", loss), ("logits", logits), *output.items()])
         return self.transformer.deliver(result, return_dict)
 

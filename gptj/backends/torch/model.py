@@ -7,8 +7,10 @@ from torch import Tensor, nn
 
 from gptj.backends.torch import params
 from gptj.backends.torch.cache import KVCache, init_cache
+from gptj.backends.torch.devices import at_home, bring, device_of
 from gptj.backends.torch.layers import Block, Embedding, LayerNorm, Linear, Rotary
 from gptj.backends.torch.masks import Mask, attention_bias, positions
+from gptj.backends.torch.placement import units
 from gptj.errors import UnsupportedFeature, choices
 from gptj.pretrained import Pretrained
 from gptj.spec.checks import check_inputs
@@ -20,9 +22,14 @@ ATTENTION = ("sdpa", "eager")
 
 
 class TorchPretrained(Pretrained, nn.Module):
-    """What all the PyTorch models share: how they start, and where they are."""
+    """What all the PyTorch models share: how they start, and where they are.
+
+    Attributes:
+        spread: whether loading put the modules on devices of their own, which tensors follow.
+    """
 
     backend_name = "torch"
+    spread = False
 
     def __init__(self, config: GPTJConfig) -> None:
         super().__init__()
@@ -30,8 +37,16 @@ class TorchPretrained(Pretrained, nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
-        return next(self.parameters()).device
+        """Where the parameters are; where the first are, with a `device_map`."""
+        return device_of(self)
+
+    @property
+    def device_map(self) -> dict[str, str] | None:
+        """Which device every module is on, if it was loaded with a `device_map`; else None."""
+        if not self.spread:
+            return None
+        modules = units(self.config, self.head)
+        return {name: str(device_of(self.get_submodule(name))) for name in modules}
 
     @property
     def dtype(self) -> torch.dtype:
@@ -40,7 +55,8 @@ class TorchPretrained(Pretrained, nn.Module):
 
     def init_cache(self, batch: int, max_length: int) -> KVCache:
         """Return an empty cache that later calls write into."""
-        return init_cache(self.config, batch, max_length, self.dtype, self.device)
+        devices = [device_of(block) for block in self.get_base().h]
+        return init_cache(self.config, batch, max_length, self.dtype, devices)
 
     def get_base(self) -> "GPTJModel":
         """The model without its head."""
@@ -92,6 +108,7 @@ class GPTJModel(TorchPretrained):
         self.rotary = Rotary(config)
         params.initialize(self, seed)
 
+    @at_home
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -131,6 +148,8 @@ class GPTJModel(TorchPretrained):
 
         hidden_states, attentions, layers = [x], [], []
         for layer, block in enumerate(self.h):
+            if self.spread:  # mask and rotation stay there for the blocks that follow
+                x, rotation, mask, head_mask = bring(block, x, rotation, mask, head_mask)
             past = None if cache is None else cache.layers[layer]
             factors = None if head_mask is None else _layer_of(head_mask, layer)
             x, layer_cache, probs = block(x, rotation, mask, past, length_of(cache), factors, eager)

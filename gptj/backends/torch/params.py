@@ -1,5 +1,6 @@
 """Parameters in and out: canonical NumPy arrays on one side, PyTorch tensors on the other."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -63,9 +64,15 @@ def initialize(model: Any, seed: int) -> None:
 
 
 def load_params(model: Any, tensors: Tensors, *, dtype: str, device: Any = None) -> None:
-    """Give a model its parameters, one at a time, mapping files where nothing has to change."""
+    """Give a model its parameters, one at a time, mapping files where nothing has to change.
+
+    `device` is one for all, or a mapping with one for every canonical name.
+    """
     for name, parameter in parameter_table(model.config, model.head).items():
-        _replace(model, parameter, from_numpy(tensors[name].read(), device, dtype))
+        place = device[name] if isinstance(device, Mapping) else device
+        # a copy only of what lies transposed, or not where its dtype may
+        array = np.require(tensors[name].read(), requirements=("C", "A"))
+        _replace(model, parameter, from_numpy(array, place, dtype))
     model.tie_weights()
 
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from gptj.backends.torch import params
 from gptj.backends.torch.cache import KVCache
+from gptj.backends.torch.devices import at_home
 from gptj.backends.torch.layers import Linear
 from gptj.backends.torch.losses import (
     question_answering_loss,
@@ -31,6 +32,7 @@ class GPTJForQuestionAnswering(TorchPretrained):
         self.qa_outputs = Linear(config.n_embd, config.num_labels)
         params.initialize(self, seed)
 
+    @at_home
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -68,7 +70,8 @@ class GPTJForQuestionAnswering(TorchPretrained):
         start, end = logits.unbind(dim=-1)
         loss = None
         if start_positions is not None and end_positions is not None:
-            loss = question_answering_loss(start, end, start_positions, end_positions)
+            targets = (start_positions.to(start.device), end_positions.to(end.device))
+            loss = question_answering_loss(start, end, *targets)
         result = ModelOutput(
             [("loss", loss), ("start_logits", start), ("end_logits", end), *output.items()]
         )

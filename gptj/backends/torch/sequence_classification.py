@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gptj.backends.torch import params
 from gptj.backends.torch.cache import KVCache
+from gptj.backends.torch.devices import at_home
 from gptj.backends.torch.layers import Linear
 from gptj.backends.torch.losses import (
     classification_loss,
@@ -38,6 +39,7 @@ class GPTJForSequenceClassification(TorchPretrained):
         self.score = Linear(config.n_embd, config.num_labels, bias=False)
         params.initialize(self, seed)
 
+    @at_home
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -78,7 +80,8 @@ class GPTJForSequenceClassification(TorchPretrained):
         logits = self.score(pooled).float()  # (B, L)
         loss = None
         if labels is not None:
-            loss = classification_loss(logits, labels, find_problem_type(self.config, labels))
+            kind = find_problem_type(self.config, labels)
+            loss = classification_loss(logits, labels.to(logits.device), kind)
         result = ModelOutput([("loss", loss), ("logits", logits), *output.items()])
         return self.transformer.deliver(result, return_dict)
 

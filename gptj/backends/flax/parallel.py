@@ -1,0 +1,151 @@
+"""Parameters over several devices: a sharding for every one, from whatever was asked for."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
+
+from gptj.backends.flax.params import native_name, native_order
+from gptj.errors import ArgumentError, choices
+from gptj.spec.config import GPTJConfig
+from gptj.spec.params import parameter_table
+from gptj.spec.tensors import Tensors
+
+DATA_AXIS: Final = "data"
+"""The axis of a mesh along which batches are divided, and no parameter is."""
+
+MODEL_AXIS: Final = "model"
+"""The axis of a mesh along which parameters are divided."""
+
+DIVIDED: Final = ("heads", "mlp", "vocab")
+"""What is divided, of the logical axes in the table of parameters. All else is everywhere."""
+
+SHOWN: Final = 3
+"""How many paths a message shows."""
+
+
+def partition_specs(config: GPTJConfig, head: str, mesh: Any) -> dict[str, Any]:
+    """Return a PartitionSpec for every parameter, as a tree like the model's own.
+
+    Heads, the width of the MLP and the vocabulary are divided along the mesh's axis ``"model"``,
+    where they can be: whole heads only. So each block adds up over devices twice.
+
+    Raises:
+        ArgumentError: for a mesh with other axes than ``"data"`` and ``"model"``.
+    """
+    _check_axes(mesh)
+    parts = dict(mesh.shape).get(MODEL_AXIS)
+
+    def place(axis: str, size: int) -> str | None:
+        count = config.n_head if axis == "heads" else size
+        return MODEL_AXIS if parts and axis in DIVIDED and count % parts == 0 else None
+
+    specs = {}
+    for parameter in parameter_table(config, head).values():
+        sizes = zip(parameter.axes, parameter.shape, strict=True)
+        places = native_order(parameter, tuple(place(axis, size) for axis, size in sizes))
+        specs[native_name(parameter)] = PartitionSpec(*places if any(places) else ())
+    return unflatten_dict(specs, sep="/")
+
+
+def shardings(wanted: Any, config: GPTJConfig, head: str) -> dict[str, Sharding]:
+    """Return a sharding for every parameter, by its path in the tree.
+
+    Args:
+        wanted: one sharding for all; or a mesh, for `partition_specs`; or a tree of shardings like
+            the model's own, which may be flat: ``{"transformer/wte/embedding": ...}``; or a
+            function of a canonical name and the array's shape, where kernels are (in, out).
+
+    Raises:
+        ArgumentError: for anything else, and for a sharding that does not fit its array.
+    """
+    table = parameter_table(config, head).values()
+    shapes = {native_name(p): native_order(p, p.shape) for p in table}
+    if isinstance(wanted, Mesh):  # before functions: a mesh can be called too
+        specs = flatten_dict(partition_specs(config, head, wanted), sep="/")
+        chosen = {path: NamedSharding(wanted, spec) for path, spec in specs.items()}
+    elif isinstance(wanted, Sharding):
+        chosen = dict.fromkeys(shapes, wanted)
+    elif isinstance(wanted, Mapping):
+        chosen = flatten_dict(dict(wanted), sep="/")
+    elif callable(wanted):
+        chosen = {native_name(p): wanted(p.name, native_order(p, p.shape)) for p in table}
+    else:
+        raise ArgumentError(
+            f"sharding {wanted!r} is none; accepted are a jax.sharding.Sharding, a Mesh, a tree of "
+            "shardings like the model's parameters, or a function (name, shape) -> Sharding."
+        )
+    _check_paths(chosen, shapes)
+    check_division(chosen, shapes)
+    return chosen
+
+
+def check_division(chosen: Mapping[str, Sharding], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse shardings that their arrays cannot be divided by.
+
+    Raises:
+        ArgumentError: naming the first.
+    """
+    for path, shape in shapes.items():
+        try:
+            chosen[path].shard_shape(shape)
+        except ValueError as error:
+            raise ArgumentError(
+                f"{path} of shape {shape} cannot be divided as {chosen[path]}: choose a sharding, "
+                "or a size, of which one divides the other."
+            ) from error
+
+
+def check_resize(model: Any, tensors: Tensors) -> None:
+    """Refuse parameters of other shapes that the shardings of the present ones cannot divide."""
+    leaves = flatten_dict(model.params, sep="/")
+    table = parameter_table(model.config, model.head)
+    shapes = {native_name(table[n]): native_order(table[n], t.shape) for n, t in tensors.items()}
+    check_division({path: leaves[path].sharding for path in shapes}, shapes)
+
+
+def _check_paths(chosen: Mapping[str, Any], shapes: Mapping[str, Any]) -> None:
+    """Refuse all but one usable sharding per parameter."""
+    missing = [path for path in shapes if path not in chosen]
+    unknown = [path for path in chosen if path not in shapes]
+    if missing or unknown:
+        raise ArgumentError(
+            f"sharding is not a tree like the model's parameters: missing are "
+            f"{_some(missing)}, unexpected are {_some(unknown)}."
+        )
+    for path, sharding in chosen.items():
+        if not isinstance(sharding, Sharding):
+            raise ArgumentError(
+                f"sharding gives {sharding!r} for {path}, which is no jax.sharding.Sharding; a "
+                "PartitionSpec becomes one with its mesh: NamedSharding(mesh, spec)."
+            )
+        if isinstance(sharding, NamedSharding):
+            _check_kinds(sharding.mesh)
+
+
+def _check_axes(mesh: Any) -> None:
+    """Refuse a mesh whose axes say nothing about parameters."""
+    unknown = [name for name in mesh.axis_names if name not in (DATA_AXIS, MODEL_AXIS)]
+    if unknown:
+        raise ArgumentError(
+            f"The mesh has an axis {choices(unknown)}; accepted are {DATA_AXIS!r} and "
+            f"{MODEL_AXIS!r}. For other meshes give sharding a function (name, shape) -> Sharding."
+        )
+
+
+def _check_kinds(mesh: Any) -> None:
+    """Refuse a mesh on which JAX does not find out by itself how results are divided."""
+    kinds = [kind for kind in mesh.axis_types if kind != AxisType.Auto]
+    if kinds:
+        raise ArgumentError(
+            f"The mesh {dict(mesh.shape)} has axes of the type {kinds[0].name}, on which the model "
+            "would have to say how every result is divided. Make it with jax.make_mesh(..., "
+            f"axis_types=(jax.sharding.AxisType.Auto,) * {len(mesh.axis_names)})."
+        )
+
+
+def _some(paths: list[str]) -> str:
+    """Return the first of many paths, and how many more there are."""
+    more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+    return f"{choices(paths[:SHOWN])}{more}" if paths else "none"
