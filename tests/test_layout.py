@@ -38,7 +38,11 @@ MAKING = {"setup", "build"}
 EXTRA_FILES = {
     "tf/inputs": "Keras: one argument may be a tensor, a list or a dict of all inputs",
     "flax/compiled": "jax: the call of a model is compiled once per shape, outside the module",
+    "flax/half": "XLA: on a CPU it widens half-precision weights whole, unless kept from it",
+    "flax/parallel": "jax: one array lies over several devices; PyTorch gives each module its own",
     "flax/wrapper": "Linen: parameters live outside the module, so a class around it has the call",
+    "torch/devices": "PyTorch: modules may be on several devices, and tensors are moved by hand",
+    "torch/placement": "PyTorch: modules may be on several devices, and somebody has to choose",
 }
 """A file that not every backend has -> the reason."""
 
@@ -46,6 +50,7 @@ OWN_ARGUMENTS = {
     "torch": {
         "cache_position": "PyTorch: the one framework whose users know it",
         "device": "PyTorch: every new tensor is put on a device by whoever makes it",
+        "devices": "PyTorch: a cache is with its blocks, which may be on several",
         "eager": "PyTorch: the fused kernel and the plain path are chosen per call",
     },
     "tf": {
@@ -117,6 +122,7 @@ EXCEPTIONS = {
     "model": {
         "Pretrained": ACCESSORS,
         "Pretrained.device": ACCESSORS,
+        "Pretrained.device_map": "PyTorch: modules may be on several devices",
         "Pretrained.dtype": "Keras: layers have a dtype by themselves",
         "Pretrained.init_cache": ACCESSORS,
         "Pretrained.forward": "Keras: one argument may hold all inputs",
@@ -159,6 +165,7 @@ EXCEPTIONS = {
         "dump_params": "Linen: parameters are a tree, not attributes of a model",
         "check_tree": "Linen: a caller may bring a tree of parameters",
         "native_tensor": "TensorFlow: takes over aligned memory only, and copies any other",
+        "native_order": "jax: shards are chosen from a shape, before there is an array to turn",
         "from_numpy": "jax: has no 64-bit integers, and moves arrays to the parameters by itself",
         "loading": KERAS_WEIGHTS,
         "initializer": KERAS_WEIGHTS,

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from gptj.backends.flax.cache import LayerCache, extend
+from gptj.backends.flax.half import look_up, product
 from gptj.spec import MASK_VALUE
 from gptj.spec.config import GPTJConfig
 from gptj.spec.rotary import rotary_table
@@ -56,7 +57,7 @@ class Embedding(nn.Module):
 
     def __call__(self, ids: Array) -> Array:
         """Return the embeddings of (B, T) ids, in the compute dtype from here on."""
-        return self.embedding[ids].astype(self.dtype)
+        return look_up(self.embedding, ids).astype(self.dtype)
 
 
 class Linear(nn.Module):
@@ -81,7 +82,7 @@ class Linear(nn.Module):
             kernel = self.param("kernel", draw, shape, self.param_dtype)
         else:  # Linen: a parameter has one owner, so a tied one is handed in
             kernel = tied.T
-        y = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        y = product(x.astype(self.dtype), kernel)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
             y = y + _row(bias.astype(self.dtype), y)
