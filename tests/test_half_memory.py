@@ -1,0 +1,47 @@
+"""Half-precision parameters stay half: XLA on a CPU would widen them all before a loop."""
+
+import numpy as np
+import pytest
+
+from models import tiny_model
+
+WIDE = {"n_embd": 256, "n_head": 4, "n_layer": 4, "rotary_dim": 16, "n_inner": 1024}
+
+
+@pytest.fixture(params=["bfloat16", "float16"])
+def model(request, flax_backend):
+    return tiny_model("flax", dtype=request.param, **WIDE)
+
+
+def weight_bytes(model):
+    import jax
+
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(model.params))
+
+
+def test_a_compiled_loop_holds_no_copy_of_its_weights(model):
+    from gptj.backends.flax import decode
+    from gptj.backends.flax.compiled import Program
+    from gptj.backends.flax.sampling import as_arrays
+    from gptj.generation.options import GenerationConfig, make_plan
+
+    ids = np.full((1, 8), 7, np.int32)
+    plan = make_plan(GenerationConfig(seed=1), 8, model.config)
+    lowered = decode._decode.lower(
+        Program.of(model.module), 8, model.params, ids, np.ones_like(ids), as_arrays(plan)
+    )
+    temporary = lowered.compile().memory_analysis().temp_size_in_bytes
+    assert temporary < 0.5 * weight_bytes(model)  # widened, they are twice as large as they were
+
+
+def test_a_plain_forward_holds_no_copy_of_its_weights(model):
+    import jax
+
+    ids = np.full((1, 8), 7, np.int32)
+
+    def forward(params):
+        return model.module.apply({"params": params}, input_ids=ids).logits
+
+    compiled = jax.jit(forward).lower(model.params).compile()
+    temporary = compiled.memory_analysis().temp_size_in_bytes
+    assert temporary < 0.5 * weight_bytes(model)
