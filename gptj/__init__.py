@@ -17,6 +17,7 @@ from gptj.errors import suggest
 PUBLIC: Final = {
     "load": "gptj.api",
     "load_tokenizer": "gptj.api",
+    "generate": "gptj.api",
     "parity": "gptj.parity.report",
     "convert": "gptj.conversion.convert",
     "init": "gptj.conversion.fresh",
@@ -24,6 +25,8 @@ PUBLIC: Final = {
     "plan": "gptj.planning",
     "GPTJConfig": "gptj.spec.config",
     "GenerationConfig": "gptj.generation.options",
+    "TextStreamer": "gptj.generation.streaming",
+    "TextIteratorStreamer": "gptj.generation.streaming",
     "GPTJTokenizer": "gptj.tokenizer",
     "GPTJError": "gptj.errors",
     "GPTJModel": "gptj.backends.torch.heads",

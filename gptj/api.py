@@ -1,5 +1,6 @@
-"""The two functions most users need: load a model, load a tokenizer."""
+"""What most users need: load a model, load a tokenizer, and text from text in one call."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +60,27 @@ def load_tokenizer(name: str | Path = "demo", **options: Any) -> GPTJTokenizer:
         options: as in ``GPTJTokenizer.from_pretrained``.
     """
     return GPTJTokenizer.from_pretrained(name, **options)
+
+
+def generate(
+    prompts: str | Sequence[str],
+    model: Any = "demo",
+    *,
+    backend: str | None = None,
+    dtype: Any = "auto",
+    device: Any = None,
+    revision: str | None = None,
+    **options: Any,
+) -> Any:
+    """Continue one text or several, and return texts.
+
+    Args:
+        prompts: a text, or a list of them.
+        model: a model that was loaded, or a name as in `load`, which is loaded for this call.
+        backend, dtype, device, revision: as in `load`, for a name.
+        options: what ``model.generate_text`` takes: ``max_new_tokens``, ``strip_prompt`` ...
+    """
+    if isinstance(model, str | Path):
+        place = {"backend": backend, "dtype": dtype, "device": device, "revision": revision}
+        model = load(model, **place)
+    return model.generate_text(prompts, **options)

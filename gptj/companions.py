@@ -1,8 +1,9 @@
 """What stands in a checkpoint folder beside weights and configuration: the tokenizer."""
 
 import shutil
+from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from gptj.spec.config import GPTJConfig
 from gptj.spec.vocabulary import VOCAB_SIZE
@@ -31,3 +32,11 @@ def add_tokenizer(folder: Path, source: Path | None, config: GPTJConfig) -> None
         from gptj.tokenizer import GPTJTokenizer
 
         GPTJTokenizer().save_pretrained(folder)
+
+
+@lru_cache(maxsize=4)  # it takes longer to make than a short text to encode
+def find_tokenizer(origin: Path | None) -> Any:
+    """Return the tokenizer of the folder that a model came from, else GPT-J's own."""
+    from gptj.tokenizer import GPTJTokenizer
+
+    return GPTJTokenizer() if origin is None else GPTJTokenizer.from_pretrained(origin)

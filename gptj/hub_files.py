@@ -1,7 +1,7 @@
 """Which files of a hub repository are needed, and how they come into huggingface_hub's cache."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,7 @@ from gptj.checkpoint.formats import FORMATS
 from gptj.companions import TOKENIZER_FILES
 from gptj.errors import CheckpointError, choices
 from gptj.generation.options import FILE_NAME as GENERATION_NAME
-from gptj.hub import Source
+from gptj.hub import Source, is_preset
 from gptj.hub_errors import not_cached, not_downloaded, not_there
 
 SMALL: Final = (CONFIG_NAME, GENERATION_NAME, *TOKENIZER_FILES)
@@ -55,6 +55,7 @@ def fetch(source: Source, weights: bool) -> Path:
     Raises:
         CheckpointError: if it cannot be had, or has no weights that gptj reads.
     """
+    source = _as_cached(source)
     if source.local_files_only:
         return _from_cache(source, weights, None)
     try:
@@ -64,6 +65,18 @@ def fetch(source: Source, weights: bool) -> Path:
     except Exception as error:  # every release of huggingface_hub has another HTTP client
         return _from_cache(source, weights, error)
     return _from_hub(source, listing, weights)
+
+
+def _as_cached(source: Source) -> Source:
+    """Return the 6B in the spelling that the cache has: people write it in either case."""
+    if not is_preset(source.repository):
+        return source
+    folders = Path(source.cache_dir or constants.HF_HUB_CACHE).glob("models--*")
+    names = [path.name.removeprefix("models--").replace("--", "/") for path in folders]
+    same = [name for name in names if name.lower() == source.repository.lower()]
+    if not same or source.repository in same:
+        return source
+    return replace(source, repository=same[0])
 
 
 def _ask(source: Source) -> Listing:

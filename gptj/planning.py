@@ -96,9 +96,6 @@ class Plan:
         return "\n".join([self.what, *rows, available, verdict])
 
     def _advice(self) -> str:
-        largest = max(
-            ("weights", "optimizer", "cache", "activations"), key=lambda n: asdict(self)[n]
-        )
         what = {
             "weights": "take dtype bfloat16, or spread it over several devices",
             "optimizer": "train an adapter, or spread the optimizer over several devices",

@@ -1,4 +1,4 @@
-"""What the models of all backends share: files, generate(), trace(), resize. Touches no tensor."""
+"""What the models of all backends share: files, score(), trace(), resize. Touches no tensor."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,17 +13,17 @@ from gptj.checkpoint.match import match_parameters
 from gptj.checkpoint.saving import save_checkpoint
 from gptj.companions import add_tokenizer
 from gptj.errors import ArgumentError, UnsupportedFeature, choices, suggest
-from gptj.generation import driver
-from gptj.generation.options import GenerationConfig, make_plan
-from gptj.generation.streaming import Streamer
+from gptj.generation.options import GenerationConfig
 from gptj.progress import byte_progress
-from gptj.spec.checks import check_prompt
+from gptj.scoring import scorer
+from gptj.scoring.method import UnlessALayer
 from gptj.spec.config import DTYPES, GPTJConfig, argument_names, dtype_name
 from gptj.spec.heads import find_head
 from gptj.spec.modules import check_module_names
 from gptj.spec.params import EMBEDDING
 from gptj.spec.resize import padded_size, resized_parameters
 from gptj.spec.tensors import Tensors
+from gptj.text_generation import TextGeneration
 
 WITHOUT_EFFECT: Final = frozenset(
     ("from_pt", "from_tf", "from_flax", "low_cpu_mem_usage", "use_safetensors", "trust_remote_code")
@@ -31,7 +31,7 @@ WITHOUT_EFFECT: Final = frozenset(
 """Arguments that other libraries need and this one does not; accepted for the sake of old code."""
 
 
-class Pretrained:
+class Pretrained(TextGeneration):
     """The shared base of every model class.
 
     Attributes:
@@ -88,40 +88,51 @@ class Pretrained:
                 add_files=lambda new: add_tokenizer(new, self.origin, config),
             )
 
-    def generate(
+    @UnlessALayer  # of that name, which the classification head has
+    def score(
         self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
+        texts: Any,
         *,
-        generation_config: GenerationConfig | None = None,
-        streamer: Streamer | None = None,
-        **options: Any,
+        continuations: Any = None,
+        tokenizer: Any = None,
+        batch_size: int = 8,
+        stride: int | None = None,
+        bos: bool = False,
     ) -> Any:
-        """Continue prompts, greedily or by sampling.
+        """Tell how likely texts are, token by token, or continuations of them.
 
         Args:
-            input_ids: (B, T) token ids.
-            attention_mask: (B, T) of 1 and 0 for prompts that are padded, on either side.
-            generation_config: options to start from, instead of the model's own.
-            streamer: told of every token before the next is computed.
-            options: fields of `GenerationConfig`.
+            texts: a string, a row of token ids, or a list of either. Every token is scored given
+                those before it, so the first one only with `bos`.
+            continuations: a list of strings, for all texts alike, or such a list per text: then
+                these are scored, given the text. Blanks at the end of the text go over to them.
+            tokenizer: that of the folder which the model was loaded from, or GPT-J's own, if None.
+            batch_size: texts that are computed at once; they are sorted by length.
+            stride: lets texts be longer than the context, and scores them in windows that each
+                advance so many tokens; a token has at least ``n_positions - stride`` before it.
+            bos: put ``<|endoftext|>`` before every text, so that its first token is scored too.
 
         Returns:
-            (B, T + new) token ids of the framework, prompts included. Rows that ended earlier are
-            filled with the pad token.
+            A ``gptj.scoring.result.Score``, or a list of them for a list of texts. With
+            continuations a list for every text; the largest `total`, or `per_byte`, is the answer
+            of a multiple choice.
 
         Raises:
-            ArgumentError: for an unknown or impossible option.
-            InputError, TokenOutOfRange, SequenceTooLong: for a prompt that does not fit.
+            ArgumentError: for what is none of these.
+            InputError, TokenOutOfRange, SequenceTooLong: for a text that is empty, was encoded for
+                another model, or is too long without a stride.
+            UnsupportedFeature: for a model without a language-model head.
         """
-        backend = get_backend(self.backend_name)
-        defaults = generation_config or self.generation_config
-        settings = GenerationConfig.from_model(self.config, defaults).updated(**options)
-        ids, mask = prepare_prompt(backend, self, input_ids, attention_mask)
-        plan = make_plan(settings, ids.shape[1], self.config)
-        if streamer is None and backend.capabilities.in_graph_decode:
-            return backend.decode(self, ids, mask, plan)
-        return driver.generate(backend, self, ids, mask, plan, streamer)
+        return scorer.score(
+            get_backend(self.backend_name),
+            self,
+            texts,
+            continuations=continuations,
+            tokenizer=tokenizer,
+            batch_size=batch_size,
+            stride=stride,
+            bos=bos,
+        )
 
     def trace(
         self, input_ids: Any = None, names: Iterable[str] = (), **inputs: Any
@@ -181,20 +192,6 @@ class Pretrained:
     def get_input_embeddings(self) -> Any:
         """Return the word table in the framework's own form."""
         raise NotImplementedError
-
-
-def prepare_prompt(backend: Any, model: Any, input_ids: Any, attention_mask: Any) -> Any:
-    """Return prompts and their mask as tensors of the framework, checked."""
-    if model.head != "causal_lm":
-        raise UnsupportedFeature(
-            f"generate() needs a language-model head; this model's head is {model.head!r}."
-        )
-    if input_ids is None:
-        raise ArgumentError("generate() needs input_ids, (batch, length) token ids.")
-    ids = backend.from_numpy(input_ids, model)
-    mask = None if attention_mask is None else backend.from_numpy(attention_mask, model)
-    check_prompt(model.config, ids, mask, backend.concrete)
-    return ids, mask
 
 
 def _is_array(value: Any) -> bool:

@@ -9,7 +9,8 @@ import warnings
 
 import numpy as np
 
-from gptj.generation.sampling import _candidates, _without_early_end
+from gptj.generation.processors import Forbidden
+from gptj.generation.warpers import candidates
 from gptj.spec.random import gumbel_noise
 from gptj.spec.reference import forward
 
@@ -45,9 +46,10 @@ def _margin(config, params, text, attended, plan, row, step):
     """Return by how much the oracle prefers its first choice at one step."""
     output = forward(config, params, input_ids=text, attention_mask=attended)
     last = int(np.flatnonzero(attended[0])[-1])
-    logits = _without_early_end(output.logits[:, last], plan, step)
+    no_early_end = Forbidden(plan.eos_token_ids, range(plan.min_new_tokens))
+    logits = no_early_end((), output.logits[:, last].copy(), step)
     if plan.do_sample:
-        values, ids = _candidates(logits / plan.temperature, plan)
+        values, ids = candidates(logits, plan)
         logits = values + gumbel_noise(plan.seed, np.array([[row]]), step, ids)
     best = np.sort(logits[0])[-2:]
     return float(best[1] - best[0])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from agreement import assert_same_tokens
-from gptj.generation.options import GenerationConfig, make_plan
+from gptj.generation.options import GenerationConfig
+from gptj.generation.plan import make_plan
 from gptj.spec.config import GPTJConfig
 from gptj.spec.params import parameter_table
 from gptj.spec.reference import forward

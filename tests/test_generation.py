@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from agreement import assert_same_tokens
 from conftest import FRAMEWORKS, PLUGGED_IN
 from gptj.backends import get_backend
-from gptj.generation.options import GenerationConfig, make_plan
+from gptj.generation.options import GenerationConfig
+from gptj.generation.plan import make_plan
 from models import (
     TINY,
     checkpoint_weights,
@@ -169,10 +170,12 @@ def test_lengths_are_counted_as_users_know_them(backend):
     assert written(backend, model, long, **open_end).shape[1] == 4  # the context has 64
 
 
-def test_a_streamer_sees_each_token_and_then_the_end(backend):
+def test_a_streamer_sees_the_prompt_each_token_and_then_the_end(backend):
     model, streamer = tiny_model(backend.name), Steps()
     found = written(backend, model, max_new_tokens=6, streamer=streamer)
-    np.testing.assert_array_equal(np.stack(streamer.steps, axis=1), found)
+    prompt, *steps = streamer.steps
+    np.testing.assert_array_equal(prompt, PROMPT)
+    np.testing.assert_array_equal(np.stack(steps, axis=1), found)
     assert streamer.ended
 
 

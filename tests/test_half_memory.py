@@ -23,7 +23,8 @@ def test_a_compiled_loop_holds_no_copy_of_its_weights(model):
     from gptj.backends.flax import decode
     from gptj.backends.flax.compiled import Program
     from gptj.backends.flax.sampling import as_arrays
-    from gptj.generation.options import GenerationConfig, make_plan
+    from gptj.generation.options import GenerationConfig
+    from gptj.generation.plan import make_plan
 
     ids = np.full((1, 8), 7, np.int32)
     plan = make_plan(GenerationConfig(seed=1), 8, model.config)

@@ -25,7 +25,7 @@ TOKENIZER = {
 }
 HUB = {"hub", "hub_files", "hub_errors"}
 FILES_AND_TEXT = {"errors", "spec", "checkpoint", "generation", "companions", *HUB, *TOKENIZER}
-NEUTRAL = {*FILES_AND_TEXT, "pretrained", "progress", "conversion"}
+NEUTRAL = {*FILES_AND_TEXT, "pretrained", "progress", "conversion", "scoring", "text_generation"}
 IN_A_BACKEND = {"errors", "spec", "generation", "pretrained", "backends", "memory"}
 MAY_IMPORT = {
     "": {"errors", "distribution", "backends"},  # gptj/__init__.py resolves names by importlib
@@ -42,7 +42,9 @@ MAY_IMPORT = {
     "companions": {"spec", *TOKENIZER},
     "conversion": {*FILES_AND_TEXT, "progress"},
     "backends": {"errors", "distribution", "spec", "generation"},
-    "pretrained": {*FILES_AND_TEXT, "progress", "backends"},
+    "scoring": {"errors", "spec", "generation", "companions", *TOKENIZER},
+    "text_generation": {"errors", "spec", "generation", "companions", "backends"},
+    "pretrained": {*FILES_AND_TEXT, "progress", "scoring", "text_generation", "backends"},
     **{name: {"errors", "distribution", "spec", "hub", *TOKENIZER} for name in TOKENIZER},
     "api": {*NEUTRAL, "backends"},
     "cli": {"", *NEUTRAL, "distribution", "backends", "api", "parity", "planning"},

@@ -30,7 +30,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy.typing as npt
 
-from gptj.generation.options import DecodePlan
+from gptj.generation.plan import DecodePlan
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.tensors import LazyTensor, Tensors

@@ -13,6 +13,7 @@ from gptj.cli.init import init
 from gptj.cli.inspect import inspect
 from gptj.cli.parity import parity
 from gptj.cli.plan import plan
+from gptj.cli.score import score
 from gptj.errors import ArgumentError, GPTJError
 
 
@@ -38,5 +39,5 @@ def main() -> None:
     """GPT-J in PyTorch, TensorFlow/Keras 3 and Flax, from one specification."""
 
 
-for command in (convert, generate, info, init, inspect, parity, plan):
+for command in (convert, generate, info, init, inspect, parity, plan, score):
     main.add_command(command)

@@ -1,88 +1,87 @@
-"""The driver: one decoding loop for all backends, in NumPy around a backend's forward.
+"""The driver: all decoding for all backends, in NumPy around a backend's forward.
 
-It defines what generation does; a backend's own loop is faster and must give the same tokens.
+It defines what generation does; a backend's own loop is faster, can do less and must give the same
+tokens.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from gptj.generation.options import DecodePlan
-from gptj.generation.sampling import next_tokens
-from gptj.generation.streaming import Streamer
-from gptj.spec.checks import already_checked
+from gptj.generation import assisted, beams, contrastive
+from gptj.generation.record import Record
+from gptj.generation.request import Ids, Request
+from gptj.generation.runner import Runner
+from gptj.generation.sampling import choose
+from gptj.generation.scores import Scorer
+from gptj.generation.stopping import Stopping
 
-Ids = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.integer]
 
+def generate(request: Request) -> Any:
+    """Continue prompts and return them with the new tokens, (B, T + new), as a tensor.
 
-def generate(
-    backend: Any,
-    model: Any,
-    input_ids: Any,
-    attention_mask: Any,
-    plan: DecodePlan,
-    streamer: Streamer | None = None,
-) -> Any:
-    """Continue (B, T) prompts given as tensors of a framework, and return them with the new tokens.
-
-    Args:
-        backend: an object that fulfils ``gptj.backends.base.Backend``.
-        streamer: told of every step's tokens before the next is computed.
+    Where `return_dict_in_generate` asks for it, in a `ModelOutput`. A streamer is told of every
+    step's tokens before the next is computed.
     """
-    ids = backend.to_numpy(input_ids).astype(np.int64)
-    mask = np.ones_like(ids) if attention_mask is None else backend.to_numpy(attention_mask)
-    new = _decode(backend, model, *to_left_padding(ids, mask), plan, streamer)
-    return backend.from_numpy(np.concatenate((ids, new), axis=1), model)
+    options = request.options
+    if options.num_beams > 1:
+        return beams.search(request)
+    request = request.repeated(options.num_return_sequences)
+    runner, record = Runner(request, extra=_guesses(request)), Record(request)
+    steps = _steps(request, runner, record)
+    chosen = _streamed(request, steps) if request.streamer is not None else list(steps)
+    return record.deliver(np.hstack((request.prompt.given, *chosen)), runner)
 
 
-def to_left_padding(ids: Ids, mask: Mask) -> tuple[Ids, Mask]:
-    """Move what is not attended, (B, T), to the left, so that every row ends with its last token.
-
-    The order of the attended tokens stays, and so do the positions that follow from the mask.
-    """
-    order = np.argsort(mask != 0, axis=1, kind="stable")
-    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(mask, order, axis=1)
+def written(request: Request) -> Iterator[Ids]:
+    """Yield new tokens, (B, n), each before the next is computed."""
+    return _steps(request, Runner(request, extra=_guesses(request)), Record(request))
 
 
-def _decode(
-    backend: Any, model: Any, ids: Ids, mask: Mask, plan: DecodePlan, streamer: Streamer | None
-) -> Ids:
-    """Return the new tokens, (B, new), as wide as the longest row."""
-    batch, length = ids.shape
-    total = length + plan.max_new_tokens
-    keys = np.ones((batch, total), np.int64)  # the mask of the whole cache
-    keys[:, :length] = mask
-    cache = backend.init_cache(model, batch, total)
-    finished = np.zeros(batch, bool)
-    chosen: list[Ids] = []
+def _steps(request: Request, runner: Runner, record: Record) -> Iterator[Ids]:
+    """Yield the new tokens as they are chosen, (B, 1) each."""
+    if request.options.penalty_alpha is not None:
+        return contrastive.write(request, runner, record)
+    if _guesses(request):
+        return assisted.write(request, runner, record)
+    return _write(request, runner, record)
+
+
+def _write(request: Request, runner: Runner, record: Record) -> Iterator[Ids]:
+    """Choose one token per row and step."""
+    plan, ids = request.plan, request.prompt.ids
+    length = ids.shape[1]
+    scorer = Scorer(request, request.prompt.mask.sum(axis=1))
+    stopping = Stopping(request)
+    finished = np.zeros(len(ids), bool)
     for step in range(plan.max_new_tokens):
-        tokens = chosen[-1][:, None] if chosen else ids
-        logits, cache = _step(backend, model, tokens, keys, cache)
-        drawn = np.where(finished, plan.pad_token_id, next_tokens(logits, plan, step))
-        chosen.append(drawn)
-        if streamer is not None:
-            streamer.put(drawn)
-        finished |= np.isin(drawn, plan.eos_token_ids)
-        if finished.all():
-            break
-    if streamer is not None:
-        streamer.end()
-    return np.stack(chosen, axis=1)
+        logits = runner.run(ids)[:, -1]
+        scores = scorer(ids, logits, step)
+        drawn = np.where(finished, plan.pad_token_id, choose(scores, plan, step))
+        scores = scorer.final(scores)
+        record.add(runner, logits, scores)
+        ids = np.hstack((ids, drawn[:, None]))
+        yield drawn[:, None]
+        finished |= stopping.ended(ids, length, scores)
+        if finished.all() or stopping.out_of_time():
+            return
 
 
-def _step(
-    backend: Any, model: Any, tokens: Ids, keys: Mask, cache: Any
-) -> tuple[npt.NDArray[np.float32], Any]:
-    """Return the logits after the last token, (B, V), and the cache with the tokens in it."""
-    with already_checked():  # the prompt was checked, and drawn tokens are in the vocabulary
-        output = backend.forward(
-            model,
-            input_ids=backend.from_numpy(tokens, model),
-            attention_mask=backend.from_numpy(keys, model),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-    return backend.to_numpy(output.logits)[:, -1], output.past_key_values
+def _streamed(request: Request, steps: Iterator[Ids]) -> list[Ids]:
+    """Tell the streamer of the prompt, of every new token and of the end."""
+    streamer, chosen = request.streamer, []
+    assert streamer is not None
+    streamer.put(request.prompt.given)
+    for tokens in steps:  # (B, 1)
+        chosen.append(tokens)
+        streamer.put(tokens[:, 0])
+    streamer.end()
+    return chosen
+
+
+def _guesses(request: Request) -> int:
+    """Return how many tokens are guessed before they are checked."""
+    if request.assistant is not None:
+        return request.options.num_assistant_tokens
+    return request.options.prompt_lookup_num_tokens or 0

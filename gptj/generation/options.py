@@ -1,20 +1,18 @@
-"""What a caller may ask of generate(), and the plan that a decoding loop follows."""
+"""What a caller may ask of generate(): its options, their files and where defaults come from."""
 
 import json
-import math
-import numbers
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
-from gptj.errors import ArgumentError, ConfigError, SequenceTooLong, choices, suggest
+from gptj.errors import ArgumentError, ConfigError, choices, suggest
 from gptj.spec.config import GPTJConfig
 
-DEFAULT_NEW_TOKENS: Final = 20
-
 FILE_NAME: Final = "generation_config.json"
+
+TASK: Final = "text-generation"
+"""The block of an old configuration's `task_specific_params` that holds options of generate()."""
 
 
 @dataclass
@@ -23,28 +21,92 @@ class GenerationConfig:
 
     Attributes:
         max_new_tokens: tokens to write; 20 if `max_length` is not given either.
-        max_length: tokens in all, the prompt included.
+        max_length: tokens in all, the prompt and its padding included.
         min_new_tokens: tokens before an end-of-text token may be written.
+        min_length: tokens in all before that, the prompt included, its padding not; for those who
+            do not give `min_new_tokens`.
+        max_time: seconds after which no new step begins.
+        stop_strings: texts that end a row as soon as it contains one of them.
         do_sample: draw from the distribution instead of taking the likeliest token.
         temperature: divides the logits; below 1 sharpens, above 1 flattens.
         top_k: keep the k likeliest tokens only; 0 keeps all.
         top_p: keep the likeliest tokens whose probabilities just reach p.
+        min_p: keep tokens at least p times as probable as the likeliest.
+        typical_p: keep the tokens nearest to the expected information that together reach p.
+        filter_order: ``"temperature_first"``, or ``"filters_first"`` as the first GPT-J did.
         seed: makes a draw repeatable, the same on every backend; None draws a fresh one.
+        repetition_penalty: divides the positive logits of tokens that the text has, and multiplies
+            the negative ones.
+        no_repeat_ngram_size: no sequence of so many tokens is written twice.
+        bad_words_ids: token sequences never written.
+        suppress_tokens: tokens never written; begin_suppress_tokens: not as the first new one.
+        sequence_bias: what is added to the logit that would complete a token sequence: a mapping
+            from tuples of ids, or a list of pairs ``[ids, bias]``.
+        forced_eos_token_id: the last token where the length runs out.
+        renormalize_logits: make the scores log-probabilities again after all of the above.
+        num_beams: texts that beam search follows at the same time.
+        num_beam_groups, diversity_penalty: beams in groups, and what a token costs that an earlier
+            group has chosen at the same step.
+        length_penalty: the score of a beam is divided by its new tokens to this power.
+        early_stopping: True ends at `num_beams` finished texts, False where a better one is
+            unlikely, ``"never"`` where it is impossible.
+        num_return_sequences: texts per prompt: samples, or the best beams.
+        penalty_alpha: contrastive search among `top_k` candidates: the weight of the penalty for
+            resembling the text so far.
+        prompt_lookup_num_tokens: guess so many tokens from the text itself, and check them at once.
+        max_matching_ngram_size: the longest end of the text that is looked up there.
+        num_assistant_tokens: tokens that an assistant model guesses.
         eos_token_id: one or several ids that end a row.
         pad_token_id: fills a row that has ended.
+        truncation: what to do with a text longer than the context: None refuses it, ``"left"``
+            forgets the start of the prompt, ``"sliding_window"`` also goes on beyond the context.
+        use_cache: keep keys and values instead of computing them anew for every token.
+        return_dict_in_generate: return a `ModelOutput` that has, besides `sequences`, what
+            `output_scores`, `output_logits`, `output_attentions`, `output_hidden_states` ask for.
     """
 
     max_new_tokens: int | None = None
     max_length: int | None = None
     min_new_tokens: int = 0
+    min_length: int = 0
+    max_time: float | None = None
+    stop_strings: str | list[str] | None = None
     do_sample: bool = False
     temperature: float = 1.0
     top_k: int = 50
     top_p: float = 1.0
+    min_p: float | None = None
+    typical_p: float = 1.0
+    filter_order: str = "temperature_first"
     seed: int | None = None
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    bad_words_ids: list[list[int]] | None = None
+    suppress_tokens: list[int] | None = None
+    begin_suppress_tokens: list[int] | None = None
+    sequence_bias: Any = None
+    forced_eos_token_id: int | list[int] | None = None
+    renormalize_logits: bool = False
+    num_beams: int = 1
+    num_beam_groups: int = 1
+    diversity_penalty: float = 0.0
+    length_penalty: float = 1.0
+    early_stopping: bool | str = False
+    num_return_sequences: int = 1
+    penalty_alpha: float | None = None
+    prompt_lookup_num_tokens: int | None = None
+    max_matching_ngram_size: int = 2
+    num_assistant_tokens: int = 5
     eos_token_id: int | list[int] | None = None
     pad_token_id: int | None = None
     bos_token_id: int | None = None
+    truncation: str | None = None
+    use_cache: bool = True
+    return_dict_in_generate: bool = False
+    output_scores: bool = False
+    output_logits: bool = False
+    output_attentions: bool = False
+    output_hidden_states: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
 
     def updated(self, **changes: Any) -> "GenerationConfig":
@@ -62,12 +124,19 @@ class GenerationConfig:
             )
         return replace(self, **changes)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return what a file holds: the options that are not default, and foreign keys."""
+    def changed(self) -> dict[str, Any]:
+        """Return the options that are not default."""
         default = GenerationConfig()
         names = option_names()
-        changed = {n: getattr(self, n) for n in names if getattr(self, n) != getattr(default, n)}
-        return {**self.extra, **changed}
+        return {n: getattr(self, n) for n in names if getattr(self, n) != getattr(default, n)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a file holds: the options that are not default, and foreign keys."""
+        content = {**self.extra, **self.changed()}
+        if isinstance(self.sequence_bias, Mapping):  # JSON has no tuples for keys
+            bias = self.sequence_bias.items()
+            content["sequence_bias"] = [[list(ids), value] for ids, value in bias]
+        return content
 
     def to_json_string(self) -> str:
         """Return the text of a ``generation_config.json``."""
@@ -80,9 +149,13 @@ class GenerationConfig:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "GenerationConfig":
-        """Build options from the content of a file; keys that gptj does not use are kept."""
+        """Build options from the content of a file; keys that gptj does not use are kept.
+
+        A null means the same as no entry, as other libraries write it.
+        """
         known = option_names()
-        options = {name: value for name, value in content.items() if name in known}
+        given = {name: value for name, value in content.items() if value is not None}
+        options = {name: value for name, value in given.items() if name in known}
         extra = {name: value for name, value in content.items() if name not in known}
         return cls(**options, extra=extra)
 
@@ -110,121 +183,19 @@ class GenerationConfig:
         open_names = [name for name in names if getattr(options, name) is None]
         return replace(options, **{name: getattr(config, name) for name in open_names})
 
+    @classmethod
+    def for_task(cls, config: GPTJConfig, options: "GenerationConfig") -> "GenerationConfig":
+        """Take what `options` leaves at its default from ``task_specific_params``.
+
+        Configurations of 2021 hold there how text is generated from text: the 6B's says sampling,
+        50 tokens in all.
+        """
+        block = (config.task_specific_params or {}).get(TASK, {})
+        if options.max_new_tokens is not None or options.max_length is not None:
+            block = {name: value for name, value in block.items() if name != "max_length"}
+        return replace(cls.from_dict(block), **options.changed(), extra=options.extra)
+
 
 def option_names() -> list[str]:
     """Return the names of all options."""
     return [spec.name for spec in fields(GenerationConfig) if spec.name != "extra"]
-
-
-@dataclass(frozen=True)
-class DecodePlan:
-    """What a decoding loop needs to know, checked and complete.
-
-    Attributes:
-        max_new_tokens: steps at most.
-        min_new_tokens: steps during which no end-of-text token may be chosen.
-        eos_token_ids: the tokens that end a row.
-        pad_token_id: what follows the end of a row.
-    """
-
-    max_new_tokens: int
-    min_new_tokens: int
-    do_sample: bool
-    temperature: float
-    top_k: int
-    top_p: float
-    seed: int
-    eos_token_ids: tuple[int, ...]
-    pad_token_id: int
-
-
-def make_plan(options: GenerationConfig, prompt_length: int, config: GPTJConfig) -> DecodePlan:
-    """Check the options against a model and a prompt.
-
-    Raises:
-        ArgumentError: for an impossible value.
-        SequenceTooLong: if prompt and new tokens exceed the context.
-    """
-    _check_values(options, config.vocab_size)
-    eos = options.eos_token_id
-    listed = () if eos is None else eos if isinstance(eos, (list, tuple)) else (eos,)
-    eos_ids = tuple(int(token) for token in listed)
-    pad = options.pad_token_id
-    return DecodePlan(
-        max_new_tokens=_new_tokens(options, prompt_length, config.n_positions),
-        min_new_tokens=int(options.min_new_tokens),
-        do_sample=options.do_sample,
-        temperature=float(options.temperature),
-        top_k=int(options.top_k) or config.vocab_size,
-        top_p=float(options.top_p),
-        seed=secrets.randbits(64) if options.seed is None else int(options.seed),
-        eos_token_ids=eos_ids,
-        pad_token_id=int(pad) if pad is not None else eos_ids[0] if eos_ids else 0,
-    )
-
-
-def _new_tokens(options: GenerationConfig, prompt_length: int, limit: int) -> int:
-    """Return how many tokens to write at most."""
-    room = limit - prompt_length
-    if options.max_new_tokens is not None:
-        count = options.max_new_tokens
-    elif options.max_length is not None:
-        count = options.max_length - prompt_length
-        if count < 1:
-            raise ArgumentError(
-                f"The prompt has {prompt_length} tokens, which leaves nothing to write within "
-                f"max_length = {options.max_length}. Raise it, or use max_new_tokens."
-            )
-    else:
-        count = max(min(DEFAULT_NEW_TOKENS, room), 1)
-    if count > room:
-        raise SequenceTooLong(
-            f"A prompt of {prompt_length} tokens and {count} new ones exceed the model's "
-            f"n_positions = {limit}. Shorten the prompt, or ask for at most {max(room, 0)}."
-        )
-    return int(count)
-
-
-def _check_values(options: GenerationConfig, vocab_size: int) -> None:
-    """Refuse values that mean nothing, all of them in one message."""
-
-    def is_token(value: Any) -> bool:
-        return _is_count(value, 0) and value < vocab_size
-
-    eos = options.eos_token_id
-    eos_ids = eos if isinstance(eos, (list, tuple)) else [eos]
-    new, length = options.max_new_tokens, options.max_length
-    token = f"a token id from 0 to {vocab_size - 1}"
-    rules = {
-        "max_new_tokens": (new is None or _is_count(new, 1), "a positive integer"),
-        "max_length": (length is None or _is_count(length, 1), "a positive integer"),
-        "min_new_tokens": (_is_count(options.min_new_tokens, 0), "an integer from 0"),
-        "temperature": (
-            _is_number(options.temperature) and 0 < options.temperature < math.inf,
-            "a finite number above 0 (for greedy text leave do_sample off)",
-        ),
-        "top_k": (_is_count(options.top_k, 0), "an integer from 0 (0 keeps all tokens)"),
-        "top_p": (_is_number(options.top_p) and 0 < options.top_p <= 1, "in (0, 1]"),
-        "seed": (options.seed is None or _is_integer(options.seed), "an integer or None"),
-        "eos_token_id": (eos is None or all(map(is_token, eos_ids)), f"{token}, or several"),
-        "pad_token_id": (options.pad_token_id is None or is_token(options.pad_token_id), token),
-    }
-    wrong = [
-        f"{name} must be {accepted}; found {getattr(options, name)!r}"
-        for name, (holds, accepted) in rules.items()
-        if not holds
-    ]
-    if wrong:
-        raise ArgumentError("These generation options make no sense: " + "; ".join(wrong) + ".")
-
-
-def _is_count(value: Any, least: int) -> bool:
-    return _is_integer(value) and value >= least
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)

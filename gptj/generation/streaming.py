@@ -1,9 +1,10 @@
 """Telling a caller of every token as soon as it is chosen."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 REPLACEMENT = "\ufffd"
@@ -13,36 +14,106 @@ REPLACEMENT = "\ufffd"
 class Streamer(Protocol):
     """Whoever wants to see tokens while they are written."""
 
-    def put(self, tokens: npt.NDArray[np.int64]) -> None:
-        """Take the tokens of one step, (B,)."""
+    def put(self, value: npt.NDArray[Any]) -> None:
+        """Take first the prompts, (B, T), then the tokens of every step, (B,)."""
 
     def end(self) -> None:
         """Learn that no more will come."""
 
 
-class TextStreamer:
-    """Writes the text of one row as it grows, without ever breaking a character."""
+class GrowingText:
+    """Turns tokens into text piece by piece, without ever breaking a character."""
 
-    def __init__(self, tokenizer: Any, write: Callable[[str], None], skip: frozenset[int]) -> None:
-        """Write pieces of text with `write`, leaving out the tokens in `skip`."""
-        self.tokenizer, self.write, self.skip = tokenizer, write, skip
+    def __init__(self, tokenizer: Any, **decoding: Any) -> None:
+        """Decode with a tokenizer; `decoding` are arguments of its `decode`."""
+        self.tokenizer, self.decoding = tokenizer, decoding
         self.tokens: list[int] = []
-        self.written = 0
+        self.shown = 0
 
-    def put(self, tokens: npt.NDArray[np.int64]) -> None:
-        """Write what the first row's new token completes."""
-        if int(tokens[0]) in self.skip:
-            return
-        self.tokens.append(int(tokens[0]))
-        text = self.tokenizer.decode(self.tokens)
-        if not text.endswith(REPLACEMENT):  # else a character may still be incomplete
-            self._flush(text)
+    def add(self, tokens: Any) -> str:
+        """Return what these tokens complete, which may be nothing."""
+        self.tokens.extend(int(token) for token in tokens)
+        text = self.text()
+        return "" if text.endswith(REPLACEMENT) else self._rest(text)
+
+    def rest(self) -> str:
+        """Return what is left, complete or not."""
+        return self._rest(self.text())
+
+    def text(self) -> str:
+        """Return all there is."""
+        return str(self.tokenizer.decode(self.tokens, **self.decoding))
+
+    def _rest(self, text: str) -> str:
+        piece, self.shown = text[self.shown :], max(self.shown, len(text))
+        return piece
+
+
+class TextStreamer:
+    """Writes the text of one row while it grows: ``model.generate(**inputs, streamer=...)``."""
+
+    def __init__(self, tokenizer: Any, skip_prompt: bool = False, **decoding: Any) -> None:
+        """Decode with a tokenizer.
+
+        Args:
+            skip_prompt: show only what is new.
+            decoding: arguments of the tokenizer's `decode`, such as ``skip_special_tokens``.
+        """
+        self.text = GrowingText(tokenizer, **decoding)
+        self.skips_next = skip_prompt
+
+    def put(self, value: npt.NDArray[Any]) -> None:
+        """Write what the new tokens complete.
+
+        Raises:
+            ValueError: for several rows, whose texts nobody could tell apart.
+        """
+        if value.shape[0] != 1:
+            raise ValueError(f"A text streamer follows one row; found {value.shape[0]}.")
+        if not self.skips_next:
+            self.write(self.text.add(value.reshape(-1).tolist()))
+        self.skips_next = False
 
     def end(self) -> None:
-        """Write what is left, complete or not."""
-        self._flush(self.tokenizer.decode(self.tokens))
+        """Write what is left, and end the line."""
+        self.write(self.text.rest() + "\n")
 
-    def _flush(self, text: str) -> None:
-        if len(text) > self.written:
-            self.write(text[self.written :])
-            self.written = len(text)
+    def write(self, piece: str) -> None:
+        """Show a piece of text: on standard output, unless a subclass knows better."""
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+
+
+class TextIteratorStreamer(TextStreamer):
+    """Gives the pieces of a text to whoever iterates, while generate() runs in another thread."""
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        skip_prompt: bool = False,
+        timeout: float | None = None,
+        **decoding: Any,
+    ) -> None:
+        """Decode as `TextStreamer` does; wait at most `timeout` seconds for a piece."""
+        super().__init__(tokenizer, skip_prompt, **decoding)
+        self.timeout = timeout
+        self.pieces: SimpleQueue[str | None] = SimpleQueue()
+
+    def write(self, piece: str) -> None:
+        """Hand a piece over."""
+        if piece:
+            self.pieces.put(piece)
+
+    def end(self) -> None:
+        """Hand over what is left, and say that this is all."""
+        self.write(self.text.rest())
+        self.pieces.put(None)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the pieces until the end.
+
+        Raises:
+            queue.Empty: where none comes in time.
+        """
+        take: Callable[[], str | None] = lambda: self.pieces.get(timeout=self.timeout)  # noqa: E731
+        yield from iter(take, None)  # type: ignore[misc]

@@ -72,19 +72,33 @@ def check_inputs(
     )
 
 
-def check_prompt(config: GPTJConfig, input_ids: Any, mask: Any, concrete: Concrete) -> None:
-    """Check the prompts of a generation, (B, T), and their mask.
+def check_prompt(
+    config: GPTJConfig,
+    input_ids: Any,
+    mask: Any,
+    concrete: Concrete,
+    *,
+    embeds: Any = None,
+    cut_to: int | None = None,
+) -> None:
+    """Check the prompts of a generation, (B, T) ids or (B, T, E) embeddings, and their mask.
+
+    Args:
+        cut_to: last tokens that are used, where a longer prompt is going to be cut.
 
     Raises:
         InputError, SequenceTooLong, TokenOutOfRange: as `check_inputs`.
     """
-    others = ("token_type_ids", "position_ids", "head_mask", "inputs_embeds")
-    inputs = {"input_ids": input_ids, "attention_mask": mask, **dict.fromkeys(others)}
-    check_inputs(config, inputs, concrete)
+    others = ("token_type_ids", "position_ids", "head_mask")
+    ids = None if embeds is not None else input_ids
+    inputs = {"input_ids": ids, "attention_mask": mask, "inputs_embeds": embeds}
     if mask is not None and len(mask.shape) != 2:
         raise InputError(
             f"generate() takes an attention_mask of (batch, length); found {tuple(mask.shape)}."
         )
+    if cut_to is not None:
+        inputs = {k: None if v is None else v[:, -cut_to:] for k, v in inputs.items()}
+    check_inputs(config, {**inputs, **dict.fromkeys(others)}, concrete)
 
 
 def _check_tokens(config: GPTJConfig, inputs: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -6,7 +6,10 @@ from typing import Any, Final
 
 from gptj.spec.heads import HEADS
 
-FIELDS: Final = frozenset(name for head in HEADS.values() for name in head.outputs)
+GENERATED: Final = ("sequences", "sequences_scores", "scores", "logits", "beam_indices")
+"""What generate() returns, besides fields that models have too."""
+
+FIELDS: Final = frozenset(name for head in HEADS.values() for name in head.outputs) | {*GENERATED}
 
 
 class ModelOutput(OrderedDict[str, Any]):

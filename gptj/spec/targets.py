@@ -67,7 +67,8 @@ def check_class_labels(config: GPTJConfig, labels: Any, batch: Any, concrete: Co
     """Check the labels of a sequence classification.
 
     One label of several: (B,) or (B, 1) integers, each a label or the ignored value. Several labels
-    at once: (B, L) numbers from 0 to 1. Regression: (B, L), or (B,) for one label.
+    at once: (B, L) numbers from 0 to 1. Regression: (B, L), or (B,) for one label. What may be (B,)
+    may also be a single number where B = 1.
 
     Raises:
         InputError: labels of another shape or dtype, or that are no numbers from 0 to 1.
@@ -75,14 +76,15 @@ def check_class_labels(config: GPTJConfig, labels: Any, batch: Any, concrete: Co
         ConfigError: an unknown `problem_type`.
     """
     problem, count = find_problem_type(config, labels), config.num_labels
-    shape = tuple(labels.shape)
+    shape = tuple(labels.shape) or (1,)
     single = problem == "single_label_classification"
     flat = len(shape) == 1 and (single or count == 1)
     wide = len(shape) == 2 and agree(shape[1], 1 if single else count)
     if not (flat or wide) or not agree(shape[0], batch):
         accepted = f"({batch},)" if single or count == 1 else f"({batch}, {count})"
         raise InputError(
-            f"labels must be {accepted} for {problem} with {count} labels; found shape {shape}. "
+            f"labels must be {accepted} for {problem} with {count} labels; "
+            f"found shape {tuple(labels.shape)}. "
             "config.problem_type says which problem it is."
         )
     if single:
@@ -91,9 +93,9 @@ def check_class_labels(config: GPTJConfig, labels: Any, batch: Any, concrete: Co
     if values is None:
         return
     if single:
-        _check_indices(values, count, "labels")
+        _check_indices(values.reshape(shape), count, "labels")
     else:
-        _check_numbers(values, problem)
+        _check_numbers(values.reshape(shape), problem)
 
 
 def check_answers(start: Any, end: Any, batch: Any) -> None:

@@ -58,6 +58,21 @@ class OracleCache:
         key, value = self.layers[layer]
         return key[:, :, : self.length], value[:, :, : self.length]
 
+    def with_capacity(self, capacity: int) -> "OracleCache":
+        """Return a preallocated copy that has room for `capacity` tokens."""
+
+        def roomy(buffer: Array) -> Array:
+            filled = buffer[:, :, : self.length]
+            missing = capacity - filled.shape[2]
+            return np.pad(filled, ((0, 0), (0, 0), (0, missing), (0, 0)))
+
+        layers = [(roomy(key), roomy(value)) for key, value in self.layers]
+        return OracleCache(layers, self.length, preallocated=True)
+
+    def frozen(self) -> "OracleCache":
+        """Return the same as a cache that later calls leave as it is, and that grows."""
+        return OracleCache(self.layers, self.length)
+
     def gather(self, rows: npt.ArrayLike) -> "OracleCache":
         """Return a cache of the given rows, in that order."""
         index = np.asarray(rows)

@@ -16,7 +16,7 @@ from gptj.backends.flax.decode import decode
 from gptj.backends.flax.gradients import loss_gradients
 from gptj.backends.flax.heads import MODELS
 from gptj.errors import ArgumentError, choices
-from gptj.generation.options import DecodePlan
+from gptj.generation.plan import DecodePlan
 from gptj.spec.config import DTYPES, GPTJConfig
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.tensors import LazyTensor, Tensors

@@ -58,11 +58,19 @@ class KVCache:
         if length is None:  # it is at most the capacity, and the model has made sure of the limit
             length = min(self.capacity, max(limit - count, 0))
         capacity = bucket_length(length + count, limit)
+        return KVCache(self.with_capacity(capacity).layers, self.length)
+
+    def with_capacity(self, capacity: int) -> "KVCache":
+        """Return a preallocated copy that has room for `capacity` tokens."""
         layers = [
             (_with_capacity(key, capacity), _with_capacity(value, capacity))
             for key, value in self.layers
         ]
-        return KVCache(layers, self.length)
+        return KVCache(layers, self.length, preallocated=True)
+
+    def frozen(self) -> "KVCache":
+        """Return the same as a cache that later calls leave as it is, and that grows."""
+        return KVCache(self.layers, self.length)
 
     def gather(self, rows: Array) -> "KVCache":
         """Return a cache of the given rows, in that order."""

@@ -11,7 +11,7 @@ from gptj.backends.flax.cache import KVCache, init_cache
 from gptj.backends.flax.compiled import Program
 from gptj.backends.flax.sampling import as_arrays, next_tokens
 from gptj.generation.buckets import bucket_length
-from gptj.generation.options import DecodePlan
+from gptj.generation.plan import DecodePlan
 
 Array = Any
 

@@ -17,7 +17,7 @@ from gptj.backends.tf.decode import decode, is_step, step
 from gptj.backends.tf.gradients import loss_gradients
 from gptj.backends.tf.heads import MODELS
 from gptj.errors import ArgumentError, choices
-from gptj.generation.options import DecodePlan
+from gptj.generation.plan import DecodePlan
 from gptj.spec.config import DTYPES, GPTJConfig
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.tensors import LazyTensor, Tensors

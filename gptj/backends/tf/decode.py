@@ -9,7 +9,7 @@ from keras import ops
 from gptj.backends.tf.cache import KVCache
 from gptj.backends.tf.sampling import next_tokens, seed_words
 from gptj.generation.buckets import BUCKET
-from gptj.generation.options import DecodePlan
+from gptj.generation.plan import DecodePlan
 from gptj.spec.checks import already_checked
 from gptj.spec.outputs import ModelOutput
 

@@ -18,7 +18,7 @@ from gptj.backends.torch.gradients import loss_gradients
 from gptj.backends.torch.heads import MODELS
 from gptj.backends.torch.placement import module_of
 from gptj.errors import ArgumentError
-from gptj.generation.options import DecodePlan
+from gptj.generation.plan import DecodePlan
 from gptj.spec.config import DTYPES, GPTJConfig
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.tensors import LazyTensor, Tensors

@@ -47,11 +47,19 @@ class KVCache:
         if self.preallocated:
             return self
         capacity = bucket_length(self.length + count, limit)
+        return KVCache(self.with_capacity(capacity).layers, self.length)
+
+    def with_capacity(self, capacity: int) -> "KVCache":
+        """Return a preallocated copy that has room for `capacity` tokens."""
         layers = [
             (_copy_into(key, self.length, capacity), _copy_into(value, self.length, capacity))
             for key, value in self.layers
         ]
-        return KVCache(layers, self.length)
+        return KVCache(layers, self.length, preallocated=True)
+
+    def frozen(self) -> "KVCache":
+        """Return the same as a cache that later calls leave as it is, and that grows."""
+        return KVCache(self.layers, self.length)
 
     def gather(self, rows: Tensor) -> "KVCache":
         """Return a cache of the given rows, in that order."""

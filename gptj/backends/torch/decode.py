@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gptj.backends.torch.sampling import next_tokens
-from gptj.generation.options import DecodePlan
+from gptj.generation.plan import DecodePlan
 from gptj.spec.checks import already_checked
 
 

@@ -1,0 +1,151 @@
+"""``gptj score``: how likely texts are, and which of several continuations is the likeliest."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gptj.backends import ALIASES, BUILT_IN
+from gptj.cli.quiet import start_backend
+from gptj.errors import ArgumentError
+
+EXAMPLES = """\b
+Examples:
+  gptj score "def add(a, b):" "add def b(, a:)"
+  gptj score "import numpy as np" --tokens --bos
+  gptj score "import numpy as" -c " np" -c " pd" -c " os"
+  gptj score --file texts.txt --json --backend flax > scores.jsonl
+  cat long.py | gptj score - --stride 256
+"""
+
+SHOWN = 60
+"""Characters of a text that are shown."""
+
+
+@click.command(epilog=EXAMPLES, context_settings={"show_default": True})
+@click.argument("texts", nargs=-1)
+@click.option(
+    "-f",
+    "--file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Score the lines of a file too, but for blank ones.",
+)
+@click.option(
+    "-c", "--continuation", "continuations", multiple=True, help="Score and rank these instead."
+)
+@click.option("-m", "--model", default="demo", help="demo, 6B, a folder, or a hub id[@revision].")
+@click.option(
+    "-b",
+    "--backend",
+    help=f"{', '.join(BUILT_IN)} or {', '.join(ALIASES)}; else the first that is installed.",
+)
+@click.option("--dtype", default="auto", help="float32, bfloat16, float16, or the checkpoint's.")
+@click.option("--device", help="The framework's own name of a device.")
+@click.option("--batch-size", type=click.IntRange(1), default=8, help="Texts at once.")
+@click.option("--stride", type=click.IntRange(1), help="Score long texts in windows, so far apart.")
+@click.option("--bos", is_flag=True, help="Put <|endoftext|> first, to score the first token too.")
+@click.option("--tokens", is_flag=True, help="Show every token with its log-probability.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object per text, one a line.")
+def score(
+    texts: tuple[str, ...],
+    file: Path | None,
+    continuations: tuple[str, ...],
+    model: str,
+    backend: str | None,
+    dtype: str,
+    device: str | None,
+    tokens: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Score TEXTS, or standard input for "-": log-probabilities and perplexity.
+
+    With -c, which may be repeated, every continuation is scored given each text, the likeliest
+    first. Logarithms are natural ones.
+    """
+    from gptj.api import load, load_tokenizer  # --help need not wait for the tokenizer
+
+    given = _read(texts, file)
+    tokenizer = load_tokenizer(model)
+    framework = start_backend(backend)
+    language_model = load(model, backend=framework.name, dtype=dtype, device=device)
+    choices = list(continuations) or None
+    found = language_model.score(given, continuations=choices, tokenizer=tokenizer, **options)
+    if as_json:
+        lines = [_as_json(text, result) for text, result in zip(given, found, strict=True)]
+    elif choices:
+        lines = [_ranking(text, ranked) for text, ranked in zip(given, found, strict=True)]
+    else:
+        lines = [_table(found)]
+    click.echo("\n".join(lines))
+    if tokens and not as_json:
+        for result in _flat(found):
+            click.echo(_token_table(result, tokenizer))
+
+
+def _read(texts: tuple[str, ...], file: Path | None) -> list[str]:
+    """Return the texts of the command line, of standard input and of a file."""
+    given = [sys.stdin.read() if text == "-" else text for text in texts]
+    if file is not None:
+        given += [line for line in _lines(file) if line.strip()]
+    if not given:
+        raise ArgumentError('There is no text to score. Give some, or "-" for standard input.')
+    return given
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        text = file.read_text(encoding="utf-8")  # which makes "\n" of every line end
+    except UnicodeDecodeError as error:
+        raise ArgumentError(f"{file} is not a text in UTF-8: {error}.") from error
+    return text.split("\n")
+
+
+def _as_json(text: str, found: Any) -> str:
+    """Return one line: a score, or a text with its continuations in the order they were given."""
+    if not isinstance(found, list):
+        return json.dumps(found.to_dict())
+    best = max(range(len(found)), key=lambda number: found[number].total)
+    scores = [result.to_dict() for result in found]
+    return json.dumps({"text": text, "best": best, "continuations": scores})
+
+
+def _table(scores: list[Any]) -> str:
+    head = f"{'perplexity':>12} {'tokens':>7} {'total':>10} {'per token':>10}  text"
+    rows = [
+        f"{s.perplexity:12.4g} {len(s.tokens):7} {s.total:10.3f} {s.mean:10.3f}  {_short(s.text)}"
+        for s in scores
+    ]
+    return "\n".join([head, *rows])
+
+
+def _ranking(text: str, scores: list[Any]) -> str:
+    head = f"{'total':>10} {'per token':>10} {'per byte':>10} {'greedy':>7}  continuation"
+    rows = [
+        f"{s.total:10.3f} {s.mean:10.3f} {s.per_byte:10.3f} {'yes' if s.is_greedy else 'no':>7}  "
+        f"{_short(s.text)}"
+        for s in sorted(scores, key=lambda s: -s.total)
+    ]
+    return "\n".join([_short(text), head, *rows])
+
+
+def _token_table(result: Any, tokenizer: Any) -> str:
+    pairs = zip(result.logprobs, result.token_ids, strict=True)
+    rows = [f"{number:12.4f}  {_quoted(tokenizer.decode([token]))}" for number, token in pairs]
+    return "\n".join(["", _short(result.text), f"{'logarithm':>12}  token", *rows])
+
+
+def _flat(found: list[Any]) -> list[Any]:
+    nested = [result if isinstance(result, list) else [result] for result in found]
+    return [result for results in nested for result in results]
+
+
+def _short(text: str) -> str:
+    return _quoted(text if len(text) <= SHOWN else text[: SHOWN - 3] + "...")
+
+
+def _quoted(text: str) -> str:
+    """Return a text in quotes, with its blanks and line ends to be seen."""
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,113 @@
+"""Guessing several tokens and checking them in one run: the same text in fewer steps.
+
+The guesses come from an assistant model (Leviathan et al., arXiv:2211.17192) or from the text
+itself (Saxena, "Prompt lookup decoding"). A guess counts only if it is the very token that would be
+chosen without it, drawn ones included, as noise depends on the place and not on the path.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from gptj.errors import ArgumentError
+from gptj.generation.record import Record
+from gptj.generation.request import Ids, Request
+from gptj.generation.runner import Runner
+from gptj.generation.sampling import choose
+from gptj.generation.scores import Scorer
+from gptj.generation.stopping import Stopping
+
+Guess = Callable[[Ids, int], Ids]
+"""(texts (B, L), how many at most) -> guesses (B, n), n may be 0."""
+
+
+def write(request: Request, runner: Runner, record: Record) -> Iterator[Ids]:
+    """Yield new tokens, (B, 1) each; as many runs of the model as guesses were wrong."""
+    plan, ids = request.plan, request.prompt.ids
+    length, step = ids.shape[1], 0
+    scorer = Scorer(request, request.prompt.mask.sum(axis=1))
+    stopping = Stopping(request)
+    guess = _guesser(request)
+    finished = np.zeros(len(ids), bool)
+    while step < plan.max_new_tokens and not finished.all() and not stopping.out_of_time():
+        guesses = guess(ids, plan.max_new_tokens - step - 1)
+        count = guesses.shape[1]
+        logits = runner.run(np.hstack((ids, guesses)), keep=count + 1)
+        for place in range(count + 1):
+            scores = scorer(ids, logits[:, place], step)
+            drawn = np.where(finished, plan.pad_token_id, choose(scores, plan, step))
+            record.add(runner, logits[:, place], scorer.final(scores))
+            ids, step = np.hstack((ids, drawn[:, None])), step + 1
+            yield drawn[:, None]
+            finished |= stopping.ended(ids, length, scores)
+            if finished.all() or place == count:
+                break
+            if (~finished & (drawn != guesses[:, place])).any():
+                break
+        runner.crop(runner.offset + ids.shape[1] - 1)
+
+
+def _guesser(request: Request) -> Guess:
+    if request.assistant is None:
+        options = request.options
+        count = options.prompt_lookup_num_tokens or 0
+        return PromptLookup(count, options.max_matching_ngram_size)
+    return Assistant(request)
+
+
+class PromptLookup:
+    """Guesses that what followed the end of the text before will follow it again."""
+
+    def __init__(self, count: int, longest: int) -> None:
+        """Guess up to `count` tokens after an end of up to `longest` tokens."""
+        self.count, self.longest = count, longest
+
+    def __call__(self, ids: Ids, most: int) -> Ids:
+        """Return guesses, (B, n), as many as every row has."""
+        rows = [self._look_up(text)[: min(self.count, most)] for text in ids]
+        count = min(len(row) for row in rows)
+        return np.stack([row[:count] for row in rows]).astype(np.int64)
+
+    def _look_up(self, text: Ids) -> Ids:
+        """Return what followed the longest end of the text that occurs earlier, in its order."""
+        for size in range(min(self.longest, len(text) - 1), 0, -1):
+            windows = np.lib.stride_tricks.sliding_window_view(text[:-1], size)
+            places = np.flatnonzero((windows == text[-size:]).all(axis=1))
+            if len(places):
+                return text[places[0] + size :]
+        return text[:0]
+
+
+class Assistant:
+    """Guesses what a smaller model would write, greedily."""
+
+    def __init__(self, request: Request) -> None:
+        """Give the assistant the prompt.
+
+        Raises:
+            ArgumentError: if it has another vocabulary, or the prompt is no tokens.
+        """
+        model, own = request.assistant, request.model.config
+        if getattr(model, "backend_name", None) != request.model.backend_name:
+            raise ArgumentError(
+                "assistant_model must be a gptj model of the same backend, "
+                f"{request.model.backend_name!r}; found {type(model).__name__}."
+            )
+        if model.config.vocab_size != own.vocab_size:
+            raise ArgumentError(
+                f"assistant_model has {model.config.vocab_size} tokens, the model {own.vocab_size}"
+                ": they must share one vocabulary."
+            )
+        if request.prompt.embeds is not None:
+            raise ArgumentError("assistant_model needs input_ids, not inputs_embeds.")
+        self.count = request.options.num_assistant_tokens
+        self.runner = Runner(request, model, extra=self.count)
+
+    def __call__(self, ids: Ids, most: int) -> Ids:
+        """Return guesses, (B, n)."""
+        length = ids.shape[1]
+        for _ in range(min(self.count, most, self.runner.limit - length)):
+            drawn = self.runner.run(ids)[:, -1].argmax(axis=-1)
+            ids = np.hstack((ids, drawn[:, None]))
+        self.runner.crop(length - 1)  # a wrong guess must not stay
+        return ids[:, length:]

@@ -1,0 +1,137 @@
+"""Prompts: as the caller has them in the framework, and as the driver wants them, in NumPy."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gptj.errors import ArgumentError, InputError
+from gptj.generation.options import GenerationConfig
+from gptj.generation.plan import DecodePlan
+from gptj.generation.request import Ids, Mask, Prompt
+from gptj.spec.checks import check_prompt
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a caller gives, in tensors of a framework.
+
+    Attributes:
+        ids, mask: (B, T).
+        embeds: (B, T, E).
+        cache: keys and values of the first tokens.
+    """
+
+    backend: Any
+    model: Any
+    ids: Any
+    mask: Any = None
+    embeds: Any = None
+    cache: Any = None
+
+    @classmethod
+    def of(
+        cls, backend: Any, model: Any, ids: Any, mask: Any, embeds: Any = None, cache: Any = None
+    ) -> "Inputs":
+        """Take over arrays, lists or tensors.
+
+        Raises:
+            ArgumentError: if there is nothing to continue.
+        """
+        if ids is None and embeds is None:
+            raise ArgumentError("generate() needs input_ids, (batch, length) token ids.")
+
+        def tensor(given: Any) -> Any:
+            return None if given is None else backend.from_numpy(given, model)
+
+        return cls(backend, model, tensor(ids), tensor(mask), tensor(embeds), cache)
+
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt, padding included."""
+        return int((self.ids if self.embeds is None else self.embeds).shape[1])
+
+    @property
+    def is_concrete(self) -> bool:
+        """Whether the values are known, that is, nobody is tracing."""
+        shown = self.ids if self.embeds is None else self.embeds
+        return self.backend.concrete(shown) is not None
+
+    def check(self, options: GenerationConfig) -> None:
+        """Refuse what does not fit the model; what is going to be cut off may be too long."""
+        config = self.model.config
+        most = None if options.truncation is None else config.n_positions
+        check_prompt(
+            config, self.ids, self.mask, self.backend.concrete, embeds=self.embeds, cut_to=most
+        )
+
+    def repeated(self, count: int) -> tuple[Any, Any]:
+        """Return ids and mask with every row `count` times, copies side by side."""
+        if count == 1:
+            return self.ids, self.mask
+
+        def repeat(tensor: Any) -> Any:
+            rows = np.repeat(self.backend.to_numpy(tensor), count, axis=0)
+            return self.backend.from_numpy(rows, self.model)
+
+        return repeat(self.ids), None if self.mask is None else repeat(self.mask)
+
+    def prompt(self, options: GenerationConfig, plan: DecodePlan) -> Prompt:
+        """Return the prompt in NumPy.
+
+        Raises:
+            InputError: for padding on the right beside embeddings or a cache.
+        """
+        if self.embeds is not None:
+            return self._embedded()
+        given = self.backend.to_numpy(self.ids).astype(np.int64)
+        if self.cache is not None:
+            return Prompt(given, given, self._mask(*given.shape), cache=self._cache(*given.shape))
+        prompt = Prompt(given, *to_left_padding(given, self._mask(*given.shape)))
+        if options.truncation != "left":
+            return prompt
+        most = max(self.model.config.n_positions - plan.max_new_tokens, 1)  # padding goes first
+        return replace(prompt, ids=prompt.ids[:, -most:], mask=prompt.mask[:, -most:])
+
+    def _embedded(self) -> Prompt:
+        batch, length = (int(size) for size in self.embeds.shape[:2])
+        nothing = np.empty((batch, 0), np.int64)
+        given = nothing if self.ids is None else self.backend.to_numpy(self.ids).astype(np.int64)
+        mask = self._mask(batch, length)
+        _check_ends(mask, "inputs_embeds")
+        return Prompt(given, nothing, mask, embeds=self.embeds)
+
+    def _cache(self, batch: int, length: int) -> Any:
+        """Return a cache for all rows, without the last token: it has to be run, for its logits."""
+        _check_ends(self._mask(batch, length), "past_key_values")
+        rows = int(self.cache[0][0].shape[0])
+        if rows not in (1, batch):
+            raise InputError(
+                f"past_key_values has {rows} rows and input_ids {batch}: they must be as many, or "
+                "one row that all continue."
+            )
+        cache = self.cache.expand(batch) if rows < batch else self.cache
+        return cache.crop(length - 1)
+
+    def _mask(self, batch: int, length: int) -> Mask:
+        if self.mask is None:
+            return np.ones((batch, length), np.int64)
+        return np.asarray(self.backend.to_numpy(self.mask) != 0, np.int64)
+
+
+def to_left_padding(ids: Ids, mask: Mask) -> tuple[Ids, Mask]:
+    """Move what is not attended, (B, T), to the left, so that every row ends with its last token.
+
+    The order of the attended tokens stays, and so do the positions that follow from the mask.
+    """
+    order = np.argsort(mask != 0, axis=1, kind="stable")
+    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(mask, order, axis=1)
+
+
+def _check_ends(mask: Mask, name: str) -> None:
+    rows = np.flatnonzero(mask[:, -1] == 0)
+    if len(rows):
+        raise InputError(
+            f"With {name} every row must end with a token; row {rows[0]} ends with padding. Pad on "
+            "the left."
+        )

@@ -1,0 +1,49 @@
+"""What generate() returns beside the tokens, where it was asked to."""
+
+from typing import Any
+
+import numpy as np
+
+from gptj.generation.request import Ids, Request
+from gptj.generation.runner import Floats, Runner
+from gptj.spec.outputs import ModelOutput
+
+PER_STEP = ("scores", "logits", "attentions", "hidden_states")
+
+
+class Record:
+    """Keeps, step by step, what the options ask for."""
+
+    def __init__(self, request: Request) -> None:
+        """Look up what is wanted."""
+        options = request.options
+        self.request = request
+        wanted = options.return_dict_in_generate
+        self.steps: dict[str, list[Any]] = {
+            name: [] for name in PER_STEP if wanted and getattr(options, f"output_{name}")
+        }
+
+    def add(self, runner: Runner, logits: Floats, scores: Floats) -> None:
+        """Keep one step: raw logits and processed scores (B, V), and what the model returned."""
+        backend, model = self.request.backend, self.request.model
+        found = {
+            "scores": lambda: backend.from_numpy(scores, model),
+            "logits": lambda: backend.from_numpy(logits, model),
+            "attentions": lambda: runner.output.attentions,
+            "hidden_states": lambda: runner.output.hidden_states,
+        }
+        for name, steps in self.steps.items():
+            steps.append(found[name]())
+
+    def deliver(self, ids: Ids, runner: Runner, **others: Any) -> Any:
+        """Return tokens as a tensor, or with everything else in a `ModelOutput`."""
+        backend, model = self.request.backend, self.request.model
+        sequences = backend.from_numpy(ids, model)
+        if not self.request.options.return_dict_in_generate:
+            return sequences
+        tensors = {
+            name: backend.from_numpy(np.asarray(value), model) for name, value in others.items()
+        }
+        steps = {name: tuple(values) for name, values in self.steps.items()}
+        cache = None if runner.cache is None else runner.cache.frozen()
+        return ModelOutput(sequences=sequences, **tensors, **steps, past_key_values=cache)

@@ -1,0 +1,83 @@
+"""From a model's logits to the scores that a token is chosen by."""
+
+import inspect
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gptj.errors import ArgumentError
+from gptj.generation.processors import Processor, make_processors
+from gptj.generation.request import Ids, Request
+from gptj.generation.warpers import Floats, candidates, spread
+
+
+class Scorer:
+    """The processors of a request: its options', then the caller's own."""
+
+    def __init__(self, request: Request, lengths: npt.NDArray[np.integer]) -> None:
+        """Keep what is needed.
+
+        Args:
+            lengths: (B,) attended tokens of every prompt; processors see no padding.
+        """
+        self.request = request
+        self.starts = request.prompt.ids.shape[1] - lengths
+        self.processors = make_processors(request.options, request.plan)
+
+    def __call__(
+        self, ids: Ids, scores: Floats, step: int, diversity: Processor | None = None
+    ) -> Floats:
+        """Return what the processors make of scores (B, V) for texts (B, L)."""
+        request = self.request
+        processors = self.processors
+        if diversity is not None:
+            processors = make_processors(request.options, request.plan, diversity)
+        repeats = len(ids) // len(self.starts)
+        starts = np.maximum(np.repeat(self.starts, repeats), 0)
+        rows = [text[start:] for text, start in zip(ids, starts, strict=True)]
+        scores = scores.copy()
+        for processor in processors:
+            scores = processor(rows, scores, step)
+        for own in request.processors:
+            scores = self._ask(own, ids, scores)
+        _check(scores.reshape(len(self.starts), -1), step)  # of several beams one may go on
+        return scores
+
+    def final(self, scores: Floats) -> Floats:
+        """Return the scores with the filters of sampling applied, as callers want to see them."""
+        if self.request.plan.do_sample:
+            scores = spread(*candidates(scores, self.request.plan), scores.shape[-1])
+        return log_softmax(scores) if self.request.options.renormalize_logits else scores
+
+    def _ask(self, processor: Any, ids: Ids, scores: Floats) -> Floats:
+        """Let a caller's own processor change the scores, in tensors of the framework."""
+        backend, model = self.request.backend, self.request.model
+        arguments = [backend.from_numpy(ids, model), backend.from_numpy(scores, model)]
+        if "cur_len" in inspect.signature(processor).parameters:  # as TensorFlow and Flax had it
+            arguments.append(ids.shape[1])
+        found = backend.to_numpy(processor(*arguments)).astype(np.float32)
+        if found.shape != scores.shape:
+            raise ArgumentError(
+                f"A logits processor must return scores of {scores.shape}; {processor!r} returned "
+                f"{found.shape}."
+            )
+        return np.array(found)
+
+
+def log_softmax(logits: Floats) -> Floats:
+    """Return log-probabilities of (..., V) logits."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def _check(scores: Floats, step: int) -> None:
+    """Refuse to choose from scores (B, all) where there is no choice: nonsense would follow."""
+    best = scores.max(axis=-1)
+    wrong = np.flatnonzero(~np.isfinite(best))
+    if len(wrong):
+        what = "leave no token to choose" if best[wrong[0]] == -np.inf else "are not numbers"
+        raise ArgumentError(
+            f"The scores of row {wrong[0]} at step {step} {what}: check the weights, and the "
+            "options that forbid tokens."
+        )

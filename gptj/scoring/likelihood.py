@@ -1,0 +1,105 @@
+"""Log-probabilities of tokens, in NumPy around a backend's forward; never all logits at once."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gptj.scoring.windows import Pass, Window, batches, padded_length, passes
+from gptj.spec.checks import already_checked
+
+Ids = npt.NDArray[np.int64]
+Logits = npt.NDArray[np.float32]
+LogProbs = npt.NDArray[np.float64]
+Greedy = npt.NDArray[np.bool_]
+
+
+def score_windows(
+    backend: Any, model: Any, rows: Sequence[Window], batch_size: int
+) -> list[tuple[LogProbs, Greedy]]:
+    """Return for every window its scored tokens' log-probabilities and whether each was likeliest.
+
+    Args:
+        backend: an object that fulfils ``gptj.backends.base.Backend``.
+        model: its model, with a language-model head.
+        rows: windows of tokens that the model knows, not longer than its context.
+        batch_size: how many windows are computed at once.
+    """
+    from tqdm import tqdm  # not needed by those who import this and score nothing
+
+    found: dict[int, tuple[LogProbs, Greedy]] = {}
+    total = sum(len(row.ids) for row in rows)
+    # shown if it takes seconds; None hides it where there is no terminal
+    with tqdm(total=total, desc="Scoring", unit="token", delay=2, disable=None) as bar:
+        for batch in batches(rows, batch_size):
+            chosen = [rows[row] for row in batch]
+            found |= zip(batch, _score_batch(backend, model, chosen), strict=True)
+            bar.update(sum(len(row.ids) for row in chosen))
+    return [found[row] for row in range(len(rows))]
+
+
+def _score_batch(backend: Any, model: Any, rows: Sequence[Window]) -> list[tuple[LogProbs, Greedy]]:
+    """Run the rows through the model's cache, pass by pass."""
+    config, batch = model.config, len(rows)
+    width = padded_length(max(len(row.ids) for row in rows) - 1, config.n_positions)
+    scored = min(padded_length(max(row.scored for row in rows), width), width)
+    ids, mask, targets = _left_padded(rows, width)
+    cache = backend.init_cache(model, batch, width)
+    parts: list[list[tuple[LogProbs, Greedy]]] = [[] for _ in rows]
+    for now in passes(width, scored, batch, config.vocab_size):
+        logits, cache = _forward(backend, model, ids[:, now.start : now.stop], mask, cache, now)
+        for number, row in enumerate(rows):
+            first = max(now.stop - now.keep, width - row.scored)
+            if first < now.stop:
+                kept = logits[number, first - now.stop :]
+                parts[number].append(log_probs(kept, targets[number, first : now.stop]))
+    return [_joined(part) for part in parts]
+
+
+def _forward(
+    backend: Any, model: Any, ids: Ids, mask: Ids, cache: Any, now: Pass
+) -> tuple[Logits, Any]:
+    """Return the logits of the last positions, (B, keep, V), and the cache after this pass."""
+    with already_checked():  # every id was checked when the text was encoded
+        output = backend.forward(
+            model,
+            input_ids=backend.from_numpy(ids, model),
+            attention_mask=backend.from_numpy(mask, model),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=now.keep,
+        )
+    return backend.to_numpy(output.logits), output.past_key_values
+
+
+def log_probs(logits: Logits, targets: Ids) -> tuple[LogProbs, Greedy]:
+    """Return log-probabilities of targets (T,) under logits (T, V), and which are the likeliest.
+
+    Sums are made in float64; of equal logits the one with the lower id counts as the likeliest, as
+    in decoding.
+    """
+    top = logits.max(axis=1)
+    sums = np.exp(logits - top[:, None]).sum(axis=1, dtype=np.float64)
+    chosen = np.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
+    found = (chosen - top).astype(np.float64) - np.log(sums)
+    return found, logits.argmax(axis=1) == targets
+
+
+def _left_padded(rows: Sequence[Window], width: int) -> tuple[Ids, Ids, Ids]:
+    """Return what the rows read, their mask and what comes after each token, all (B, width).
+
+    Padding is on the left, so that all rows are scored at the end.
+    """
+    ids, mask, targets = np.zeros((3, len(rows), width), np.int64)
+    for number, row in enumerate(rows):
+        place = width - len(row.ids) + 1
+        ids[number, place:] = row.ids[:-1]
+        mask[number, place:] = 1
+        targets[number, place:] = row.ids[1:]
+    return ids, mask, targets
+
+
+def _joined(parts: Sequence[tuple[LogProbs, Greedy]]) -> tuple[LogProbs, Greedy]:
+    numbers, greedy = zip(*parts, strict=True)
+    return np.concatenate(numbers), np.concatenate(greedy)

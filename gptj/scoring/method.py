@@ -1,0 +1,34 @@
+"""A method whose name one head needs for a layer of its own: ``score``."""
+
+from collections.abc import Callable
+from types import MethodType
+from typing import Any
+
+from gptj.spec.heads import find_head
+
+
+class UnlessALayer:
+    """Makes a method of every model but those whose head has a layer of the same name.
+
+    The published classification head is called ``score``, and PyTorch looks for layers only where
+    a class has no attribute of that name.
+    """
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        """Keep the method, whose docstring is shown for this."""
+        self.method = method
+        self.__doc__ = method.__doc__
+
+    def __get__(self, model: Any, owner: type) -> Any:
+        """Return the method, bound to a model if there is one; or that model's layer."""
+        name = self.method.__name__
+        if model is None:
+            return self.method
+        if name not in find_head(model.head).modules:
+            return MethodType(self.method, model)
+        if not hasattr(owner, "__getattr__"):
+            raise AttributeError(
+                f"{owner.__name__} has no method {name}(): its head has a layer of that name."
+            )
+        # PyTorch would look there by itself after an AttributeError, but not while compiling
+        return model.__getattr__(name)
