@@ -89,7 +89,7 @@ class TextGeneration:
             "assistant": assistant_model,
         }
         is_plain = inputs_embeds is None and past_key_values is None and not any(own.values())
-        fits = inputs.length + plan.max_new_tokens <= self.config.n_positions
+        fits = (inputs.length or 0) + plan.max_new_tokens <= self.config.n_positions
         in_graph = backend.capabilities.in_graph_decode and not needs_driver(settings)
         if is_plain and fits and in_graph:
             return backend.decode(self, *inputs.repeated(settings.num_return_sequences), plan)
@@ -116,7 +116,8 @@ class TextGeneration:
             strip_prompt: return only what is new.
             batch_size: prompts that are computed at once; sorted by length, returned in order.
             options: as in `generate`. What neither they nor the model's generation options say is
-                taken from the configuration's old ``task_specific_params``, if it has any.
+                taken from the configuration's old ``task_specific_params``, if it has any and no
+                `generation_config` is given.
 
         Returns:
             A text for a text, a list for a list; a list per prompt where `num_return_sequences` is
@@ -173,10 +174,15 @@ class TextGeneration:
 
     def _text_options(self, options: dict[str, Any]) -> GenerationConfig:
         """Return the options of a call from text to text."""
-        given = options.pop("generation_config", None) or self.generation_config
-        settings = GenerationConfig.from_model(self.config, given).updated(**options)
+        given = options.pop("generation_config", None)
+        settings = GenerationConfig.from_model(self.config, given or self.generation_config)
+        if given is None:
+            settings = GenerationConfig.for_task(self.config, settings)
+        if "max_new_tokens" in options:
+            settings = settings.updated(max_length=None)
+        settings = settings.updated(**options)
         warn_idle(options, settings, has_assistant=False)
-        return GenerationConfig.for_task(self.config, settings)
+        return settings
 
     def _check_head(self) -> None:
         if self.head != "causal_lm":

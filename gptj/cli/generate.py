@@ -1,83 +1,114 @@
-"""``gptj generate``: continue a prompt, shown while it is written."""
+"""``gptj generate``: continue a prompt, shown while it is written, or many from a file."""
 
-import sys
+from time import perf_counter
 from typing import Any
 
 import click
-import numpy as np
 
 from gptj.backends import ALIASES, BUILT_IN
+from gptj.cli.counting import CountingTokenizer
+from gptj.cli.generation_options import chosen_options, generation_options
+from gptj.cli.hub_options import hub_options
+from gptj.cli.prompts import read_prompts
 from gptj.cli.quiet import start_backend
-from gptj.errors import ArgumentError
+from gptj.cli.writing import Writer
+from gptj.generation.options import GenerationConfig
+from gptj.generation.validation import warn_idle
 
 EXAMPLES = """\b
 Examples:
   gptj generate "def fibonacci(n):"
   gptj generate "import os" --seed 7 --temperature 0.8 --top-p 0.95
   gptj generate "class Stack:" --backend flax --max-new-tokens 120
-  gptj generate "Hello, my dog is" --model path/to/folder --dtype bfloat16
+  gptj generate "def add(a, b):" --stop "def " --stop "class " --no-prompt
+  gptj generate "def add(a, b):" --num-beams 4 -r 2 -n 12
+  gptj generate "with open(" --seed 3 --set typical_p=0.8
+  gptj generate "try:" --seed 1 -r 3 --json --quiet
   echo "def main():" | gptj generate -
+  printf "import re\\nimport os\\n" | gptj generate --file - > texts.jsonl
 """
 
 
 @click.command(epilog=EXAMPLES, context_settings={"show_default": True})
-@click.argument("prompt")
+@click.argument("prompt", required=False)
+@click.option(
+    "-f",
+    "--file",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+    help='A prompt per line, "-" for standard input; prints JSON lines.',
+)
 @click.option("-m", "--model", default="demo", help="demo, 6B, a folder, or a hub id[@revision].")
 @click.option(
     "-b",
     "--backend",
     help=f"{', '.join(BUILT_IN)} or {', '.join(ALIASES)}; else the first that is installed.",
 )
-@click.option("-n", "--max-new-tokens", type=click.IntRange(1), default=64, help="Tokens to write.")
-@click.option("--temperature", type=float, help="Sample; below 1 is sharper, above 1 is wilder.")
-@click.option("--top-k", type=int, help="Sample among the k likeliest tokens; 0 keeps all.")
-@click.option("--top-p", type=float, help="Sample among tokens that together reach p.")
-@click.option("--seed", type=int, help="Sample repeatably: the same text on every backend.")
+@generation_options
 @click.option("--dtype", default="auto", help="float32, bfloat16, float16, or the checkpoint's.")
 @click.option("--device", help="The framework's own name of a device.")
+@click.option("--batch-size", type=click.IntRange(1), default=8, help="Prompts of a file at once.")
 @click.option("--stream/--no-stream", default=True, help="Show text while it is written.")
+@click.option("--show-prompt/--no-prompt", default=True, help="Print the prompt before its text.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object per prompt, one a line.")
+@click.option("-q", "--quiet", is_flag=True, help="No speed and no progress on standard error.")
+@hub_options
 def generate(
-    prompt: str,
+    prompt: str | None,
+    file: str | None,
     model: str,
     backend: str | None,
     dtype: str,
     device: str | None,
+    batch_size: int,
     stream: bool,
-    **options: Any,
+    show_prompt: bool,
+    as_json: bool,
+    quiet: bool,
+    revision: str | None,
+    cache_dir: str | None,
+    local_files_only: bool,
+    **given: Any,
 ) -> None:
-    """Continue PROMPT, or standard input for "-".
+    """Continue PROMPT, or standard input for "-", or every line of a file.
 
-    Greedy, which gives the same text every time, unless a sampling option or --seed is given.
+    Greedy, which gives the same text every time, unless a sampling option or --seed is given, or
+    several texts without beams. One text is shown while it is written; beams and several texts come
+    at the end.
+
+    JSON lines have "prompt" and "text", the new text only; with -r "texts", a list.
     """
+    prompts = read_prompts(prompt, file)
+    options = chosen_options(**given)
+    place = {
+        "revision": revision,
+        "cache_dir": cache_dir,
+        "local_files_only": local_files_only,
+    }
+    writer = _load(model, backend, options, place, dtype=dtype, device=device)
+    start = perf_counter()
+    if as_json or file is not None:
+        texts = writer.json_lines(prompts, batch_size, quiet)
+    else:
+        write = writer.stream if stream and writer.is_single else writer.whole
+        texts = write(prompts[0], prompts[0] if show_prompt else "")
+    if not quiet:
+        click.echo(writer.speed(texts, perf_counter() - start), err=True)
+
+
+def _load(
+    name: str,
+    backend: str | None,
+    options: dict[str, Any],
+    place: dict[str, Any],
+    **build: Any,
+) -> Writer:
+    """Return a model that is ready to write with these options, on top of its own."""
     from gptj.api import load, load_tokenizer  # --help need not wait for the tokenizer
 
-    text = sys.stdin.read() if prompt == "-" else prompt
-    tokenizer = load_tokenizer(model)
-    ids = np.asarray([tokenizer.encode(text)], np.int64)
-    if ids.size == 0:
-        raise ArgumentError(
-            "The prompt is empty. Give some text, or '<|endoftext|>' to start from nothing."
-        )
-    chosen = {name: value for name, value in options.items() if value is not None}
-    chosen["do_sample"] = len(chosen) > 1  # more than max_new_tokens
+    tokenizer = load_tokenizer(name, **place)
     framework = start_backend(backend)
-    language_model = load(model, backend=framework.name, dtype=dtype, device=device)
-    click.echo(text, nl=False)
-    if stream:
-        _stream(language_model, tokenizer, ids, chosen)
-    else:
-        written = framework.to_numpy(language_model.generate(ids, **chosen))
-        click.echo(tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True))
-
-
-def _stream(model: Any, tokenizer: Any, ids: Any, options: dict[str, Any]) -> None:
-    """Write the text piece by piece, as its tokens are chosen."""
-    from gptj.generation.streaming import TextStreamer
-
-    def write(piece: str) -> None:
-        click.echo(piece, nl=False)
-        sys.stdout.flush()
-
-    skip = frozenset((tokenizer.eos_token_id,))
-    model.generate(ids, streamer=TextStreamer(tokenizer, write, skip), **options)
-    click.echo()
+    model = load(name, backend=framework.name, **build, **place)
+    own = GenerationConfig.from_model(model.config, model.generation_config)
+    settings = own.updated(**options)
+    warn_idle(options, settings, has_assistant=False)
+    return Writer(model, CountingTokenizer(tokenizer), settings)

@@ -120,8 +120,11 @@ def _advance(
         own = texts[:, index].reshape(batch * size, -1)
         found = scorer(own, scores[:, index].reshape(-1, vocab), step, diversity)
         processed[:, index] = scorer.final(found).reshape(batch, size, vocab)
+        is_closed = group.is_closed()
         group.advance(own, processed[:, index], stopping)
-        chosen = np.hstack((chosen, group.running.tokens[:, :, step]))
+        tokens = group.running.tokens[:, :, step]
+        tokens = np.where(is_closed[:, None], request.plan.pad_token_id, tokens)
+        chosen = np.hstack((chosen, tokens))
     return processed.reshape(-1, vocab)
 
 
@@ -193,6 +196,11 @@ class Group:
         self.step += 1
         self._look_ahead(ended)
 
+    def is_closed(self) -> Bools:
+        """Return for which prompts, (B,), no further text is taken."""
+        all_full = self.is_full.all(axis=1)
+        return ~self.improvable | (all_full & (self.options.early_stopping is True))
+
     def _best(self, scores: Floats) -> Texts:
         """Return the best continuations of all beams, or drawn ones, from sums (B, beams, V)."""
         batch, beams, vocab = scores.shape
@@ -223,10 +231,7 @@ class Group:
         """
         ended = ended & (np.arange(self.kept) < self.beams)
         penalty = np.float32((self.step + 1) ** self.options.length_penalty)
-        closed = ~self.improvable
-        if self.options.early_stopping is True:
-            closed = closed | self.is_full.all(axis=1)
-        scores = best.scores / penalty + NEVER * (closed[:, None] * 1 + ~ended)
+        scores = best.scores / penalty + NEVER * (self.is_closed()[:, None] * 1 + ~ended)
         merged = self.finished.beside(replace(best, scores=scores.astype(np.float32)))
         order = np.argsort(-merged.scores, axis=1, kind="stable")[:, : self.beams]
         self.finished = merged.take(order)
@@ -239,8 +244,7 @@ class Group:
         possible = self.running.scores[:, :1] / np.float32(length**power)
         worst = np.where(self.is_full, self.finished.scores.min(axis=1, keepdims=True), NEVER)
         self.improvable &= (possible > worst).any(axis=1)
-        is_done = rule is True and bool(self.is_full.all())
-        self.goes_on = bool(self.improvable.any()) and not is_done and not ended.all()
+        self.goes_on = not self.is_closed().all() and not ended.all()
 
 
 def _top(scores: Floats, count: int) -> Ids:

@@ -109,7 +109,7 @@ class GenerationConfig:
     output_hidden_states: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
 
-    def updated(self, **changes: Any) -> "GenerationConfig":
+    def updated(self, /, **changes: Any) -> "GenerationConfig":
         """Return a copy with some options changed.
 
         Raises:
@@ -191,8 +191,6 @@ class GenerationConfig:
         50 tokens in all.
         """
         block = (config.task_specific_params or {}).get(TASK, {})
-        if options.max_new_tokens is not None or options.max_length is not None:
-            block = {name: value for name, value in block.items() if name != "max_length"}
         return replace(cls.from_dict(block), **options.changed(), extra=options.extra)
 
 

@@ -64,8 +64,14 @@ class DecodePlan:
     least_kept: int = 1
 
 
-def make_plan(options: GenerationConfig, prompt_length: int, config: GPTJConfig) -> DecodePlan:
+def make_plan(
+    options: GenerationConfig, prompt_length: int | None, config: GPTJConfig
+) -> DecodePlan:
     """Check the options against a model and a prompt.
+
+    Args:
+        prompt_length: tokens, or None in a graph for prompts of any length; whoever runs it has to
+            keep within the context.
 
     Raises:
         ArgumentError: for an impossible value.
@@ -99,8 +105,12 @@ def needs_driver(options: GenerationConfig) -> bool:
     return any(getattr(options, name) != getattr(default, name) for name in DRIVER_ONLY)
 
 
-def _new_tokens(options: GenerationConfig, prompt_length: int, limit: int) -> int:
+def _new_tokens(options: GenerationConfig, prompt_length: int | None, limit: int) -> int:
     """Return how many tokens to write at most."""
+    if prompt_length is None:
+        if options.max_new_tokens is None:
+            raise ArgumentError("In a graph for prompts of any length, give max_new_tokens.")
+        return int(options.max_new_tokens)
     room = limit - prompt_length
     if options.max_new_tokens is not None:
         count = options.max_new_tokens

@@ -47,9 +47,10 @@ class Inputs:
         return cls(backend, model, tensor(ids), tensor(mask), tensor(embeds), cache)
 
     @property
-    def length(self) -> int:
-        """Tokens of the prompt, padding included."""
-        return int((self.ids if self.embeds is None else self.embeds).shape[1])
+    def length(self) -> int | None:
+        """Tokens of the prompt, padding included; None where a graph leaves them open."""
+        length = (self.ids if self.embeds is None else self.embeds).shape[1]
+        return None if length is None else int(length)
 
     @property
     def is_concrete(self) -> bool:

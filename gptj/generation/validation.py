@@ -140,7 +140,8 @@ def _token_rules(options: GenerationConfig, vocab_size: int) -> Rules:
         return value is None or all(map(is_token, as_tuple(value)))
 
     def sequences(value: Any) -> bool:
-        return all(len(ids) > 0 and all(map(is_token, ids)) for ids in value)
+        listed = value if isinstance(value, (list, tuple)) else [()]
+        return all(len(as_tuple(ids)) > 0 and all(map(is_token, as_tuple(ids))) for ids in listed)
 
     token = f"a token id from 0 to {vocab_size - 1}"
     bad, bias = options.bad_words_ids, bias_pairs(options.sequence_bias)
@@ -155,7 +156,7 @@ def _token_rules(options: GenerationConfig, vocab_size: int) -> Rules:
         "bad_words_ids": (bad is None or sequences(bad), f"a list of lists, each item {token}"),
         "sequence_bias": (
             bias is not None
-            and sequences(ids for ids, _ in bias)
+            and sequences([ids for ids, _ in bias])
             and all(_is_number(value) for _, value in bias),
             f"a mapping from tuples to numbers, or a list of [ids, number], each id {token}",
         ),

@@ -145,6 +145,14 @@ def _check_length(
         )
 
 
+def _mask_widths(length: Any, past_length: int | None, capacity: int | None) -> tuple[Any, ...]:
+    """Return how wide a mask may be; nothing where a graph leaves it open."""
+    if length is None or past_length is None:
+        return ()
+    total = past_length + length
+    return (total,) if capacity is None else (total, capacity)
+
+
 def _check_mask(
     config: GPTJConfig,
     mask: Any,
@@ -156,11 +164,7 @@ def _check_mask(
     if mask is None:
         return
     shape = tuple(mask.shape)
-    if length is None or past_length is None:
-        widths: tuple[Any, ...] = ()
-    else:
-        total = past_length + length
-        widths = (total,) if capacity is None else (total, capacity)
+    widths = _mask_widths(length, past_length, capacity)
     if len(shape) == 4:
         fits = agree(shape[0], batch, 1) and agree(shape[1], 1, config.n_head)
         fits = fits and agree(shape[2], length)

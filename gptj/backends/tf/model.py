@@ -31,6 +31,9 @@ class TFPretrained(Recorded, Pretrained, keras.Model):
 
     backend_name = "tf"
 
+    # TensorFlow: a caller's tf.function would rewrite all of it, line by line, for nothing
+    generate = tf.autograph.experimental.do_not_convert(Pretrained.generate)
+
     def __init__(
         self, config: GPTJConfig, seed: int, name: str | None, dtype: Any, trainable: bool
     ) -> None:

@@ -1,0 +1,113 @@
+"""Options of generate() on the command line, and what follows from those that are given."""
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import click
+
+from gptj.errors import ArgumentError, choices
+from gptj.generation.options import GenerationConfig
+from gptj.generation.validation import SAMPLING, TRUNCATIONS
+
+NEW_TOKENS: Final = 64
+"""How many tokens the command writes if nobody says."""
+
+OPTIONS: Final = (
+    click.option(
+        "-n",
+        "--max-new-tokens",
+        type=click.IntRange(1),
+        show_default=str(NEW_TOKENS),
+        help="Tokens to write.",
+    ),
+    click.option("--min-new-tokens", type=int, help="Tokens before the text may end."),
+    click.option(
+        "--stop",
+        "stop_strings",
+        metavar="TEXT",
+        multiple=True,
+        help="End before this text; may be repeated.",
+    ),
+    click.option("--temperature", type=float, help="Sample; below 1 is sharper, above is wilder."),
+    click.option("--top-k", type=int, help="Sample among the k likeliest tokens; 0 keeps all."),
+    click.option("--top-p", type=float, help="Sample among tokens that together reach p."),
+    click.option("--min-p", type=float, help="Sample among tokens p times as likely as the first."),
+    click.option("--seed", type=int, help="Sample repeatably: the same text on every backend."),
+    click.option(
+        "-r", "--num-return-sequences", type=int, help="Texts per prompt: samples, or best beams."
+    ),
+    click.option("--num-beams", type=int, help="Search with so many beams."),
+    click.option("--length-penalty", type=float, help="Of beams; above 0 favours long texts."),
+    click.option("--repetition-penalty", type=float, help="Above 1 avoids tokens of the text."),
+    click.option(
+        "--no-repeat-ngram-size", type=int, help="Write no sequence of so many tokens twice."
+    ),
+    click.option(
+        "--truncation",
+        type=click.Choice([name for name in TRUNCATIONS if name]),
+        help="Of what exceeds the context: forget the prompt's start, or go on and on.",
+    ),
+    click.option(
+        "--set",
+        "settings",
+        metavar="NAME=VALUE",
+        multiple=True,
+        help="Any other option of GenerationConfig, in JSON or as text; may be repeated.",
+    ),
+)
+
+
+def generation_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what generate() can be told to a command; `chosen_options` takes it from there."""
+    for option in reversed(OPTIONS):  # the last that is added is shown first
+        command = option(command)
+    return command
+
+
+def chosen_options(settings: Iterable[str], **given: Any) -> dict[str, Any]:
+    """Return the options of generate() that were asked for, and how to choose tokens.
+
+    That is greedily, which gives the same text every time, unless something asks for sampling.
+
+    Args:
+        settings: ``NAME=VALUE``, from ``--set``.
+        given: from the other options; None or empty where they were not given.
+
+    Raises:
+        ArgumentError: for an unknown option, with the nearest name, or one that is given twice.
+    """
+    options = {name: value for name, value in given.items() if value not in (None, ())}
+    for name, value in map(_parse, settings):
+        if name in options:
+            raise ArgumentError(f"The option {choices([name])} is given twice: leave one out.")
+        options[name] = value
+    if "stop_strings" in options and isinstance(options["stop_strings"], tuple):
+        options["stop_strings"] = list(options["stop_strings"])
+    GenerationConfig().updated(**options)  # refuses unknown names before a model is loaded
+    if "max_length" not in options:
+        options.setdefault("max_new_tokens", NEW_TOKENS)
+    options.setdefault("do_sample", _asks_for_sampling(options))
+    return options
+
+
+def _parse(setting: str) -> tuple[str, Any]:
+    name, sign, value = setting.partition("=")
+    if not sign:
+        raise ArgumentError(
+            f"--set takes NAME=VALUE, such as --set typical_p=0.9; found {setting!r}."
+        )
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _asks_for_sampling(options: dict[str, Any]) -> bool:
+    """Return whether an option makes sense only where tokens are drawn."""
+    if any(name in options for name in SAMPLING):
+        return True
+    if "top_k" in options and "penalty_alpha" not in options:  # contrastive search has one too
+        return True
+    has_beams = options.get("num_beams", 1) != 1
+    return options.get("num_return_sequences", 1) != 1 and not has_beams

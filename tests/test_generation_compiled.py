@@ -1,0 +1,92 @@
+"""Generation that is compiled: few compilations for many lengths, and graphs that are exported."""
+
+import numpy as np
+import pytest
+
+from models import draw_ids, tiny_model
+
+LONG = {"n_positions": 256}
+IDS = draw_ids((2, 7), seed=71)
+LEFT = np.array([[1] * 7, [0] * 3 + [1] * 4])
+SAMPLED = {"do_sample": True, "seed": 5, "top_k": 8}
+
+
+def write_a_hundred_lengths(model):
+    """Generate from prompts of 1 to 100 tokens, as they come in a server."""
+    for length in np.random.default_rng(0).permutation(100) + 1:
+        model.generate(draw_ids((1, int(length)), seed=length), max_new_tokens=3)
+
+
+def test_a_hundred_lengths_compile_a_handful_of_times_in_flax(flax_backend):
+    from gptj.backends.flax import decode
+
+    before = decode._decode._cache_size()
+    write_a_hundred_lengths(tiny_model("flax", **LONG))
+    assert 0 < decode._decode._cache_size() - before <= 3
+
+
+def test_a_hundred_lengths_compile_a_handful_of_times_in_tensorflow(tf_backend):
+    model = tiny_model("tf", **LONG)
+    model.functions.compiled.clear()
+    write_a_hundred_lengths(model)
+    assert 0 < len(model.functions.compiled) <= 3
+
+
+def test_a_hundred_lengths_compile_a_handful_of_times_in_pytorch(torch_backend):
+    import torch
+    from torch._dynamo.testing import CompileCounter
+
+    model, counter = tiny_model("torch", n_positions=257), CompileCounter()
+    expected = model.generate(torch.tensor(IDS), torch.tensor(LEFT), max_new_tokens=5)
+    model.compile(backend=counter)
+    found = model.generate(torch.tensor(IDS), torch.tensor(LEFT), max_new_tokens=5)
+    np.testing.assert_array_equal(found, expected)
+    write_a_hundred_lengths(model)
+    assert 0 < counter.frame_count <= 8
+
+
+@pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize("options", [{}, SAMPLED], ids=["greedy", "sampled"])
+def test_a_saved_model_generates_from_prompts_of_any_shape(tf_backend, tmp_path, options, jit):
+    import tensorflow as tf
+
+    model = tiny_model("tf")
+    options = {"max_new_tokens": 6, "eos_token_id": None, **options}
+    shape = tf.TensorSpec((None, None), tf.int32)
+
+    @tf.function(input_signature=[shape, shape], jit_compile=jit)
+    def serve(input_ids, attention_mask):
+        return {"sequences": model.generate(input_ids, attention_mask, **options)}
+
+    module = tf.Module()
+    module.model, module.serve = model, serve
+    tf.saved_model.save(module, str(tmp_path), signatures=serve.get_concrete_function())
+    loaded = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
+    for ids, mask in ((IDS, LEFT), (IDS[:1, :3], LEFT[:1, :3])):
+        expected = tf_backend.to_numpy(model.generate(ids, mask, **options))
+        tensors = (tf.constant(given, tf.int32) for given in (ids, mask))
+        names = ("input_ids", "attention_mask")
+        found = loaded(**dict(zip(names, tensors, strict=True)))
+        np.testing.assert_array_equal(found["sequences"].numpy(), expected)
+
+
+def test_a_graph_for_any_length_needs_max_new_tokens(tf_backend):
+    import tensorflow as tf
+
+    from gptj.errors import ArgumentError
+
+    shape = tf.TensorSpec((None, None), tf.int32)
+    call = tf.function(lambda ids: tiny_model("tf").generate(ids, max_length=20))
+    with pytest.raises(ArgumentError, match="give max_new_tokens"):
+        call.get_concrete_function(shape)
+
+
+def test_what_only_the_driver_can_is_refused_while_tracing(flax_backend):
+    import jax
+
+    from gptj.errors import ArgumentError
+
+    model = tiny_model("flax")
+    call = jax.jit(lambda ids: model.generate(ids, num_beams=2, max_new_tokens=3))
+    with pytest.raises(ArgumentError, match="Inside a compiled function generate\\(\\) has"):
+        call(IDS)
