@@ -15,7 +15,7 @@ from gptj.generation.plan import make_plan, needs_driver
 from gptj.generation.prompts import Inputs
 from gptj.generation.request import Request
 from gptj.generation.streaming import Streamer
-from gptj.generation.validation import as_tuple, warn_idle
+from gptj.generation.validation import as_tuple, check_combination, is_count, warn_idle
 from gptj.spec.config import GPTJConfig
 
 WHILE_TRACING: Final = (
@@ -82,6 +82,12 @@ class TextGeneration:
         inputs.check(settings)
         plan = make_plan(settings, inputs.length, self.config)
         warn_idle(options, settings, assistant_model is not None)
+        check_combination(
+            settings,
+            assistant_model=assistant_model,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+        )
         own = {
             "processors": logits_processor or (),
             "criteria": stopping_criteria or (),
@@ -126,10 +132,12 @@ class TextGeneration:
         Raises:
             ArgumentError: for an empty prompt, or as in `generate`.
         """
+        if not is_count(batch_size, 1):
+            raise ArgumentError(f"batch_size must be a positive integer; found {batch_size!r}.")
         reader = tokenizer or find_tokenizer(self.origin)
-        settings = self._text_options(options)
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         rows = [text.encode(reader, one) for one in texts]
+        settings = self._text_options(options, max(map(len, rows), default=0))
         count = settings.num_return_sequences
         results: list[Any] = [None] * len(rows)
         for part in text.batches(rows, batch_size):
@@ -149,14 +157,15 @@ class TextGeneration:
         """
         self._check_head()
         reader = tokenizer or find_tokenizer(self.origin)
-        settings = self._text_options(options)
+        row = text.encode(reader, prompt)
+        settings = self._text_options(options, len(row))
         if settings.num_beams > 1 or settings.num_return_sequences > 1:
             raise ArgumentError(
                 "stream_text shows one text while it is written: leave num_beams and "
                 "num_return_sequences at 1, or call generate_text."
             )
         backend = get_backend(self.backend_name)
-        inputs = Inputs.of(backend, self, *text.pad([text.encode(reader, prompt)]))
+        inputs = Inputs.of(backend, self, *text.pad([row]))
         inputs.check(settings)
         plan = make_plan(settings, inputs.length, self.config)
         filled, decode = inputs.prompt(settings, plan), self._decoder(settings, reader)
@@ -169,15 +178,18 @@ class TextGeneration:
         """Return the new tokens of some prompts, (B * num_return_sequences, new)."""
         ids, mask = text.pad(rows)
         plain = replace(settings, return_dict_in_generate=False)
-        found = self.generate(ids, mask, generation_config=plain, tokenizer=reader)
+        end = settings.eos_token_id  # given by name: None means that there is none
+        found = self.generate(
+            ids, mask, generation_config=plain, tokenizer=reader, eos_token_id=end
+        )
         return get_backend(self.backend_name).to_numpy(found)[:, ids.shape[1] :]
 
-    def _text_options(self, options: dict[str, Any]) -> GenerationConfig:
-        """Return the options of a call from text to text."""
+    def _text_options(self, options: dict[str, Any], longest: int) -> GenerationConfig:
+        """Return the options of a call from text to text, for prompts of up to so many tokens."""
         given = options.pop("generation_config", None)
         settings = GenerationConfig.from_model(self.config, given or self.generation_config)
         if given is None:
-            settings = GenerationConfig.for_task(self.config, settings)
+            settings = GenerationConfig.for_task(self.config, settings, longest)
         if "max_new_tokens" in options:
             settings = settings.updated(max_length=None)
         settings = settings.updated(**options)

@@ -30,11 +30,12 @@ def write(request: Request, runner: Runner, record: Record) -> Iterator[Ids]:
     guess = _guesser(request)
     finished = np.zeros(len(ids), bool)
     while step < plan.max_new_tokens and not finished.all() and not stopping.out_of_time():
-        guesses = guess(ids, plan.max_new_tokens - step - 1)
+        room = runner.room(ids.shape[1])  # a guess must not make a window slide
+        guesses = guess(ids, min(plan.max_new_tokens - step - 1, room))
         count = guesses.shape[1]
         logits = runner.run(np.hstack((ids, guesses)), keep=count + 1)
         for place in range(count + 1):
-            scores = scorer(ids, logits[:, place], step)
+            scores = scorer(ids, logits[:, place], step, finished=finished)
             drawn = np.where(finished, plan.pad_token_id, choose(scores, plan, step))
             record.add(runner, logits[:, place], scorer.final(scores))
             ids, step = np.hstack((ids, drawn[:, None])), step + 1
@@ -44,7 +45,7 @@ def write(request: Request, runner: Runner, record: Record) -> Iterator[Ids]:
                 break
             if (~finished & (drawn != guesses[:, place])).any():
                 break
-        runner.crop(runner.offset + ids.shape[1] - 1)
+        runner.crop(runner.places(ids.shape[1] - 1))
 
 
 def _guesser(request: Request) -> Guess:
@@ -106,8 +107,8 @@ class Assistant:
     def __call__(self, ids: Ids, most: int) -> Ids:
         """Return guesses, (B, n)."""
         length = ids.shape[1]
-        for _ in range(min(self.count, most, self.runner.limit - length)):
+        for _ in range(min(self.count, most)):
             drawn = self.runner.run(ids)[:, -1].argmax(axis=-1)
             ids = np.hstack((ids, drawn[:, None]))
-        self.runner.crop(length - 1)  # a wrong guess must not stay
+        self.runner.crop(self.runner.places(length - 1))  # a wrong guess must not stay
         return ids[:, length:]

@@ -118,7 +118,8 @@ def _advance(
         penalty = request.options.diversity_penalty
         diversity = Diversity(penalty, chosen) if penalty and index else None
         own = texts[:, index].reshape(batch * size, -1)
-        found = scorer(own, scores[:, index].reshape(-1, vocab), step, diversity)
+        group_scores = scores[:, index].reshape(-1, vocab)
+        found = scorer(own, group_scores, step, diversity=diversity)
         processed[:, index] = scorer.final(found).reshape(batch, size, vocab)
         is_closed = group.is_closed()
         group.advance(own, processed[:, index], stopping)
@@ -163,7 +164,8 @@ class Group:
         self.plan: DecodePlan = plan
         self.prompt = request.prompt.ids
         self.beams = options.num_beams // options.num_beam_groups
-        self.kept = max(2, 1 + len(plan.eos_token_ids)) * self.beams
+        enough = max(2, 1 + len(plan.eos_token_ids))  # not all of which can be the end
+        self.kept = min(enough, request.model.config.vocab_size) * self.beams
         batch = len(request.prompt.mask)
         rows = np.arange(batch)[:, None] * options.num_beams + index * self.beams
         self.rows = rows + np.arange(self.beams)  # (B, beams) of the flat batch
@@ -188,8 +190,9 @@ class Group:
         beam = best.origins[:, :, step] - self.rows[:, :1]
         texts = ids.reshape(batch, self.beams, -1)[np.arange(batch)[:, None], beam]
         texts = np.hstack((texts.reshape(len(last), -1), last))
-        ended = stopping.ended(texts, self.prompt.shape[1]).reshape(batch, self.kept)
-        if step + 1 == self.plan.max_new_tokens:
+        given = scores[np.arange(batch)[:, None], beam] if stopping.needs_scores else None
+        ended = stopping.ended(texts, self.prompt.shape[1], given).reshape(batch, self.kept)
+        if step + 1 == self.plan.max_new_tokens or stopping.out_of_time():
             ended = np.ones_like(ended)
         self._keep_running(best, ended)
         self._keep_finished(best, ended)

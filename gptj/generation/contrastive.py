@@ -25,25 +25,26 @@ def write(request: Request, runner: Runner, record: Record) -> Iterator[Ids]:
     greatest cosine between its last hidden state and those of the text before it.
     """
     options, plan, ids = request.options, request.plan, request.prompt.ids
-    alpha, width = np.float32(options.penalty_alpha), plan.top_k
+    alpha = np.float32(options.penalty_alpha)
+    width = min(plan.top_k, request.model.config.vocab_size)
     runner.options = replace(options, output_hidden_states=True)
     batch, length = len(ids), ids.shape[1]
     scorer, stopping = Scorer(request, request.prompt.mask.sum(axis=1)), Stopping(request)
     finished = np.zeros(batch, bool)
     logits = runner.run(ids)[:, -1]
-    record.add(runner, logits, scorer.final(scorer(ids, logits, 0)))
+    scores = scorer(ids, logits, 0)
+    record.add(runner, logits, scorer.final(scores))
     states = _states(request, runner)  # (B, T, E), unit length
     known = runner.mask != 0  # (B, T)
     for step in range(plan.max_new_tokens):
-        scores = scorer(ids, logits, step)
         tokens = np.argsort(-scores, axis=-1, kind="stable")[:, :width]  # (B, K)
         probs = np.take_along_axis(np.exp(log_softmax(scores)), tokens, axis=-1)
         runner.gather(np.repeat(np.arange(batch), width))
         tried = np.hstack((np.repeat(ids, width, axis=0), tokens.reshape(-1, 1)))
         found = runner.run(tried)[:, -1].reshape(batch, width, -1)  # (B, K, V)
-        new = _states(request, runner).reshape(batch, width, -1)  # (B, K, E)
+        new = _states(request, runner)[:, -1].reshape(batch, width, -1)  # (B, K, E)
         merit = (1 - alpha) * probs - alpha * _resemblance(states, known, new)
-        best = merit.argmax(axis=-1)
+        best = np.where(probs > 0, merit, -np.inf).argmax(axis=-1)  # never what is forbidden
         rows = np.arange(batch)
         runner.gather(rows * width + best)
         drawn = np.where(finished, plan.pad_token_id, tokens[rows, best])
@@ -56,7 +57,8 @@ def write(request: Request, runner: Runner, record: Record) -> Iterator[Ids]:
         if finished.all() or stopping.out_of_time():
             return
         if step + 1 < plan.max_new_tokens:
-            record.add(runner, logits, scorer.final(scorer(ids, logits, step + 1)))
+            scores = scorer(ids, logits, step + 1, finished=finished)
+            record.add(runner, logits, scorer.final(scores), rows * width + best)
 
 
 def _states(request: Request, runner: Runner) -> Floats:

@@ -57,7 +57,7 @@ def _write(request: Request, runner: Runner, record: Record) -> Iterator[Ids]:
     finished = np.zeros(len(ids), bool)
     for step in range(plan.max_new_tokens):
         logits = runner.run(ids)[:, -1]
-        scores = scorer(ids, logits, step)
+        scores = scorer(ids, logits, step, finished=finished)
         drawn = np.where(finished, plan.pad_token_id, choose(scores, plan, step))
         scores = scorer.final(scores)
         record.add(runner, logits, scores)

@@ -184,13 +184,17 @@ class GenerationConfig:
         return replace(options, **{name: getattr(config, name) for name in open_names})
 
     @classmethod
-    def for_task(cls, config: GPTJConfig, options: "GenerationConfig") -> "GenerationConfig":
+    def for_task(
+        cls, config: GPTJConfig, options: "GenerationConfig", prompt_length: int
+    ) -> "GenerationConfig":
         """Take what `options` leaves at its default from ``task_specific_params``.
 
         Configurations of 2021 hold there how text is generated from text: the 6B's says sampling,
-        50 tokens in all.
+        50 tokens in all. A length that the prompt itself exceeds cannot be meant.
         """
-        block = (config.task_specific_params or {}).get(TASK, {})
+        block = dict((config.task_specific_params or {}).get(TASK, {}))
+        if (block.get("max_length") or 0) <= prompt_length:
+            block.pop("max_length", None)
         return replace(cls.from_dict(block), **options.changed(), extra=options.extra)
 
 

@@ -28,7 +28,8 @@ def make_processors(
     """Return the processors that the options ask for, in order."""
     bias, eos, ngram = options.sequence_bias, plan.eos_token_ids, options.no_repeat_ngram_size
     bad = [ids for ids in options.bad_words_ids or [] if tuple(ids) not in {(e,) for e in eos}]
-    last = plan.max_new_tokens - 1
+    suppressed, at_first = _listed(options.suppress_tokens), _listed(options.begin_suppress_tokens)
+    forced, last = _listed(options.forced_eos_token_id), plan.max_new_tokens - 1
     wanted: list[tuple[Any, Callable[[], Processor]]] = [
         (bias, lambda: SequenceBias.of(bias_pairs(bias) or [])),
         (diversity, lambda: _given(diversity)),
@@ -37,17 +38,15 @@ def make_processors(
         (bad, lambda: SequenceBias.of([(tuple(ids), -np.inf) for ids in bad])),
         (plan.min_length and eos, lambda: MinLength(plan.min_length, eos)),
         (plan.min_new_tokens and eos, lambda: Forbidden(eos, range(plan.min_new_tokens))),
-        (
-            options.forced_eos_token_id is not None,
-            lambda: Forced(as_tuple(options.forced_eos_token_id), last),
-        ),
-        (options.suppress_tokens, lambda: Forbidden(as_tuple(options.suppress_tokens))),
-        (
-            options.begin_suppress_tokens,
-            lambda: Forbidden(as_tuple(options.begin_suppress_tokens), range(1)),
-        ),
+        (forced, lambda: Forced(forced, last)),
+        (suppressed, lambda: Forbidden(suppressed)),
+        (at_first, lambda: Forbidden(at_first, range(1))),
     ]
     return [make() for is_wanted, make in wanted if is_wanted]
+
+
+def _listed(tokens: Any) -> tuple[int, ...]:
+    return () if tokens is None else as_tuple(tokens)
 
 
 def _given(processor: Processor | None) -> Processor:

@@ -23,14 +23,26 @@ class Record:
             name: [] for name in PER_STEP if wanted and getattr(options, f"output_{name}")
         }
 
-    def add(self, runner: Runner, logits: Floats, scores: Floats) -> None:
-        """Keep one step: raw logits and processed scores (B, V), and what the model returned."""
+    def add(self, runner: Runner, logits: Floats, scores: Floats, rows: Any = None) -> None:
+        """Keep one step: raw logits and processed scores (B, V), and what the model returned.
+
+        Args:
+            rows: (B,) which rows of the model's last run count, if not all.
+        """
+
+        def kept(layers: Any) -> Any:
+            if rows is None or layers is None:
+                return layers
+            return tuple(
+                backend.from_numpy(backend.to_numpy(layer)[rows], model) for layer in layers
+            )
+
         backend, model = self.request.backend, self.request.model
         found = {
             "scores": lambda: backend.from_numpy(scores, model),
             "logits": lambda: backend.from_numpy(logits, model),
-            "attentions": lambda: runner.output.attentions,
-            "hidden_states": lambda: runner.output.hidden_states,
+            "attentions": lambda: kept(runner.output.attentions),
+            "hidden_states": lambda: kept(runner.output.hidden_states),
         }
         for name, steps in self.steps.items():
             steps.append(found[name]())

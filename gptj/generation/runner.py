@@ -42,10 +42,10 @@ class Runner:
 
     def run(self, ids: Ids, keep: int = 1) -> Floats:
         """Return the logits at the last `keep` positions of texts (B, L), as (B, keep, V)."""
-        count = ids.shape[1] + self.offset - self.dropped  # places that the texts take now
+        count = self.places(ids.shape[1])
         if count > self.limit and self.options.truncation == "sliding_window":
             self._slide(count)
-            count = ids.shape[1] + self.offset - self.dropped
+            count = self.places(ids.shape[1])
         if not self.options.use_cache:
             self.filled = 0
         new = ids[:, ids.shape[1] - (count - self.filled) :] if self.embeds is None else ids[:, :0]
@@ -55,6 +55,14 @@ class Runner:
         self.filled, self.embeds = count, None
         self.cache = self.output.past_key_values
         return self.backend.to_numpy(self.output.logits)[:, -keep:].astype(np.float32)
+
+    def places(self, length: int) -> int:
+        """Return how many places of the context texts of so many tokens take now."""
+        return length + self.offset - self.dropped
+
+    def room(self, length: int) -> int:
+        """Return how many tokens still fit after texts of so many."""
+        return max(self.limit - self.places(length), 0)
 
     def gather(self, rows: npt.NDArray[np.integer]) -> None:
         """Keep the given rows, in that order."""

@@ -26,9 +26,20 @@ class Scorer:
         self.processors = make_processors(request.options, request.plan)
 
     def __call__(
-        self, ids: Ids, scores: Floats, step: int, diversity: Processor | None = None
+        self,
+        ids: Ids,
+        scores: Floats,
+        step: int,
+        *,
+        finished: Any = False,
+        diversity: Processor | None = None,
     ) -> Floats:
-        """Return what the processors make of scores (B, V) for texts (B, L)."""
+        """Return what the processors make of scores (B, V) for texts (B, L).
+
+        Args:
+            finished: (B,) rows that need no token any more.
+            diversity: a processor of this step alone.
+        """
         request = self.request
         processors = self.processors
         if diversity is not None:
@@ -41,7 +52,7 @@ class Scorer:
             scores = processor(rows, scores, step)
         for own in request.processors:
             scores = self._ask(own, ids, scores)
-        _check(scores.reshape(len(self.starts), -1), step)  # of several beams one may go on
+        _check(scores.reshape(len(self.starts), -1), step, finished)  # of beams one may go on
         return scores
 
     def final(self, scores: Floats) -> Floats:
@@ -53,10 +64,10 @@ class Scorer:
     def _ask(self, processor: Any, ids: Ids, scores: Floats) -> Floats:
         """Let a caller's own processor change the scores, in tensors of the framework."""
         backend, model = self.request.backend, self.request.model
-        arguments = [backend.from_numpy(ids, model), backend.from_numpy(scores, model)]
-        if "cur_len" in inspect.signature(processor).parameters:  # as TensorFlow and Flax had it
-            arguments.append(ids.shape[1])
-        found = backend.to_numpy(processor(*arguments)).astype(np.float32)
+        takes_length = "cur_len" in inspect.signature(processor).parameters  # as TensorFlow had it
+        length = {"cur_len": ids.shape[1]} if takes_length else {}
+        tensors = (backend.from_numpy(ids, model), backend.from_numpy(scores, model))
+        found = backend.to_numpy(processor(*tensors, **length)).astype(np.float32)
         if found.shape != scores.shape:
             raise ArgumentError(
                 f"A logits processor must return scores of {scores.shape}; {processor!r} returned "
@@ -71,10 +82,10 @@ def log_softmax(logits: Floats) -> Floats:
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
-def _check(scores: Floats, step: int) -> None:
+def _check(scores: Floats, step: int, finished: Any) -> None:
     """Refuse to choose from scores (B, all) where there is no choice: nonsense would follow."""
     best = scores.max(axis=-1)
-    wrong = np.flatnonzero(~np.isfinite(best))
+    wrong = np.flatnonzero(~np.isfinite(best) & ~np.asarray(finished))
     if len(wrong):
         what = "leave no token to choose" if best[wrong[0]] == -np.inf else "are not numbers"
         raise ArgumentError(

@@ -32,12 +32,18 @@ class Stopping:
         Args:
             scores: (B, V) that the last token was chosen by, for the caller's criteria.
         """
+        scores = None if scores is None else scores.reshape(len(ids), -1)
         ended = np.isin(ids[:, -1], self.ends)
         if self.strings is not None:
             ended |= np.array([self.strings.found_in(row[length:]) for row in ids])
         for criterion in self.request.criteria:
             ended |= self._ask(criterion, ids, scores)
         return ended
+
+    @property
+    def needs_scores(self) -> bool:
+        """Whether somebody looks at them."""
+        return bool(self.request.criteria)
 
     def out_of_time(self) -> bool:
         """Return whether no new step may begin."""

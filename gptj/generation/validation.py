@@ -31,7 +31,7 @@ def check_options(options: GenerationConfig, vocab_size: int) -> None:
         ArgumentError: naming every option, what was found and what is accepted.
     """
     rules = {**_length_rules(options), **_sampling_rules(options), **_beam_rules(options)}
-    rules |= {**_token_rules(options, vocab_size), **_mode_rules(options)}
+    rules |= {**_token_rules(options, vocab_size), **_mode_rules(options), **_flag_rules(options)}
     wrong = [
         f"{name} must be {accepted}; found {getattr(options, name)!r}"
         for name, (holds, accepted) in rules.items()
@@ -51,6 +51,8 @@ def warn_idle(given: Iterable[str], options: GenerationConfig, has_assistant: bo
         idle |= set() if options.penalty_alpha is not None else {"top_k"}
     if options.num_beams == 1:
         idle |= set(BEAMS)
+    if options.num_beam_groups == 1:
+        idle |= {"diversity_penalty"}
     if not options.return_dict_in_generate:
         idle |= set(OUTPUTS)
     if options.eos_token_id is None:
@@ -76,10 +78,14 @@ Rules = dict[str, tuple[bool, str]]
 """An option -> whether its value holds, and what is accepted."""
 
 
+def _flag_rules(options: GenerationConfig) -> Rules:
+    names = ("do_sample", "renormalize_logits", "use_cache", "return_dict_in_generate", *OUTPUTS)
+    return {name: (isinstance(getattr(options, name), bool), "a bool") for name in names}
+
+
 def _length_rules(options: GenerationConfig) -> Rules:
     new, length, seconds = options.max_new_tokens, options.max_length, options.max_time
     stops = options.stop_strings
-    listed = [stops] if isinstance(stops, str) else stops
     return {
         "max_new_tokens": (new is None or is_count(new, 1), "a positive integer"),
         "max_length": (length is None or is_count(length, 1), "a positive integer"),
@@ -87,7 +93,7 @@ def _length_rules(options: GenerationConfig) -> Rules:
         "min_length": (is_count(options.min_length, 0), "an integer from 0"),
         "max_time": (seconds is None or (_is_number(seconds) and seconds > 0), "seconds above 0"),
         "stop_strings": (
-            listed is None or all(isinstance(text, str) and text for text in listed),
+            stops is None or all(isinstance(text, str) and text for text in as_tuple(stops)),
             "a text that is not empty, or several",
         ),
         "truncation": (options.truncation in TRUNCATIONS, "None, 'left' or 'sliding_window'"),
@@ -127,7 +133,10 @@ def _beam_rules(options: GenerationConfig) -> Rules:
         ),
         "diversity_penalty": (_is_number(penalty) and penalty >= 0, "a number from 0"),
         "length_penalty": (_is_number(options.length_penalty), "a number"),
-        "early_stopping": (options.early_stopping in (True, False, "never"), "a bool or 'never'"),
+        "early_stopping": (
+            isinstance(options.early_stopping, bool) or options.early_stopping == "never",
+            "a bool or 'never'",
+        ),
         "num_return_sequences": (is_count(texts, 1), "a positive integer"),
     }
 
@@ -140,8 +149,10 @@ def _token_rules(options: GenerationConfig, vocab_size: int) -> Rules:
         return value is None or all(map(is_token, as_tuple(value)))
 
     def sequences(value: Any) -> bool:
-        listed = value if isinstance(value, (list, tuple)) else [()]
-        return all(len(as_tuple(ids)) > 0 and all(map(is_token, as_tuple(ids))) for ids in listed)
+        kinds = (list, tuple)
+        return isinstance(value, kinds) and all(
+            isinstance(ids, kinds) and len(ids) > 0 and all(map(is_token, ids)) for ids in value
+        )
 
     token = f"a token id from 0 to {vocab_size - 1}"
     bad, bias = options.bad_words_ids, bias_pairs(options.sequence_bias)
@@ -201,6 +212,25 @@ def _check_pairs(options: GenerationConfig) -> None:
         raise ArgumentError("penalty_alpha is a search without drawing: leave do_sample off.")
     if options.num_beam_groups > 1 and options.do_sample:
         raise ArgumentError("num_beam_groups is a search without drawing: leave do_sample off.")
+
+
+def check_combination(options: GenerationConfig, **given: Any) -> None:
+    """Refuse what a caller gives beside the options, by name, where a mode cannot use it."""
+    modes = {
+        "num_beams > 1": options.num_beams > 1,
+        "penalty_alpha": options.penalty_alpha is not None,
+        "prompt_lookup_num_tokens": options.prompt_lookup_num_tokens is not None,
+        "use_cache=False": not options.use_cache,
+    }
+    refused = {
+        "assistant_model": ("num_beams > 1", "penalty_alpha", "prompt_lookup_num_tokens"),
+        "past_key_values": ("penalty_alpha", "use_cache=False"),
+        "inputs_embeds": ("use_cache=False",),
+    }
+    for name, reasons in refused.items():
+        found = [reason for reason in reasons if modes[reason]]
+        if given[name] is not None and found:
+            raise ArgumentError(f"{name} does not go with {found[0]}: leave one of them out.")
 
 
 def bias_pairs(value: Any) -> list[tuple[tuple[int, ...], float]] | None:

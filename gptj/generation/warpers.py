@@ -67,7 +67,8 @@ def _typical(values: Floats, plan: DecodePlan) -> Floats:
     probs = _softmax(values)
     with np.errstate(divide="ignore"):
         information = -np.log(probs)
-    entropy = np.where(probs > 0, probs * information, 0).sum(axis=-1, keepdims=True)
+    known = np.where(probs > 0, information, 0)
+    entropy = (probs * known).sum(axis=-1, keepdims=True)
     order = np.argsort(np.abs(information - entropy), axis=-1, kind="stable")
     ordered = np.take_along_axis(probs, order, axis=-1)
     before = ordered.cumsum(axis=-1) - ordered
