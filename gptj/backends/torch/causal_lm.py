@@ -6,7 +6,6 @@ from torch import Tensor
 
 from gptj.backends.torch import params
 from gptj.backends.torch.cache import KVCache
-from gptj.backends.torch.devices import at_home
 from gptj.backends.torch.layers import Linear
 from gptj.backends.torch.losses import (
     causal_lm_loss,
@@ -34,7 +33,6 @@ class GPTJForCausalLM(TorchPretrained):
         self.tie_weights()
         params.initialize(self, seed)
 
-    @at_home
     def forward(
         self,
         input_ids: Tensor | None = None,

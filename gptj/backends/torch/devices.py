@@ -1,7 +1,7 @@
 """A model over several devices: where its modules go, and how tensors follow them."""
 
-from collections.abc import Callable, Mapping
-from functools import wraps
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -88,7 +88,8 @@ def spread(model: Any, places: Mapping[str, str]) -> None:
         module = model.get_submodule(name).to(device)
         if not isinstance(module, Block):  # a mask goes with all blocks: the base model brings it
             module.register_forward_pre_hook(_bring_inputs)
-    model.spread = model.get_base().spread = True
+    for part in {model, model.get_base()}:
+        part.spread, part.forward = True, partial(_at_home, part)
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -111,19 +112,12 @@ def move(values: Any, device: torch.device) -> Any:
     return _pytree.tree_map(moved, values, is_leaf=lambda value: isinstance(value, KVCache))
 
 
-def at_home(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a model over several devices take inputs from any, and return its outputs there."""
-
-    @wraps(forward)
-    def placed(self: Any, *args: Any, **inputs: Any) -> Any:
-        if not self.spread:
-            return forward(self, *args, **inputs)
-        given = [value for value in (*args, *inputs.values()) if isinstance(value, Tensor)]
-        home = given[0].device if given else self.device
-        args, inputs = move((args, inputs), self.device)
-        return move(forward(self, *args, **inputs), home)
-
-    return placed
+def _at_home(self: Any, *args: Any, **inputs: Any) -> Any:
+    """Run a model on inputs from any device, and return its outputs where these came from."""
+    given = [value for value in (*args, *inputs.values()) if isinstance(value, Tensor)]
+    home = given[0].device if given else self.device
+    args, inputs = move((args, inputs), self.device)
+    return move(type(self).forward(self, *args, **inputs), home)
 
 
 def _bring_inputs(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from gptj.backends.torch import params
 from gptj.backends.torch.cache import KVCache, init_cache
-from gptj.backends.torch.devices import at_home, bring, device_of
+from gptj.backends.torch.devices import bring, device_of
 from gptj.backends.torch.layers import Block, Embedding, LayerNorm, Linear, Rotary
 from gptj.backends.torch.masks import Mask, attention_bias, positions
 from gptj.backends.torch.placement import units
@@ -108,7 +108,6 @@ class GPTJModel(TorchPretrained):
         self.rotary = Rotary(config)
         params.initialize(self, seed)
 
-    @at_home
     def forward(
         self,
         input_ids: Tensor | None = None,

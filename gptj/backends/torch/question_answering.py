@@ -6,7 +6,6 @@ from torch import Tensor
 
 from gptj.backends.torch import params
 from gptj.backends.torch.cache import KVCache
-from gptj.backends.torch.devices import at_home
 from gptj.backends.torch.layers import Linear
 from gptj.backends.torch.losses import (
     question_answering_loss,
@@ -32,7 +31,6 @@ class GPTJForQuestionAnswering(TorchPretrained):
         self.qa_outputs = Linear(config.n_embd, config.num_labels)
         params.initialize(self, seed)
 
-    @at_home
     def forward(
         self,
         input_ids: Tensor | None = None,

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from gptj.backends.torch import params
 from gptj.backends.torch.cache import KVCache
-from gptj.backends.torch.devices import at_home
 from gptj.backends.torch.layers import Linear
 from gptj.backends.torch.losses import (
     classification_loss,
@@ -39,7 +38,6 @@ class GPTJForSequenceClassification(TorchPretrained):
         self.score = Linear(config.n_embd, config.num_labels, bias=False)
         params.initialize(self, seed)
 
-    @at_home
     def forward(
         self,
         input_ids: Tensor | None = None,
