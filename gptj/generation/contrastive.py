@@ -24,50 +24,60 @@ def write(request: Request, runner: Runner, record: Record) -> Iterator[Ids]:
     with the greatest (1 - alpha) * probability - alpha * resemblance, where resemblance is the
     greatest cosine between its last hidden state and those of the text before it.
     """
-    options, plan, ids = request.options, request.plan, request.prompt.ids
-    alpha = np.float32(options.penalty_alpha)
+    plan, ids = request.plan, request.prompt.ids
     width = min(plan.top_k, request.model.config.vocab_size)
-    runner.options = replace(options, output_hidden_states=True)
+    runner.options = replace(request.options, output_hidden_states=True)
     batch, length = len(ids), ids.shape[1]
+    rows = chosen = np.arange(batch)
     scorer, stopping = Scorer(request, request.prompt.mask.sum(axis=1)), Stopping(request)
     finished = np.zeros(batch, bool)
     logits = runner.run(ids)[:, -1]
-    scores = scorer(ids, logits, 0)
-    record.add(runner, logits, scorer.final(scores))
-    states = _states(request, runner)  # (B, T, E), unit length
-    known = runner.mask != 0  # (B, T)
+    memory = Memory(_states(request, runner), runner.mask != 0)
     for step in range(plan.max_new_tokens):
+        scores = scorer(ids, logits, step, finished=finished)
+        record.add(runner, logits, scorer.final(scores), chosen)
         tokens = np.argsort(-scores, axis=-1, kind="stable")[:, :width]  # (B, K)
         probs = np.take_along_axis(np.exp(log_softmax(scores)), tokens, axis=-1)
-        runner.gather(np.repeat(np.arange(batch), width))
+        runner.gather(np.repeat(rows, width))
         tried = np.hstack((np.repeat(ids, width, axis=0), tokens.reshape(-1, 1)))
-        found = runner.run(tried)[:, -1].reshape(batch, width, -1)  # (B, K, V)
-        new = _states(request, runner)[:, -1].reshape(batch, width, -1)  # (B, K, E)
-        merit = (1 - alpha) * probs - alpha * _resemblance(states, known, new)
+        logits = runner.run(tried)[:, -1]  # (B * K, V)
+        states = _states(request, runner)[:, -1]  # (B * K, E)
+        alpha = np.float32(request.options.penalty_alpha)
+        merit = (1 - alpha) * probs - alpha * memory.resemblance(states)
         best = np.where(probs > 0, merit, -np.inf).argmax(axis=-1)  # never what is forbidden
-        rows = np.arange(batch)
-        runner.gather(rows * width + best)
-        drawn = np.where(finished, plan.pad_token_id, tokens[rows, best])
-        ids = np.hstack((ids, drawn[:, None]))
-        logits = found[rows, best]
-        states = np.hstack((states, new[rows, best][:, None]))
-        known = np.hstack((known, np.ones((batch, 1), bool)))
-        yield drawn[:, None]
+        chosen = rows * width + best
+        runner.gather(chosen)
+        logits = logits[chosen]
+        memory.add(states[chosen])
+        drawn = np.where(finished, plan.pad_token_id, tokens[rows, best])[:, None]
+        ids = np.hstack((ids, drawn))
+        yield drawn
         finished |= stopping.ended(ids, length, scores)
         if finished.all() or stopping.out_of_time():
             return
-        if step + 1 < plan.max_new_tokens:
-            scores = scorer(ids, logits, step + 1, finished=finished)
-            record.add(runner, logits, scorer.final(scores), rows * width + best)
+
+
+class Memory:
+    """The last hidden states of texts, at unit length."""
+
+    def __init__(self, states: Floats, known: npt.NDArray[np.bool_]) -> None:
+        """Begin with states (B, T, E), of which those of padding are not `known`, (B, T)."""
+        self.states, self.known = states, known
+
+    def resemblance(self, states: Floats) -> Floats:
+        """Return the greatest cosine of every candidate (B * K, E) with its text: (B, K)."""
+        batch = len(self.states)
+        candidates = states.reshape(batch, -1, states.shape[-1])
+        cosines = candidates @ self.states.swapaxes(1, 2)  # (B, K, T)
+        return np.where(self.known[:, None], cosines, -np.inf).max(axis=-1)
+
+    def add(self, states: Floats) -> None:
+        """Remember the states of the chosen tokens, (B, E)."""
+        self.states = np.hstack((self.states, states[:, None]))
+        self.known = np.hstack((self.known, np.ones((len(states), 1), bool)))
 
 
 def _states(request: Request, runner: Runner) -> Floats:
-    """Return the last hidden states of the last run, at unit length."""
+    """Return the last hidden states of the last run, (B, T, E), at unit length."""
     states: Any = request.backend.to_numpy(runner.output.hidden_states[-1]).astype(np.float32)
     return states / np.linalg.norm(states, axis=-1, keepdims=True)
-
-
-def _resemblance(states: Floats, known: npt.NDArray[np.bool_], new: Floats) -> Floats:
-    """Return the greatest cosine of every candidate (B, K, E) with a text (B, T, E): (B, K)."""
-    cosines = new @ states.swapaxes(1, 2)  # (B, K, T)
-    return np.where(known[:, None], cosines, -np.inf).max(axis=-1)

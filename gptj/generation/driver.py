@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from gptj.generation import assisted, beams, contrastive
+from gptj.generation import assisted, contrastive
+from gptj.generation.beams import BeamSearch
 from gptj.generation.record import Record
 from gptj.generation.request import Ids, Request
 from gptj.generation.runner import Runner
@@ -26,7 +27,7 @@ def generate(request: Request) -> Any:
     """
     options = request.options
     if options.num_beams > 1:
-        return beams.search(request)
+        return BeamSearch(request).run()
     request = request.repeated(options.num_return_sequences)
     runner, record = Runner(request, extra=_guesses(request)), Record(request)
     steps = _steps(request, runner, record)
