@@ -14,7 +14,7 @@ from gptj.spec.checks import values_are_checked
 from gptj.spec.config import GPTJConfig
 from gptj.spec.dialects import to_flax
 from gptj.spec.params import Parameter, initial_value, parameter_table
-from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.spec.tensors import LazyTensor, Tensors, copy_into
 
 Params = Mapping[str, Any]
 """The published tree: nested mappings down to arrays; kernels are (in, out)."""
@@ -153,7 +153,7 @@ def _aligned(array: npt.NDArray[Any], dtype: Any) -> npt.NDArray[Any]:
     memory = np.empty(size + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
     copy = memory[start : start + size].view(dtype).reshape(array.shape)
-    np.copyto(copy, array, casting="unsafe")
+    copy_into(copy, array)
     return copy
 
 

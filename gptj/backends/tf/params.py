@@ -14,7 +14,7 @@ import tensorflow as tf
 from gptj.spec.checks import values_are_checked
 from gptj.spec.heads import BASE_PREFIX
 from gptj.spec.params import Parameter, initial_value, parameter_table
-from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.spec.tensors import LazyTensor, Tensors, copy_into
 
 Tensor = Any
 
@@ -28,9 +28,6 @@ LEAF: Final = {
     "norm_bias": "beta",
 }
 """Kind of a parameter -> the last part of its variable's path."""
-
-BLOCK_BYTES: Final = 2**24
-"""How much of a tensor is converted at a time."""
 
 _checkpoint: ContextVar[Tensors | None] = ContextVar("gptj_tf_checkpoint", default=None)
 _values: ContextVar[Callable[[str, str], Tensor]] = ContextVar("gptj_tf_values")
@@ -64,7 +61,7 @@ def native_name(parameter: Parameter) -> str:
 def native_tensor(handle: Any, kind: str, dtype: str) -> Tensor:
     """Return a canonical array or handle in the layout and dtype of its variable.
 
-    It is written, part by part, into memory that TensorFlow takes over without a copy, which it
+    It is written into memory that TensorFlow takes over without a copy, which it
     does for aligned buffers only: so a checkpoint is in memory once.
     """
     source = np.asarray(handle)
@@ -73,10 +70,7 @@ def native_tensor(handle: Any, kind: str, dtype: str) -> Tensor:
     buffer = mmap.mmap(-1, source.size * bits.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     shared = np.frombuffer(buffer, bits).reshape(source.shape[::-1] if transposed else source.shape)
     target = shared.view(BFLOAT16 if dtype == "bfloat16" else bits)
-    rows = target.T if transposed else target
-    step = max(1, BLOCK_BYTES * len(source) // source.nbytes)
-    for start in range(0, len(source), step):
-        rows[start : start + step] = source[start : start + step]
+    copy_into(target, source.T if transposed else source)
     return tf.bitcast(tf.experimental.dlpack.from_dlpack(shared.__dlpack__()), dtype)
 
 
