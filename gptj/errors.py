@@ -43,6 +43,10 @@ class TokenizerError(GPTJError, ValueError):
     """Text or token ids that the tokenizer cannot take, or tokenizer files it cannot read."""
 
 
+class DataError(GPTJError, OSError, ValueError):
+    """Data to train on that is missing, unreadable, of another form, or empty."""
+
+
 class BackendUnavailable(GPTJError, ImportError):
     """A backend whose framework is not installed, or set up for something else."""
 

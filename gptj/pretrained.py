@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final
 import numpy.typing as npt
 
 from gptj import hub
+from gptj.adapters import Adapters
 from gptj.backends import get_backend
 from gptj.checkpoint.folder import open_checkpoint
 from gptj.checkpoint.match import match_parameters
@@ -31,7 +32,7 @@ WITHOUT_EFFECT: Final = frozenset(
 """Arguments that other libraries need and this one does not; accepted for the sake of old code."""
 
 
-class Pretrained(TextGeneration):
+class Pretrained(TextGeneration, Adapters):
     """The shared base of every model class.
 
     Attributes:
@@ -72,7 +73,7 @@ class Pretrained(TextGeneration):
             max_shard_size: bytes of one file, as a number or as ``"500MB"``.
             format: ``"safetensors"``, or ``"bin"``, ``"msgpack"``, ``"h5"``, ``"mesh"``.
         """
-        tensors = get_backend(self.backend_name).dump_params(self)
+        tensors = self.whole_params()
         config = GPTJConfig.from_dict(self.config.to_dict())
         config.architectures = [find_head(self.head).class_name]
         config.dtype = str(next(iter(tensors.values())).dtype)
@@ -184,9 +185,8 @@ class Pretrained(TextGeneration):
         """
         size = padded_size(new_num_tokens, self.config.vocab_size, pad_to_multiple_of)
         if size != self.config.vocab_size:
-            backend = get_backend(self.backend_name)
-            params = backend.dump_params(self)
-            backend.resize(self, size, resized_parameters(self.config, self.head, params, size))
+            params = resized_parameters(self.config, self.head, self.whole_params(), size)
+            get_backend(self.backend_name).resize(self, size, params)
         return self.get_input_embeddings()
 
     def get_input_embeddings(self) -> Any:

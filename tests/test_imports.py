@@ -25,7 +25,8 @@ TOKENIZER = {
 }
 HUB = {"hub", "hub_files", "hub_errors"}
 FILES_AND_TEXT = {"errors", "spec", "checkpoint", "generation", "companions", *HUB, *TOKENIZER}
-NEUTRAL = {*FILES_AND_TEXT, "pretrained", "progress", "conversion", "scoring", "text_generation"}
+SHARED = {"pretrained", "adapters", "text_generation"}  # the base of all models, and its parts
+NEUTRAL = {*FILES_AND_TEXT, *SHARED, "progress", "conversion", "scoring"}
 IN_A_BACKEND = {"errors", "spec", "generation", "pretrained", "backends", "memory"}
 MAY_IMPORT = {
     "": {"errors", "distribution", "backends"},  # gptj/__init__.py resolves names by importlib
@@ -43,8 +44,10 @@ MAY_IMPORT = {
     "conversion": {*FILES_AND_TEXT, "progress"},
     "backends": {"errors", "distribution", "spec", "generation"},
     "scoring": {"errors", "spec", "generation", "companions", *TOKENIZER},
+    "datasets": {"errors", "distribution", "spec", *TOKENIZER},
     "text_generation": {"errors", "spec", "generation", "companions", "backends"},
-    "pretrained": {*FILES_AND_TEXT, "progress", "scoring", "text_generation", "backends"},
+    "adapters": {"errors", "spec", "checkpoint", "backends"},
+    "pretrained": {*FILES_AND_TEXT, *SHARED, "progress", "scoring", "backends"},
     **{name: {"errors", "distribution", "spec", "hub", *TOKENIZER} for name in TOKENIZER},
     "api": {*NEUTRAL, "backends"},
     "cli": {"", *NEUTRAL, "distribution", "backends", "api", "parity", "planning"},

@@ -30,6 +30,7 @@ FILES = (
     "decode",
     "capture",
     "gradients",
+    "lora",
     "backend",
 )
 FORWARD = {"call": "forward", "__call__": "forward"}
@@ -37,9 +38,12 @@ MAKING = {"setup", "build"}
 
 EXTRA_FILES = {
     "tf/inputs": "Keras: one argument may be a tensor, a list or a dict of all inputs",
+    "tf/fitting": "Keras: a training loop of its own, which runs in a graph; others write theirs",
+    "tf/serving": "TensorFlow: a SavedModel has signatures, which return plain dicts of tensors",
     "flax/compiled": "jax: the call of a model is compiled once per shape, outside the module",
     "flax/half": "XLA: on a CPU it widens half-precision weights whole, unless kept from it",
-    "flax/parallel": "jax: one array lies over several devices; PyTorch gives each module its own",
+    "flax/parallel": "jax: a tree of shardings; TensorFlow users have tf.distribute around models",
+    "torch/parallel": "PyTorch: modules are wrapped; TensorFlow users have tf.distribute",
     "flax/wrapper": "Linen: parameters live outside the module, so a class around it has the call",
     "torch/devices": "PyTorch: modules may be on several devices, and tensors are moved by hand",
     "torch/placement": "PyTorch: modules may be on several devices, and somebody has to choose",
@@ -90,6 +94,7 @@ KERAS_WEIGHTS = "Keras: variables are made by the layer, from the value that is 
 FIXED_SHAPE = "Keras: a variable cannot change its shape, so its layer makes another one"
 FIT = "Keras: what fit takes the loss from, in the form in which it hands over targets"
 BEFORE = "Linen: labels are checked before the module runs"
+REMAT = "Keras: a scope of its own around the making of a layer, and none for a model that is"
 ACCESSORS = "Linen: a module holds no weights; the class around it has them"
 EXCEPTIONS = {
     "layers": {
@@ -125,6 +130,8 @@ EXCEPTIONS = {
         "Pretrained.device_map": "PyTorch: modules may be on several devices",
         "Pretrained.dtype": "Keras: layers have a dtype by themselves",
         "Pretrained.init_cache": ACCESSORS,
+        "Pretrained.gradient_checkpointing_enable": REMAT,
+        "Pretrained.gradient_checkpointing_disable": REMAT,
         "Pretrained.forward": "Keras: one argument may hold all inputs",
         "Pretrained.get_base": ACCESSORS,
         "Pretrained.get_input_embeddings": ACCESSORS,
@@ -142,11 +149,14 @@ EXCEPTIONS = {
     "causal_lm": {
         "GPTJForCausalLM.tied_weights": TIED,
         "GPTJForCausalLM.check_labels": BEFORE,
+        "GPTJForCausalLM.check_targets": FIT,
         "GPTJForCausalLM.compute_loss": FIT,
         "GPTJForCausalLM.compute_metrics": KERAS,
+        "copies_input": FIT,
     },
     "sequence_classification": {
         "GPTJForSequenceClassification.check_labels": BEFORE,
+        "GPTJForSequenceClassification.check_targets": FIT,
         "GPTJForSequenceClassification.compute_loss": FIT,
         "GPTJForSequenceClassification.compute_metrics": KERAS,
     },
@@ -184,6 +194,12 @@ EXCEPTIONS = {
         "Recorded": "Keras: layers have no hooks",
         "Recorded.forward": "Keras: layers have no hooks",
         "find_layer": "Keras: layers are not looked up by a dotted name",
+    },
+    "lora": {
+        "forget_compiled": "Keras: graphs are kept by the model, and know it as it was",
+        "collections": "Linen: adapters are a collection of their own",
+        "check_adapters": "Linen: a caller may bring a tree of parameters",
+        "has_dropout": "Linen: dropout needs a key, which the caller has",
     },
     "backend": {
         "evaluating": "PyTorch: training is a mode of the module",

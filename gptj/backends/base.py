@@ -32,6 +32,7 @@ import numpy.typing as npt
 
 from gptj.generation.plan import DecodePlan
 from gptj.spec.config import GPTJConfig
+from gptj.spec.lora import LoraConfig
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.tensors import LazyTensor, Tensors
 
@@ -46,6 +47,7 @@ class Capabilities:
         gradients: whether its losses can be differentiated.
         in_graph_decode: whether it has a decoding loop of its own besides the shared driver.
         capture: whether it can return the outputs of named modules.
+        adapters: whether its models can have adapters.
     """
 
     heads: tuple[str, ...]
@@ -53,6 +55,7 @@ class Capabilities:
     gradients: bool = False
     in_graph_decode: bool = False
     capture: bool = False
+    adapters: bool = False
 
 
 @runtime_checkable
@@ -134,6 +137,28 @@ class Backend(Protocol):
 
         By canonical name, in canonical orientation, float32. Only for backends that declare it.
         """
+
+    def add_adapter(self, model: Any, lora: LoraConfig, tensors: Tensors) -> None:
+        """Give a model an adapter, and let nothing else be trained.
+
+        This and the four that follow are only for backends that declare `adapters`.
+
+        Args:
+            tensors: by canonical name, as in ``gptj.spec.lora``; of modules that are trained whole
+                only those that take other values than they have.
+        """
+
+    def dump_adapter(self, model: Any) -> dict[str, LazyTensor]:
+        """Return the weights of a model's adapter, and of the modules trained whole, by name."""
+
+    def merge_adapter(self, model: Any) -> None:
+        """Add a model's adapter to its weights, computed in float32, and keep those from before."""
+
+    def unmerge_adapter(self, model: Any) -> None:
+        """Bring the weights from before back, bit for bit."""
+
+    def remove_adapter(self, model: Any) -> None:
+        """Let go of a model's adapter, merged or not, and let all parameters be trained again."""
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the packages it stands on."""

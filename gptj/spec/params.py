@@ -23,6 +23,10 @@ EMBEDDING: Final = "transformer.wte.weight"
 LM_HEAD: Final = "lm_head.weight"
 
 
+DIVIDED: Final = ("heads", "mlp", "vocab")
+"""Axes that are divided over devices or processes where a model is; all else is everywhere."""
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One weight: canonical name, shape, kind, and one logical axis per dimension."""

@@ -8,6 +8,7 @@ import jax
 import numpy.typing as npt
 
 from gptj.backends.base import Capabilities
+from gptj.backends.flax import lora as adapters
 from gptj.backends.flax import parallel, tree
 from gptj.backends.flax import params as parameters
 from gptj.backends.flax.cache import KVCache
@@ -18,6 +19,7 @@ from gptj.backends.flax.heads import MODELS
 from gptj.errors import ArgumentError, choices
 from gptj.generation.plan import DecodePlan
 from gptj.spec.config import DTYPES, GPTJConfig
+from gptj.spec.lora import LoraConfig
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.tensors import LazyTensor, Tensors
 
@@ -29,7 +31,12 @@ class FlaxBackend:
 
     name = "flax"
     capabilities = Capabilities(
-        heads=tuple(MODELS), dtypes=DTYPES, gradients=True, in_graph_decode=True, capture=True
+        heads=tuple(MODELS),
+        dtypes=DTYPES,
+        gradients=True,
+        in_graph_decode=True,
+        capture=True,
+        adapters=True,
     )
     build_options = ("input_shape", "param_dtype", "seed", "sharding")
 
@@ -72,7 +79,8 @@ class FlaxBackend:
 
     def load_params(self, model: Any, params: Tensors) -> None:
         """Replace a model's parameters, keeping their dtype and device."""
-        model.params = parameters.load_params(model.config, model.head, params, like=model.params)
+        loaded = parameters.load_params(model.config, model.head, params, like=model.params)
+        model.params = {**model.params, **loaded}  # an adapter stays
 
     def resize(self, model: Any, vocab_size: int, params: Tensors) -> None:
         """Give a model a vocabulary of another size; `params` have a row per token."""
@@ -116,6 +124,26 @@ class FlaxBackend:
     def gradients(self, model: Any, **inputs: Any) -> tuple[float, dict[str, npt.NDArray[Any]]]:
         """Return a loss and its gradient for every parameter, without dropout."""
         return loss_gradients(model, inputs)
+
+    def add_adapter(self, model: Any, lora: LoraConfig, tensors: Tensors) -> None:
+        """Give a model an adapter, and let nothing else be trained."""
+        adapters.add_adapter(model, lora, tensors)
+
+    def dump_adapter(self, model: Any) -> dict[str, LazyTensor]:
+        """Return the weights of a model's adapter, and of the modules trained whole."""
+        return adapters.dump_adapter(model)
+
+    def merge_adapter(self, model: Any) -> None:
+        """Add a model's adapter to its weights, and keep those from before."""
+        adapters.merge_adapter(model)
+
+    def unmerge_adapter(self, model: Any) -> None:
+        """Bring the weights from before back, bit for bit."""
+        adapters.unmerge_adapter(model)
+
+    def remove_adapter(self, model: Any) -> None:
+        """Let go of a model's adapter, and let all parameters be trained again."""
+        adapters.remove_adapter(model)
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the packages it stands on."""

@@ -30,11 +30,15 @@ class FlaxGPTJForCausalLMModule(nn.Module):
     config: GPTJConfig
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
+    gradient_checkpointing: bool = False
 
     def setup(self) -> None:
         """Make the base model and the head."""
         dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        self.transformer = FlaxGPTJModule(self.config, **dtypes)
+        checkpointing = self.gradient_checkpointing
+        self.transformer = FlaxGPTJModule(
+            self.config, **dtypes, gradient_checkpointing=checkpointing
+        )
         self.lm_head = Linear(self.config, self.config.vocab_size, **dtypes)
 
     def __call__(
@@ -73,7 +77,7 @@ class FlaxGPTJForCausalLMModule(nn.Module):
         )
         kept = keep_positions(output.pop("last_hidden_state"), logits_to_keep)
         # (B, K, V); a softmax over V needs float32
-        logits = self.lm_head(kept, self.tied_weights()).astype(jnp.float32)
+        logits = self.lm_head(kept, self.tied_weights(), deterministic).astype(jnp.float32)
         loss = None if labels is None else causal_lm_loss(logits, labels)
         result = ModelOutput([("loss", loss), ("logits", logits), *output.items()])
         return deliver(self.config, result, return_dict)

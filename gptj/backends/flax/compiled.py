@@ -10,6 +10,7 @@ import numpy as np
 from flax import linen as nn
 
 from gptj.backends.flax.cache import KVCache
+from gptj.backends.flax.lora import collections
 from gptj.errors import ArgumentError
 from gptj.spec.config import GPTJConfig
 
@@ -20,7 +21,7 @@ class Program:
 
     Attributes:
         module: what is run.
-        identity: class, dtype and configuration, which users may change at any time.
+        identity: class, dtype, flag and configuration, which users may change at any time.
         options: arguments that are no arrays.
         captured: canonical names of modules whose outputs are wanted too.
     """
@@ -36,7 +37,8 @@ class Program:
     ) -> "Program":
         """Return the program of a module under its configuration of this moment."""
         config: GPTJConfig = module.config
-        identity = (type(module).__name__, str(module.dtype), config.to_json_string())
+        flags = (str(module.dtype), str(module.gradient_checkpointing))
+        identity = (type(module).__name__, *flags, config.to_json_string())
         return cls(module, identity, tuple((options or {}).items()), captured)
 
     def wants(self, module: nn.Module, method: str) -> bool:
@@ -50,7 +52,7 @@ def run(
 ) -> tuple[Any, dict[str, Any]]:
     """Return a module's output, and the outputs of the modules that it holds and are wanted."""
     output, state = program.module.apply(
-        {"params": params},
+        collections(params),
         **inputs,
         past_key_values=cache,
         **dict(program.options),

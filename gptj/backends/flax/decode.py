@@ -9,6 +9,7 @@ import numpy as np
 
 from gptj.backends.flax.cache import KVCache, init_cache
 from gptj.backends.flax.compiled import Program
+from gptj.backends.flax.lora import collections
 from gptj.backends.flax.sampling import as_arrays, next_tokens
 from gptj.generation.buckets import bucket_length
 from gptj.generation.plan import DecodePlan
@@ -54,7 +55,7 @@ def _decode(
     def advance(state: _State, tokens: Array) -> _State:
         """Draw the tokens that follow `tokens`, (B, T)."""
         output = program.module.apply(
-            {"params": params},
+            collections(params),
             input_ids=tokens,
             attention_mask=mask,
             past_key_values=state.cache,

@@ -13,6 +13,7 @@ from flax import linen as nn
 
 from gptj.backends.flax.cache import LayerCache, extend
 from gptj.backends.flax.half import look_up, product
+from gptj.backends.flax.lora import LEAF, LORA
 from gptj.spec import MASK_VALUE
 from gptj.spec.config import GPTJConfig
 from gptj.spec.rotary import rotary_table
@@ -74,18 +75,22 @@ class Linear(nn.Module):
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array, tied: Array | None = None) -> Array:
+    def __call__(self, x: Array, tied: Array | None = None, deterministic: bool = True) -> Array:
         """Map (B, T, in) to (B, T, features), by a tied table (features, in) if there is one."""
+        x = x.astype(self.dtype)
         if tied is None:
             draw = nn.initializers.normal(self.config.initializer_range)
             shape = (x.shape[-1], self.features)
             kernel = self.param("kernel", draw, shape, self.param_dtype)
         else:  # Linen: a parameter has one owner, so a tied one is handed in
             kernel = tied.T
-        y = product(x.astype(self.dtype), kernel)
+        y = product(x, kernel)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
             y = y + _row(bias.astype(self.dtype), y)
+        if self.has_variable(LORA, LEAF):
+            adapter = self.get_variable(LORA, LEAF)
+            y = y + adapter(nn.Dropout(adapter.dropout)(x, deterministic))
         return y
 
 
@@ -165,13 +170,18 @@ class Attention(nn.Module):
         deterministic: bool,  # Linen: modules have no training mode of their own
     ) -> tuple[Array, LayerCache, Array]:
         """Return the attended (B, T, E), the keys and values so far, and the probabilities."""
-        query = apply_rotary(self.split_heads(self.q_proj(x)), *rotation)  # (B, T, H, D)
-        key = apply_rotary(self.split_heads(self.k_proj(x)), *rotation)
-        value = self.split_heads(self.v_proj(x))
+
+        def project(linear: Linear) -> Array:
+            return self.split_heads(linear(x, deterministic=deterministic))
+
+        query = apply_rotary(project(self.q_proj), *rotation)  # (B, T, H, D)
+        key = apply_rotary(project(self.k_proj), *rotation)
+        value = project(self.v_proj)
         key, value = cache = extend(past, key, value, past_length)  # (B, S, H, D)
         attended, probs = self.attend_eagerly(query, key, value, mask, head_mask, deterministic)
         merged = attended.reshape(x.shape)  # (B, T, E)
-        return self.resid_dropout(self.out_proj(merged), deterministic), cache, probs
+        merged = self.out_proj(merged, deterministic=deterministic)
+        return self.resid_dropout(merged, deterministic), cache, probs
 
     def split_heads(self, x: Array) -> Array:
         """Split (B, T, E) into (B, T, H, D)."""
@@ -219,8 +229,9 @@ class MLP(nn.Module):
 
     def __call__(self, x: Array, deterministic: bool) -> Array:
         """Map (B, T, E) to (B, T, E) by way of (B, T, F)."""
-        inner = self.activation(self.fc_in(x))
-        return self.resid_dropout(self.fc_out(inner), deterministic)
+        inner = self.activation(self.fc_in(x, deterministic=deterministic))
+        outer = self.fc_out(inner, deterministic=deterministic)
+        return self.resid_dropout(outer, deterministic)
 
     def activation(self, x: Array) -> Array:
         """Apply the activation, in float32 as the other frameworks' kernels do inside."""

@@ -22,6 +22,7 @@ class FlaxGPTJModule(nn.Module):
     config: GPTJConfig
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
+    gradient_checkpointing: bool = False
 
     def setup(self) -> None:
         """Make the layers."""
@@ -58,12 +59,17 @@ class FlaxGPTJModule(nn.Module):
         mask = self.mask(attention_mask, x, cache)
         rotation = self.rotation(position_ids, attention_mask, x, cache)
 
+        def compute(block: Any, *inputs: Any) -> Any:
+            return block(*inputs, deterministic)
+
+        twice = self.gradient_checkpointing and cache is None
+        compute = nn.remat(compute) if twice else compute
         hidden_states, attentions, layers = [x], [], []
         for layer, block in enumerate(self.h.layers):
             past = None if cache is None else cache.layers[layer]
             factors = None if head_mask is None else _layer_of(head_mask, layer)
-            x, layer_cache, probs = block(
-                x, rotation, mask, past, length_of(cache), factors, deterministic
+            x, layer_cache, probs = compute(
+                block, x, rotation, mask, past, length_of(cache), factors
             )
             hidden_states.append(x)
             attentions.append(probs)

@@ -9,7 +9,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 from gptj.backends.flax.params import native_name, native_order
 from gptj.errors import ArgumentError, choices
 from gptj.spec.config import GPTJConfig
-from gptj.spec.params import parameter_table
+from gptj.spec.params import DIVIDED, parameter_table
 from gptj.spec.tensors import Tensors
 
 DATA_AXIS: Final = "data"
@@ -17,9 +17,6 @@ DATA_AXIS: Final = "data"
 
 MODEL_AXIS: Final = "model"
 """The axis of a mesh along which parameters are divided."""
-
-DIVIDED: Final = ("heads", "mlp", "vocab")
-"""What is divided, of the logical axes in the table of parameters. All else is everywhere."""
 
 SHOWN: Final = 3
 """How many paths a message shows."""

@@ -31,11 +31,15 @@ class FlaxGPTJForSequenceClassificationModule(nn.Module):
     config: GPTJConfig
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
+    gradient_checkpointing: bool = False
 
     def setup(self) -> None:
         """Make the base model and the head."""
         dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        self.transformer = FlaxGPTJModule(self.config, **dtypes)
+        checkpointing = self.gradient_checkpointing
+        self.transformer = FlaxGPTJModule(
+            self.config, **dtypes, gradient_checkpointing=checkpointing
+        )
         self.score = Linear(self.config, self.config.num_labels, False, **dtypes)
 
     def __call__(

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from gptj.backends.flax import compiled
+from gptj.backends.flax import compiled, lora
 from gptj.backends.flax import params as parameters
 from gptj.backends.flax.cache import KVCache, init_cache
 from gptj.backends.flax.params import Params
@@ -50,6 +50,7 @@ class FlaxPretrained(Pretrained):
         self.module = self.module_class(config, dtype=self.dtype, param_dtype=self.param_dtype)
         self.captured: dict[str, Any] = {}  # what `capture` asks for, by canonical name
         self._params: Params | None = None
+        self.unmerged: Params | None = None  # the tree from before a merge
         if _do_init:
             self._params = parameters.initialize(config, self.head, seed, self.param_dtype)
 
@@ -69,7 +70,9 @@ class FlaxPretrained(Pretrained):
 
     @params.setter
     def params(self, tree: Params) -> None:
-        parameters.check_tree(self.config, self.head, tree)
+        base = {name: part for name, part in tree.items() if name != lora.LORA}
+        parameters.check_tree(self.config, self.head, base)
+        lora.check_adapters(self.config, self.head, tree.get(lora.LORA, {}))
         self._params = tree
 
     def init_weights(self, rng: Array, input_shape: tuple[int, ...] = (1, 1)) -> Params:
@@ -115,6 +118,13 @@ class FlaxPretrained(Pretrained):
             folder, max_shard_size=max_shard_size, format=format
         )
 
+    def save_lora(
+        self, folder: str | Path, params: Params | None = None, *, base_model: str | None = None
+    ) -> None:
+        """Write the adapter of `params`, or the model's own; else as in `Adapters.save_lora`."""
+        bound = self.bind(self.resolve(params))
+        super(FlaxPretrained, bound).save_lora(folder, base_model=base_model)
+
     def generate(
         self,
         input_ids: Any = None,
@@ -137,6 +147,21 @@ class FlaxPretrained(Pretrained):
     def get_base(self) -> Params:
         """The parameters of the model without its head."""
         return self.params if self.head == "base" else self.params["transformer"]
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Any = None) -> None:
+        """Compute the insides of each block twice for gradients, to keep less: a third slower.
+
+        That is ``jax.checkpoint`` around every block, which XLA undoes on a CPU. Source: Chen et
+        al., arXiv:1604.06174.
+
+        Args:
+            gradient_checkpointing_kwargs: accepted for the sake of old code.
+        """
+        self.module = self.module.clone(gradient_checkpointing=True)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep what the gradients need, as usual."""
+        self.module = self.module.clone(gradient_checkpointing=False)
 
     def get_input_embeddings(self) -> Array:
         """Return the word table, (V, E)."""
@@ -186,9 +211,10 @@ class FlaxPretrained(Pretrained):
         return_dict: bool | None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Run the compiled module on checked inputs."""
-        if not options["deterministic"] and dropout_rng is None and _drops(self.config):
-            raise ArgumentError("train=True needs dropout_rng, a key such as jax.random.key(0).")
         params = self.resolve(params)
+        drops = _drops(self.config) or lora.has_dropout(params)
+        if not options["deterministic"] and dropout_rng is None and drops:
+            raise ArgumentError("train=True needs dropout_rng, a key such as jax.random.key(0).")
         given: dict[str, Any] = {name: x for name, x in inputs.items() if x is not None}
         length = given["input_ids" if "input_ids" in given else "inputs_embeds"].shape[1]
         roomy = None

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from gptj.backends.base import Capabilities
+from gptj.backends.tf import lora as adapters
 from gptj.backends.tf import params as parameters
 from gptj.backends.tf import tree
 from gptj.backends.tf.cache import KVCache
@@ -19,6 +20,7 @@ from gptj.backends.tf.heads import MODELS
 from gptj.errors import ArgumentError, choices
 from gptj.generation.plan import DecodePlan
 from gptj.spec.config import DTYPES, GPTJConfig
+from gptj.spec.lora import LoraConfig
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.tensors import LazyTensor, Tensors
 
@@ -40,6 +42,7 @@ class TFBackend:
         gradients=True,
         in_graph_decode=True,
         capture=True,
+        adapters=True,
     )
     build_options = ("seed",)
 
@@ -118,6 +121,26 @@ class TFBackend:
     def gradients(self, model: Any, **inputs: Any) -> tuple[float, dict[str, npt.NDArray[Any]]]:
         """Return a loss and its gradient for every parameter, without dropout."""
         return loss_gradients(model, inputs)
+
+    def add_adapter(self, model: Any, lora: LoraConfig, tensors: Tensors) -> None:
+        """Give a model an adapter, and let nothing else be trained."""
+        adapters.add_adapter(model, lora, tensors)
+
+    def dump_adapter(self, model: Any) -> dict[str, LazyTensor]:
+        """Return the weights of a model's adapter, and of the modules trained whole."""
+        return adapters.dump_adapter(model)
+
+    def merge_adapter(self, model: Any) -> None:
+        """Add a model's adapter to its weights, and keep those from before."""
+        adapters.merge_adapter(model)
+
+    def unmerge_adapter(self, model: Any) -> None:
+        """Bring the weights from before back, bit for bit."""
+        adapters.unmerge_adapter(model)
+
+    def remove_adapter(self, model: Any) -> None:
+        """Let go of a model's adapter, and let all parameters be trained again."""
+        adapters.remove_adapter(model)
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the packages it stands on."""

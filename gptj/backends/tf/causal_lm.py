@@ -1,18 +1,24 @@
 """The language-model head: logits of the next token."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import keras
+import numpy.typing as npt
 import tensorflow as tf
 
 from gptj.backends.tf import params
 from gptj.backends.tf.cache import KVCache
+from gptj.backends.tf.fitting import on_host
 from gptj.backends.tf.layers import Linear
 from gptj.backends.tf.losses import (
     causal_lm_loss,
     next_token_loss,
 )
 from gptj.backends.tf.model import TFGPTJModel, TFPretrained
+from gptj.errors import ArgumentError
+from gptj.spec import IGNORE_INDEX
+from gptj.spec.checks import check_row_shape
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.targets import (
@@ -21,6 +27,13 @@ from gptj.spec.targets import (
 )
 
 Tensor = Any
+
+COPIES_INPUT: Final = (
+    "y equals input_ids, from which a model learns to copy its input: in Keras y[t] is the target "
+    "of position t, here the token after it. Give fit() labels inside x, as in "
+    "fit({'input_ids': ids, 'labels': ids}), which the model shifts itself; or a y that is shifted "
+    "already, with -100 in its last column."
+)
 
 
 @keras.saving.register_keras_serializable(package="gptj")
@@ -105,6 +118,20 @@ class TFGPTJForCausalLM(TFPretrained):
             check_labels(self.config, labels, tuple(given.shape[:2]), keep)
             check_label_values(self.config, labels, params.concrete)
 
+    def check_targets(self, inputs: Mapping[str, Any], y: Any) -> None:
+        """Refuse labels inside x, or y, that do not fit; a compiled loss knows its own values."""
+        input_ids, labels = inputs.get("input_ids"), inputs.get("labels")
+        if labels is not None:
+            self.check_labels(labels, input_ids, inputs.get("inputs_embeds"), 0)
+            check_label_values(self.config, labels, on_host)
+        if y is None or input_ids is None:
+            return
+        if self.loss is None:
+            check_row_shape("y", y, *input_ids.shape)
+            check_label_values(self.config, y, on_host)
+        if copies_input(y, input_ids):
+            raise ArgumentError(COPIES_INPUT)
+
     # Keras: `fit` takes the loss from here; y[t] is the target of position t, already shifted
     def compute_loss(
         self,
@@ -118,13 +145,23 @@ class TFGPTJForCausalLM(TFPretrained):
         if y is not None and self.loss is not None:
             return super().compute_loss(x, y, y_pred.logits, sample_weight, training)
         own = y_pred.loss if y is None else next_token_loss(y_pred.logits, y)
-        return tf.add_n([own, *self.losses])
+        return self.own_loss(own, sample_weight)
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict[str, Any]:
         """Return the metrics of the logits."""
         return super().compute_metrics(x, y, y_pred.logits, sample_weight)
+
+
+def copies_input(y: npt.NDArray[Any], input_ids: npt.NDArray[Any]) -> bool:
+    """Whether targets (B, T) are the tokens of their own positions, and not of the next ones."""
+    if y.shape != input_ids.shape:
+        return False
+    kept = y != IGNORE_INDEX
+    if not kept.any() or (y != input_ids)[kept].any():
+        return False
+    return bool((y[:, :-1] != input_ids[:, 1:])[kept[:, :-1]].any())  # unless all tokens are equal
 
 
 def keep_positions(hidden_states: Tensor, keep: int | Tensor) -> Tensor:

@@ -23,6 +23,14 @@ def as_keywords(
     Raises:
         ArgumentError: for an unknown name, too many inputs, or one that is given twice.
     """
+    given = by_name(names, args, keywords)
+    return {name: _tensor(value) for name, value in given.items() if value is not None}
+
+
+def by_name(
+    names: Sequence[str], args: Sequence[Any], keywords: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the inputs of a call by name, as they are; arguments and errors as `as_keywords`."""
     given = _in_order(names, args)
     twice = given.keys() & keywords.keys()
     if twice:
@@ -34,7 +42,7 @@ def as_keywords(
         raise ArgumentError(
             f"The model has no input {choices(unknown)}.{hints} It has {', '.join(names)}."
         )
-    return {name: _tensor(value) for name, value in given.items() if value is not None}
+    return given
 
 
 def _in_order(names: Sequence[str], args: Sequence[Any]) -> dict[str, Any]:

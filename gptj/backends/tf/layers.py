@@ -124,6 +124,7 @@ class Linear(Layer):
     ) -> None:
         super().__init__(name, dtype)
         self.inputs, self.outputs, self.use_bias, self.tied = inputs, outputs, bias, tied
+        self.adapter: Any = None
 
     def build(self, input_shape: Any = None) -> None:
         """Create kernel and bias; a tied layer has no kernel of its own."""
@@ -140,6 +141,8 @@ class Linear(Layer):
             y = tf.matmul(rows, self.read(table), transpose_b=True)
         if self.bias is not None:
             y = y + self.read(self.bias)
+        if self.adapter is not None and self.adapter.original is None:
+            y = y + self.adapter(rows)
         return tf.reshape(y, (*ops.shape(x)[:-1], self.outputs))
 
     def resize(self, outputs: int) -> None:

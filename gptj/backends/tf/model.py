@@ -1,5 +1,6 @@
 """The base model: embeddings, blocks and the final norm."""
 
+from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,9 +11,12 @@ from keras import ops
 from gptj.backends.tf import params
 from gptj.backends.tf.cache import KVCache, init_cache
 from gptj.backends.tf.capture import Recorded
+from gptj.backends.tf.fitting import Fitted
 from gptj.backends.tf.inputs import as_keywords
 from gptj.backends.tf.layers import Block, Dropout, Embedding, LayerNorm, Linear, Rotary
 from gptj.backends.tf.masks import additive_mask, positions
+from gptj.backends.tf.serving import Served
+from gptj.errors import ArgumentError
 from gptj.pretrained import Pretrained
 from gptj.spec.checks import check_inputs
 from gptj.spec.config import GPTJConfig
@@ -22,7 +26,7 @@ from gptj.spec.resize import check_word_table
 Tensor = Any
 
 
-class TFPretrained(Recorded, Pretrained, keras.Model):
+class TFPretrained(Recorded, Fitted, Served, Pretrained, keras.Model):
     """What all the Keras models share: their inputs, their files, and where they are.
 
     A model has its variables from the start. Inputs may be keywords, one tensor, a list in the
@@ -50,19 +54,27 @@ class TFPretrained(Recorded, Pretrained, keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs to make a model like this one."""
-        return {
+        if self.lora_is_merged:  # the kernels from before would be lost
+            raise ArgumentError(
+                "Keras cannot save a model with a merged adapter. Call unmerge_lora() first, or "
+                "remove_lora() to keep the merged weights alone."
+            )
+        config = {
             "config": self.config.to_dict(),
             "seed": self.seed,
             "name": self.name,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "trainable": self.trainable,
         }
+        return config if self.lora is None else {**config, "lora": asdict(self.lora)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """Make a model like the one that gave `config`."""
         options = dict(config)
-        return cls(GPTJConfig.from_dict(options.pop("config")), **options)
+        lora = options.pop("lora", None)
+        model = cls(GPTJConfig.from_dict(options.pop("config")), **options)
+        return model if lora is None else model.add_lora(**lora)
 
     def predict_step(self, data: Any) -> Any:
         """Run one batch of `predict`, which joins batches: there is no cache and no loss in it."""

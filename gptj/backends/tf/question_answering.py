@@ -122,7 +122,7 @@ class TFGPTJForQuestionAnswering(TFPretrained):
             start, end = starts_and_ends(y)
             check_answers(start, end, logits[0].shape[0])
             own = question_answering_loss(*logits, start, end)
-        return tf.add_n([own, *self.losses])
+        return self.own_loss(own, sample_weight)
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None

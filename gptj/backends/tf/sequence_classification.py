@@ -1,5 +1,6 @@
 """The classification head: one decision per row, from its last attended token."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -8,6 +9,7 @@ from keras import ops
 
 from gptj.backends.tf import params
 from gptj.backends.tf.cache import KVCache
+from gptj.backends.tf.fitting import on_host
 from gptj.backends.tf.layers import Linear
 from gptj.backends.tf.losses import (
     classification_loss,
@@ -118,6 +120,13 @@ class TFGPTJForSequenceClassification(TFPretrained):
         if given is not None:
             check_class_labels(self.config, labels, given.shape[0], params.concrete)
 
+    def check_targets(self, inputs: Mapping[str, Any], y: Any) -> None:
+        """Refuse labels inside x, or y, that do not fit; a compiled loss knows its own targets."""
+        given = inputs["inputs_embeds" if inputs.get("input_ids") is None else "input_ids"]
+        for labels in (inputs.get("labels"), y if self.loss is None else None):
+            if labels is not None:
+                check_class_labels(self.config, labels, given.shape[0], on_host)
+
     # Keras: `fit` takes the loss from here; y are the labels
     def compute_loss(
         self,
@@ -134,7 +143,7 @@ class TFGPTJForSequenceClassification(TFPretrained):
         if y is not None:
             check_class_labels(self.config, y, y_pred.logits.shape[0], params.concrete)
             own = classification_loss(y_pred.logits, y, find_problem_type(self.config, y))
-        return tf.add_n([own, *self.losses])
+        return self.own_loss(own, sample_weight)
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 
 from gptj.backends.base import Capabilities
+from gptj.backends.torch import lora as adapters
 from gptj.backends.torch import params as parameters
 from gptj.backends.torch import tree
 from gptj.backends.torch.cache import KVCache
@@ -20,6 +21,7 @@ from gptj.backends.torch.placement import module_of
 from gptj.errors import ArgumentError
 from gptj.generation.plan import DecodePlan
 from gptj.spec.config import DTYPES, GPTJConfig
+from gptj.spec.lora import LoraConfig
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.tensors import LazyTensor, Tensors
 
@@ -31,7 +33,12 @@ class TorchBackend:
 
     name = "torch"
     capabilities = Capabilities(
-        heads=tuple(MODELS), dtypes=DTYPES, gradients=True, in_graph_decode=True, capture=True
+        heads=tuple(MODELS),
+        dtypes=DTYPES,
+        gradients=True,
+        in_graph_decode=True,
+        capture=True,
+        adapters=True,
     )
     build_options = ("attn_implementation", "device_map", "max_memory", "seed")
 
@@ -124,6 +131,26 @@ class TorchBackend:
         """Return a loss and its gradient for every parameter, without dropout."""
         with torch.enable_grad(), evaluating(model):
             return loss_gradients(model, inputs)
+
+    def add_adapter(self, model: Any, lora: LoraConfig, tensors: Tensors) -> None:
+        """Give a model an adapter, and let nothing else be trained."""
+        adapters.add_adapter(model, lora, tensors)
+
+    def dump_adapter(self, model: Any) -> dict[str, LazyTensor]:
+        """Return the weights of a model's adapter, and of the modules trained whole."""
+        return adapters.dump_adapter(model)
+
+    def merge_adapter(self, model: Any) -> None:
+        """Add a model's adapter to its weights, and keep those from before."""
+        adapters.merge_adapter(model)
+
+    def unmerge_adapter(self, model: Any) -> None:
+        """Bring the weights from before back, bit for bit."""
+        adapters.unmerge_adapter(model)
+
+    def remove_adapter(self, model: Any) -> None:
+        """Let go of a model's adapter, and let all parameters be trained again."""
+        adapters.remove_adapter(model)
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the packages it stands on."""

@@ -44,6 +44,17 @@ class Embedding(nn.Embedding):
 class Linear(nn.Linear):
     """Every matrix product of a block or head: the one seam for adapters, shards and layouts."""
 
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, bias)
+        self.register_module("adapter", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., in) to (..., out), with what an adapter adds, if there is one."""
+        y = super().forward(x)
+        if self.adapter is None or self.adapter.original is not None:
+            return y
+        return y + self.adapter(x)
+
     def reset_parameters(self) -> None:
         """Leave the memory as it is: the specification draws the values."""
 
@@ -132,7 +143,8 @@ class Attention(nn.Module):
 
     def split_heads(self, x: Tensor) -> Tensor:
         """Split (B, T, E) into (B, H, T, D)."""
-        return x.unflatten(-1, (self.config.n_head, self.config.head_dim)).transpose(1, 2)
+        # all heads, or the part of this process
+        return x.unflatten(-1, (-1, self.config.head_dim)).transpose(1, 2)
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, head_mask: None

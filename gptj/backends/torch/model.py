@@ -1,9 +1,11 @@
 """The base model: embeddings, blocks and the final norm."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from gptj.backends.torch import params
 from gptj.backends.torch.cache import KVCache, init_cache
@@ -26,10 +28,13 @@ class TorchPretrained(Pretrained, nn.Module):
 
     Attributes:
         spread: whether loading put the modules on devices of their own, which tensors follow.
+        gradient_checkpointing: whether training keeps only the inputs of the blocks, and computes
+            the rest again for the gradients.
     """
 
     backend_name = "torch"
     spread = False
+    gradient_checkpointing = False
 
     def __init__(self, config: GPTJConfig) -> None:
         super().__init__()
@@ -61,6 +66,21 @@ class TorchPretrained(Pretrained, nn.Module):
     def get_base(self) -> "GPTJModel":
         """The model without its head."""
         return self if self.head == "base" else self.transformer
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Any = None) -> None:
+        """Compute the insides of each block twice while training, to keep less: a third slower.
+
+        Source: Chen et al., arXiv:1604.06174.
+
+        Args:
+            gradient_checkpointing_kwargs: accepted for the sake of old code; the way is PyTorch's
+                own, ``use_reentrant=False``.
+        """
+        self.get_base().gradient_checkpointing = True
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep what the gradients need, as usual."""
+        self.get_base().gradient_checkpointing = False
 
     def get_input_embeddings(self) -> Embedding:
         """Return the word table."""
@@ -145,19 +165,22 @@ class GPTJModel(TorchPretrained):
         mask = self.mask(attention_mask, x, cache, eager)
         rotation = self.rotation(position_ids, attention_mask, x, cache)
 
+        twice = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         hidden_states, attentions, layers = [x], [], []
         for layer, block in enumerate(self.h):
             if self.spread:  # mask and rotation stay there for the blocks that follow
                 x, rotation, mask, head_mask = bring(block, x, rotation, mask, head_mask)
             past = None if cache is None else cache.layers[layer]
             factors = None if head_mask is None else _layer_of(head_mask, layer)
-            x, layer_cache, probs = block(x, rotation, mask, past, length_of(cache), factors, eager)
+            run = partial(checkpoint, block, use_reentrant=False) if twice else block
+            x, layer_cache, probs = run(x, rotation, mask, past, length_of(cache), factors, eager)
             hidden_states.append(x)
             # a cache has room for more keys than there are
             attentions.append(
                 probs if probs is None else probs[..., : length_of(cache) + x.shape[1]]
             )
-            layers.append(layer_cache)
+            if use_cache:  # what nobody wants must not stay in memory
+                layers.append(layer_cache)
         hidden_states[-1] = x = self.ln_f(x)
         output = ModelOutput(
             last_hidden_state=x,

@@ -1,0 +1,34 @@
+"""Training over two devices: run by ``test_keras_distributed`` where TensorFlow has two of them."""
+
+import pytest
+import tensorflow as tf
+
+from gptj.backends import get_backend
+from tolerances import assert_close
+
+BACKEND = get_backend("tf")  # before Keras, whose backend it chooses
+
+from keras_cases import AS_Y, CLASSES, IDS, compiled, train  # noqa: E402
+
+CPU = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
+STRATEGY = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def mirrored(head):
+    with STRATEGY.scope():
+        return compiled(head)
+
+
+@pytest.mark.parametrize("head", CLASSES)
+def test_the_losses_are_those_of_one_device(head):
+    assert STRATEGY.num_replicas_in_sync == 2
+    assert_close(train(mirrored(head)), train(compiled(head)))
+
+
+def test_a_loss_that_is_evaluated_is_that_of_one_device():
+    found, expected = (
+        model.evaluate({"input_ids": IDS}, AS_Y["causal_lm"], verbose=0)
+        for model in (mirrored("causal_lm"), compiled("causal_lm"))
+    )
+    assert_close(found, expected)
