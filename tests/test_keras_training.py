@@ -17,6 +17,7 @@ BACKEND = get_backend("tf")  # before Keras, whose backend it chooses
 
 import keras  # noqa: E402
 
+from gptj.backends.tf.heads import TFGPTJModel  # noqa: E402
 from keras_cases import (  # noqa: E402
     AS_Y,
     CLASSES,
@@ -24,6 +25,7 @@ from keras_cases import (  # noqa: E402
     LABELS,
     SHIFTED,
     compiled,
+    fresh,
     inputs,
     train,
 )
@@ -194,6 +196,15 @@ def test_a_compiled_loss_takes_the_weights_of_classes():
     losses = train(model, IDS, labels, class_weight={0: 1.0, 1: 0.0}, epochs=9)
     assert losses[-1] < losses[0]
     assert (model.predict(IDS, verbose=0).logits.argmax(-1) == 0).all()
+
+
+def test_a_base_model_is_trained_towards_given_hidden_states():
+    model, target = TFGPTJModel(fresh().config), np.zeros((8, 9, 24), np.float32)
+    model.compile(optimizer="adam", loss="mse", metrics=["mae"])
+    losses = train(model, {"input_ids": IDS}, target)
+    found = model.evaluate({"input_ids": IDS}, target, verbose=0, return_dict=True)
+    assert found["loss"] < losses[-1] < losses[0]
+    assert {*found} == {"loss", "mae"}
 
 
 def test_a_generator_is_read_by_training_alone(model):

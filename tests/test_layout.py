@@ -144,6 +144,8 @@ EXCEPTIONS = {
         "GPTJModel.mask": GRAPH_SHAPE,
         "GPTJModel.rotation": GRAPH_SHAPE,
         "GPTJModel.check": "Linen: inputs are checked before the module runs, outside of tracing",
+        "GPTJModel.compute_loss": FIT,
+        "GPTJModel.compute_metrics": KERAS,
         "GPTJModel.deliver": "Linen: the module and the class around it share a function",
     },
     "causal_lm": {

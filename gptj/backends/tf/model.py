@@ -268,6 +268,19 @@ class TFGPTJModel(TFPretrained):
         wanted = self.config.return_dict if return_dict is None else return_dict
         return output if wanted else output.to_tuple()
 
+    # Keras: y are targets of the hidden states; a cache is no prediction
+    def compute_loss(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None, training: bool = True
+    ) -> Tensor:
+        """Return the compiled loss of the last hidden state and y."""
+        return super().compute_loss(x, y, y_pred.last_hidden_state, sample_weight, training)
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, Any]:
+        """Return the metrics of the last hidden state."""
+        return super().compute_metrics(x, y, y_pred.last_hidden_state, sample_weight)
+
 
 def length_of(cache: KVCache | None) -> Any:
     """Return how many tokens a cache holds, 0 without one."""
