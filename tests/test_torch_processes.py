@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from conftest import require
 from gptj.errors import ArgumentError
 from models import tiny_model
 
@@ -32,6 +33,7 @@ def train(folder, mode, processes):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
+    require("torch")  # this runs before the fixture of the test, which would say so
     return train(tmp_path_factory.mktemp("alone"), "alone", 1)
 
 
