@@ -21,7 +21,7 @@ TINY_RANDOM = "hf-internal-testing/tiny-random-gptj"
 TINY_CLASSIFIER = "ydshieh/tiny-random-gptj-for-sequence-classification"
 PLACEHOLDER = "gptj"
 
-CONFIG = {
+PUBLISHED = {
     "activation_function": "gelu_new",
     "architectures": ["GPTJForCausalLM"],
     "attn_pdrop": 0.0,
@@ -29,17 +29,17 @@ CONFIG = {
     "embd_pdrop": 0.0,
     "eos_token_id": 50256,
     "gradient_checkpointing": False,
-    "initializer_range": 0.3,
+    "initializer_range": 0.02,
     "layer_norm_epsilon": 1e-05,
     "model_type": "gptj",
-    "n_embd": 32,
-    "n_head": 4,
+    "n_embd": 4096,
+    "n_head": 16,
     "n_inner": None,
-    "n_layer": 2,
-    "n_positions": 128,
+    "n_layer": 28,
+    "n_positions": 2048,
     "resid_pdrop": 0.0,
     "rotary": True,
-    "rotary_dim": 4,
+    "rotary_dim": 64,
     "scale_attn_weights": True,
     "summary_activation": None,
     "summary_first_dropout": 0.1,
@@ -54,6 +54,16 @@ CONFIG = {
     "transformers_version": "4.18.0.dev0",
     "use_cache": True,
     "vocab_size": 50400,
+}
+"""The configuration that was published with the 6B."""
+
+CONFIG = PUBLISHED | {
+    "initializer_range": 0.3,
+    "n_embd": 32,
+    "n_head": 4,
+    "n_layer": 2,
+    "n_positions": 128,
+    "rotary_dim": 4,
 }
 """The fields of the 6B's own ``config.json``, small and with weights far from 0."""
 

@@ -6,42 +6,7 @@ import pytest
 
 from gptj.errors import ConfigError
 from gptj.spec.config import GPTJConfig
-
-PUBLISHED = {
-    "activation_function": "gelu_new",
-    "architectures": ["GPTJForCausalLM"],
-    "attn_pdrop": 0.0,
-    "bos_token_id": 50256,
-    "embd_pdrop": 0.0,
-    "eos_token_id": 50256,
-    "gradient_checkpointing": False,
-    "initializer_range": 0.02,
-    "layer_norm_epsilon": 1e-05,
-    "model_type": "gptj",
-    "n_embd": 4096,
-    "n_head": 16,
-    "n_inner": None,
-    "n_layer": 28,
-    "n_positions": 2048,
-    "resid_pdrop": 0.0,
-    "rotary": True,
-    "rotary_dim": 64,
-    "scale_attn_weights": True,
-    "summary_activation": None,
-    "summary_first_dropout": 0.1,
-    "summary_proj_to_labels": True,
-    "summary_type": "cls_index",
-    "summary_use_proj": True,
-    "task_specific_params": {
-        "text-generation": {"do_sample": True, "max_length": 50, "temperature": 1.0}
-    },
-    "tie_word_embeddings": False,
-    "tokenizer_class": "GPT2Tokenizer",
-    "transformers_version": "4.18.0.dev0",
-    "use_cache": True,
-    "vocab_size": 50400,
-}
-"""The configuration that was published with the 6B."""
+from published import PUBLISHED
 
 TEXT = json.dumps(PUBLISHED, indent=2, sort_keys=True) + "\n"
 

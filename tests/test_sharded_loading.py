@@ -3,10 +3,6 @@
 What needs several devices is in ``eight_devices`` and runs in a process that has as many.
 """
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,9 +12,7 @@ from gptj.pretrained import load_model
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import HEADS
 from models import TINY, tiny_config, tiny_weights
-
-CASES = Path(__file__).parent / "eight_devices.py"
-DEVICES = "--xla_force_host_platform_device_count=8"
+from virtual_devices import assert_passes_over_eight_devices
 
 
 @pytest.fixture
@@ -48,12 +42,7 @@ def specs(parallel, mesh, config=None, head="causal_lm"):
 
 
 def test_over_eight_devices_everything_is_as_on_one(flax_backend):
-    environment = {**os.environ, "XLA_FLAGS": DEVICES, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CASES)]
-    done = subprocess.run(
-        command, env=environment, cwd=CASES.parent.parent, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
+    assert_passes_over_eight_devices("eight_devices.py")
 
 
 def test_kernels_are_divided_by_heads_width_and_vocabulary(parallel):

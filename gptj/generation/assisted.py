@@ -25,7 +25,7 @@ def write(request: Request, runner: Runner, record: Record) -> Iterator[Ids]:
     """Yield new tokens, (B, 1) each; as many runs of the model as guesses were wrong."""
     plan, ids = request.plan, request.prompt.ids
     length, step = ids.shape[1], 0
-    scorer = Scorer(request, request.prompt.mask.sum(axis=1))
+    scorer = Scorer(request)
     stopping = Stopping(request)
     guess = _guesser(request)
     finished = np.zeros(len(ids), bool)

@@ -94,7 +94,9 @@ class Group:
         beam = best.origins[:, :, step] - self.rows[:, :1]
         texts = ids[np.arange(batch)[:, None], beam]
         texts = np.hstack((texts.reshape(len(last), -1), last))
-        given = scores[np.arange(batch)[:, None], beam] if stopping.needs_scores else None
+        given = None
+        if stopping.needs_scores:
+            given = scores[np.arange(batch)[:, None], beam].reshape(len(last), -1)
         ended = stopping.ended(texts, self.prompt.shape[1], given).reshape(batch, self.kept)
         if step + 1 == self.plan.max_new_tokens or stopping.out_of_time():
             ended = np.ones_like(ended)

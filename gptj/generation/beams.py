@@ -37,7 +37,9 @@ class BeamSearch:
         self.request, self.options = request, request.options
         self.batch, self.beams = len(request.prompt.mask), request.options.num_beams
         self.runner, self.record = Runner(request), Record(request)
-        self.scorer = Scorer(request, request.prompt.mask.sum(axis=1))
+        nothing = np.empty((self.batch, 0), np.int64)
+        self.diversity = Diversity(self.options.diversity_penalty, nothing)
+        self.scorer = Scorer(request, self.diversity if self.diversity.penalty else None)
         self.stopping = Stopping(request)
         self.groups = [Group(request, index) for index in range(self.options.num_beam_groups)]
 
@@ -74,7 +76,8 @@ class BeamSearch:
         processed = np.empty_like(scores)
         chosen = np.empty((self.batch, 0), np.int64)
         for index, group in enumerate(self.groups):
-            processed[:, index] = self._processed(texts[:, index], scores[:, index], chosen, step)
+            self.diversity.chosen = chosen
+            processed[:, index] = self._processed(texts[:, index], scores[:, index], step)
             is_closed = group.is_closed()
             group.advance(texts[:, index], processed[:, index], self.stopping)
             tokens = group.running.tokens[:, :, step]
@@ -82,13 +85,10 @@ class BeamSearch:
             chosen = np.hstack((chosen, tokens))
         return processed.reshape(len(ids), -1)
 
-    def _processed(self, texts: Ids, scores: Floats, chosen: Ids, step: int) -> Floats:
+    def _processed(self, texts: Ids, scores: Floats, step: int) -> Floats:
         """Return the processed scores of one group, (B, beams, V)."""
-        penalty = self.options.diversity_penalty
-        diversity = Diversity(penalty, chosen) if penalty and chosen.size else None
         flat = (texts.reshape(-1, texts.shape[-1]), scores.reshape(-1, scores.shape[-1]))
-        found = self.scorer(*flat, step, diversity=diversity)
-        return self.scorer.final(found).reshape(scores.shape)
+        return self.scorer.final(self.scorer(*flat, step)).reshape(scores.shape)
 
     def _deliver(self) -> Any:
         """Return the best finished texts of all groups, cut to the longest."""

@@ -29,7 +29,7 @@ def write(request: Request, runner: Runner, record: Record) -> Iterator[Ids]:
     runner.options = replace(request.options, output_hidden_states=True)
     batch, length = len(ids), ids.shape[1]
     rows = chosen = np.arange(batch)
-    scorer, stopping = Scorer(request, request.prompt.mask.sum(axis=1)), Stopping(request)
+    scorer, stopping = Scorer(request), Stopping(request)
     finished = np.zeros(batch, bool)
     logits = runner.run(ids)[:, -1]
     memory = Memory(_states(request, runner), runner.mask != 0)

@@ -53,7 +53,7 @@ def _write(request: Request, runner: Runner, record: Record) -> Iterator[Ids]:
     """Choose one token per row and step."""
     plan, ids = request.plan, request.prompt.ids
     length = ids.shape[1]
-    scorer = Scorer(request, request.prompt.mask.sum(axis=1))
+    scorer = Scorer(request)
     stopping = Stopping(request)
     finished = np.zeros(len(ids), bool)
     for step in range(plan.max_new_tokens):

@@ -30,28 +30,24 @@ def make_processors(
     bad = [ids for ids in options.bad_words_ids or [] if tuple(ids) not in {(e,) for e in eos}]
     suppressed, at_first = _listed(options.suppress_tokens), _listed(options.begin_suppress_tokens)
     forced, last = _listed(options.forced_eos_token_id), plan.max_new_tokens - 1
-    wanted: list[tuple[Any, Callable[[], Processor]]] = [
-        (bias, lambda: SequenceBias.of(bias_pairs(bias) or [])),
-        (diversity, lambda: _given(diversity)),
-        (options.repetition_penalty != 1.0, lambda: Repetition(options.repetition_penalty)),
-        (ngram, lambda: NoRepeatedNgram(ngram)),
-        (bad, lambda: SequenceBias.of([(tuple(ids), -np.inf) for ids in bad])),
-        (plan.min_length and eos, lambda: MinLength(plan.min_length, eos)),
-        (plan.min_new_tokens and eos, lambda: Forbidden(eos, range(plan.min_new_tokens))),
-        (forced, lambda: Forced(forced, last)),
-        (suppressed, lambda: Forbidden(suppressed)),
-        (at_first, lambda: Forbidden(at_first, range(1))),
+    penalty = options.repetition_penalty
+    wanted: list[Processor | None] = [
+        SequenceBias.of(bias_pairs(bias) or []) if bias else None,
+        diversity,
+        Repetition(penalty) if penalty != 1.0 else None,
+        NoRepeatedNgram(ngram) if ngram else None,
+        SequenceBias.of([(tuple(ids), -np.inf) for ids in bad]) if bad else None,
+        MinLength(plan.min_length, eos) if plan.min_length and eos else None,
+        Forbidden(eos, range(plan.min_new_tokens)) if plan.min_new_tokens and eos else None,
+        Forced(forced, last) if forced else None,
+        Forbidden(suppressed) if suppressed else None,
+        Forbidden(at_first, range(1)) if at_first else None,
     ]
-    return [make() for is_wanted, make in wanted if is_wanted]
+    return [processor for processor in wanted if processor is not None]
 
 
 def _listed(tokens: Any) -> tuple[int, ...]:
     return () if tokens is None else as_tuple(tokens)
-
-
-def _given(processor: Processor | None) -> Processor:
-    assert processor is not None
-    return processor
 
 
 @dataclass(frozen=True)
@@ -158,15 +154,18 @@ class Forced:
         return forced
 
 
-@dataclass(frozen=True)
+@dataclass
 class Diversity:
     """Makes tokens less likely that earlier groups of beams have just chosen.
 
     Source: Vijayakumar et al., "Diverse beam search" (arXiv:1610.02424), Hamming diversity.
+
+    Attributes:
+        chosen: (B, beams of the earlier groups) tokens; the search says which, group by group.
     """
 
     penalty: float
-    chosen: npt.NDArray[np.int64]  # (B, beams of the earlier groups)
+    chosen: npt.NDArray[np.int64]
 
     def __call__(self, rows: Rows, scores: Floats, step: int) -> Floats:
         """Return the scores with the penalty, times how often a token was chosen."""

@@ -15,42 +15,25 @@ from gptj.generation.warpers import Floats, candidates, spread
 class Scorer:
     """The processors of a request: its options', then the caller's own."""
 
-    def __init__(self, request: Request, lengths: npt.NDArray[np.integer]) -> None:
-        """Keep what is needed.
-
-        Args:
-            lengths: (B,) attended tokens of every prompt; processors see no padding.
-        """
+    def __init__(self, request: Request, diversity: Processor | None = None) -> None:
+        """Make the processors, among which that of groups of beams may be."""
         self.request = request
-        self.starts = request.prompt.ids.shape[1] - lengths
-        self.processors = make_processors(request.options, request.plan)
+        attended = request.prompt.mask.sum(axis=1)  # processors see no padding
+        self.starts = np.maximum(request.prompt.ids.shape[1] - attended, 0)  # (B,)
+        self.processors = make_processors(request.options, request.plan, diversity)
 
-    def __call__(
-        self,
-        ids: Ids,
-        scores: Floats,
-        step: int,
-        *,
-        finished: Any = False,
-        diversity: Processor | None = None,
-    ) -> Floats:
+    def __call__(self, ids: Ids, scores: Floats, step: int, *, finished: Any = False) -> Floats:
         """Return what the processors make of scores (B, V) for texts (B, L).
 
         Args:
             finished: (B,) rows that need no token any more.
-            diversity: a processor of this step alone.
         """
-        request = self.request
-        processors = self.processors
-        if diversity is not None:
-            processors = make_processors(request.options, request.plan, diversity)
-        repeats = len(ids) // len(self.starts)
-        starts = np.maximum(np.repeat(self.starts, repeats), 0)
+        starts = np.repeat(self.starts, len(ids) // len(self.starts))
         rows = [text[start:] for text, start in zip(ids, starts, strict=True)]
         scores = scores.copy()
-        for processor in processors:
+        for processor in self.processors:
             scores = processor(rows, scores, step)
-        for own in request.processors:
+        for own in self.request.processors:
             scores = self._ask(own, ids, scores)
         _check(scores.reshape(len(self.starts), -1), step, finished)  # of beams one may go on
         return scores
@@ -76,8 +59,8 @@ class Scorer:
         return np.array(found)
 
 
-def log_softmax(logits: Floats) -> Floats:
-    """Return log-probabilities of (..., V) logits."""
+def log_softmax(logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return log-probabilities of (..., V) logits, in their dtype."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 

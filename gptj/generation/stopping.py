@@ -32,7 +32,6 @@ class Stopping:
         Args:
             scores: (B, V) that the last token was chosen by, for the caller's criteria.
         """
-        scores = None if scores is None else scores.reshape(len(ids), -1)
         ended = np.isin(ids[:, -1], self.ends)
         if self.strings is not None:
             ended |= np.array([self.strings.found_in(row[length:]) for row in ids])

@@ -1,7 +1,7 @@
 """Telling a caller of every token as soon as it is chosen."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from queue import SimpleQueue
 from typing import Any, Protocol
 
@@ -115,5 +115,5 @@ class TextIteratorStreamer(TextStreamer):
         Raises:
             queue.Empty: where none comes in time.
         """
-        take: Callable[[], str | None] = lambda: self.pieces.get(timeout=self.timeout)  # noqa: E731
-        yield from iter(take, None)  # type: ignore[misc]
+        while (piece := self.pieces.get(timeout=self.timeout)) is not None:
+            yield piece

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gptj.generation.scores import log_softmax
 from gptj.parity.record import PROBS, Recording
 from gptj.parity.tolerances import Tolerance
 
@@ -69,13 +70,8 @@ def compare_next_tokens(found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> 
 
 def kl_divergence(p_logits: npt.NDArray[Any], q_logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return sum p (log p - log q) over the last axis, in nats, never below 0 by rounding."""
-    p, q = (_log_softmax(logits.astype(np.float64)) for logits in (p_logits, q_logits))
+    p, q = (log_softmax(logits.astype(np.float64)) for logits in (p_logits, q_logits))
     return np.maximum((np.exp(p) * (p - q)).sum(axis=-1), 0.0)
-
-
-def _log_softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
 def compare_gradients(

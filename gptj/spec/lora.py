@@ -5,7 +5,6 @@ LoRA (Hu et al., arXiv:2106.09685) leaves the weights of a linear layer alone an
 weight is that of PEFT, without its ``base_model.model.`` in front.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,8 +14,8 @@ import numpy.typing as npt
 
 from gptj.errors import ArgumentError, choices, suggest
 from gptj.spec.config import GPTJConfig
-from gptj.spec.heads import BASE_PREFIX, find_head
-from gptj.spec.params import LM_HEAD, parameter_table
+from gptj.spec.heads import find_head
+from gptj.spec.params import LM_HEAD, keyed_generator, parameter_table
 from gptj.spec.tensors import LazyTensor
 
 ALL_LINEAR: Final = "all-linear"
@@ -184,11 +183,7 @@ def modules_trained_whole(head: str) -> tuple[str, ...]:
 
 
 def _drawn(layer: LoraLayer, seed: int) -> npt.NDArray[np.float32]:
-    inside = layer.module.startswith((BASE_PREFIX, *find_head("causal_lm").modules))
-    name = layer.down if inside else BASE_PREFIX + layer.down  # a base model draws what heads do
-    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
-    generator = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
-    values = generator.random((layer.rank, layer.inputs), np.float32)
+    values = keyed_generator(seed, layer.down).random((layer.rank, layer.inputs), np.float32)
     return (2.0 * values - 1.0) * np.float32(layer.inputs**-0.5)
 
 

@@ -89,16 +89,19 @@ def initial_value(
         return np.ones(parameter.shape, np.float32)
     if parameter.kind in ("norm_bias", "linear_bias"):
         return np.zeros(parameter.shape, np.float32)
-    digest = hashlib.sha256(f"{seed}:{_keyed_name(parameter.name)}".encode()).digest()
-    generator = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
-    values = generator.standard_normal(parameter.shape, dtype=np.float32)
+    values = keyed_generator(seed, parameter.name).standard_normal(parameter.shape, np.float32)
     return values * np.float32(config.initializer_range)
 
 
-def _keyed_name(name: str) -> str:
-    """The name inside a model with a head, so that a base model draws the same numbers."""
+def keyed_generator(seed: int, name: str) -> np.random.Generator:
+    """Return the generator of a tensor's first values, keyed by seed and canonical name.
+
+    A base model's tensor counts with the name that it has inside a head, and so draws the same.
+    """
     is_base = name.startswith(("wte.", "h.", "ln_f."))
-    return BASE_PREFIX + name if is_base else name
+    key = f"{seed}:{BASE_PREFIX + name if is_base else name}"
+    digest = hashlib.sha256(key.encode()).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
 
 
 def _base(config: GPTJConfig, prefix: str) -> Iterator[Parameter]:
