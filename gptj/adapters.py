@@ -6,10 +6,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gptj import hub
 from gptj.backends import get_backend
 from gptj.checkpoint.adapters import read_adapter, write_adapter
 from gptj.errors import ArgumentError, CheckpointError, UnsupportedFeature
 from gptj.spec.config import GPTJConfig
+from gptj.spec.heads import find_head
 from gptj.spec.lora import (
     LoraConfig,
     adapter_shapes,
@@ -26,12 +28,13 @@ class Adapters:
     Attributes:
         lora: what the model's adapter is, None where it has none.
         lora_is_merged: whether the adapter is part of the weights at the moment.
+        loaded_as: the name and the revision that the model was loaded by, without any adapter.
     """
 
     backend_name: ClassVar[str]
     head: ClassVar[str]
     config: GPTJConfig
-    origin: Path | None
+    loaded_as: tuple[str, str | None] = ("", None)
     lora: LoraConfig | None = None
     lora_is_merged: bool = False
 
@@ -88,35 +91,60 @@ class Adapters:
         adapter_shapes(lora, self.config, self.head)  # refuses what this model does not have
         return self._put_adapter(lora, new_adapter(lora, self.config, self.head, seed))
 
-    def load_lora(self, folder: str | Path) -> Any:
-        """Give the model the adapter of a folder that `save_lora` or PEFT wrote; return the model.
+    def load_lora(self, name: str | Path, **where: Any) -> Any:
+        """Give the model an adapter that `save_lora` or PEFT wrote, and return the model.
 
         It is trained on if training goes on.
+
+        Args:
+            name: a folder, or a hub id with or without ``@revision``; of that the two files of an
+                adapter are downloaded, whatever else it has.
+            where: `revision`, `subfolder`, `cache_dir`, `local_files_only`, `token` and
+                `force_download`, as in ``gptj.hub.locate``.
 
         Raises:
             CheckpointError: if a file is missing or damaged, asks for more than LoRA, or has other
                 tensors than this model needs.
             ArgumentError: if the model has an adapter already.
         """
-        lora, tensors, copies = read_adapter(Path(folder), self.config, self.head)
-        self._check_copies(copies, folder)
+        folder = hub.locate_adapter(name, **where)
+        lora, tensors, copies = read_adapter(folder, self.config, self.head)
+        self._check_copies(copies, name)
         return self._put_adapter(lora, tensors)
 
     def save_lora(self, folder: str | Path, *, base_model: str | None = None) -> None:
         """Write the adapter as PEFT does: ``adapter_config.json``, ``adapter_model.safetensors``.
 
+        For a classification a ``config.json`` beside them names its labels. `gptj.load` of the
+        folder gives the model and the adapter together.
+
         Args:
             folder: made if it is not there; what it holds stays whole if anything fails.
-            base_model: the name that readers find the model by; where it was loaded from if None.
+            base_model: the name that readers find the model by; what it was loaded by if None.
 
         Raises:
             ArgumentError: if the model has no adapter.
             CheckpointError: if the folder cannot be written.
         """
         lora = self._require_adapter("save_lora()")
-        name = base_model or (None if self.origin is None else str(self.origin))
+        name, revision = (base_model, None) if base_model else self.loaded_as
         tensors = get_backend(self.backend_name).dump_adapter(self)
-        write_adapter(Path(folder), lora, self.head, tensors, name)
+        write_adapter(
+            Path(folder),
+            lora,
+            self.head,
+            tensors,
+            name or None,
+            revision,
+            add_files=self._save_labels,
+        )
+
+    def _save_labels(self, folder: Path) -> None:
+        """Write the configuration of a classification, which has its labels."""
+        if self.head == "sequence_classification":
+            config = GPTJConfig.from_dict(self.config.to_dict())
+            config.architectures = [find_head(self.head).class_name]
+            config.save_pretrained(folder)
 
     def merge_lora(self) -> Any:
         """Add the adapter to the weights, which makes the model as fast as without; return it.
@@ -180,8 +208,7 @@ class Adapters:
 
     def _put_adapter(self, lora: LoraConfig, tensors: Tensors) -> Any:
         backend = get_backend(self.backend_name)
-        if not backend.capabilities.adapters:
-            raise UnsupportedFeature(f"The backend {backend.name!r} has no adapters.")
+        require_adapters(backend)
         if self.lora is not None:
             raise ArgumentError(
                 "The model has an adapter already. Call remove_lora() first; to keep what it does, "
@@ -214,11 +241,21 @@ class Adapters:
                 )
 
 
+def require_adapters(backend: Any) -> None:
+    """Refuse a backend without adapters.
+
+    Raises:
+        UnsupportedFeature: naming it.
+    """
+    if not backend.capabilities.adapters:
+        raise UnsupportedFeature(f"The backend {backend.name!r} has no adapters.")
+
+
 def add_lora(model: Any, *args: Any, **options: Any) -> Any:
     """Give a model of any backend a new adapter, and return it; see `Adapters.add_lora`."""
     return model.add_lora(*args, **options)
 
 
-def load_lora(model: Any, folder: str | Path) -> Any:
-    """Give a model the adapter of a folder, and return it; see `Adapters.load_lora`."""
-    return model.load_lora(folder)
+def load_lora(model: Any, name: str | Path, **where: Any) -> Any:
+    """Give a model the adapter of a folder or a hub id; see `Adapters.load_lora`."""
+    return model.load_lora(name, **where)

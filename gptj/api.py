@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gptj import hub
 from gptj.backends import get_backend
-from gptj.pretrained import load_model
+from gptj.loading import load_model
 from gptj.tokenizer import GPTJTokenizer
 
 
@@ -13,7 +14,7 @@ def load(
     name: str | Path = "demo",
     *,
     backend: str | None = None,
-    head: str = "causal_lm",
+    head: str | None = None,
     dtype: Any = "auto",
     device: Any = None,
     revision: str | None = None,
@@ -23,15 +24,17 @@ def load(
 
     Args:
         name: ``"demo"`` (a small trained model inside the package), ``"6B"``, a folder, a file, or
-            a hub id with or without ``@revision``.
+            a hub id with or without ``@revision``. An adapter, as `save_lora` or PEFT writes it, is
+            loaded together with the model that its ``adapter_config.json`` names.
         backend: ``"torch"``, ``"tf"`` or ``"flax"``, an alias (``"pytorch"``, ``"keras"``,
             ``"jax"``), or the name of one that is plugged in; the first that is installed if None.
         head: ``"base"``, ``"causal_lm"``, ``"sequence_classification"`` or
-            ``"question_answering"``, as far as the backend has it.
+            ``"question_answering"``, as far as the backend has it. None means that of an adapter,
+            and of any other name ``"causal_lm"``.
         dtype: of parameters and computation; ``"auto"`` takes the configuration's, else the file's.
         device: the framework's own name of a device.
         revision: branch, tag or commit on the hub.
-        options: fields of the configuration, what `gptj.pretrained.load_model` takes, and what the
+        options: fields of the configuration, what `gptj.loading.load_model` takes, and what the
             backend takes, such as ``attn_implementation``.
 
     Returns:
@@ -56,10 +59,11 @@ def load_tokenizer(name: str | Path = "demo", **options: Any) -> GPTJTokenizer:
     """Load the tokenizer of a model: a folder's own, else GPT-J's.
 
     Args:
-        name: as in `load`.
+        name: as in `load`. An adapter without a tokenizer has that of the model it belongs to.
         options: as in ``GPTJTokenizer.from_pretrained``.
     """
-    return GPTJTokenizer.from_pretrained(name, **options)
+    where = {key: options.pop(key) for key in hub.OPTIONS & options.keys()}
+    return GPTJTokenizer.from_pretrained(hub.locate_tokenizer(name, **where), **options)
 
 
 def generate(

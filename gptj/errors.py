@@ -47,6 +47,10 @@ class DataError(GPTJError, OSError, ValueError):
     """Data to train on that is missing, unreadable, of another form, or empty."""
 
 
+class TrainingError(GPTJError, ArithmeticError):
+    """A training that cannot go on, as its loss is not a number any more."""
+
+
 class BackendUnavailable(GPTJError, ImportError):
     """A backend whose framework is not installed, or set up for something else."""
 

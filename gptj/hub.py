@@ -1,11 +1,14 @@
 """A name -> local files: the demo, a preset, a path, or a repository of the hub."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
+from gptj.checkpoint.adapter_folder import AdapterFolder, open_adapter
+from gptj.checkpoint.folder import CONFIG_NAME, is_adapter
+from gptj.companions import TOKENIZER_FILES
 from gptj.errors import ArgumentError, CheckpointError
 
 PRESETS: Final = {"6b": "EleutherAI/gpt-j-6B", "gpt-j-6b": "EleutherAI/gpt-j-6B"}
@@ -36,6 +39,10 @@ class Source:
     def path(self, name: str) -> str:
         """Return where in the repository a file of the subfolder is."""
         return f"{self.subfolder}/{name}" if self.subfolder else name
+
+
+OPTIONS: Final = frozenset(field.name for field in fields(Source)) - {"repository"}
+"""What `locate` takes besides a name and which files are wanted."""
 
 
 def locate(
@@ -72,28 +79,53 @@ def locate(
         CheckpointError: if nothing of that name is found, saying what to do.
         ArgumentError: for arguments that exclude each other.
     """
-    if local_files_only and force_download:
+    return _locate(
+        name,
+        "model" if weights else "model without weights",
+        revision=revision,
+        subfolder=subfolder,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        token=token,
+        force_download=force_download,
+    )
+
+
+def locate_adapter(name: str | Path, **where: Any) -> Path:
+    """Return the local folder of an adapter; of a repository come its two files alone.
+
+    Args:
+        name: a folder, or a hub id, which may carry its revision.
+        where: as in `locate`.
+
+    Raises:
+        CheckpointError: if nothing of that name is found, saying what to do.
+    """
+    return _locate(name, "adapter", **where)
+
+
+def _locate(name: str | Path, wanted: str, **where: Any) -> Path:
+    """Return the local folder or file of a name; `wanted` is a key of ``hub_files.WANTED``."""
+    asked = Source(str(name), **where)
+    if asked.local_files_only and asked.force_download:
         raise ArgumentError(
             "local_files_only=True forbids the download that force_download=True asks for; "
             "pass one of them."
         )
     if str(name) and not is_preset(name) and Path(name).exists():
-        return Path(name) / subfolder
+        return Path(name) / asked.subfolder
     if str(name) == DEMO:
         return Path(str(files("gptj") / "data" / DEMO))
-    repository, named_revision = _hub_id(str(name))
-    source = Source(
-        repository,
-        revision or named_revision,
-        subfolder.strip("/"),
-        cache_dir,
-        token,
-        local_files_only,
-        force_download,
-    )
     from gptj.hub_files import fetch  # huggingface_hub is slow to import
 
-    return fetch(source, weights)
+    repository, revision = _hub_id(str(name))
+    source = replace(
+        asked,
+        repository=repository,
+        revision=asked.revision or revision,
+        subfolder=asked.subfolder.strip("/"),
+    )
+    return fetch(source, wanted)
 
 
 def _hub_id(name: str) -> tuple[str, str | None]:
@@ -115,8 +147,72 @@ def is_preset(name: str | Path) -> bool:
 
 
 def locate_config(name: str | Path, **options: Any) -> Path:
-    """Return the local ``config.json`` that a name stands for; options as in `locate`."""
+    """Return the local ``config.json`` that a name stands for; options as in `locate`.
+
+    Where an adapter has none of its own it is that of the model which it belongs to.
+    """
     found = locate(name, weights=False, **options)
+    adapter = open_adapter(found)
+    if adapter is not None and not (found / CONFIG_NAME).is_file():
+        found = locate_base(adapter, weights=False, **options)
     if found.is_file():
-        return found if found.suffix == ".json" else found.parent / "config.json"
-    return found / "config.json"
+        return found if found.suffix == ".json" else found.parent / CONFIG_NAME
+    return found / CONFIG_NAME
+
+
+def locate_tokenizer(name: str | Path, **options: Any) -> str | Path:
+    """Return the preset or local folder whose tokenizer a name stands for; options as in `locate`.
+
+    Where an adapter has none of its own it is that of the model which it belongs to.
+    """
+    if is_preset(name):
+        return name
+    found = locate(name, weights=False, **options)
+    adapter = open_adapter(found)
+    if adapter is None or any((found / file).is_file() for file in TOKENIZER_FILES):
+        return found
+    if is_preset(adapter.base):
+        return adapter.base
+    return locate_base(adapter, weights=False, **options)
+
+
+def locate_base(adapter: AdapterFolder, *, weights: bool = True, **options: Any) -> Path:
+    """Return the local folder or file of the model that an adapter belongs to.
+
+    Its name may be a preset, a path from the adapter's folder or from here, or a hub id.
+
+    Args:
+        weights: as in `locate`.
+        options: as in `locate`; a revision and a subfolder are those of the adapter itself.
+
+    Raises:
+        CheckpointError: if it cannot be found or is no model, saying how to load both by hand.
+    """
+    access = {k: v for k, v in options.items() if k not in ("revision", "subfolder")}
+    name = adapter.base
+    try:
+        found = locate(base_name(adapter), weights=weights, revision=adapter.revision, **access)
+    except OSError as error:  # a stranger's name may be too long for a path
+        raise adapter.without_base(f"{name!r}: {error}") from error
+    if is_adapter(found):
+        raise adapter.without_base(f"{name!r} is an adapter itself.")
+    return found
+
+
+def base_name(adapter: AdapterFolder) -> str | Path:
+    """Return the name by which `locate` finds the model that an adapter belongs to."""
+    beside = adapter.folder / adapter.base
+    return beside if not is_preset(adapter.base) and beside.exists() else adapter.base
+
+
+def lasting_name(name: str | Path, revision: str | None) -> tuple[str, str | None]:
+    """Return the name and revision under which a model that was located is found again later.
+
+    A preset of the hub becomes its repository, and a path an absolute one.
+    """
+    if not is_preset(name) and Path(name).exists():
+        return str(Path(name).resolve()), None
+    if str(name) == DEMO:
+        return DEMO, None
+    repository, named_revision = _hub_id(str(name))
+    return repository, revision or named_revision

@@ -14,6 +14,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import tqdm
 
+from gptj.checkpoint.adapters import CONFIG_NAME as ADAPTER_CONFIG
+from gptj.checkpoint.adapters import OLD_WEIGHTS_NAME, WEIGHTS_NAME
 from gptj.checkpoint.folder import CONFIG_NAME, read_json, shard_files
 from gptj.checkpoint.formats import FORMATS
 from gptj.companions import TOKENIZER_FILES
@@ -22,12 +24,42 @@ from gptj.generation.options import FILE_NAME as GENERATION_NAME
 from gptj.hub import Source, is_preset
 from gptj.hub_errors import not_cached, not_downloaded, not_there
 
-SMALL: Final = (CONFIG_NAME, GENERATION_NAME, *TOKENIZER_FILES)
+SMALL: Final = (CONFIG_NAME, GENERATION_NAME, *TOKENIZER_FILES, ADAPTER_CONFIG)
 """The files beside the weights that anything in gptj reads."""
 
-WHOLE: Final = tuple(form.whole for form in FORMATS.values())
-WEIGHTS: Final = tuple(name for form in FORMATS.values() for name in (form.whole, form.index))
-"""The files that stand for a model's weights, the best first; an index names further ones."""
+ADAPTERS: Final = (WEIGHTS_NAME, OLD_WEIGHTS_NAME)
+WHOLE: Final = (*(form.whole for form in FORMATS.values()), *ADAPTERS)
+WEIGHTS: Final = (
+    *(name for form in FORMATS.values() for name in (form.whole, form.index)),
+    *ADAPTERS,
+)
+"""The files that stand for weights, the best first; an index names further ones.
+
+An adapter's come last: where there is a model, it is meant.
+"""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which files of a revision are asked for: all that it has of `small`, one of `large`.
+
+    Attributes:
+        small: the first is the one that is missing where there is none.
+        large: the best first.
+        whole: those of `large` to name in an error.
+    """
+
+    small: tuple[str, ...]
+    large: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
+
+
+WANTED: Final = {
+    "model": Wanted(SMALL, WEIGHTS, WHOLE),
+    "model without weights": Wanted(SMALL),
+    "adapter": Wanted((ADAPTER_CONFIG,), ADAPTERS, ADAPTERS),
+}
+"""What there is to ask for, by name."""
 
 
 @dataclass(frozen=True)
@@ -46,25 +78,29 @@ class Bars(tqdm):  # type: ignore[misc]
         super().__init__(*args, **{**options, "disable": options.get("disable") or None})
 
 
-def fetch(source: Source, weights: bool) -> Path:
-    """Return the cache's folder with what a model needs of a revision, downloaded if need be.
+def fetch(source: Source, what: str) -> Path:
+    """Return the cache's folder with what is needed of a revision, downloaded if need be.
 
     Whatever keeps the hub from answering, the cache will do if it is complete. Only a revision that
     the hub says it does not have is never taken from there.
 
+    Args:
+        source: which revision, and how to ask for it.
+        what: a key of `WANTED`.
+
     Raises:
         CheckpointError: if it cannot be had, or has no weights that gptj reads.
     """
-    source = _as_cached(source)
+    source, wanted = _as_cached(source), WANTED[what]
     if source.local_files_only:
-        return _from_cache(source, weights, None)
+        return _from_cache(source, wanted, None)
     try:
         listing = _ask(source)
     except RevisionNotFoundError as error:
         raise not_downloaded(source, error) from error
     except Exception as error:  # every release of huggingface_hub has another HTTP client
-        return _from_cache(source, weights, error)
-    return _from_hub(source, listing, weights)
+        return _from_cache(source, wanted, error)
+    return _from_hub(source, listing, wanted)
 
 
 def _as_cached(source: Source) -> Source:
@@ -97,16 +133,16 @@ def _weight_files(path: Path) -> list[str]:
     return shard_files(path, read_json(path).get("weight_map")) if is_index else [path.name]
 
 
-def _from_cache(source: Source, weights: bool, error: Exception | None) -> Path:
+def _from_cache(source: Source, wanted: Wanted, error: Exception | None) -> Path:
     """Return the cached folder if it is complete; `error` is what came instead of an answer."""
     folder = _cached_revision(source, error) / source.subfolder
     names = {path.name for path in folder.glob("*") if path.exists()}  # a link may lead nowhere
-    large = [name for name in WEIGHTS if weights and name in names][:1]
+    large = [name for name in wanted.large if name in names][:1]
     needed = [file for name in large for file in _weight_files(folder / name)]
     missing = [source.path(name) for name in needed if name not in names]
-    if not large and not names & {*SMALL}:
-        missing.append(source.path(CONFIG_NAME))
-    any_of = WHOLE if weights and not large else ()
+    if not large and not names & {*wanted.small}:
+        missing.append(source.path(wanted.small[0]))
+    any_of = () if large else wanted.whole
     if missing or any_of or source.force_download:
         raise not_cached(source, error, missing, any_of) from error
     return folder
@@ -126,12 +162,13 @@ def _cached_revision(source: Source, error: Exception | None) -> Path:
     return Path(snapshot)
 
 
-def _from_hub(source: Source, listing: Listing, weights: bool) -> Path:
+def _from_hub(source: Source, listing: Listing, wanted: Wanted) -> Path:
     """Download what is needed and not cached yet; the shards after the index that names them."""
-    small = [name for name in SMALL if source.path(name) in listing.files]
-    large = [name for name in WEIGHTS if weights and source.path(name) in listing.files][:1]
-    if weights and not large:
-        raise not_there(source, f"weights to read ({choices(WHOLE)}, or an index)", listing.files)
+    small = [name for name in wanted.small if source.path(name) in listing.files]
+    large = [name for name in wanted.large if source.path(name) in listing.files][:1]
+    if wanted.large and not large:
+        names = choices(wanted.whole) + ("" if wanted.whole == wanted.large else ", or an index")
+        raise not_there(source, f"weights to read ({names})", listing.files)
     if not (small or large):
         where = f" in {source.subfolder!r}" if source.subfolder else ""
         raise not_there(source, f"configuration and no tokenizer{where}", listing.files)

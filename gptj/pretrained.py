@@ -2,37 +2,29 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 import numpy.typing as npt
 
-from gptj import hub
 from gptj.adapters import Adapters
 from gptj.backends import get_backend
-from gptj.checkpoint.folder import open_checkpoint
-from gptj.checkpoint.match import match_parameters
 from gptj.checkpoint.saving import save_checkpoint
 from gptj.companions import add_tokenizer
-from gptj.errors import ArgumentError, UnsupportedFeature, choices, suggest
+from gptj.errors import ArgumentError, choices
 from gptj.generation.options import GenerationConfig
+from gptj.loading import load_model
+from gptj.optimizers import Optimizers
 from gptj.progress import byte_progress
 from gptj.scoring import scorer
 from gptj.scoring.method import UnlessALayer
-from gptj.spec.config import DTYPES, GPTJConfig, argument_names, dtype_name
+from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import find_head
 from gptj.spec.modules import check_module_names
-from gptj.spec.params import EMBEDDING
 from gptj.spec.resize import padded_size, resized_parameters
-from gptj.spec.tensors import Tensors
 from gptj.text_generation import TextGeneration
 
-WITHOUT_EFFECT: Final = frozenset(
-    ("from_pt", "from_tf", "from_flax", "low_cpu_mem_usage", "use_safetensors", "trust_remote_code")
-)
-"""Arguments that other libraries need and this one does not; accepted for the sake of old code."""
 
-
-class Pretrained(TextGeneration, Adapters):
+class Pretrained(TextGeneration, Adapters, Optimizers):
     """The shared base of every model class.
 
     Attributes:
@@ -196,105 +188,3 @@ class Pretrained(TextGeneration, Adapters):
 
 def _is_array(value: Any) -> bool:
     return isinstance(value, list) or hasattr(value, "shape")
-
-
-def load_model(
-    backend: Any,
-    head: str,
-    name: str | Path,
-    *,
-    config: GPTJConfig | None = None,
-    dtype: Any = "auto",
-    torch_dtype: Any = None,
-    device: Any = None,
-    revision: str | None = None,
-    subfolder: str = "",
-    cache_dir: str | Path | None = None,
-    local_files_only: bool = False,
-    token: str | bool | None = None,
-    force_download: bool = False,
-    ignore_mismatched_sizes: bool = False,
-    **options: Any,
-) -> Any:
-    """Return a backend's model with the weights of a preset, a folder, a file or a hub id.
-
-    Args:
-        backend: fulfils ``gptj.backends.base.Backend``.
-        head: a name of ``gptj.spec.heads.HEADS``.
-        name: ``"demo"``, ``"6B"``, a folder, a file, or a hub id with or without ``@revision``.
-        config: instead of the checkpoint's own.
-        dtype: of parameters and computation; ``"auto"`` takes the configuration's, else the file's.
-        torch_dtype: the old name of `dtype`.
-        device: the framework's own name of a device.
-        revision, subfolder, cache_dir, local_files_only, token, force_download: which files of the
-            hub, and how to get them, as in ``gptj.hub.locate``.
-        ignore_mismatched_sizes: draw tensors of another shape anew, such as a head with other
-            labels, instead of failing.
-        options: fields of the configuration, and what the backend's `build` takes.
-
-    Raises:
-        CheckpointError: if files are missing or damaged, or hold other tensors than the head needs.
-        ArgumentError: for an unknown argument.
-        UnsupportedFeature: for a head or a dtype that the backend does not have.
-    """
-    _require(backend, "head", find_head(head).name, backend.capabilities.heads)
-    changes, options = _split(backend, options)
-    folder = hub.locate(
-        name,
-        revision=revision,
-        subfolder=subfolder,
-        cache_dir=cache_dir,
-        local_files_only=local_files_only,
-        token=token,
-        force_download=force_download,
-    )
-    checkpoint = open_checkpoint(folder)
-    content = checkpoint.config() if config is None else config.to_dict()
-    config = GPTJConfig.from_dict(content, **changes)
-    tensors = match_parameters(
-        config,
-        head,
-        checkpoint.tensors,
-        str(name),
-        ignore_mismatched_sizes=ignore_mismatched_sizes,
-    )
-    wanted = _choose_dtype(dtype if torch_dtype is None else torch_dtype, config, tensors)
-    _require(backend, "dtype", wanted, backend.capabilities.dtypes)
-    with byte_progress(tensors, f"Loading {name}") as params:
-        model = backend.build(config, head, params=params, dtype=wanted, device=device, **options)
-    model.generation_config = GenerationConfig.from_folder(checkpoint.folder, config)
-    model.origin = checkpoint.folder
-    return model
-
-
-def _split(backend: Any, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Tell fields of the configuration from options of the backend; refuse the rest."""
-    fields = argument_names()
-    own = set(backend.build_options)
-    unknown = options.keys() - fields - own - WITHOUT_EFFECT
-    if unknown:
-        hints = "".join(suggest(name, [*fields, *own, *WITHOUT_EFFECT]) for name in unknown)
-        raise ArgumentError(
-            f"Loading has no argument {choices(sorted(unknown))}.{hints} Accepted are the fields "
-            f"of GPTJConfig and, for the backend {backend.name!r}, "
-            f"{choices(sorted(own)) or 'no more'}."
-        )
-    changes = {name: value for name, value in options.items() if name in fields}
-    return changes, {name: value for name, value in options.items() if name in own}
-
-
-def _choose_dtype(dtype: Any, config: GPTJConfig, tensors: Tensors) -> str:
-    name = dtype_name(dtype)
-    if name in (None, "auto"):
-        embedding = tensors.get(EMBEDDING) or tensors[EMBEDDING.removeprefix("transformer.")]
-        name = config.dtype or str(embedding.dtype)
-    return str(name)
-
-
-def _require(backend: Any, what: str, value: str, accepted: tuple[str, ...]) -> None:
-    if value not in accepted:
-        known = "" if what != "dtype" or value in DTYPES else suggest(value, DTYPES)
-        raise UnsupportedFeature(
-            f"The backend {backend.name!r} does not have the {what} {value!r}.{known} "
-            f"It has {choices(accepted)}."
-        )

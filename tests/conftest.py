@@ -60,3 +60,15 @@ def tf_backend():
 def flax_backend():
     """The Flax backend, or a skip."""
     return require("flax")
+
+
+@pytest.fixture
+def promotion():
+    """Let Optax mix dtypes, which the other tests forbid to the package."""
+    if "flax" not in FRAMEWORKS:
+        yield
+        return
+    import jax
+
+    with jax.numpy_dtype_promotion("standard"):
+        yield

@@ -25,8 +25,11 @@ TOKENIZER = {
 }
 HUB = {"hub", "hub_files", "hub_errors"}
 FILES_AND_TEXT = {"errors", "spec", "checkpoint", "generation", "companions", *HUB, *TOKENIZER}
-SHARED = {"pretrained", "adapters", "text_generation"}  # the base of all models, and its parts
+# the base of all models, and its parts
+SHARED = {"pretrained", "loading", "adapters", "optimizers", "text_generation"}
 NEUTRAL = {*FILES_AND_TEXT, *SHARED, "progress", "conversion", "scoring"}
+# what stands on models and is no part of them
+ON_TOP = {"bench", "parity", "planning", "prediction", "training"}
 IN_A_BACKEND = {"errors", "spec", "generation", "pretrained", "backends", "memory"}
 MAY_IMPORT = {
     "": {"errors", "distribution", "backends"},  # gptj/__init__.py resolves names by importlib
@@ -46,11 +49,16 @@ MAY_IMPORT = {
     "scoring": {"errors", "spec", "generation", "companions", *TOKENIZER},
     "datasets": {"errors", "distribution", "spec", *TOKENIZER},
     "text_generation": {"errors", "spec", "generation", "companions", "backends"},
-    "adapters": {"errors", "spec", "checkpoint", "backends"},
+    "adapters": {"errors", "spec", "checkpoint", "hub", "backends"},
+    "optimizers": {"errors", "checkpoint", "backends"},
+    "loading": {*FILES_AND_TEXT, "progress", "adapters"},
     "pretrained": {*FILES_AND_TEXT, *SHARED, "progress", "scoring", "backends"},
     **{name: {"errors", "distribution", "spec", "hub", *TOKENIZER} for name in TOKENIZER},
     "api": {*NEUTRAL, "backends"},
-    "cli": {"", *NEUTRAL, "distribution", "backends", "api", "parity", "planning"},
+    "bench": {*FILES_AND_TEXT, "memory", "distribution", "planning", "backends", "api"},
+    "prediction": {*FILES_AND_TEXT, "loading", "scoring", "datasets", "backends"},
+    "training": {"", *FILES_AND_TEXT, "datasets", "distribution", "backends"},
+    "cli": {"", *NEUTRAL, "distribution", "backends", "api", *ON_TOP},
     "parity": {*NEUTRAL, "memory", "distribution", "backends", "api"},
     **{name: {*IN_A_BACKEND, name} for name in OWN_FRAMEWORKS},
 }

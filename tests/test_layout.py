@@ -31,6 +31,7 @@ FILES = (
     "capture",
     "gradients",
     "lora",
+    "optimizer",
     "backend",
 )
 FORWARD = {"call": "forward", "__call__": "forward"}
@@ -41,6 +42,7 @@ EXTRA_FILES = {
     "tf/fitting": "Keras: a training loop of its own, which runs in a graph; others write theirs",
     "tf/serving": "TensorFlow: a SavedModel has signatures, which return plain dicts of tensors",
     "flax/compiled": "jax: the call of a model is compiled once per shape, outside the module",
+    "torch/half": "PyTorch: on some CPUs its half-precision derivatives take a hundred times as long",
     "flax/half": "XLA: on a CPU it widens half-precision weights whole, unless kept from it",
     "flax/parallel": "jax: a tree of shardings; TensorFlow users have tf.distribute around models",
     "torch/parallel": "PyTorch: modules are wrapped; TensorFlow users have tf.distribute",
@@ -202,6 +204,11 @@ EXCEPTIONS = {
         "collections": "Linen: adapters are a collection of their own",
         "check_adapters": "Linen: a caller may bring a tree of parameters",
         "has_dropout": "Linen: dropout needs a key, which the caller has",
+    },
+    "optimizer": {
+        "AdamW": "Keras: its own adds epsilon elsewhere than PyTorch and Optax do",
+        "AdamW.update_step": "Keras: its own adds epsilon elsewhere than PyTorch and Optax do",
+        "Place": "jax: a state is a tree, of which the paths say what is where",
     },
     "backend": {
         "evaluating": "PyTorch: training is a mode of the module",

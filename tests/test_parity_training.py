@@ -3,7 +3,7 @@
 The reference is the same training in float64: the oracle's gradients, and PyTorch's definitions of
 SGD and of AdamW (Loshchilov and Hutter, arXiv:1711.05101) with epsilon 1e-6 outside of the
 bias-corrected root. Keras's AdamW adds its epsilon to the uncorrected root; the difference is in
-`keras_epsilon`.
+``gptj.spec.optimizer``.
 """
 
 from functools import cache
@@ -14,6 +14,7 @@ import pytest
 from conftest import FRAMEWORKS
 from gptj.backends import get_backend
 from gptj.spec.config import GPTJConfig
+from gptj.spec.optimizer import keras_epsilon
 from gptj.spec.params import initial_value, parameter_table
 from gptj.spec.reference import backward
 from gptj.spec.tensors import LazyTensor
@@ -92,15 +93,6 @@ def train_torch(model, optimizer):
         yield float(loss.detach())
 
 
-def keras_epsilon(step):
-    """Return the epsilon that gives Keras's update PyTorch's.
-
-    Keras: rate * sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + e), so that e has to shrink with
-    sqrt(1 - b2^t).
-    """
-    return EPSILON * np.sqrt(1 - BETAS[1] ** step)
-
-
 def train_tf(model, optimizer):
     import keras
     import tensorflow as tf
@@ -116,7 +108,7 @@ def train_tf(model, optimizer):
         with tf.GradientTape() as tape:
             loss = model(ids, labels=ids).loss
         gradients = tape.gradient(loss, [variable.value for variable in variables])
-        chosen.epsilon = keras_epsilon(step)
+        chosen.epsilon = keras_epsilon(EPSILON, BETAS[1], step)
         chosen.apply_gradients(zip(gradients, variables, strict=True))
         yield float(loss)
 

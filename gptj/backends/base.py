@@ -33,8 +33,10 @@ import numpy.typing as npt
 from gptj.generation.plan import DecodePlan
 from gptj.spec.config import GPTJConfig
 from gptj.spec.lora import LoraConfig
+from gptj.spec.optimizer import AdamState
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.spec.training import Part, Row, UpdateRule
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Capabilities:
         in_graph_decode: whether it has a decoding loop of its own besides the shared driver.
         capture: whether it can return the outputs of named modules.
         adapters: whether its models can have adapters.
+        optimizers: whether the state of an optimizer can be taken out and put in.
+        training: whether it has a trainer of its own.
     """
 
     heads: tuple[str, ...]
@@ -56,6 +60,8 @@ class Capabilities:
     in_graph_decode: bool = False
     capture: bool = False
     adapters: bool = False
+    optimizers: bool = False
+    training: bool = False
 
 
 @runtime_checkable
@@ -160,8 +166,55 @@ class Backend(Protocol):
     def remove_adapter(self, model: Any) -> None:
         """Let go of a model's adapter, merged or not, and let all parameters be trained again."""
 
+    def dump_optimizer(self, model: Any, optimizer: Any) -> AdamState:
+        """Return the state of a model's optimizer, without copying it yet.
+
+        This and the next are only for backends that declare `optimizers`.
+
+        Args:
+            optimizer: the framework's Adam or AdamW, or its state, of just what is trained.
+        """
+
+    def load_optimizer(self, model: Any, optimizer: Any, state: AdamState) -> Any:
+        """Return an optimizer with another state, keeping its dtypes, devices and learning rate."""
+
+    def mixed(self, dtype: str) -> dict[str, Any]:
+        """Return what ``load`` takes for products in half precision on float32 parameters.
+
+        This and `trainer` are only for backends that declare `training`.
+        """
+
+    def trainer(self, model: Any, rule: UpdateRule, dtype: str) -> "Trainer":
+        """Return what updates the trainable parameters of a model, computing in `dtype`."""
+
     def versions(self) -> dict[str, str]:
         """Return the versions of the packages it stands on."""
 
     def devices(self) -> list[str]:
         """Return the names of the devices it sees."""
+
+
+class Trainer(Protocol):
+    """Updates the trainable parameters of a model, one batch at a time.
+
+    Attributes:
+        optimizer: what `Backend.dump_optimizer` and `Backend.load_optimizer` take.
+    """
+
+    optimizer: Any
+
+    def step(self, parts: Sequence[Part], rate: float, seed: int) -> tuple[float, float]:
+        """Update once, as ``gptj.spec.training`` says.
+
+        Args:
+            parts: of one batch, computed one after the other.
+            rate: the learning rate.
+            seed: of the dropout of this step.
+
+        Returns:
+            The loss of the batch before the update, and the norm of its gradients before it was
+            cut. If either is not a number the parameters are not to be used any more.
+        """
+
+    def evaluate(self, rows: Row, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+        """Return some fields of the model's output on the host, without dropout."""

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,14 +76,21 @@ _PLAIN: Final = re.compile(r"\^?[\w.\\]+\$?")
 
 
 def write_adapter(
-    folder: Path, lora: LoraConfig, head: str, tensors: Tensors, base_model: str | None
+    folder: Path,
+    lora: LoraConfig,
+    head: str,
+    tensors: Tensors,
+    base_model: str | None,
+    revision: str | None = None,
+    add_files: Callable[[Path], Any] = lambda new: None,
 ) -> None:
     """Write an adapter as PEFT does; an earlier one in the folder stays until all is written.
 
     Args:
         folder: made if it is not there.
         tensors: by canonical name.
-        base_model: which model it belongs to, for whoever reads it.
+        base_model, revision: which model it belongs to, for whoever reads it.
+        add_files: writes what else belongs into the folder.
 
     Raises:
         CheckpointError: if `folder` is a file, or the disk is full.
@@ -91,11 +98,15 @@ def write_adapter(
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"Cannot save into {folder}: it is a file, not a folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    content = _content(lora, head, base_model)
+    content = _content(lora, head) | {
+        "base_model_name_or_path": base_model,
+        "revision": revision,
+    }
     named = {f"{PREFIX}{name}": tensor for name, tensor in tensors.items()}
     with staged(folder) as new:
         safetensors.write(new / WEIGHTS_NAME, named, {"format": "pt"})
         write_text(new / CONFIG_NAME, json.dumps(content, indent=2, sort_keys=True) + "\n")
+        add_files(new)
 
 
 def read_adapter(
@@ -110,9 +121,9 @@ def read_adapter(
         CheckpointError: if a file is missing or damaged; naming every tensor that is missing,
             unexpected or of another shape, and every field that asks for more than LoRA.
     """
-    content = _read_config(folder / CONFIG_NAME)
+    content = read_config(folder / CONFIG_NAME)
     _check_fields(content, folder / CONFIG_NAME)
-    found = _with_canonical_names(_read_weights(folder), head)
+    found = _with_canonical_names(read_weights(folder), head)
     copies = {name.replace(".base_layer.", "."): t for name, t in found.items() if _is_copy(name)}
     tensors = {name: tensor for name, tensor in found.items() if not _is_copy(name)}
     lora = _to_lora(content, tensors, head, folder / CONFIG_NAME)
@@ -120,13 +131,12 @@ def read_adapter(
     return lora, tensors, copies
 
 
-def _content(lora: LoraConfig, head: str, base_model: str | None) -> dict[str, Any]:
-    """Return the content of ``adapter_config.json``."""
+def _content(lora: LoraConfig, head: str) -> dict[str, Any]:
+    """Return what an ``adapter_config.json`` says of the adapter itself."""
     targets: Any = ALL_LINEAR if lora.targets == (ALL_LINEAR,) else list(lora.targets)
     return {
         "alpha_pattern": dict(lora.alpha_pattern),
         "auto_mapping": None,
-        "base_model_name_or_path": base_model,
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
@@ -139,7 +149,6 @@ def _content(lora: LoraConfig, head: str, base_model: str | None) -> dict[str, A
         "peft_type": "LORA",
         "r": lora.rank,
         "rank_pattern": dict(lora.rank_pattern),
-        "revision": None,
         "target_modules": targets,
         "task_type": TASKS[head],
         "use_dora": False,
@@ -147,7 +156,12 @@ def _content(lora: LoraConfig, head: str, base_model: str | None) -> dict[str, A
     }
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the content of an ``adapter_config.json``.
+
+    Raises:
+        CheckpointError: if it is missing or damaged.
+    """
     if not path.is_file():
         raise CheckpointError(
             f"There is no adapter in {path.parent}: {path.name} is missing. Give the folder that "
@@ -185,7 +199,12 @@ def _is_off(value: Any) -> bool:
     return value is None or value is False or value in ({}, [], "")
 
 
-def _read_weights(folder: Path) -> dict[str, LazyTensor]:
+def read_weights(folder: Path) -> dict[str, LazyTensor]:
+    """Return the tensors of an adapter's folder by the names that the file has.
+
+    Raises:
+        CheckpointError: if there are none, or their file is damaged.
+    """
     if (folder / WEIGHTS_NAME).is_file():
         return safetensors.read(folder / WEIGHTS_NAME)
     if (folder / OLD_WEIGHTS_NAME).is_file():

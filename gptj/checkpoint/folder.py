@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gptj.checkpoint import mesh
+from gptj.checkpoint.adapters import CONFIG_NAME as ADAPTER_CONFIG
 from gptj.checkpoint.formats import FORMATS, Format
 from gptj.errors import CheckpointError, choices
 from gptj.spec.config import GPTJConfig
@@ -70,12 +71,15 @@ def open_checkpoint(path: Path) -> Checkpoint:
     if step is not None:
         files = sorted(step.glob("shard_*/*.npz"))
         return Checkpoint(_folder_of_step(step), "mesh", files, mesh.read(step))
-    found = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
-    names = choices(name for form in FORMATS.values() for name in (form.whole, form.index))
-    raise CheckpointError(
-        f"{path} holds no weights that gptj reads: none of {names}, and no mesh-transformer-jax "
-        f"step_N/shard_0. Found {choices(found) or 'nothing'}."
-    )
+    raise _no_weights(path)
+
+
+def is_adapter(path: Path) -> bool:
+    """Return whether a folder holds an adapter, and no model of its own."""
+    if not (path / ADAPTER_CONFIG).is_file():
+        return False
+    names = (name for form in FORMATS.values() for name in (form.whole, form.index))
+    return not any((path / name).exists() for name in names) and mesh.find_step(path) is None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -109,6 +113,22 @@ def shard_files(index: Path, weight_map: Any) -> list[str]:
     if outside:
         raise CheckpointError(f"{index} names files outside its folder: {choices(outside)}.")
     return files
+
+
+def _no_weights(path: Path) -> CheckpointError:
+    """Explain what a folder lacks; an adapter alone is no checkpoint."""
+    if is_adapter(path):
+        return CheckpointError(
+            f"{path} holds an adapter, and no weights of a model. gptj.load({str(path)!r}) loads "
+            "the model that it belongs to; merge_lora() and save_pretrained(folder) make both one "
+            "checkpoint."
+        )
+    found = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+    names = choices(name for form in FORMATS.values() for name in (form.whole, form.index))
+    return CheckpointError(
+        f"{path} holds no weights that gptj reads: none of {names}, and no mesh-transformer-jax "
+        f"step_N/shard_0. Found {choices(found) or 'nothing'}."
+    )
 
 
 def _open_file(path: Path) -> Checkpoint:

@@ -6,13 +6,16 @@ from typing import Any
 import click
 
 import gptj
+from gptj.cli.bench import bench
 from gptj.cli.convert import convert
+from gptj.cli.finetune import finetune
 from gptj.cli.generate import generate
 from gptj.cli.info import info
 from gptj.cli.init import init
 from gptj.cli.inspect import inspect
 from gptj.cli.parity import parity
 from gptj.cli.plan import plan
+from gptj.cli.predict import predict
 from gptj.cli.score import score
 from gptj.errors import ArgumentError, GPTJError
 
@@ -39,5 +42,17 @@ def main() -> None:
     """GPT-J in PyTorch, TensorFlow/Keras 3 and Flax, from one specification."""
 
 
-for command in (convert, generate, info, init, inspect, parity, plan, score):
+for command in (
+    bench,
+    convert,
+    finetune,
+    generate,
+    info,
+    init,
+    inspect,
+    parity,
+    plan,
+    predict,
+    score,
+):
     main.add_command(command)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from gptj.backends.base import Capabilities
 from gptj.backends.flax import lora as adapters
+from gptj.backends.flax import optimizer as optimizers
 from gptj.backends.flax import parallel, tree
 from gptj.backends.flax import params as parameters
 from gptj.backends.flax.cache import KVCache
@@ -16,12 +17,15 @@ from gptj.backends.flax.capture import capture
 from gptj.backends.flax.decode import decode
 from gptj.backends.flax.gradients import loss_gradients
 from gptj.backends.flax.heads import MODELS
+from gptj.backends.flax.training import Trainer, mixed
 from gptj.errors import ArgumentError, choices
 from gptj.generation.plan import DecodePlan
 from gptj.spec.config import DTYPES, GPTJConfig
 from gptj.spec.lora import LoraConfig
+from gptj.spec.optimizer import AdamState
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.spec.training import UpdateRule
 
 tree.register()
 
@@ -37,6 +41,8 @@ class FlaxBackend:
         in_graph_decode=True,
         capture=True,
         adapters=True,
+        optimizers=True,
+        training=True,
     )
     build_options = ("input_shape", "param_dtype", "seed", "sharding")
 
@@ -144,6 +150,22 @@ class FlaxBackend:
     def remove_adapter(self, model: Any) -> None:
         """Let go of a model's adapter, and let all parameters be trained again."""
         adapters.remove_adapter(model)
+
+    def dump_optimizer(self, model: Any, optimizer: Any) -> AdamState:
+        """Return the state of a model's optimizer, without copying it yet."""
+        return optimizers.dump_optimizer(model, optimizer)
+
+    def load_optimizer(self, model: Any, optimizer: Any, state: AdamState) -> Any:
+        """Return a state like another with other moments; learning rates are not in it."""
+        return optimizers.load_optimizer(model, optimizer, state)
+
+    def mixed(self, dtype: str) -> dict[str, Any]:
+        """Return what ``load`` takes for products in half precision on float32 parameters."""
+        return mixed(dtype)
+
+    def trainer(self, model: Any, rule: UpdateRule, dtype: str) -> Trainer:
+        """Return what updates the trainable parameters of a model, computing in `dtype`."""
+        return Trainer(model, rule, dtype)
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the packages it stands on."""

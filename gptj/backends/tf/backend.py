@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from gptj.backends.base import Capabilities
 from gptj.backends.tf import lora as adapters
+from gptj.backends.tf import optimizer as optimizers
 from gptj.backends.tf import params as parameters
 from gptj.backends.tf import tree
 from gptj.backends.tf.cache import KVCache
@@ -17,12 +18,15 @@ from gptj.backends.tf.capture import capture
 from gptj.backends.tf.decode import decode, is_step, step
 from gptj.backends.tf.gradients import loss_gradients
 from gptj.backends.tf.heads import MODELS
+from gptj.backends.tf.training import Trainer, mixed
 from gptj.errors import ArgumentError, choices
 from gptj.generation.plan import DecodePlan
 from gptj.spec.config import DTYPES, GPTJConfig
 from gptj.spec.lora import LoraConfig
+from gptj.spec.optimizer import AdamState
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.spec.training import UpdateRule
 
 Tensor = Any
 
@@ -43,6 +47,8 @@ class TFBackend:
         in_graph_decode=True,
         capture=True,
         adapters=True,
+        optimizers=True,
+        training=True,
     )
     build_options = ("seed",)
 
@@ -141,6 +147,22 @@ class TFBackend:
     def remove_adapter(self, model: Any) -> None:
         """Let go of a model's adapter, and let all parameters be trained again."""
         adapters.remove_adapter(model)
+
+    def dump_optimizer(self, model: Any, optimizer: Any) -> AdamState:
+        """Return the state of a model's optimizer, without copying it yet."""
+        return optimizers.dump_optimizer(model, optimizer)
+
+    def load_optimizer(self, model: Any, optimizer: Any, state: AdamState) -> Any:
+        """Give an optimizer another state, and return it; its learning rate stays."""
+        return optimizers.load_optimizer(model, optimizer, state)
+
+    def mixed(self, dtype: str) -> dict[str, Any]:
+        """Return what ``load`` takes for products in half precision on float32 parameters."""
+        return mixed(dtype)
+
+    def trainer(self, model: Any, rule: UpdateRule, dtype: str) -> Trainer:
+        """Return what updates the trainable parameters of a model, computing in `dtype`."""
+        return Trainer(model, rule, dtype)
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the packages it stands on."""

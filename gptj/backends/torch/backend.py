@@ -9,6 +9,7 @@ import torch
 
 from gptj.backends.base import Capabilities
 from gptj.backends.torch import lora as adapters
+from gptj.backends.torch import optimizer as optimizers
 from gptj.backends.torch import params as parameters
 from gptj.backends.torch import tree
 from gptj.backends.torch.cache import KVCache
@@ -18,12 +19,15 @@ from gptj.backends.torch.devices import choose_devices, find_device, spread
 from gptj.backends.torch.gradients import loss_gradients
 from gptj.backends.torch.heads import MODELS
 from gptj.backends.torch.placement import module_of
+from gptj.backends.torch.training import Trainer, mixed
 from gptj.errors import ArgumentError
 from gptj.generation.plan import DecodePlan
 from gptj.spec.config import DTYPES, GPTJConfig
 from gptj.spec.lora import LoraConfig
+from gptj.spec.optimizer import AdamState
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.spec.training import UpdateRule
 
 tree.register()
 
@@ -39,6 +43,8 @@ class TorchBackend:
         in_graph_decode=True,
         capture=True,
         adapters=True,
+        optimizers=True,
+        training=True,
     )
     build_options = ("attn_implementation", "device_map", "max_memory", "seed")
 
@@ -151,6 +157,22 @@ class TorchBackend:
     def remove_adapter(self, model: Any) -> None:
         """Let go of a model's adapter, and let all parameters be trained again."""
         adapters.remove_adapter(model)
+
+    def dump_optimizer(self, model: Any, optimizer: Any) -> AdamState:
+        """Return the state of a model's optimizer, without copying it yet."""
+        return optimizers.dump_optimizer(model, optimizer)
+
+    def load_optimizer(self, model: Any, optimizer: Any, state: AdamState) -> Any:
+        """Give an optimizer another state, and return it; its learning rate stays."""
+        return optimizers.load_optimizer(model, optimizer, state)
+
+    def mixed(self, dtype: str) -> dict[str, Any]:
+        """Return what ``load`` takes for products in half precision on float32 parameters."""
+        return mixed(dtype)
+
+    def trainer(self, model: Any, rule: UpdateRule, dtype: str) -> Trainer:
+        """Return what updates the trainable parameters of a model, computing in `dtype`."""
+        return Trainer(model, rule, dtype)
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the packages it stands on."""

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptj.backends.torch.cache import LayerCache, extend
+from gptj.backends.torch.half import linear
 from gptj.backends.torch.masks import Mask
 from gptj.spec.config import GPTJConfig
 from gptj.spec.rotary import rotary_table
@@ -50,7 +51,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out), with what an adapter adds, if there is one."""
-        y = super().forward(x)
+        y = linear(x, self.weight, self.bias)
         if self.adapter is None or self.adapter.original is not None:
             return y
         return y + self.adapter(x)

@@ -1,0 +1,28 @@
+"""oneDNN's matrix product by PyTorch's private operator: a limit, and no system."""
+
+import torch
+
+from gptj.bench.limits import Limits, product_rate
+from gptj.bench.protocol import serve
+
+
+class OneDNN:
+    def limits(self, buffer, width):
+        rates = {name: _rate(getattr(torch, name), width) for name in ("float32", "bfloat16")}
+        return Limits(**rates).to_dict()
+
+
+def _rate(dtype, width):
+    """Return operations per second, or 0 where the processor does not compute in that dtype."""
+
+    def multiply(left, right):
+        return torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
+
+    try:
+        return product_rate(multiply, lambda size: torch.ones(size, size, dtype=dtype), width)
+    except RuntimeError:
+        return 0.0
+
+
+if __name__ == "__main__":
+    serve(OneDNN())

@@ -1,0 +1,224 @@
+"""The state of Adam in and out. The maths: ``gptj.spec.optimizer``.
+
+An Optax state is a tree. Somewhere in it are the moments, `optax.ScaleByAdamState`, which are trees
+like that of the parameters; what was masked out has no leaves there, and is not trained.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+import optax
+
+from gptj.backends.flax import params as parameters
+from gptj.backends.flax.lora import LEAF, LORA
+from gptj.errors import ArgumentError
+from gptj.spec.lora import lora_layers, saved_parameters
+from gptj.spec.optimizer import AdamState
+from gptj.spec.params import parameter_table
+from gptj.spec.tensors import LazyTensor, Tensors
+
+Leaf = tuple[Any, Any]
+"""Path and array."""
+
+COUNTS: Final = ("count", "gradient_step")
+"""What Optax calls the number of updates in its states, of Adam, of schedules and of the rest."""
+
+
+class Place(NamedTuple):
+    """What is at a path of the tree that is trained."""
+
+    name: str  # canonical
+    shape: tuple[int, ...]  # in the tree
+    turned: bool  # whether it lies as (in, out)
+
+
+def dump_optimizer(model: Any, optimizer: Any) -> AdamState:
+    """Return the state of an optimizer, as handles that copy nothing before use.
+
+    Betas and epsilon are known only where ``optax.inject_hyperparams`` has put them into the state.
+    Relatives of Adam with a state of the same form, such as NAdam, cannot be told from it.
+
+    Args:
+        optimizer: the state of an Optax transformation that has Adam in it, over ``model.params``,
+            or over ``model.params["lora"]`` where the model has an adapter. Gradients that are
+            being accumulated, and averages of weights, are left out.
+
+    Raises:
+        ArgumentError: for a state without Adam, and for other parameters.
+    """
+    first, second = _moments(_places(model), optimizer)
+    known = {_last(path): leaf for path, leaf in _others(optimizer)}
+    has_betas = "b1" in known and "b2" in known
+    return AdamState(
+        step=_steps(optimizer),
+        first=first,
+        second=second,
+        betas=(float(known["b1"]), float(known["b2"])) if has_betas else None,
+        epsilon=float(known["eps"]) if "eps" in known else None,
+    )
+
+
+def load_optimizer(model: Any, optimizer: Any, state: AdamState) -> Any:
+    """Return a state like another, with these moments; the other stays as it is.
+
+    Structure, dtypes and shardings are kept. All counts of updates become that of `state`, those
+    of schedules too. Betas and epsilon belong to the transformation, which has to be made with
+    those of `state`; they are set only where ``optax.inject_hyperparams`` has put them.
+
+    Args:
+        optimizer: as for `dump_optimizer`.
+        state: of exactly the parameters that are trained.
+
+    Raises:
+        ArgumentError: for a state without Adam, and for other parameters.
+    """
+    places = _places(model)
+    _moments(places, optimizer)  # refuses what is not of this model
+    numbers = _numbers(state)
+
+    def loaded(path: Any, node: Any) -> Any:
+        if _is_adam(node):
+            return optax.ScaleByAdamState(
+                count=_like(node.count, np.asarray(state.step)),
+                mu=_tree_like(node.mu, places, state.first),
+                nu=_tree_like(node.nu, places, state.second),
+            )
+        known = numbers.get(_last(path))
+        return node if known is None else _like(node, np.asarray(known))
+
+    return jax.tree_util.tree_map_with_path(loaded, optimizer, is_leaf=_is_adam)
+
+
+def _places(model: Any) -> dict[str, Place]:
+    """Return what is trained by its path: the adapter, or all parameters where there is none."""
+    table = parameter_table(model.config, model.head)
+    whole = table if model.lora is None else saved_parameters(model.lora, model.config, model.head)
+    places = {}
+    for parameter in (table[name] for name in whole):
+        shape = parameters.native_order(parameter, parameter.shape)
+        turned = parameter.kind == "linear_weight"
+        places[parameters.native_name(parameter)] = Place(parameter.name, shape, turned)
+    layers = {} if model.lora is None else lora_layers(model.lora, model.config, model.head)
+    for layer in layers.values():
+        path = f"{layer.module.replace('.', '/')}/{LEAF}"
+        places[f"{path}/lora_A"] = Place(layer.down, (layer.inputs, layer.rank), True)
+        places[f"{path}/lora_B"] = Place(layer.up, (layer.rank, layer.outputs), True)
+    return places
+
+
+def _moments(places: dict[str, Place], optimizer: Any) -> tuple[Tensors, Tensors]:
+    """Return both moments by canonical name, if the state has Adam over just what is trained."""
+    nodes = _adams(optimizer)
+    if not nodes:
+        raise ArgumentError(
+            "The optimizer has no Adam in it: accepted is the state of an Optax transformation "
+            f"such as optax.adamw, as its init returned it; found {type(optimizer).__name__}."
+        )
+    first = [item for node in nodes for item in _leaves(node.mu)]
+    second = [item for node in nodes for item in _leaves(node.nu)]
+    _check_leaves(places, first)
+    return _handles(places, first), _handles(places, second)
+
+
+def _check_leaves(places: dict[str, Place], leaves: Sequence[Leaf]) -> None:
+    """Refuse moments of what is not trained, of another shape, and two of one parameter."""
+    problems, seen = [], set()
+    for path, leaf in leaves:
+        place = places.get(_path(path))
+        if place is None:
+            problems.append(f"{_path(path)} is not trained")
+        elif place.shape != tuple(leaf.shape):
+            problems.append(f"{_path(path)} is {tuple(leaf.shape)}, needed is {place.shape}")
+        elif place.name in seen:
+            problems.append(f"{_path(path)} is there twice")
+        seen.add(place and place.name)
+    if problems or not leaves:
+        raise ArgumentError(
+            f"The optimizer is not one of this model: of its {len(leaves)} moments "
+            f"{len(problems)} do not fit: {'; '.join(problems[:4]) or 'there are none'}. Make it "
+            f"of model.params, or of model.params[{LORA!r}] where the model has an adapter."
+        )
+
+
+def _steps(optimizer: Any) -> int:
+    """Return how often the parameters were updated."""
+    steps = {int(node.count) for node in _adams(optimizer)}
+    if len(steps) > 1:
+        raise ArgumentError(
+            f"The parameters were not updated equally often: found {sorted(steps)} updates. Only "
+            "one number can be moved."
+        )
+    return steps.pop()
+
+
+def _numbers(state: AdamState) -> dict[str, float | None]:
+    """Return what is to be set beside the moments, by Optax's names; None stays as it is."""
+    first, second = state.betas or (None, None)
+    return {**dict.fromkeys(COUNTS, state.step), "b1": first, "b2": second, "eps": state.epsilon}
+
+
+def _handles(places: dict[str, Place], leaves: Sequence[Leaf]) -> dict[str, LazyTensor]:
+    """Return handles on moments as float32, in canonical orientation, by canonical name."""
+    found = {}
+    for path, leaf in leaves:
+        place = places[_path(path)]
+        handle = LazyTensor(place.shape, np.dtype(np.float32), partial(_float32, leaf))
+        found[place.name] = handle.transposed() if place.turned else handle
+    return found
+
+
+def _float32(leaf: Any) -> npt.NDArray[Any]:
+    return parameters.to_numpy(leaf).astype(np.float32, copy=False)
+
+
+def _tree_like(tree: Any, places: dict[str, Place], tensors: Tensors) -> Any:
+    """Return a tree like another, with these tensors."""
+
+    def loaded(path: Any, leaf: Any) -> Any:
+        place = places[_path(path)]
+        value = tensors[place.name].read()
+        return _like(leaf, value.T if place.turned else value)
+
+    return jax.tree_util.tree_map_with_path(loaded, tree)
+
+
+def _like(leaf: Any, value: npt.NDArray[Any]) -> Any:
+    """Return values as an array like another; of several devices each reads its own part."""
+    dtype = jnp.result_type(leaf)
+    if getattr(leaf, "sharding", None) is None:  # an array of NumPy's
+        return jnp.asarray(value, dtype)
+    return jax.make_array_from_callback(
+        value.shape, leaf.sharding, lambda index: np.array(value[index], dtype, order="C")
+    )
+
+
+def _adams(optimizer: Any) -> list[Any]:
+    return [node for node in jax.tree.leaves(optimizer, is_leaf=_is_adam) if _is_adam(node)]
+
+
+def _others(optimizer: Any) -> list[Leaf]:
+    """Return the leaves that are not Adam's."""
+    leaves = jax.tree_util.tree_leaves_with_path(optimizer, is_leaf=_is_adam)
+    return [(path, leaf) for path, leaf in leaves if not _is_adam(leaf)]
+
+
+def _is_adam(node: Any) -> bool:
+    return isinstance(node, optax.ScaleByAdamState)
+
+
+def _leaves(tree: Any) -> list[Leaf]:
+    return jax.tree_util.tree_leaves_with_path(tree)
+
+
+def _path(path: Any) -> str:
+    """Return a path as ``transformer/h/0/attn/q_proj/kernel``, the same in all of the forms."""
+    return jax.tree_util.keystr(path, simple=True, separator="/").removeprefix(f"{LORA}/")
+
+
+def _last(path: Any) -> str:
+    return jax.tree_util.keystr(path[-1:], simple=True)

@@ -1,0 +1,1 @@
+"""How fast models are on this machine, beside what the machine can do at most."""

@@ -1,0 +1,69 @@
+"""The least that a workload costs: operations, and bytes that have to be read."""
+
+from dataclasses import dataclass
+
+from gptj.bench.workloads import Workload
+from gptj.memory import BYTES
+from gptj.spec.config import GPTJConfig
+from gptj.spec.params import EMBEDDING, parameter_table
+
+BACKWARD = 2
+"""Matrix products of a backward pass for each one of the forward pass."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a workload needs at least.
+
+    Attributes:
+        operations: additions and multiplications of floating-point numbers in matrix products.
+        bytes: of parameters and cache, each read once.
+    """
+
+    operations: float
+    bytes: float
+
+
+def cost_of(workload: Workload, config: GPTJConfig, dtype: str) -> Cost:
+    """Return the cost of the seconds that are measured.
+
+    Attention counts whole, without the half that the causal mask leaves out. A training step counts
+    products alone: the optimizer's reading is small beside them.
+    """
+    weights = _read_parameters(config) * BYTES[dtype]
+    if workload.kind == "decode":
+        context = workload.prompt + (workload.new + 1) / 2  # on average
+        return Cost(
+            _operations(config, workload.batch, 1, context, workload.batch),
+            weights + workload.batch * _cached(config, context) * BYTES[dtype],
+        )
+    rows, length = workload.batch, workload.prompt
+    scored = rows if workload.kind == "first" else rows * length
+    operations = _operations(config, rows, length, length, scored)
+    if workload.kind == "train":
+        return Cost(operations * (1 + BACKWARD), 0.0)
+    return Cost(operations, weights)
+
+
+def _operations(config: GPTJConfig, rows: int, length: int, context: float, scored: int) -> float:
+    """Return the operations of so many rows of tokens, `scored` tokens of which need logits."""
+    table = parameter_table(config).values()
+    blocks = sum(p.size for p in table if p.kind == "linear_weight" and ".h." in p.name)
+    head = config.vocab_size * config.n_embd
+    attention = 2 * config.n_layer * config.n_embd * context  # scores, and values
+    return 2.0 * (rows * length * (blocks + attention) + scored * head)
+
+
+def _read_parameters(config: GPTJConfig) -> int:
+    """Return how many parameters one step reads.
+
+    Of a word table that is not the head's, too, only a few rows are looked up.
+    """
+    left_out = () if config.tie_word_embeddings else (EMBEDDING,)
+    table = parameter_table(config)
+    return sum(parameter.size for name, parameter in table.items() if name not in left_out)
+
+
+def _cached(config: GPTJConfig, context: float) -> float:
+    """Return how many numbers the cache of one row holds."""
+    return 2 * config.n_layer * config.n_embd * context

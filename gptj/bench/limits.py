@@ -1,0 +1,143 @@
+"""What the machine can do at most: bytes read per second, and operations per second.
+
+A limit is the best that was seen, of whichever program: NumPy's products here, those of the
+frameworks in processes of their own. A model cannot be faster, but by not doing the work.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, Final
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from gptj.bench.costs import Cost
+from gptj.bench.machine import cores
+
+Array = npt.NDArray[Any]
+
+BUFFER: Final = 10**9
+"""Bytes that are read: far more than any cache holds."""
+
+LONG_ENOUGH: Final = 0.03
+"""Seconds that a product should take for its rate to count."""
+
+WIDTHS: Final = (256, 512, 1024, 2048, 4096, 8192)
+REPETITIONS: Final = 5
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that was seen, per second; 0 for what was not measured.
+
+    Attributes:
+        bytes: read.
+        float32, bfloat16: operations of matrix products in that dtype.
+    """
+
+    bytes: float = 0.0
+    float32: float = 0.0
+    bfloat16: float = 0.0
+
+    def operations(self, dtype: str) -> float:
+        """Return the rate for a dtype; half precision can always be computed in float32."""
+        return self.float32 if dtype == "float32" else max(self.float32, self.bfloat16)
+
+    def seconds(self, cost: Cost, dtype: str) -> float:
+        """Return the least time for something of this cost."""
+        return max(cost.operations / self.operations(dtype), cost.bytes / self.bytes)
+
+    def to_dict(self) -> dict[str, float]:
+        """Return the rates, as JSON can hold them."""
+        return asdict(self)
+
+
+def best(found: Iterable[Limits]) -> Limits:
+    """Return the highest of every rate."""
+    rows = [limits.to_dict() for limits in found]
+    return Limits(**{name: max(row[name] for row in rows) for name in Limits().to_dict()})
+
+
+def numpy_limits(buffer: int = BUFFER, width: int = WIDTHS[-1]) -> Limits:
+    """Measure with NumPy: reading with a thread per core, and its float32 product."""
+    numbers = np.ones(buffer // 4, np.float32)
+    fastest = _fastest(lambda: read(numbers))
+    return Limits(numbers.nbytes / fastest, product_rate(np.ndarray.__matmul__, _ones, width))
+
+
+def framework_limits(
+    make: Callable[[Array], Any],
+    wait: Callable[[Any], Any],
+    buffer: int = BUFFER,
+    width: int = WIDTHS[-1],
+) -> Limits:
+    """Measure with a framework: products with a vector, which read a matrix once, and of matrices.
+
+    Args:
+        make: array -> tensor, on the device that counts.
+        wait: returns when a tensor has been computed.
+        buffer: bytes that are read.
+        width: of the largest matrix.
+    """
+
+    def multiply(left: Any, right: Any) -> Any:
+        return wait(left @ right)
+
+    rows = np.ones((max(1, buffer // 2**14), 2**12), np.float32)
+    matrix_bytes, matrix = rows.nbytes, make(rows)
+    vector = make(np.ones((2**12, 1), np.float32))
+    fastest = _fastest(lambda: multiply(matrix, vector))
+
+    def rate(dtype: Any) -> float:
+        return product_rate(multiply, lambda size: make(_ones(size, dtype)), width)
+
+    return Limits(matrix_bytes / fastest, rate(np.float32), rate(ml_dtypes.bfloat16))
+
+
+def product_rate(
+    multiply: Callable[[Any, Any], Any], make: Callable[[int], Any], largest: int
+) -> float:
+    """Return operations per second for square matrices, as large as it takes to time them well.
+
+    Args:
+        multiply: returns when the product of two has been computed.
+        make: width -> matrix.
+        largest: width that is not exceeded.
+    """
+    rate = 0.0
+    for width in (size for size in WIDTHS if size <= largest):
+        matrix = make(width)
+        seconds = _fastest(partial(multiply, matrix, matrix))
+        rate = max(rate, 2 * width**3 / seconds)
+        if seconds > LONG_ENOUGH:
+            break
+    return rate
+
+
+def read(numbers: Array) -> None:
+    """Read an array (N,) of float32, a part in every core: a dot product with itself."""
+    parts = np.array_split(numbers, cores())
+    with ThreadPoolExecutor(len(parts)) as pool:
+        list(pool.map(lambda part: np.dot(part, part), parts))
+
+
+def _ones(width: int, dtype: Any = np.float32) -> Array:
+    return np.ones((width, width), dtype)
+
+
+def _fastest(work: Callable[[], Any]) -> float:
+    """Return the seconds of the fastest of several runs, after one that does not count."""
+    start = time.perf_counter()
+    work()
+    if time.perf_counter() - start > 2:  # it will not become much faster
+        return time.perf_counter() - start
+    seconds = []
+    for _ in range(REPETITIONS):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)

@@ -1,0 +1,67 @@
+"""A backend as a system that is measured: ``python -m gptj.bench.worker torch``."""
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from gptj.api import load
+from gptj.backends import get_backend
+from gptj.bench.limits import framework_limits
+from gptj.bench.protocol import Ids, serve
+from gptj.spec.training import Part, UpdateRule
+
+RATE = 1e-5
+"""The learning rate: steps are timed, and nothing is meant to be learnt."""
+
+
+class BackendSystem:
+    """A backend of gptj, as ``gptj.bench.protocol.System`` describes it."""
+
+    def __init__(self, name: str) -> None:
+        """Import the framework."""
+        self.backend = get_backend(name)
+        self.vocab_size = 0
+        self.model: Any = None
+        self.trainer: Any = None
+
+    def load(self, model: str, dtype: str, train: bool) -> None:
+        """Load a model; one that is trained has float32 parameters."""
+        mixed = train and dtype != "float32"
+        options = self.backend.mixed(dtype) if mixed else {"dtype": dtype}
+        self.model = load(model, backend=self.backend.name, **options)
+        self.vocab_size = self.model.config.vocab_size
+        if train:
+            self.trainer = self.backend.trainer(self.model, UpdateRule(), dtype)
+
+    def prefill(self, ids: Ids) -> None:
+        """Compute all logits (B, T, V)."""
+        tokens = self.backend.from_numpy(ids, self.model)
+        output = self.backend.forward(self.model, input_ids=tokens, use_cache=False)
+        self._wait(output.logits)
+
+    def decode(self, ids: Ids, count: int) -> Ids:
+        """Continue prompts greedily; the end of text is not chosen."""
+        lengths = {"max_new_tokens": count, "min_new_tokens": count}
+        tokens = self.backend.from_numpy(ids, self.model)
+        found = self.model.generate(tokens, do_sample=False, **lengths)
+        return np.asarray(self.backend.to_numpy(found))[:, ids.shape[1] :]
+
+    def train_step(self, ids: Ids) -> float:
+        """Update all parameters once."""
+        rows = {"input_ids": ids, "attention_mask": np.ones_like(ids), "labels": ids}
+        loss, _ = self.trainer.step([Part(rows, 1.0)], RATE, 0)
+        return float(loss)
+
+    def limits(self, buffer: int, width: int) -> dict[str, float]:
+        """Measure products of the framework's tensors."""
+        found = framework_limits(self.backend.from_numpy, self._wait, buffer, width)
+        return found.to_dict()
+
+    def _wait(self, tensor: Any) -> None:
+        """Return when a tensor has been computed: one number of it is on the host then."""
+        self.backend.to_numpy(tensor[(0,) * len(tensor.shape)])
+
+
+if __name__ == "__main__":
+    serve(BackendSystem(sys.argv[1]))

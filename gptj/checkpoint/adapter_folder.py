@@ -1,0 +1,114 @@
+"""What an adapter's folder says of the model that it belongs to: name, head and labels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from gptj.checkpoint.adapters import CONFIG_NAME as ADAPTER_CONFIG
+from gptj.checkpoint.adapters import PREFIX, TASKS, read_config, read_weights
+from gptj.checkpoint.folder import CONFIG_NAME, is_adapter, read_json
+from gptj.errors import CheckpointError, choices
+from gptj.spec.config import GPTJConfig
+from gptj.spec.heads import head_of
+
+HEADS_BY_TASK: Final = {task: head for head, task in TASKS.items()}
+
+LABEL_FIELDS: Final = ("id2label", "label2id", "num_labels")
+"""Fields of a configuration that name or count labels."""
+
+
+@dataclass(frozen=True)
+class AdapterFolder:
+    """A folder with an adapter alone.
+
+    Attributes:
+        folder: where its files are.
+        content: of its ``adapter_config.json``.
+    """
+
+    folder: Path
+    content: Mapping[str, Any]
+
+    @property
+    def base(self) -> str:
+        """The name of the model that it belongs to, as the file has it.
+
+        Raises:
+            CheckpointError: if it has none.
+        """
+        name = self.content.get("base_model_name_or_path")
+        if not isinstance(name, str) or not name:
+            raise self.without_base(f"{ADAPTER_CONFIG} has base_model_name_or_path = {name!r}.")
+        return name
+
+    @property
+    def revision(self) -> str | None:
+        """Branch, tag or commit of that model on the hub."""
+        revision = self.content.get("revision")
+        return revision if isinstance(revision, str) and revision else None
+
+    def head(self) -> str:
+        """Return the head that it was trained with: that of its task, else that of its tensors.
+
+        Raises:
+            CheckpointError: for a task that no head of GPT-J is for.
+        """
+        task = self.content.get("task_type")
+        if task is None:
+            found = head_of(name.removeprefix(PREFIX) for name in read_weights(self.folder))
+            return "causal_lm" if found == "base" else found
+        if task not in HEADS_BY_TASK:
+            raise CheckpointError(
+                f"{self.folder / ADAPTER_CONFIG} has task_type = {task!r}; accepted are "
+                f"{choices(HEADS_BY_TASK)}. If the adapter fits one of GPT-J's heads, name it by "
+                "head=..."
+            )
+        return HEADS_BY_TASK[task]
+
+    def with_labels(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the content of the base model's configuration, with the adapter's own labels.
+
+        How many there are follows from its classification head, if it has one; what they are
+        called, and which kind of problem it is, from a ``config.json`` beside it.
+
+        Raises:
+            CheckpointError: if head and ``config.json`` have different numbers of labels.
+        """
+        path = self.folder / CONFIG_NAME
+        beside = read_json(path) if path.is_file() else {}
+        names, count = beside.get("id2label"), self._label_count()
+        labels: dict[str, Any] = {}
+        if isinstance(names, dict):
+            if count not in (None, len(names)):
+                raise CheckpointError(
+                    f"{path} names {len(names)} labels, but the adapter beside it has {count}. Put "
+                    "the right one there, or remove it to go without names."
+                )
+            labels = {"id2label": names}
+        elif count not in (None, GPTJConfig.from_dict(config).num_labels):
+            labels = {"num_labels": count}
+        kept = {k: v for k, v in config.items() if not labels or k not in LABEL_FIELDS}
+        problem = beside.get("problem_type")
+        return {**kept, **labels, **({"problem_type": problem} if problem else {})}
+
+    def without_base(self, why: object) -> CheckpointError:
+        """Explain that the model that it belongs to cannot be had."""
+        return CheckpointError(
+            f"The adapter in {self.folder} needs the model that it was trained on, which cannot be "
+            f"found: {why} Load that by hand: gptj.load(base).load_lora({str(self.folder)!r})."
+        )
+
+    def _label_count(self) -> int | None:
+        """Return how many labels its classification head has; None if it brings no such head."""
+        head = read_weights(self.folder).get(f"{PREFIX}score.weight")
+        return head.shape[0] if head is not None and head.shape else None
+
+
+def open_adapter(path: Path) -> AdapterFolder | None:
+    """Return the adapter of a folder that holds one alone; None for anything else.
+
+    Raises:
+        CheckpointError: if its configuration is damaged.
+    """
+    return AdapterFolder(path, read_config(path / ADAPTER_CONFIG)) if is_adapter(path) else None

@@ -1,0 +1,91 @@
+"""``gptj bench``: how fast a model is here, beside what the machine can do at most."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+EXAMPLES = """\b
+Examples:
+  gptj bench
+  gptj bench path/to/folder --backend torch,flax --dtype float32,bfloat16
+  gptj bench 6B --backend torch --dtype bfloat16 --batch 1,4,16 --tokens 16 --repeat 3
+  gptj bench demo --train 2x256 --json > bench.json
+  gptj bench demo --picture bench.svg
+"""
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+class Numbers(click.ParamType):
+    """Positive integers with a separator between them: ``1,8`` or ``2x256``."""
+
+    def __init__(self, separator: str, count: int | None = None) -> None:
+        """Make the type, for `count` numbers if given."""
+        self.separator, self.count = separator, count
+        self.name = separator.join(["INTEGER"] * (count or 1)) + ("" if count else ",...")
+
+    def convert(self, value: Any, param: Any, context: Any) -> tuple[int, ...]:
+        """Return the numbers."""
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).split(self.separator)
+        if not all(part.isdecimal() and int(part) > 0 for part in parts):
+            self.fail(f"{value!r}: accepted are positive integers with {self.separator!r} between.")
+        if self.count not in (None, len(parts)):
+            self.fail(f"{value!r}: accepted are {self.count} integers, such as 2x256.")
+        return tuple(map(int, parts))
+
+
+@click.command(epilog=EXAMPLES, context_settings={"show_default": True})
+@click.argument("model", default="demo")
+@click.option("-b", "--backend", help="Names with commas between; else all that are installed.")
+@click.option("--dtype", default="float32", help="float32, bfloat16, float16, commas between.")
+@click.option("--batch", default="1,8", type=Numbers(","), help="Rows that are continued at once.")
+@click.option("--prompt", type=int, help="Tokens before them; else 128, if the context allows.")
+@click.option("--tokens", type=int, help="Tokens written to each; else 32, if it allows.")
+@click.option("--prefill", type=int, help="Tokens whose logits are computed at once; else 512.")
+@click.option("--train", type=Numbers("x", 2), help="Rows x tokens of a training step, AdamW.")
+@click.option("--repeat", default=5, help="Repetitions of everything.")
+@click.option("--budget", default=60.0, help="Seconds for the repetitions of one measurement.")
+@click.option("--records", type=FILE, help="Keep every measurement there; go on from what it has.")
+@click.option("--picture", type=FILE, help="Draw shares of the limit: an SVG, PNG or PDF.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all numbers.")
+@click.option("--force", is_flag=True, help="Measure on a busy machine, too.")
+def bench(
+    model: str,
+    backend: str | None,
+    dtype: str,
+    records: Path | None,
+    picture: Path | None,
+    as_json: bool,
+    force: bool,
+    **sizes: Any,
+) -> None:
+    """Measure MODEL: prompts, first and further tokens, memory, and how much of the limit that is.
+
+    Every backend runs in a process of its own; they take turns, repetition by repetition. The limit
+    is the machine's: how many bytes it reads, and how many operations it does in a second, measured
+    beforehand.
+    """
+    from gptj.bench.bench import Sizes  # not needed by the other commands
+    from gptj.bench.bench import bench as measure
+    from gptj.bench.log import Log
+    from gptj.bench.picture import check_picture, draw
+    from gptj.bench.table import render
+
+    if picture is not None:
+        check_picture(picture)
+    report = measure(
+        model,
+        backends=backend.split(",") if backend is not None else None,
+        dtypes=dtype.split(","),
+        sizes=Sizes(batches=sizes.pop("batch"), **sizes),
+        log=Log(records),
+        force=force,
+        quiet=False,
+    )
+    if picture is not None:
+        draw(picture, report)
+    click.echo(json.dumps(report, indent=2) if as_json else render(report))

@@ -1,0 +1,141 @@
+"""``gptj predict``: classes of texts, or answers to a question about them."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from gptj.backends import ALIASES, BUILT_IN
+from gptj.cli.hub_options import hub_options
+from gptj.cli.prompts import read_prompts
+from gptj.cli.quiet import start_backend
+from gptj.errors import ArgumentError
+
+EXAMPLES = """\b
+Examples:
+  gptj predict my-classifier "What a waste of time." "I want more of it."
+  gptj predict my-classifier --file reviews.txt --truncate --json > classes.jsonl
+  gptj predict my-reader --question "Who wrote it?" "It was written by Ada in 1843."
+  cat chapter.txt | gptj predict my-reader --question "Where is the boat?" - --backend flax
+
+Such folders come from gptj finetune, from save_pretrained or save_lora, and from transformers.
+"""
+
+SHOWN = 60
+"""Characters of a text that are shown."""
+
+
+@click.command(epilog=EXAMPLES, context_settings={"show_default": True})
+@click.argument("model")
+@click.argument("texts", nargs=-1, metavar="[TEXT]...")
+@click.option(
+    "-f",
+    "--file",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+    help='A text per line, "-" for standard input.',
+)
+@click.option("--question", help="What to answer from each text, by a model that answers.")
+@click.option("--truncate", is_flag=True, help="Cut off the ends of texts that are too long.")
+@click.option("--length", type=click.IntRange(1), help="Tokens of a row; else all that there are.")
+@click.option("--stride", type=click.IntRange(0), help="Tokens that windows of a text share.")
+@click.option("--longest", type=click.IntRange(1), help="Tokens of an answer; 64 if not given.")
+@click.option("--head", help="Which head, if config.json has no architectures.")
+@click.option(
+    "-b",
+    "--backend",
+    help=f"{', '.join(BUILT_IN)} or {', '.join(ALIASES)}; else the first that is installed.",
+)
+@click.option("--dtype", default="auto", help="float32, bfloat16, float16, or the checkpoint's.")
+@click.option("--device", help="The framework's own name of a device.")
+@click.option("--batch-size", type=click.IntRange(1), default=8, help="Rows at once.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object per text, one a line.")
+@hub_options
+def predict(
+    model: str,
+    texts: tuple[str, ...],
+    file: str | None,
+    truncate: bool,
+    head: str | None,
+    backend: str | None,
+    dtype: str,
+    device: str | None,
+    as_json: bool,
+    revision: str | None,
+    cache_dir: str | None,
+    local_files_only: bool,
+    **options: Any,
+) -> None:
+    """Classify each TEXT, standard input for "-", or answer --question from it.
+
+    MODEL is a folder or a hub id[@revision] with a classification or a question-answering head, or
+    an adapter for one. Of classes the likeliest is shown with its probability; of several at once
+    each; of a regression the numbers. Texts that are longer than the model are read in windows for
+    an answer.
+    """
+    given = _texts(texts, file)
+    place: dict[str, Any] = {
+        "revision": revision,
+        "cache_dir": cache_dir,
+        "local_files_only": local_files_only,
+    }
+    from gptj.api import load, load_tokenizer  # --help need not wait for the tokenizer
+    from gptj.prediction.heads import check_head, served_head
+    from gptj.prediction.predict import predict as predict_all
+
+    head = head or served_head(model, **place)
+    check_head(head)  # before the framework starts
+    tokenizer = load_tokenizer(model, **place)
+    framework = start_backend(backend)
+    net = load(model, backend=framework.name, head=head, dtype=dtype, device=device, **place)
+    found = predict_all(given, net, tokenizer=tokenizer, truncate=truncate, **options)
+    lines = [json.dumps(one.to_dict()) for one in found]
+    click.echo("\n".join(lines if as_json else _table(head, found)))
+
+
+def _texts(texts: Sequence[str], file: str | None) -> list[str]:
+    """Return the texts of the command line, with standard input for "-", or the lines of a file."""
+    if texts and file is not None:
+        raise ArgumentError("TEXT and --file exclude each other: give one of them.")
+    if file is not None:
+        return read_prompts(None, file)
+    if not texts:
+        raise ArgumentError(
+            'There is no text. Give some, or "-" for standard input, or --file FILE with one a '
+            "line."
+        )
+    # the last line end of a stream is no part of the text that is classified
+    return [_standard_input() if text == "-" else text for text in texts]
+
+
+def _standard_input() -> str:
+    return read_prompts("-", None)[0].removesuffix("\n")
+
+
+def _table(head: str, found: Sequence[Any]) -> list[str]:
+    """Return the lines of a table with its head."""
+    if head == "question_answering":
+        rows = [[f"{a.score:.4f}", f"{a.start}-{a.end}", _short(a.answer)] for a in found]
+        return _aligned([["score", "place", "answer"], *rows])
+    rows = [row for one in found for row in _rows(one)]
+    kind = "value" if found[0].problem_type == "regression" else "probability"
+    return _aligned([["label", kind, "text"], *rows])
+
+
+def _rows(found: Any) -> list[list[str]]:
+    """Return the rows of one text: its one label, or all labels where they do not exclude."""
+    is_single = found.problem_type == "single_label_classification"
+    labels = found.labels if is_single else found.values
+    return [[label, f"{found.values[label]:.4f}", _short(found.text)] for label in labels]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of three columns as lines; the last column has any width."""
+    first, second = (max(len(row[place]) for row in rows) for place in (0, 1))
+    return [f"{one:<{first}}  {two:>{second}}  {rest}" for one, two, rest in rows]
+
+
+def _short(text: str) -> str:
+    """Return a text in quotes, with its line ends to be seen, and only the beginning of it."""
+    shown = text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+    return json.dumps(shown, ensure_ascii=False)

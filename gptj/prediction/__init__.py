@@ -1,0 +1,1 @@
+"""Predictions of the two heads that do not generate: classes and answers, on every backend."""

@@ -1,0 +1,97 @@
+"""Texts as rows of tokens, and what a head says of each row, batch by batch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gptj.errors import InputError, TokenOutOfRange
+from gptj.generation.text import batches
+from gptj.scoring.windows import padded_length
+from gptj.spec.checks import already_checked
+from gptj.spec.outputs import ModelOutput
+from gptj.tokenizer import GPTJTokenizer
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of a text.
+
+    Attributes:
+        ids: their ids.
+        offsets: for each its first character in the text, and the one behind its last.
+    """
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+
+
+def encode(
+    tokenizer: GPTJTokenizer, texts: Sequence[str], vocab_size: int, what: str = "Text"
+) -> list[Tokens]:
+    """Return the tokens of texts; errors name a text by `what` and its place among the texts.
+
+    Raises:
+        InputError: for an empty text.
+        TokenOutOfRange: for a token that the model does not have.
+    """
+    found = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+    rows = [
+        Tokens(ids, offsets)
+        for ids, offsets in zip(found["input_ids"], found["offset_mapping"], strict=True)
+    ]
+    for number, row in enumerate(rows):
+        if not row.ids:
+            raise InputError(f"{what} {number} is empty. Give some text, or leave it out.")
+        if max(row.ids) >= vocab_size:
+            raise TokenOutOfRange(
+                f"{what} {number} has the token id {max(row.ids)}; the model's vocabulary has 0 to "
+                f"{vocab_size - 1}. Give the tokenizer that the model was trained with."
+            )
+    return rows
+
+
+def run(
+    backend: Any, model: Any, rows: Sequence[Sequence[int]], batch_size: int, names: Sequence[str]
+) -> list[dict[str, npt.NDArray[np.float32]]]:
+    """Return some fields of the model's output for every row, each without the batch's axis.
+
+    What has a place per token is as wide as the padded batch: a row's own tokens come first.
+
+    Args:
+        backend: an object that fulfils ``gptj.backends.base.Backend``.
+        model: its model.
+        rows: token ids that the model knows, none longer than its context.
+        batch_size: how many rows are computed at once; those of similar length are together.
+        names: the fields.
+    """
+    from tqdm import tqdm  # not needed by those who import this and predict nothing
+
+    found: dict[int, dict[str, npt.NDArray[np.float32]]] = {}
+    # shown if it takes seconds; None hides it where there is no terminal
+    with tqdm(total=len(rows), desc="Predicting", unit="row", delay=2, disable=None) as bar:
+        for batch in batches(rows, batch_size):
+            output = _forward(backend, model, [rows[index] for index in batch])
+            fields = {name: backend.to_numpy(output[name]) for name in names}
+            for place, index in enumerate(batch):
+                found[index] = {name: field[place] for name, field in fields.items()}
+            bar.update(len(batch))
+    return [found[index] for index in range(len(rows))]
+
+
+def _forward(backend: Any, model: Any, rows: Sequence[Sequence[int]]) -> ModelOutput:
+    """Run rows that are padded on the right, as in training."""
+    width = padded_length(max(map(len, rows)), model.config.n_positions)
+    ids, mask = np.zeros((2, len(rows), width), np.int64)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = row
+        mask[number, : len(row)] = 1
+    with already_checked():  # every id was checked when the text was encoded
+        output: ModelOutput = backend.forward(
+            model,
+            input_ids=backend.from_numpy(ids, model),
+            attention_mask=backend.from_numpy(mask, model),
+        )
+    return output

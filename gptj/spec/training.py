@@ -1,0 +1,73 @@
+"""One update of the parameters, as every backend computes it."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from gptj.spec import IGNORE_INDEX
+
+Row = dict[str, npt.NDArray[Any]]
+
+SMALL: Final = 1e-6
+"""What is added to a norm before something is divided by it; PyTorch's ``clip_grad_norm_``."""
+
+
+@dataclass(frozen=True)
+class UpdateRule:
+    """AdamW on gradients whose common norm is cut to a limit.
+
+    With g' = g * min(1, max_norm / (norm + `SMALL`)), m and v the moments of g' with bias
+    correction, and the learning rate r: p = p (1 - r weight_decay) - r m / (sqrt(v) + epsilon).
+    Matrices decay, vectors (biases and norms) do not. Source: Loshchilov and Hutter,
+    arXiv:1711.05101.
+
+    Attributes:
+        betas: how slowly the two moments change.
+        epsilon: added outside of the corrected root, as PyTorch and Optax do.
+        weight_decay: of matrices.
+        max_norm: of all gradients together.
+    """
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    weight_decay: float = 0.01
+    max_norm: float = 1.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of a batch, and their share of its loss.
+
+    The loss of rows is a mean over their targets. So a batch in parts has the loss of the whole one
+    if the shares are in the ratio of the targets.
+    """
+
+    rows: Row
+    share: float
+
+
+def count_targets(head: str, rows: Row) -> int:
+    """Return how many targets the loss of some rows is a mean over.
+
+    Args:
+        rows: inputs of a model by name, with their targets, (B, ...).
+    """
+    if head == "causal_lm":  # which shifts inside
+        return int(np.count_nonzero(rows["labels"][:, 1:] != IGNORE_INDEX))
+    if head == "question_answering":
+        return int(np.count_nonzero(rows["start_positions"] < rows["input_ids"].shape[1]))
+    return len(rows["input_ids"])
+
+
+def divide(head: str, rows: Row, count: int) -> list[Part]:
+    """Return a batch in `count` parts of as many rows each."""
+    size = len(rows["input_ids"]) // count
+    slices = [slice(size * index, size * (index + 1)) for index in range(count)]
+    parts = [{name: array[rows_of] for name, array in rows.items()} for rows_of in slices]
+    targets = np.array([count_targets(head, part) for part in parts], np.float64)
+    if not targets.any():  # then every loss is 0
+        targets[:] = 1.0
+    shares = targets / targets.sum()
+    return [Part(part, float(share)) for part, share in zip(parts, shares, strict=True)]

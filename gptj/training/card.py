@@ -1,0 +1,79 @@
+"""The model card: what was trained on what, how well it does, how to use it."""
+
+from pathlib import Path
+from typing import Any
+
+from gptj.checkpoint.atomic import write_text
+from gptj.training import curve
+from gptj.training.checkpoints import Place
+from gptj.training.history import History
+from gptj.training.serving import serving_command
+
+PICTURE = "loss.png"
+
+PURPOSE = {
+    "causal_lm": "text-generation",
+    "sequence_classification": "text-classification",
+    "question_answering": "question-answering",
+}
+"""What the hub calls what a head does."""
+
+
+def write_card(
+    output: Path, place: Place, history: History, data: str, versions: dict[str, str]
+) -> None:
+    """Write ``README.md`` and the picture in it.
+
+    Args:
+        data: the names of the files that were learnt from.
+        versions: of the packages that computed.
+    """
+    head = place.settings["head"]
+    curve.draw(output / PICTURE, history.losses(), history.figures(), f"{place.model}, {head}")
+    parts = [
+        _front_matter(place),
+        f"# {output.name}",
+        f"`{place.model}`, trained further on {data} in {place.step} steps.",
+        f"![Loss against steps]({PICTURE})",
+        _figures(history),
+        f"```sh\n{serving_command(output, head)}\n```",
+        _settings(place, versions),
+    ]
+    write_text(output / "README.md", "\n\n".join(filter(None, parts)) + "\n")
+
+
+def _front_matter(place: Place) -> str:
+    lines = {
+        "base_model": place.model,
+        "library_name": "peft" if place.settings["lora"] else "gptj",
+        "pipeline_tag": PURPOSE[place.settings["head"]],
+        "tags": "[gptj]",
+    }
+    return "---\n" + "".join(f"{name}: {value}\n" for name, value in lines.items()) + "---"
+
+
+def _figures(history: History) -> str:
+    """Return a table of the first and the last evaluation."""
+    figures = history.figures()
+    if not figures:
+        return "No rows were held out."
+    first, last = figures[0], figures[-1]
+    names = [name for name in last if name != "step"]
+    rows = [
+        f"| {name.replace('_', ' ')} | {_number(first.get(name))} | {_number(last[name])} |"
+        for name in names
+    ]
+    head = f"| held out | step {first['step']} | step {last['step']} |\n|---|---|---|"
+    return "\n".join([head, *rows])
+
+
+def _settings(place: Place, versions: dict[str, str]) -> str:
+    chosen = {name: value for name, value in place.settings.items() if value is not None}
+    lines = [f"| {name} | {value} |" for name, value in chosen.items()]
+    computed = ", ".join(f"{name} {version}" for name, version in versions.items())
+    table = "\n".join(["| setting | |\n|---|---|", *lines])
+    return f"## Settings\n\nComputed with {computed}.\n\n{table}"
+
+
+def _number(value: Any) -> str:
+    return "" if value is None else f"{value:.4g}"

@@ -1,0 +1,176 @@
+"""Checkpoints of a training: weights, moments and place, whole or not there at all.
+
+``checkpoints/step-00000120`` is a model's folder, or an adapter's, that every backend loads, with
+the moments of Adam beside it. It takes its name when all is written. So a kill at any moment costs
+the steps since the one before.
+"""
+
+import json
+import math
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from gptj.backends import get_backend
+from gptj.checkpoint.atomic import unwritable, write_text
+from gptj.checkpoint.folder import CONFIG_NAME
+from gptj.errors import ArgumentError, CheckpointError
+from gptj.training.settings import Settings
+
+FOLDER: Final = "checkpoints"
+PLACE: Final = "training.json"
+UNFINISHED: Final = ".unfinished"
+
+FIXED: Final = (
+    "head",
+    "length",
+    "batch_size",
+    "accumulate",
+    "seed",
+    "held_out",
+    "document",
+    "stride",
+    "lora",
+    "lora_alpha",
+    "lora_targets",
+)
+"""Settings without which the steps that were done would be those of another training."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a training stands.
+
+    Attributes:
+        step: updates that are done.
+        model: the name of what is trained.
+        data: the fingerprint of the rows.
+        settings: by name.
+        backend: that did the last step.
+    """
+
+    step: int
+    model: str
+    data: str
+    settings: dict[str, Any]
+    backend: str
+
+
+def check_room(output: Path, model: Any, keep: int) -> None:
+    """Refuse a disk that the checkpoints would fill.
+
+    Raises:
+        CheckpointError: saying how much is needed, and how much there is.
+    """
+    backend = get_backend(model.backend_name)
+    dump = backend.dump_params if model.lora is None else backend.dump_adapter
+    saved = dump(model).values()
+    size = sum(tensor.nbytes for tensor in saved)
+    size += 2 * 4 * sum(math.prod(tensor.shape) for tensor in saved)  # two float32 moments
+    needed, free = size * (keep + 1), shutil.disk_usage(output).free
+    if needed > free:
+        raise CheckpointError(
+            f"The checkpoints need {needed / 1e9:.1f} GB ({keep} of them, and one while it is "
+            f"written), and {output} has {free / 1e9:.1f} GB left. Make room, lower keep, or train "
+            "an adapter with lora."
+        )
+
+
+def save(output: Path, model: Any, optimizer: Any, place: Place, keep: int) -> Path:
+    """Write a checkpoint, then remove all but the newest `keep`; return its folder.
+
+    Raises:
+        CheckpointError: if the disk does not take it; earlier ones stay.
+    """
+    folder = output / FOLDER
+    final, new = _of_step(output, place.step), folder / UNFINISHED
+    shutil.rmtree(new, ignore_errors=True)  # of a program that was killed while it wrote
+    try:
+        new.mkdir(parents=True)
+        save_model(model, new)
+        model.save_optimizer(new, optimizer)
+        write_text(new / PLACE, json.dumps(asdict(place), indent=1))
+        shutil.rmtree(final, ignore_errors=True)
+        new.rename(final)
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise unwritable(str(final), error) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    for older in _all(output)[:-keep]:
+        shutil.rmtree(older)
+    return final
+
+
+def save_model(model: Any, folder: Path) -> None:
+    """Write a model, or of one with an adapter that alone, beside what its labels are called."""
+    if model.lora is None:
+        model.save_pretrained(folder)
+        return
+    model.save_lora(folder)
+    write_text(folder / CONFIG_NAME, model.config.to_json_string())
+
+
+def newest(output: Path) -> Path | None:
+    """Return the folder of the newest checkpoint, if there is one."""
+    return next(reversed(_all(output)), None)
+
+
+def discard(output: Path, step: int) -> None:
+    """Remove the checkpoint of a step, if there is one."""
+    shutil.rmtree(_of_step(output, step), ignore_errors=True)
+
+
+def read_place(folder: Path) -> Place:
+    """Return where the training of a checkpoint stands.
+
+    Raises:
+        CheckpointError: if its file is damaged.
+    """
+    try:
+        return Place(**json.loads((folder / PLACE).read_text(encoding="utf-8")))
+    except (ValueError, TypeError, OSError) as error:
+        raise CheckpointError(
+            f"{folder / PLACE} is damaged ({error}). Remove the folder to go on from an earlier "
+            "checkpoint, or from the beginning."
+        ) from error
+
+
+def check_same(found: Place, wanted: Place, output: Path) -> dict[str, tuple[Any, Any]]:
+    """Refuse to go on with another training; return the settings that changed, old and new.
+
+    Raises:
+        ArgumentError: naming what is another.
+    """
+    before, now = found.settings, wanted.settings
+    changed = {name: (before.get(name), now[name]) for name in now if before.get(name) != now[name]}
+    others = {name: change for name, change in changed.items() if name in FIXED}
+    for name in ("model", "data"):
+        if getattr(found, name) != getattr(wanted, name):
+            others[name] = (getattr(found, name), getattr(wanted, name))
+    if others:
+        told = "; ".join(
+            f"{name} was {old!r}, and is {new!r}" for name, (old, new) in others.items()
+        )
+        raise ArgumentError(
+            f"{output} holds another training: {told}. Repeat what it was begun with, give "
+            "another output folder, or remove this one."
+        )
+    return changed
+
+
+def as_json(settings: Settings) -> dict[str, Any]:
+    """Return settings as they come back from a file."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
+    return values
+
+
+def _of_step(output: Path, step: int) -> Path:
+    return output / FOLDER / f"step-{step:08d}"
+
+
+def _all(output: Path) -> list[Path]:
+    """Return the folders of all checkpoints, the newest last."""
+    return sorted(path.parent for path in output.glob(f"{FOLDER}/step-*/{PLACE}"))

@@ -1,0 +1,109 @@
+"""What a training learns from, and what it is tested on."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gptj.datasets import classification_dataset, question_dataset, text_dataset
+from gptj.datasets.classification import ClassificationDataset
+from gptj.datasets.dataset import Dataset
+from gptj.datasets.sources import JSON_LINES, Paths, find_files
+from gptj.errors import ArgumentError, DataError
+from gptj.spec.config import GPTJConfig
+from gptj.tokenizer import GPTJTokenizer
+from gptj.training.settings import Settings
+
+USUAL_LENGTH = 256
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows to learn from and, unless there are none, rows to evaluate on."""
+
+    train: Dataset
+    held_out: Dataset | None
+
+    def fingerprint(self) -> str:
+        """Return what tells these rows from others: their numbers, and some of them."""
+        digest = hashlib.sha256()
+        for dataset in filter(None, (self.train, self.held_out)):
+            digest.update(f"{len(dataset)} {dataset.length}".encode())
+            for number in {0, len(dataset) // 2, len(dataset) - 1}:
+                digest.update(b"".join(array.tobytes() for array in dataset[number].values()))
+        return digest.hexdigest()[:16]
+
+    def labels(self) -> dict[str, Any]:
+        """Return the fields of a configuration that the labels ask for."""
+        if not isinstance(self.train, ClassificationDataset):
+            return {}
+        names = self.train.label_names or ("LABEL_0",)
+        return {"id2label": dict(enumerate(names)), "problem_type": self.train.problem_type}
+
+
+def open_data(
+    paths: Paths,
+    held_out: Paths | None,
+    settings: Settings,
+    config: GPTJConfig,
+    tokenizer: GPTJTokenizer,
+    cache_dir: str | Path | None = None,
+) -> Data:
+    """Return the rows of files; without files to hold out, some documents of `paths` are.
+
+    Raises:
+        DataError: for files that are missing, empty, or of another form.
+        ArgumentError: if the rows do not make a single step.
+    """
+    options = _options(paths, settings, config) | {"cache_dir": cache_dir}
+    dataset = _open(settings.head, paths, tokenizer, options)
+    if held_out is not None:
+        if isinstance(dataset, ClassificationDataset) and dataset.label_names:
+            options["label_names"] = dataset.label_names
+        data = Data(dataset, _open(settings.head, held_out, tokenizer, options))
+    elif settings.held_out == 0.0:
+        data = Data(dataset, None)
+    else:
+        data = Data(*dataset.split(settings.held_out, settings.seed))
+    _check(data.train, settings)
+    return data
+
+
+def _options(paths: Paths, settings: Settings, config: GPTJConfig) -> dict[str, Any]:
+    length = settings.length or min(USUAL_LENGTH, config.n_positions)
+    options: dict[str, Any] = {"length": length}
+    if settings.head == "causal_lm":
+        files = find_files(paths)
+        lone = len(files) == 1 and files[0].suffix.lower() not in JSON_LINES
+        return options | {
+            "document": settings.document or ("paragraph" if lone else "file"),
+            "config": config,
+        }
+    if settings.head == "question_answering":
+        return options | {"stride": min(settings.stride, length // 4), "config": config}
+    return options  # a new head takes whatever labels there are
+
+
+def _open(head: str, paths: Paths, tokenizer: GPTJTokenizer, options: dict[str, Any]) -> Dataset:
+    opened = {
+        "causal_lm": text_dataset,
+        "sequence_classification": classification_dataset,
+        "question_answering": question_dataset,
+    }
+    dataset: Dataset = opened[head](paths, tokenizer, **options)  # type: ignore[operator]
+    if head == "question_answering" and "start_positions" not in dataset[0]:
+        raise DataError(
+            "The questions have no answers to learn from. Give every line an 'answers' field, as "
+            "in SQuAD's form."
+        )
+    return dataset
+
+
+def _check(train: Dataset, settings: Settings) -> None:
+    """Refuse rows that do not make a single step."""
+    if len(train) < settings.rows_per_step:
+        raise ArgumentError(
+            f"There are {len(train)} rows to learn from, fewer than the {settings.rows_per_step} "
+            f"of one step (batch_size {settings.batch_size} x accumulate {settings.accumulate}). "
+            "Lower batch_size, shorten the rows with length, or give more data."
+        )

@@ -1,0 +1,69 @@
+"""How well a model does on rows that it was not trained on."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from gptj.datasets.dataset import Dataset, Row
+from gptj.spec.training import count_targets
+
+Outputs = dict[str, npt.NDArray[Any]]
+
+OUTPUTS: Final = {
+    "causal_lm": ("loss",),
+    "sequence_classification": ("loss", "logits"),
+    "question_answering": ("loss", "start_logits", "end_logits"),
+}
+"""What is needed of the model, by head."""
+
+
+def evaluate(
+    trainer: Any, dataset: Dataset, head: str, batch_size: int, tick: Callable[[int], Any]
+) -> dict[str, float]:
+    """Return the figures of a data set.
+
+    Args:
+        trainer: fulfils ``gptj.backends.base.Trainer``.
+        tick: is told the number of rows of every batch.
+
+    Returns:
+        ``held_out_loss``, a mean over all targets; with ``perplexity`` for a language model;
+        ``accuracy`` for classes, of rows, and for several at once of labels; ``exact_match`` for
+        answers, of windows that hold one.
+    """
+    losses, hits = [], []
+    for rows in dataset.batches(batch_size):
+        outputs = trainer.evaluate(rows, OUTPUTS[head])
+        losses.append((float(outputs["loss"]), count_targets(head, rows)))
+        hits.append(_hits(head, rows, outputs))
+        tick(len(rows["input_ids"]))
+    targets = sum(count for _, count in losses)
+    loss = sum(loss * count for loss, count in losses) / max(1, targets)
+    found = {"held_out_loss": loss}
+    if head == "causal_lm":
+        found["perplexity"] = math.exp(min(loss, 700.0))  # which is as far as a float goes
+    right = np.concatenate(hits)
+    if right.size:
+        name = "exact_match" if head == "question_answering" else "accuracy"
+        found[name] = float(right.mean())
+    return found
+
+
+def _hits(head: str, rows: Row, outputs: Outputs) -> npt.NDArray[np.bool_]:
+    """Return what was right and what was not; nothing where that is no question."""
+    if head == "question_answering":
+        starts, ends = rows["start_positions"], rows["end_positions"]
+        right = (outputs["start_logits"].argmax(1) == starts) & (
+            outputs["end_logits"].argmax(1) == ends
+        )
+        return np.asarray(right[starts < rows["input_ids"].shape[1]])
+    if head == "sequence_classification":
+        labels, logits = rows["labels"], outputs["logits"]  # (B,) or (B, L), (B, L)
+        if labels.ndim == 2:
+            return np.asarray((logits > 0.0) == (labels > 0.5)).ravel()
+        if np.issubdtype(labels.dtype, np.integer):
+            return np.asarray(logits.argmax(1) == labels)
+    return np.empty(0, bool)

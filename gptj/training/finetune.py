@@ -1,0 +1,211 @@
+"""Fine-tuning from files to a folder that serves: everything around the loop."""
+
+import importlib.util
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from tqdm import tqdm
+
+import gptj
+from gptj.backends import get_backend
+from gptj.checkpoint.formats import FORMATS
+from gptj.companions import add_tokenizer
+from gptj.datasets.sources import Paths
+from gptj.distribution import install_command
+from gptj.errors import ArgumentError, BackendUnavailable, CheckpointError
+from gptj.spec.config import GPTJConfig
+from gptj.training import checkpoints
+from gptj.training.card import write_card
+from gptj.training.checkpoints import Place
+from gptj.training.data import Data, open_data
+from gptj.training.history import History, Record
+from gptj.training.loop import Loop
+from gptj.training.serving import serving_command
+from gptj.training.settings import Settings
+
+EXTRAS: Final = ("matplotlib", "tensorboardX")
+"""What draws the curve and writes the logs; the extra ``train``."""
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """The result of a training.
+
+    Attributes:
+        folder: the model, or its adapter, which ``gptj.load`` takes; its card and its logs.
+        steps: updates in all.
+        records: of every step and of every evaluation, in order.
+        command: serves the folder.
+    """
+
+    folder: Path
+    steps: int
+    records: list[Record]
+    command: str
+
+    @property
+    def figures(self) -> list[Record]:
+        """The evaluations, from that before the first step to that after the last."""
+        return [record for record in self.records if "held_out_loss" in record]
+
+
+def finetune(
+    model: str | Path,
+    data: Paths,
+    output: str | Path,
+    *,
+    held_out_data: Paths | None = None,
+    backend: str | None = None,
+    device: Any = None,
+    cache_dir: str | Path | None = None,
+    quiet: bool = False,
+    **settings: Any,
+) -> Finetuned:
+    """Train a model on files, and write a folder that any backend serves.
+
+    The same call goes on from the newest checkpoint in `output`, after whatever ended it, also in
+    another framework: weights and moments are kept under their canonical names. Settings that
+    change no step that was done may be others.
+
+    Args:
+        model: a name as in ``gptj.load``.
+        data: files, folders or patterns, as in ``gptj.text_dataset`` for a language model,
+            ``gptj.classification_dataset`` or ``gptj.question_dataset`` for the other heads.
+        output: the folder for model, card, checkpoints and logs.
+        held_out_data: files to evaluate on, in the place of a part of `data`.
+        backend, device: as in ``gptj.load``.
+        cache_dir: where tokens are kept, as in ``gptj.text_dataset``.
+        quiet: show no progress.
+        settings: the fields of ``gptj.training.settings.Settings``.
+
+    Raises:
+        ArgumentError: for settings that make no sense, or a folder with something else in it.
+        DataError: for files that are missing, empty, or of another form.
+        TrainingError: for a loss that is not a number, naming step and batch.
+        CheckpointError: if the disk does not take a checkpoint.
+        KeyboardInterrupt: if a signal asked to stop; what was learnt is saved.
+    """
+    chosen, folder = Settings.of(**settings), Path(output)
+    _require_extras()
+    framework = get_backend(backend)
+    _make(folder)
+    config, tokenizer = GPTJConfig.from_pretrained(model), gptj.load_tokenizer(model)
+    rows = open_data(data, held_out_data, chosen, config, tokenizer, cache_dir)
+    values = checkpoints.as_json(chosen)
+    place = Place(0, str(model), rows.fingerprint(), values, framework.name)
+    earlier = _earlier(folder, place, quiet)
+    load = {"backend": framework.name, "device": device}
+    net, trainer, place = _start(place, earlier, chosen, rows, load)
+    checkpoints.check_room(folder, net, chosen.keep)
+    with History(folder, place.step) as history:
+        loop = Loop(net, trainer, rows, chosen, folder, history, place, quiet)
+        _tell(loop, framework, quiet)
+        loop.run()
+        _finish(loop, framework.versions(), data)
+    command = serving_command(folder, chosen.head)
+    return Finetuned(folder, loop.place.step, history.records, command)
+
+
+def _require_extras() -> None:
+    missing = [name for name in EXTRAS if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BackendUnavailable(
+            f"Fine-tuning needs {' and '.join(missing)}, for the picture of the curve and the "
+            f"logs: {install_command('train')}."
+        )
+
+
+def _make(folder: Path) -> None:
+    """Make the folder, unless it holds a model that no training in it has made.
+
+    Raises:
+        CheckpointError: if the disk does not take it.
+        ArgumentError: for somebody else's folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"Cannot write to {folder}: {error.strerror or error}.") from error
+    names = [path.name for path in folder.iterdir()]
+    holds_weights = any(form.owns(name) for form in FORMATS.values() for name in names)
+    if holds_weights and checkpoints.newest(folder) is None:
+        raise ArgumentError(
+            f"{folder} holds a model that was not trained there, and would be overwritten. Give "
+            "another output folder."
+        )
+
+
+def _earlier(folder: Path, place: Place, quiet: bool) -> Path | None:
+    """Return the checkpoint to go on from, if there is one; tell of settings that changed."""
+    found = checkpoints.newest(folder)
+    if found is None:
+        return None
+    changed = checkpoints.check_same(checkpoints.read_place(found), place, folder)
+    told = [f"{name} {old} -> {new}" for name, (old, new) in changed.items()]
+    _say(f"Going on from {found}" + (f"; changed: {', '.join(told)}" if told else ""), quiet)
+    return found
+
+
+def _start(
+    place: Place, earlier: Path | None, settings: Settings, data: Data, load: dict[str, Any]
+) -> tuple[Any, Any, Place]:
+    """Return a model with its trainer, new or from a checkpoint, and where they stand."""
+    framework = get_backend(load["backend"])
+    options = {"head": settings.head, **load, **_precision(framework, settings), **data.labels()}
+    model = gptj.load(earlier or place.model, **options)
+    if earlier is not None:
+        place = replace(place, step=checkpoints.read_place(earlier).step)
+    elif settings.lora is not None:
+        _add_lora(model, settings)
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    trainer = framework.trainer(model, settings.rule, "bfloat16" if settings.bf16 else "float32")
+    if earlier is not None:
+        trainer.optimizer = model.load_optimizer(earlier, trainer.optimizer)
+    return model, trainer, place
+
+
+def _precision(framework: Any, settings: Settings) -> dict[str, Any]:
+    """Return what `load` takes; frozen weights need no float32."""
+    if not settings.bf16:
+        return {"dtype": "float32"}
+    if settings.lora is not None:
+        return {"dtype": "bfloat16"}
+    options: dict[str, Any] = framework.mixed("bfloat16")
+    return options
+
+
+def _add_lora(model: Any, settings: Settings) -> None:
+    rank = settings.lora
+    assert rank is not None
+    alpha = 2.0 * rank if settings.lora_alpha is None else settings.lora_alpha
+    targets = settings.lora_targets
+    model.add_lora(rank, alpha, settings.lora_dropout, targets, settings.seed)
+
+
+def _finish(loop: Loop, versions: dict[str, str], data: Paths) -> None:
+    """Write what is served, with its card."""
+    checkpoints.save_model(loop.model, loop.output)
+    if loop.model.lora is not None:
+        add_tokenizer(loop.output, loop.model.origin, loop.model.config)
+    named = [data] if isinstance(data, (str, Path)) else data
+    names = ", ".join(f"`{Path(name).name}`" for name in named)
+    write_card(loop.output, loop.place, loop.history, names, versions)
+
+
+def _tell(loop: Loop, framework: Any, quiet: bool) -> None:
+    """Say what is about to happen."""
+    held_out = loop.data.held_out
+    _say(
+        f"{loop.place.model} on {framework.name}: {len(loop.data.train):,} rows of "
+        f"{loop.data.train.length} tokens, {0 if held_out is None else len(held_out):,} held out; "
+        f"{loop.total:,} steps of {loop.settings.rows_per_step} rows",
+        quiet,
+    )
+
+
+def _say(text: str, quiet: bool) -> None:
+    if not quiet:
+        tqdm.write(text, file=sys.stderr)

@@ -1,0 +1,144 @@
+"""The loop: steps, evaluations and checkpoints, from wherever the training stands."""
+
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from tqdm import tqdm
+
+from gptj.errors import TrainingError
+from gptj.spec.training import divide
+from gptj.training import checkpoints
+from gptj.training.checkpoints import Place
+from gptj.training.data import Data
+from gptj.training.evaluation import evaluate
+from gptj.training.history import History
+from gptj.training.interruption import Interruption
+from gptj.training.schedule import learning_rate
+from gptj.training.settings import Settings
+
+OCCASIONS = 10
+"""How often a training is evaluated and saved, where nobody says."""
+
+
+@dataclass
+class Loop:
+    """A training at some step.
+
+    Attributes:
+        model: whose parameters change.
+        trainer: fulfils ``gptj.backends.base.Trainer``.
+        data: the rows.
+        settings: as in the place of the last checkpoint, unless they were changed since.
+        output: the folder for checkpoints.
+        history: what happened.
+        place: where the training stands.
+        quiet: whether to show nothing.
+    """
+
+    model: Any
+    trainer: Any
+    data: Data
+    settings: Settings
+    output: Path
+    history: History
+    place: Place
+    quiet: bool = False
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in which all rows are seen once, but for those that fill no batch."""
+        return self.data.train.steps(self.settings.rows_per_step, drop_last=True)
+
+    @property
+    def total(self) -> int:
+        """Steps in all."""
+        steps = self.settings.epochs * self.steps_per_epoch
+        return min(steps, self.settings.max_steps or steps)
+
+    def run(self) -> None:
+        """Train to the end.
+
+        Raises:
+            TrainingError: for a loss that is not a number, naming step and batch.
+            CheckpointError: if a checkpoint cannot be written.
+            KeyboardInterrupt: if a signal asked to stop, after a checkpoint.
+        """
+        if self.place.step == 0 and not self.history.records:
+            self._evaluate()
+        first, settings = self.place.step, self.settings
+        batches = self.data.train.stream(
+            settings.rows_per_step,
+            settings.seed,
+            first // self.steps_per_epoch,
+            first % self.steps_per_epoch,
+            drop_last=True,
+        )
+        with Interruption() as interruption, self._bar(first, self.total, "Training") as bar:
+            for _, rows in zip(range(first, self.total), batches, strict=False):
+                bar.set_postfix_str(self._step(rows), refresh=False)
+                bar.update()
+                self._pause(interruption.asked)
+
+    def _step(self, rows: Any) -> str:
+        """Do one step; return what to show of it."""
+        settings, step, start = self.settings, self.place.step, perf_counter()
+        rate = learning_rate(
+            step, self.total, settings.learning_rate, settings.schedule, settings.warmup
+        )
+        parts = divide(settings.head, rows, settings.accumulate)
+        seed = (settings.seed * 1_000_003 + step) % 2**31
+        loss, norm = self.trainer.step(parts, rate, seed)
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise self._not_finite(loss, norm, rate)
+        self.place = Place(**{**vars(self.place), "step": step + 1})
+        speed = rows["attention_mask"].sum() / (perf_counter() - start)
+        figures = {"loss": loss, "learning_rate": rate, "gradient_norm": norm}
+        self.history.add(step + 1, figures | {"tokens_per_second": round(float(speed), 1)})
+        return f"loss {loss:.3f}, rate {rate:.1e}, {speed:,.0f} tokens/s"
+
+    def _pause(self, asked: bool) -> None:
+        """Evaluate and save if it is time, or at the end; stop if somebody asked to."""
+        settings, done = self.settings, self.place.step
+        usual = max(1, self.total // OCCASIONS)
+        if done % (settings.evaluate_every or usual) == 0 or done == self.total:
+            self._evaluate()
+        if done % (settings.save_every or usual) == 0 or done == self.total or asked:
+            checkpoints.save(
+                self.output, self.model, self.trainer.optimizer, self.place, settings.keep
+            )
+        if asked and done < self.total:
+            raise KeyboardInterrupt(f"stopped after step {done} of {self.total}, which is saved")
+
+    def _evaluate(self) -> None:
+        """Note how well the model does on rows that were held out, if any were."""
+        held_out, step = self.data.held_out, self.place.step
+        if held_out is None:
+            return
+        with self._bar(0, len(held_out), "Evaluating", leave=False) as bar:
+            size = self.settings.batch_size
+            figures = evaluate(self.trainer, held_out, self.settings.head, size, bar.update)
+        self.history.add(step, figures)
+        shown = ", ".join(f"{name.replace('_', ' ')} {x:.4g}" for name, x in figures.items())
+        if not self.quiet:
+            tqdm.write(f"step {step} of {self.total}: {shown}", file=sys.stderr)
+
+    def _bar(self, done: int, total: int, what: str, leave: bool = True) -> Any:
+        hidden = True if self.quiet else None  # None: where there is no terminal
+        return tqdm(total=total, initial=done, desc=what, leave=leave, disable=hidden)
+
+    def _not_finite(self, loss: float, norm: float, rate: float) -> TrainingError:
+        step, per_epoch = self.place.step, self.steps_per_epoch
+        checkpoints.discard(self.output, step)  # this loss is that of its weights
+        last = checkpoints.newest(self.output)
+        kept = "There is no checkpoint" if last is None else f"{last} holds the last good state"
+        what = f"The loss is {loss}" if not math.isfinite(loss) else f"The gradient norm is {norm}"
+        return TrainingError(
+            f"{what} at step {step + 1}, which is batch {step % per_epoch + 1} of {per_epoch} in "
+            f"epoch {step // per_epoch + 1}, with a learning rate of {rate:.1e}. {kept}. Lower "
+            "learning_rate, or raise warmup, and start the same training again: it goes on from "
+            "there."
+        )
