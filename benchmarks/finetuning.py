@@ -79,7 +79,7 @@ def table(runs, report):
         f"paragraphs are held out): `gptj finetune demo {OPTIONS}`, seed 0, float32, 2 AVX2 cores. "
         "Seconds include start-up and compilation, on a machine that had other work.",
         f"![Loss against steps]({report.with_suffix('.png').name})",
-        "| framework | held-out loss before | after | perplexity after | s |\n|---|---|---|---|---|",
+        "| framework | held-out loss, before | after | perplexity | s |\n|---|---|---|---|---|",
     ]
     for (name, (_, seconds)), losses in zip(runs.items(), held_out, strict=True):
         first, last = losses[0], losses[-1]

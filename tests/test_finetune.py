@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import gptj
-from conftest import FRAMEWORKS
 from finetuning import Killed, kill, losses, material, stop_at, train, trained
 from gptj.errors import (
     ArgumentError,
@@ -33,12 +32,6 @@ pytestmark = pytest.mark.usefixtures("promotion")
 def output(tmp_path):
     """Where trainings go."""
     return tmp_path / "out"
-
-
-def any_framework():
-    if not FRAMEWORKS:
-        pytest.skip("no framework")
-    return FRAMEWORKS[0]
 
 
 def test_the_held_out_loss_falls(framework):
@@ -119,16 +112,14 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(framework, tmp_path, mo
     assert_goes_on_after_a_kill(framework.name, tmp_path, monkeypatch)
 
 
-def test_a_killed_training_of_an_adapter_goes_on(tmp_path, monkeypatch):
+def test_a_killed_training_of_an_adapter_goes_on(tmp_path, monkeypatch, torch_backend):
     options = {"lora": 4, "lora_dropout": 0.2}
-    assert_goes_on_after_a_kill(any_framework(), tmp_path, monkeypatch, **options)
+    assert_goes_on_after_a_kill("torch", tmp_path, monkeypatch, **options)
 
 
-def test_a_process_that_is_killed_loses_the_steps_since_its_checkpoint(output):
-    if not FRAMEWORKS:
-        pytest.skip("no framework")
+def test_a_process_that_is_killed_loses_the_steps_since_its_checkpoint(output, torch_backend):
     command = [sys.executable, "-m", "gptj", "finetune", str(material().small), "--data"]
-    command += [str(material().text), "--output", str(output), "--backend", FRAMEWORKS[0]]
+    command += [str(material().text), "--output", str(output), "--backend", "torch"]
     command += "--length 16 --batch-size 2 --epochs 50 --max-steps 3000".split()
     command += ["--save-every", "2", "--cache-dir", str(material().folder / "cache"), "--quiet"]
     process = subprocess.Popen(command)
@@ -141,7 +132,7 @@ def test_a_process_that_is_killed_loses_the_steps_since_its_checkpoint(output):
     found = checkpoints.newest(output)
     place = checkpoints.read_place(found)
     assert place.step >= 2
-    gptj.load(found, backend=FRAMEWORKS[0]).score("The house is red.")
+    gptj.load(found, backend="torch").score("The house is red.")
     done = subprocess.run(
         [*command[:-1], "--max-steps", str(place.step + 3)], capture_output=True, text=True
     )
@@ -151,13 +142,13 @@ def test_a_process_that_is_killed_loses_the_steps_since_its_checkpoint(output):
 
 
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
-def test_who_asks_to_stop_loses_nothing(monkeypatch, kind, output):
+def test_who_asks_to_stop_loses_nothing(monkeypatch, kind, output, torch_backend):
     with monkeypatch.context() as patch:
         stop_at(patch, 5, lambda: os.kill(os.getpid(), kind))
         with pytest.raises(KeyboardInterrupt, match="stopped after step 6 of 8, which is saved"):
-            train(any_framework(), output)
+            train("torch", output)
     assert checkpoints.read_place(checkpoints.newest(output)).step == 6
-    assert len(losses(train(any_framework(), output))) == 8
+    assert len(losses(train("torch", output))) == 8
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_what_was_good(framework, output):
@@ -170,8 +161,8 @@ def test_a_loss_that_is_no_number_stops_and_keeps_what_was_good(framework, outpu
     assert np.isfinite(gptj.load(found, backend=framework.name).score("The door is red.").total)
 
 
-def test_other_rates_may_follow_after_a_failure(capsys, output):
-    name = any_framework()
+def test_other_rates_may_follow_after_a_failure(capsys, output, torch_backend):
+    name = "torch"
     train(name, output, max_steps=4)
     done = train(name, output, learning_rate=1e-4, quiet=False)
     assert len(losses(done)) == 8
@@ -188,8 +179,8 @@ def test_other_rates_may_follow_after_a_failure(capsys, output):
         ({"data": "other"}, "data was"),
     ],
 )
-def test_another_training_is_refused(tmp_path, change, told, output):
-    name = any_framework()
+def test_another_training_is_refused(tmp_path, change, told, output, torch_backend):
+    name = "torch"
     train(name, output, max_steps=2)
     if "data" in change:
         change = {"data": write_sentences(tmp_path / "other.txt", 90, seed=9)}
@@ -197,8 +188,8 @@ def test_another_training_is_refused(tmp_path, change, told, output):
         train(name, output, max_steps=2, **change)
 
 
-def test_a_full_disk_costs_the_steps_since_the_last_checkpoint(monkeypatch, output):
-    name, own = any_framework(), checkpoints.save
+def test_a_full_disk_costs_the_steps_since_the_last_checkpoint(monkeypatch, output, torch_backend):
+    name, own = "torch", checkpoints.save
 
     def full(output, model, optimizer, place, keep):
         if place.step == 4:
@@ -217,73 +208,73 @@ def test_a_full_disk_costs_the_steps_since_the_last_checkpoint(monkeypatch, outp
     assert len(losses(train(name, output))) == 8
 
 
-def test_a_disk_that_would_be_filled_is_refused_before_any_step(monkeypatch, output):
+def test_a_disk_that_would_be_filled_is_refused_before_any_step(monkeypatch, output, torch_backend):
     usage = SimpleNamespace(free=1_000_000)
     monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(CheckpointError, match=r"need 0\.\d GB .* has 0\.0 GB left"):
-        train(any_framework(), output)
+        train("torch", output)
     assert not (output / LOG).exists()
 
 
-def test_only_the_newest_checkpoints_are_kept(output):
-    train(any_framework(), output, save_every=2, keep=2)
+def test_only_the_newest_checkpoints_are_kept(output, torch_backend):
+    train("torch", output, save_every=2, keep=2)
     names = sorted(path.name for path in (output / "checkpoints").iterdir())
     assert names == ["step-00000006", "step-00000008"]
 
 
-def test_a_finished_training_is_not_repeated(output):
-    first = train(any_framework(), output)
-    assert losses(train(any_framework(), output)).tolist() == losses(first).tolist()
+def test_a_finished_training_is_not_repeated(output, torch_backend):
+    first = train("torch", output)
+    assert losses(train("torch", output)).tolist() == losses(first).tolist()
 
 
-def test_nothing_is_held_out_where_nobody_wants_it(output):
-    done = train(any_framework(), output, held_out=0.0)
+def test_nothing_is_held_out_where_nobody_wants_it(output, torch_backend):
+    done = train("torch", output, held_out=0.0)
     assert done.figures == [] and len(losses(done)) == 8
     assert "No rows were held out" in (done.folder / "README.md").read_text()
 
 
-def test_files_may_be_held_out(tmp_path, output):
+def test_files_may_be_held_out(tmp_path, output, torch_backend):
     other = write_sentences(tmp_path / "other.txt", 20, seed=8)
-    assert train(any_framework(), output, held_out_data=other, max_steps=2).figures
+    assert train("torch", output, held_out_data=other, max_steps=2).figures
 
 
-def test_a_model_that_was_not_trained_there_is_not_overwritten():
+def test_a_model_that_was_not_trained_there_is_not_overwritten(torch_backend):
     with pytest.raises(ArgumentError, match="was not trained there"):
-        train(any_framework(), material().small)
+        train("torch", material().small)
 
 
-def test_data_that_make_no_step_are_refused(tmp_path, output):
+def test_data_that_make_no_step_are_refused(tmp_path, output, torch_backend):
     empty = tmp_path / "empty.txt"
     empty.write_text("\n\n")
     with pytest.raises(DataError, match="no text"):
-        train(any_framework(), output, data=empty)
+        train("torch", output, data=empty)
     with pytest.raises(ArgumentError, match="fewer than the 4000 of one step"):
-        train(any_framework(), output, batch_size=1000, accumulate=4)
+        train("torch", output, batch_size=1000, accumulate=4)
     with pytest.raises(DataError, match="does not exist"):
-        train(any_framework(), output, data=tmp_path / "nowhere.txt")
+        train("torch", output, data=tmp_path / "nowhere.txt")
 
 
-def test_questions_without_answers_are_refused(tmp_path, output):
+def test_questions_without_answers_are_refused(tmp_path, output, torch_backend):
     lines = tmp_path / "questions.jsonl"
     lines.write_text('{"id": "1", "question": "a", "context": "a = 1"}\n' * 20)
     with pytest.raises(DataError, match="no answers to learn from"):
-        train(any_framework(), output, data=lines, head="question_answering", stride=0)
+        train("torch", output, data=lines, head="question_answering", stride=0)
 
 
-def test_rows_longer_than_the_model_are_refused(output):
+def test_rows_longer_than_the_model_are_refused(output, torch_backend):
     with pytest.raises(ValueError, match="65"):
-        train(any_framework(), output, length=65)
+        train("torch", output, length=65)
 
 
-def test_a_damaged_checkpoint_is_named(output):
-    train(any_framework(), output, max_steps=2)
+def test_a_damaged_checkpoint_is_named(output, torch_backend):
+    train("torch", output, max_steps=2)
     found = checkpoints.newest(output)
     (found / checkpoints.PLACE).write_text("{")
     with pytest.raises(CheckpointError, match=r"is damaged .* Remove the folder"):
-        train(any_framework(), output)
+        train("torch", output)
 
 
-def test_a_missing_extra_is_named(monkeypatch, output):
+def test_a_missing_extra_is_named(monkeypatch, output, torch_backend):
     monkeypatch.setattr(finetune, "EXTRAS", ("tensorboardX", "no_such_package"))
     with pytest.raises(BackendUnavailable, match=r"no_such_package.*\[train\]"):
-        train(any_framework(), output)
+        train("torch", output)

@@ -42,7 +42,7 @@ EXTRA_FILES = {
     "tf/fitting": "Keras: a training loop of its own, which runs in a graph; others write theirs",
     "tf/serving": "TensorFlow: a SavedModel has signatures, which return plain dicts of tensors",
     "flax/compiled": "jax: the call of a model is compiled once per shape, outside the module",
-    "torch/half": "PyTorch: on some CPUs its half-precision derivatives take a hundred times as long",
+    "torch/half": "PyTorch: some CPUs take a hundred times as long for half-precision derivatives",
     "flax/half": "XLA: on a CPU it widens half-precision weights whole, unless kept from it",
     "flax/parallel": "jax: a tree of shardings; TensorFlow users have tf.distribute around models",
     "torch/parallel": "PyTorch: modules are wrapped; TensorFlow users have tf.distribute",
