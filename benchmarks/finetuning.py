@@ -22,7 +22,7 @@ from gptj.training.history import LOG, read
 BACKENDS = ("torch", "tf", "flax")
 COLOURS = {"torch": "#d55e00", "tf": "#e69f00", "flax": "#0072b2"}
 STYLES = {"torch": "-", "tf": "--", "flax": ":"}
-OPTIONS = "--length 128 --batch-size 8 --lr 5e-4 --evaluate-every 12 --save-every 60"
+OPTIONS = "--length 128 --batch-size 8 --lr 5e-4 --evaluate-every 20 --save-every 120"
 
 
 def main():

@@ -67,7 +67,7 @@ def optimizer_of(model, rate: float, steps: int):
 @click.option("--steps", default=40)
 @click.option("--rows", default=2, help="Of a forward and backward pass.")
 @click.option("--accumulate", default=4, help="Passes of a step.")
-@click.option("--learning-rate", "rate", default=5e-4)
+@click.option("--learning-rate", "rate", default=2e-4)
 @click.option("--out", type=click.Path(path_type=Path), default="runs/continued_pretraining")
 def main(
     name: str, sources: Path, steps: int, rows: int, accumulate: int, rate: float, out: Path

@@ -7,8 +7,8 @@ and so is the text. Then the adapter is merged into the weights, and taken out a
     python examples/lora_demo.py --backend torch      # or tf, or flax
     python examples/lora_demo.py --backend tf --other flax --epochs 5
 
-It takes about a minute on two cores, and prints the loss of each epoch, the differences of logits,
-and the text of both frameworks.
+It takes less than a minute on two cores, and prints the loss of each epoch, the differences of
+logits, and the text that both frameworks write.
 """
 
 from pathlib import Path

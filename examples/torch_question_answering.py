@@ -9,7 +9,7 @@ is the surest answers.
     python examples/torch_question_answering.py
     python examples/torch_question_answering.py --steps 20 --contexts 50
 
-It takes about two minutes on two cores, and prints losses, how many of the held-out questions are
+It takes about three minutes on two cores, and prints losses, how many of the held-out questions are
 answered exactly, and some answers.
 """
 

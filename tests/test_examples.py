@@ -11,9 +11,9 @@ import pytest
 
 import gptj
 from gptj.spec.config import GPTJConfig
-from virtual_devices import DEVICES
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+FOUR_DEVICES = "--xla_force_host_platform_device_count=4"
 AS_USERS_HAVE_IT = {"JAX_NUMPY_DTYPE_PROMOTION": "standard", "JAX_NUMPY_RANK_PROMOTION": "allow"}
 """Optax mixes dtypes, which the other tests forbid to the package."""
 
@@ -37,28 +37,19 @@ def losses(printed, what="loss"):
 
 
 def test_keras_classifies_lines_with_a_model_that_it_saved(tf_backend, tmp_path):
-    printed = run(
-        "keras_classification",
-        "--epochs",
-        1,
-        "--per-class",
-        40,
-        "--batch-size",
-        16,
-        "--out",
-        tmp_path,
-    )
-    assert losses(printed, "accuracy")[0] > 0.5  # of nine classes, by chance a ninth
+    options = ("--epochs", 1, "--per-class", 20, "--batch-size", 16, "--out", tmp_path)
+    printed = run("keras_classification", *options)
+    assert losses(printed, "accuracy")[0] > 0.3  # of nine classes, by chance a ninth
     assert "if len(cakes) > 3:" in printed
     assert (tmp_path / "classifier.keras").is_file()
 
 
 def test_jax_goes_on_from_a_checkpoint_over_another_mesh(flax_backend, tmp_path):
-    options = ("flax_language_model", "--save-every", 2, "--out", tmp_path)
+    options = ("flax_language_model", "--length", 32, "--save-every", 2, "--out", tmp_path)
     first = run(*options, "--steps", 2)
-    second = run(*options, "--steps", 3, "--data", 2, XLA_FLAGS=DEVICES)
+    second = run(*options, "--steps", 3, "--data", 2, XLA_FLAGS=FOUR_DEVICES)
     assert "step 0, held-out" in first and "step 2, held-out" in second
-    assert "{'data': 2, 'model': 4}" in second
+    assert "{'data': 2, 'model': 2}" in second
     before, after = (losses(printed, "held-out loss") for printed in (first, second))
     assert after[0] == pytest.approx(before[1], abs=2e-3)
     assert after[1] < before[0]
