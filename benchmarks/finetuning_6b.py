@@ -21,7 +21,7 @@ import gptj
 from gptj.backends import get_backend
 from gptj.spec.training import UpdateRule, divide
 
-STEPS, RANK, RATE = 3, 16, 1e-4
+STEPS, RANK, RATE = 2, 16, 1e-4
 
 
 def main():
