@@ -68,7 +68,10 @@ def _figures(history: History) -> str:
 
 
 def _settings(place: Place, versions: dict[str, str]) -> str:
-    chosen = {name: value for name, value in place.settings.items() if value is not None}
+    given = place.settings
+    idle = () if given["lora"] else ("lora_alpha", "lora_dropout", "lora_targets")
+    chosen = {name: value for name, value in given.items() if value is not None}
+    chosen = {name: value for name, value in chosen.items() if name not in idle}
     lines = [f"| {name} | {value} |" for name, value in chosen.items()]
     computed = ", ".join(f"{name} {version}" for name, version in versions.items())
     table = "\n".join(["| setting | |\n|---|---|", *lines])
