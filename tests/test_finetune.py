@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import gptj
+from conftest import PLUGGED_IN
 from finetuning import Killed, kill, losses, material, stop_at, train, trained
 from gptj.errors import (
     ArgumentError,
@@ -18,6 +19,7 @@ from gptj.errors import (
     CheckpointError,
     DataError,
     TrainingError,
+    UnsupportedFeature,
 )
 from gptj.training import checkpoints, finetune
 from gptj.training.history import LOG, read
@@ -278,3 +280,9 @@ def test_a_missing_extra_is_named(monkeypatch, output, torch_backend):
     monkeypatch.setattr(finetune, "EXTRAS", ("tensorboardX", "no_such_package"))
     with pytest.raises(BackendUnavailable, match=r"no_such_package.*\[train\]"):
         train("torch", output)
+
+
+def test_a_backend_that_does_not_train_is_refused(output):
+    with pytest.raises(UnsupportedFeature, match="'oracle' does not train"):
+        train(PLUGGED_IN, output)
+    assert not output.exists()

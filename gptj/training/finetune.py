@@ -14,7 +14,7 @@ from gptj.checkpoint.formats import FORMATS
 from gptj.companions import add_tokenizer
 from gptj.datasets.sources import Paths
 from gptj.distribution import install_command
-from gptj.errors import ArgumentError, BackendUnavailable, CheckpointError
+from gptj.errors import ArgumentError, BackendUnavailable, CheckpointError, UnsupportedFeature
 from gptj.spec.config import GPTJConfig
 from gptj.training import checkpoints
 from gptj.training.card import write_card
@@ -85,11 +85,12 @@ def finetune(
         DataError: for files that are missing, empty, or of another form.
         TrainingError: for a loss that is not a number, naming step and batch.
         CheckpointError: if the disk does not take a checkpoint.
+        UnsupportedFeature: for a backend that does not train.
         KeyboardInterrupt: if a signal asked to stop; what was learnt is saved.
     """
     chosen, folder = Settings.of(**settings), Path(output)
     _require_extras()
-    framework = get_backend(backend)
+    framework = _training_backend(backend)
     _make(folder)
     config, tokenizer = GPTJConfig.from_pretrained(model), gptj.load_tokenizer(model)
     rows = open_data(data, held_out_data, chosen, config, tokenizer, cache_dir)
@@ -106,6 +107,13 @@ def finetune(
         _finish(loop, framework.versions(), data)
     command = serving_command(folder, chosen.head)
     return Finetuned(folder, loop.place.step, history.records, command)
+
+
+def _training_backend(name: str | None) -> Any:
+    framework = get_backend(name)
+    if not framework.capabilities.training:
+        raise UnsupportedFeature(f"The backend {framework.name!r} does not train.")
+    return framework
 
 
 def _require_extras() -> None:
