@@ -19,6 +19,7 @@ from gptj.spec.lora import (
     modules_trained_whole,
     new_adapter,
 )
+from gptj.spec.quantization import check_trainable
 from gptj.spec.tensors import LazyTensor, Tensors
 
 
@@ -154,8 +155,10 @@ class Adapters:
 
         Raises:
             ArgumentError: if there is no adapter, or it is merged already.
-            UnsupportedFeature: for a language-model head that is tied to the word table.
+            UnsupportedFeature: for a language-model head that is tied to the word table, and for
+                int8 weights.
         """
+        check_trainable(self.config, "merge_lora()")
         lora = self._require_adapter("merge_lora()", merged=False)
         layers = lora_layers(lora, self.config, self.head)
         if self.config.tie_word_embeddings and "lm_head" in layers:

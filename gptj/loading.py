@@ -10,6 +10,7 @@ from gptj.adapters import require_adapters
 from gptj.checkpoint.adapter_folder import AdapterFolder, open_adapter
 from gptj.checkpoint.adapters import read_adapter
 from gptj.checkpoint.folder import Checkpoint, open_checkpoint
+from gptj.checkpoint.mapped import DTYPES as STORED
 from gptj.checkpoint.match import match_parameters
 from gptj.companions import TOKENIZER_FILES
 from gptj.errors import ArgumentError, CheckpointError, UnsupportedFeature, choices, suggest
@@ -18,6 +19,8 @@ from gptj.progress import byte_progress
 from gptj.spec.config import DTYPES, GPTJConfig, argument_names, dtype_name
 from gptj.spec.heads import find_head
 from gptj.spec.params import EMBEDDING, parameter_table
+from gptj.spec.quantization import INT8
+from gptj.spec.quantized import requantized
 from gptj.spec.tensors import LazyTensor, Tensors
 
 WITHOUT_EFFECT: Final = frozenset(
@@ -91,6 +94,7 @@ def load_model(
     token: str | bool | None = None,
     force_download: bool = False,
     ignore_mismatched_sizes: bool = False,
+    quantize: str | None = None,
     **options: Any,
 ) -> Any:
     """Return a backend's model with the weights of a preset, a folder, a file or a hub id.
@@ -109,13 +113,15 @@ def load_model(
             hub, and how to get them, as in ``gptj.hub.locate``.
         ignore_mismatched_sizes: draw tensors of another shape anew, such as a head with other
             labels, instead of failing.
+        quantize: ``"int8"`` to round the weights to eight bits, tensor by tensor; ``"none"`` to
+            widen those of a quantized checkpoint; None takes it as it is.
         options: fields of the configuration, and what the backend's `build` takes.
 
     Raises:
         CheckpointError: if files are missing or damaged, or hold other tensors than the head needs;
             if the model that an adapter belongs to is not found.
         ArgumentError: for an unknown argument.
-        UnsupportedFeature: for a head or a dtype that the backend does not have.
+        UnsupportedFeature: for a head, a dtype or a way to quantize that the backend does not have.
     """
     _require(backend, "head", find_head(head or USUAL_HEAD).name, backend.capabilities.heads)
     changes, options = _split(backend, options)
@@ -140,6 +146,10 @@ def load_model(
     )
     wanted = _choose_dtype(dtype if torch_dtype is None else torch_dtype, config, tensors)
     _require(backend, "dtype", wanted, backend.capabilities.dtypes)
+    wide = STORED.get(wanted, STORED["float32"])  # the parameters of a mixed policy
+    config, tensors = requantized(config, head, tensors, quantize, wide)
+    if config.is_quantized:
+        _require(backend, "quantization", INT8, backend.capabilities.quantization)
     with byte_progress(tensors, f"Loading {name}") as params:
         model = backend.build(config, head, params=params, dtype=wanted, device=device, **options)
     model.generation_config = GenerationConfig.from_folder(files.checkpoint.folder, config)
@@ -202,5 +212,5 @@ def _require(backend: Any, what: str, value: str, accepted: tuple[str, ...]) -> 
         known = "" if what != "dtype" or value in DTYPES else suggest(value, DTYPES)
         raise UnsupportedFeature(
             f"The backend {backend.name!r} does not have the {what} {value!r}.{known} "
-            f"It has {choices(accepted)}."
+            f"It has {choices(accepted) or 'none'}."
         )

@@ -16,7 +16,8 @@ from gptj.errors import ArgumentError, UnsupportedFeature, choices
 from gptj.generation.buckets import bucket_length
 from gptj.memory import BYTES, free_bytes
 from gptj.spec.config import GPTJConfig, dtype_name
-from gptj.spec.params import count_parameters
+from gptj.spec.params import parameter_bytes
+from gptj.spec.quantization import DESCRIPTION, INT8, check_choice, check_trainable
 from gptj.spec.sizes import parse_size, readable_size
 
 
@@ -112,6 +113,7 @@ def plan(
     backend: str | None = None,
     dtype: Any = "auto",
     head: str = "causal_lm",
+    quantize: str | None = None,
     batch: int = 1,
     length: int | None = None,
     train: bool = False,
@@ -125,6 +127,7 @@ def plan(
         backend: ``"torch"``, ``"tf"``, ``"flax"`` or an alias; the first of these if None.
         dtype: of parameters and computation; ``"auto"`` takes the configuration's, else float32.
         head: a name of ``gptj.spec.heads.HEADS``.
+        quantize: ``"int8"``, ``"none"``, or what the configuration says.
         batch, length: of the tokens, the new ones included; the longest that there is if None.
         train: with gradients and Adam, every token at once; else generating with a cache.
         memory: what there is, in bytes or as ``"80GB"``, for example of a GPU; if None, what is
@@ -136,13 +139,14 @@ def plan(
 
     Raises:
         ArgumentError: for an unknown name or dtype, and numbers that make no sense.
+        UnsupportedFeature: for training int8 weights.
     """
     system = resolve_name(backend or "torch")
     if system not in TRAINING:
         raise UnsupportedFeature(
             f"What the backend {system!r} needs was not measured; known are {choices(BUILT_IN)}."
         )
-    config = _config(name, **where)
+    config = _config(name, quantize, **where)
     length = config.n_positions if length is None else length
     for what, number, most in (("batch", batch, 2**31), ("length", length, config.n_positions)):
         if not isinstance(number, int) or not 1 <= number <= most:
@@ -151,11 +155,13 @@ def plan(
     wanted = (config.dtype or "float32") if wanted in (None, "auto") else wanted
     if wanted not in BYTES:
         raise ArgumentError(f"There is no dtype {wanted!r} here; accepted are {choices(BYTES)}.")
-    weights = count_parameters(config, head) * BYTES[wanted]
+    if train:
+        check_trainable(config, "Training")
+    weights = parameter_bytes(config, head, BYTES[wanted])
     held = (TRAINING if train else FORWARD)[system]
     return Plan(
-        what=f"{name} in {system}, {wanted}, {'training' if train else 'generating'}, "
-        f"batch {batch}, length {length}",
+        what=f"{name} in {system}, {wanted}{' over int8' if config.is_quantized else ''}, "
+        f"{'training' if train else 'generating'}, batch {batch}, length {length}",
         weights=weights,
         gradients=weights if train else 0,
         optimizer=2 * weights if train else 0,
@@ -166,11 +172,15 @@ def plan(
     )
 
 
-def _config(name: str | Path, **where: Any) -> GPTJConfig:
+def _config(name: str | Path, quantize: str | None, **where: Any) -> GPTJConfig:
     """Return a configuration; that of the 6B is known."""
+    check_choice(quantize)
+    changes = {}
+    if quantize is not None:
+        changes["quantization_config"] = dict(DESCRIPTION) if quantize == INT8 else None
     if str(name).partition("@")[0].lower() in hub.PRESETS:
-        return GPTJConfig()
-    return GPTJConfig.from_json_file(hub.locate_config(name, **where))
+        return GPTJConfig(**changes)
+    return GPTJConfig.from_json_file(hub.locate_config(name, **where), **changes)
 
 
 def _cache(config: GPTJConfig, batch: int, length: int, itemsize: int) -> int:

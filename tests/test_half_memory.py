@@ -1,15 +1,18 @@
-"""Half-precision parameters stay half: XLA on a CPU would widen them all before a loop."""
+"""Parameters of two bytes or one stay so: XLA on a CPU would widen them all before a loop."""
 
 import numpy as np
 import pytest
 
 from models import tiny_model
+from quantized_cases import quantized_model
 
 WIDE = {"n_embd": 256, "n_head": 4, "n_layer": 4, "rotary_dim": 16, "n_inner": 1024}
 
 
-@pytest.fixture(params=["bfloat16", "float16"])
+@pytest.fixture(params=["bfloat16", "float16", "int8"])
 def model(request, flax_backend):
+    if request.param == "int8":
+        return quantized_model("flax", dtype="bfloat16", **WIDE)
     return tiny_model("flax", dtype=request.param, **WIDE)
 
 

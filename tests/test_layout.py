@@ -32,6 +32,7 @@ FILES = (
     "gradients",
     "lora",
     "optimizer",
+    "quantize",
     "backend",
 )
 FORWARD = {"call": "forward", "__call__": "forward"}
@@ -130,6 +131,7 @@ EXCEPTIONS = {
         "Pretrained": ACCESSORS,
         "Pretrained.device": ACCESSORS,
         "Pretrained.device_map": "PyTorch: modules may be on several devices",
+        "Pretrained.train": "PyTorch: training is a mode of the module",
         "Pretrained.dtype": "Keras: layers have a dtype by themselves",
         "Pretrained.init_cache": ACCESSORS,
         "Pretrained.gradient_checkpointing_enable": REMAT,
@@ -184,6 +186,8 @@ EXCEPTIONS = {
         "loading": KERAS_WEIGHTS,
         "initializer": KERAS_WEIGHTS,
         "variables": KERAS_WEIGHTS,
+        "lies_turned": "TensorFlow: an int8 kernel is (out, in), so that a block lies together",
+        "set_trainable": "Keras: whether a variable is trained is a flag of its own",
     },
     "sampling": {
         "seed_words": "TensorFlow: the words of a seed are a constant of the graph",
@@ -198,6 +202,10 @@ EXCEPTIONS = {
         "Recorded": "Keras: layers have no hooks",
         "Recorded.forward": "Keras: layers have no hooks",
         "find_layer": "Keras: layers are not looked up by a dotted name",
+    },
+    "quantize": {
+        "packed": "PyTorch: has a private kernel",
+        "has_packed": "PyTorch: has a private kernel",
     },
     "lora": {
         "forget_compiled": "Keras: graphs are kept by the model, and know it as it was",

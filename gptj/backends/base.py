@@ -52,6 +52,7 @@ class Capabilities:
         adapters: whether its models can have adapters.
         optimizers: whether the state of an optimizer can be taken out and put in.
         training: whether it has a trainer of its own.
+        quantization: what weights it can compute with besides the dtypes: ``"int8"``.
     """
 
     heads: tuple[str, ...]
@@ -62,6 +63,7 @@ class Capabilities:
     adapters: bool = False
     optimizers: bool = False
     training: bool = False
+    quantization: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -85,7 +87,8 @@ class Backend(Protocol):
         """Return a model with these parameters, or with new ones when `params` is None.
 
         Args:
-            params: every parameter of the head by canonical name.
+            params: every parameter of the head by canonical name; int8 weights and their scales
+                where the configuration says so, which only backends that declare it are given.
             dtype: of the parameters and of the computation.
             device: the framework's own name of a device, or None for its default.
             options: what this backend takes besides, for example ``attn_implementation``.

@@ -12,6 +12,7 @@ from gptj.errors import CheckpointError
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import BASE_PREFIX, HEADS
 from gptj.spec.params import Parameter, initial_value, parameter_table
+from gptj.spec.quantization import SCALE
 from gptj.spec.tensors import LazyTensor, Tensors
 
 _BASE_NAME: Final = re.compile(r"(wte|h\.\d+|ln_f)\.")
@@ -26,7 +27,8 @@ class Match:
     Attributes:
         found: the file's tensors by the names that they have in this head.
         new: values drawn for a head of which the file has nothing.
-        missing, unexpected, misshapen: what does not fit; the last with both shapes.
+        missing, unexpected, misshapen, mistyped: what does not fit; the last two with what they
+            are and what is needed.
         buffers: causal masks of old checkpoints, which are no parameters.
     """
 
@@ -35,6 +37,7 @@ class Match:
     missing: list[str]
     unexpected: list[str]
     misshapen: dict[str, str]
+    mistyped: dict[str, str]
     buffers: dict[str, LazyTensor]
 
 
@@ -62,8 +65,14 @@ def match_parameters(
     match = compare(config, head, tensors, source)
     resized = list(match.misshapen) if ignore_mismatched_sizes else []
     misshapen = [text for name, text in match.misshapen.items() if name not in resized]
-    if match.missing or match.unexpected or misshapen:
-        raise CheckpointError(_complaint(source, head, match.missing, match.unexpected, misshapen))
+    differences = {
+        "missing": match.missing,
+        "unexpected": match.unexpected,
+        "of another shape": misshapen,
+        "of another dtype": list(match.mistyped.values()),
+    }
+    if any(differences.values()):
+        raise CheckpointError(_complaint(source, head, differences))
     if match.new:
         names = ", ".join(match.new)
         log.warning("%s has no %s head: drew new values for %s.", source, head, names)
@@ -109,6 +118,11 @@ def compare(config: GPTJConfig, head: str, tensors: Tensors, source: str) -> Mat
             for name, tensor in found.items()
             if name in table and tensor.shape != table[name].shape
         },
+        mistyped={
+            name: f"{name} is {tensor.dtype}, needed is {table[name].dtype}"
+            for name, tensor in found.items()
+            if name in table and table[name].dtype not in (None, str(tensor.dtype))
+        },
         buffers=buffers,
     )
 
@@ -137,28 +151,20 @@ def _new_head(
 
 
 def _drawn(parameter: Parameter, config: GPTJConfig) -> LazyTensor:
-    return LazyTensor(
-        parameter.shape, np.dtype(np.float32), lambda: initial_value(parameter, config)
-    )
+    dtype = np.dtype(parameter.dtype or np.float32)
+    return LazyTensor(parameter.shape, dtype, lambda: initial_value(parameter, config))
 
 
 def _names_of_other_heads() -> set[str]:
     """Return the names of every head's own parameters, a tied head's copy among them."""
     modules = [module for head in HEADS.values() for module in head.modules]
-    return {f"{module}.{part}" for module in modules for part in ("weight", "bias")}
+    parts = ("weight", f"weight{SCALE}", "bias")
+    return {f"{module}.{part}" for module in modules for part in parts}
 
 
-def _complaint(
-    source: str, head: str, missing: list[str], unexpected: list[str], misshapen: list[str]
-) -> str:
+def _complaint(source: str, head: str, differences: dict[str, list[str]]) -> str:
     parts = [
-        f"{len(names)} {what}: {_listed(names)}"
-        for what, names in (
-            ("missing", missing),
-            ("unexpected", unexpected),
-            ("of another shape", misshapen),
-        )
-        if names
+        f"{len(names)} {what}: {_listed(names)}" for what, names in differences.items() if names
     ]
     return (
         f"{source} does not fit a GPT-J with the head {head!r}. Tensors {'; '.join(parts)}. "

@@ -10,7 +10,7 @@ from gptj.checkpoint import mesh_writer
 from gptj.checkpoint.atomic import staged, write_text
 from gptj.checkpoint.folder import CONFIG_NAME
 from gptj.checkpoint.formats import FORMATS, Format
-from gptj.errors import ArgumentError, CheckpointError, choices, suggest
+from gptj.errors import ArgumentError, CheckpointError, UnsupportedFeature, choices, suggest
 from gptj.generation.options import FILE_NAME as GENERATION_NAME
 from gptj.generation.options import GenerationConfig
 from gptj.spec.config import GPTJConfig
@@ -20,6 +20,9 @@ from gptj.spec.tensors import LazyTensor, Tensors
 
 MESH: Final = "mesh"
 ACCEPTED: Final = (*FORMATS, MESH)
+
+QUANTIZED: Final = "safetensors"
+"""The one form that int8 weights are written in."""
 
 
 def save_checkpoint(
@@ -45,7 +48,8 @@ def save_checkpoint(
 
     Raises:
         ArgumentError: for an unknown format, and a size that cannot be read.
-        UnsupportedFeature: for a dtype or head that the format cannot express.
+        UnsupportedFeature: for a dtype or head that the format cannot express, and int8 weights in
+            any but safetensors.
         CheckpointError: if `folder` is a file or holds weights of another form, if the disk is
             full.
     """
@@ -71,6 +75,11 @@ def _check(folder: Path, config: GPTJConfig, tensors: Tensors, format: str, besi
         raise ArgumentError(
             f"There is no format {format!r}.{suggest(str(format), ACCEPTED)} Accepted are "
             f"{choices(ACCEPTED)}."
+        )
+    if config.is_quantized and format != QUANTIZED:
+        raise UnsupportedFeature(
+            f"int8 weights are written as {QUANTIZED!r} alone, not as {format!r}: save them so. "
+            "From there gptj.convert() writes any other form, with the weights widened again."
         )
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"Cannot save into {folder}: it is a file, not a folder.")

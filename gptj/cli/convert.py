@@ -11,6 +11,7 @@ EXAMPLES = """\b
 Examples:
   gptj convert demo ./demo-flax --to msgpack --dtype float32
   gptj convert EleutherAI/gpt-j-6B ./gpt-j --dtype bfloat16
+  gptj convert EleutherAI/gpt-j-6B ./gpt-j-int8 --quantize int8 --dtype bfloat16
   gptj convert ./step_383500 ./gpt-j
   gptj convert ./small-mesh ./small --config config.json
 """
@@ -21,6 +22,7 @@ Examples:
 @click.argument("dest", type=click.Path(path_type=Path))
 @click.option("--to", default="safetensors", help="safetensors, bin, msgpack, h5 or mesh.")
 @click.option("--dtype", help="float32, bfloat16 or float16; else every tensor keeps its bits.")
+@click.option("--quantize", help="int8: weights in eight bits; none: widen them; else as they are.")
 @click.option("--max-shard-size", default="5GB", help="Of one weight file: 500MB, 2GiB, bytes.")
 @click.option("--config", help="A config.json or '6B', where SOURCE has none.")
 @hub_options

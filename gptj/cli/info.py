@@ -48,6 +48,7 @@ def _describe(name: str) -> dict[str, Any]:
         "devices": backend.devices(),
         "heads": list(backend.capabilities.heads),
         "dtypes": list(backend.capabilities.dtypes),
+        "quantization": list(backend.capabilities.quantization),
     }
 
 
@@ -62,6 +63,6 @@ def _table(found: dict[str, Any]) -> str:
             continue
         versions = ", ".join(f"{package} {v}" for package, v in backend["versions"].items())
         lines.append(f"{name:6} {versions}")
-        for field in ("devices", "heads", "dtypes"):
+        for field in ("devices", "heads", "dtypes", "quantization"):
             lines.append(f"       {field}: {', '.join(backend[field])}")
     return "\n".join(lines)

@@ -10,6 +10,7 @@ EXAMPLES = """\b
 Examples:
   gptj plan 6B --backend torch --dtype bfloat16
   gptj plan 6B --backend flax --dtype float16 --batch 8 --length 512 --memory 80GB
+  gptj plan 6B --quantize int8 --memory 16GB
   gptj plan demo --backend tf --train --batch 16
 """
 
@@ -18,6 +19,7 @@ Examples:
 @click.argument("name", default="6B")
 @click.option("-b", "--backend", help="torch, tf or flax; need not be installed.")
 @click.option("--dtype", default="auto", help="float32, bfloat16, float16, or the configuration's.")
+@click.option("--quantize", help="int8 or none, else as the configuration says.")
 @click.option("--head", default="causal_lm", help="base, causal_lm, sequence_classification, ...")
 @click.option("--batch", default=1, help="How many rows at once.")
 @click.option("--length", type=int, help="Tokens in a row, new ones too; else the longest.")

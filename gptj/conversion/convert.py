@@ -10,7 +10,7 @@ from gptj import hub
 from gptj.checkpoint.folder import open_checkpoint
 from gptj.checkpoint.mapped import DTYPES
 from gptj.checkpoint.match import match_parameters
-from gptj.checkpoint.saving import save_checkpoint
+from gptj.checkpoint.saving import QUANTIZED, save_checkpoint
 from gptj.companions import add_tokenizer
 from gptj.conversion.fresh import STORED, known_config
 from gptj.errors import ArgumentError, CheckpointError, choices
@@ -18,6 +18,9 @@ from gptj.generation.options import GenerationConfig
 from gptj.progress import byte_progress
 from gptj.spec.config import GPTJConfig, dtype_name
 from gptj.spec.heads import find_head, head_of
+from gptj.spec.params import parameter_table
+from gptj.spec.quantization import NONE
+from gptj.spec.quantized import requantized
 from gptj.spec.tensors import LazyTensor
 
 
@@ -27,19 +30,24 @@ def convert(
     *,
     to: str = "safetensors",
     dtype: Any = None,
+    quantize: str | None = None,
     max_shard_size: int | str = "5GB",
     config: GPTJConfig | str | Path | None = None,
     **where: Any,
 ) -> Path:
     """Write a checkpoint in another form, one tensor in memory at a time.
 
-    Without `dtype` every tensor keeps its bits.
+    Without `dtype` and `quantize` every tensor keeps its bits, but int8 weights are widened in the
+    forms that cannot hold them.
 
     Args:
         source: a folder, a file, a preset or a hub id; any form, the original's shards too.
         dest: the folder to write; `source` itself is allowed, for another form beside the first.
         to: ``"safetensors"``, ``"bin"``, ``"msgpack"``, ``"h5"`` or ``"mesh"``.
-        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``; what does not fit is refused.
+        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"`` for all that is not quantized; what
+            does not fit is refused.
+        quantize: ``"int8"`` for weights in eight bits, in safetensors alone; ``"none"`` to widen
+            those of a quantized source.
         max_shard_size: bytes of one weight file, as a number or as ``"500MB"``.
         config: where the source has none, such as the original's shards of a model that is not
             the 6B: what `gptj.init` takes.
@@ -49,7 +57,7 @@ def convert(
         `dest`.
 
     Raises:
-        ArgumentError: for an unknown form or dtype.
+        ArgumentError: for an unknown form, dtype or way to quantize.
         UnsupportedFeature: for a dtype or head that the form cannot express, naming one that can.
         CheckpointError: for files that are missing or damaged, and a disk that is full.
     """
@@ -57,9 +65,16 @@ def convert(
     chosen = GPTJConfig.from_dict(opened.config()) if config is None else known_config(config)
     head = head_of(opened.tensors)
     tensors = match_parameters(chosen, head, opened.tensors, str(source))
+    wanted = next(iter(tensors.values())).dtype if dtype is None else _dtype(dtype)
+    if quantize is None and to != QUANTIZED:
+        quantize = NONE
+    chosen, tensors = requantized(chosen, head, tensors, quantize, wanted)
     if dtype is not None:
-        wanted = _dtype(dtype)
-        tensors = {name: cast(name, tensor, wanted) for name, tensor in tensors.items()}
+        table = parameter_table(chosen, head)
+        tensors = {
+            name: cast(name, tensor, wanted) if table[name].dtype is None else tensor
+            for name, tensor in tensors.items()
+        }
     chosen.architectures = [find_head(head).class_name]
     chosen.dtype = str(next(iter(tensors.values())).dtype)
     with byte_progress(tensors, f"Writing {to}") as counted:

@@ -21,6 +21,7 @@ from gptj.errors import CheckpointError, GPTJError, choices
 from gptj.progress import byte_progress
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import head_of
+from gptj.spec.quantization import INT8
 from gptj.spec.tensors import LazyTensor
 from gptj.tokenizer import GPTJTokenizer
 
@@ -67,8 +68,9 @@ def inspect(
 
     Returns:
         Form, files and tensors with their SHA-256 (of the canonical bytes, so that it is the same
-        in every form); what is missing, unexpected or misshapen; tensors that are all zero, or hold
-        NaN or infinity; masks that are not causal; whether vocabulary and tokenizer fit.
+        in every form); what is missing, unexpected, misshapen or mistyped; tensors that are all
+        zero, or hold NaN or infinity; masks that are not causal; whether the weights are int8;
+        whether vocabulary and tokenizer fit.
 
     Raises:
         CheckpointError: if files are missing, or so damaged that their tensors are not known.
@@ -179,6 +181,8 @@ def _fit(opened: Checkpoint, config: GPTJConfig, head: str, problems: list[str])
         "missing": match.missing,
         "unexpected": match.unexpected,
         "misshapen": list(match.misshapen.values()),
+        "mistyped": list(match.mistyped.values()),
+        "quantization": INT8 if config.is_quantized else None,
         "buffers": list(match.buffers),
         "prefix_masks": masks,
         "vocabulary": config.vocab_size,
@@ -198,6 +202,7 @@ def _differences(match: Match) -> dict[str, list[str]]:
         "missing": match.missing,
         "unexpected": match.unexpected,
         "of another shape": list(match.misshapen.values()),
+        "of another dtype": list(match.mistyped.values()),
     }
 
 

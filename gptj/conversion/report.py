@@ -21,6 +21,8 @@ def as_text(content: dict[str, Any]) -> str:
     ]
     if content.get("buffers"):
         lines.append(f"{len(content['buffers'])} old buffers, which are no parameters")
+    if content.get("quantization"):
+        lines.append(f"weights in {content['quantization']}, with a scale per row")
     if content.get("tokenizer"):
         lines.append(f"tokenizer {content['tokenizer']}, vocabulary {content['vocabulary']}")
     problems = content["problems"]

@@ -2,12 +2,12 @@
 
 from gptj.memory import BYTES
 from gptj.spec.config import GPTJConfig
-from gptj.spec.params import count_parameters
+from gptj.spec.params import count_parameters, parameter_bytes
 
 
 def forward_bytes(config: GPTJConfig, head: str, dtype: str) -> int:
     """Return what a backend needs to hold a model."""
-    return count_parameters(config, head) * BYTES[dtype]
+    return parameter_bytes(config, head, BYTES[dtype])
 
 
 def gradient_bytes(config: GPTJConfig, head: str, dtype: str) -> int:

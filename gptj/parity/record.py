@@ -16,11 +16,14 @@ from gptj.pretrained import load_model
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import find_head
 from gptj.spec.modules import module_names
+from gptj.spec.params import parameter_table
 from gptj.spec.reference import backward, forward
 from gptj.spec.tensors import LazyTensor, Tensors
 
 PROBS = "attn.probs"
 """The attention probabilities of a layer, which no module returns."""
+
+NO_GRADIENTS = "not computed: int8 weights have none"
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,8 @@ def _no_gradients(task: Task, backend: Any, dtype: str, free: int) -> str | None
         return "not computed: the base model has no loss"
     if not backend.capabilities.gradients:
         return f"not computed: {backend.name} does not declare gradients"
+    if task.config.is_quantized:
+        return NO_GRADIENTS
     return memory.shortage(memory.gradient_bytes(task.config, task.head, dtype), free)
 
 
@@ -136,15 +141,20 @@ def _tensors(backend: Any, model: Any, arrays: Mapping[str, Any]) -> dict[str, A
 def record_oracle(task: Task, dtype: str, folder: Path, free: int) -> Recording:
     """Run a checkpoint in float64 on the weights as they are in `dtype`, one layer at a time."""
     recording = Recording("oracle", folder)
-    params = {name: _rounded(tensor, dtype) for name, tensor in task.tensors.items()}
+    table = parameter_table(task.config, task.head)
+    params = {
+        name: _rounded(tensor, table[name].dtype or dtype) for name, tensor in task.tensors.items()
+    }
     given = task.batch.everything
     output = forward(task.config, params, head=task.head, observe=recording.keep, **given)
     recording.loss = output.loss
     if not task.batch.targets:
         return recording
-    short = memory.shortage(memory.oracle_gradient_bytes(task.config, task.head), free)
-    if short:
-        recording.notes["gradients"] = short
+    why_not = NO_GRADIENTS if task.config.is_quantized else None
+    needed = memory.oracle_gradient_bytes(task.config, task.head)
+    why_not = why_not or memory.shortage(needed, free)
+    if why_not:
+        recording.notes["gradients"] = why_not
         return recording
     _, gradients = backward(task.config, params, head=task.head, **given)
     for name, array in gradients.items():

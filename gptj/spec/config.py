@@ -94,6 +94,7 @@ class GPTJConfig:
     dtype: str | None = field(default=None, metadata=_GENERIC)
     architectures: list[str] | None = field(default=None, metadata=_GENERIC)
     task_specific_params: dict[str, Any] | None = field(default=None, metadata=_GENERIC)
+    quantization_config: dict[str, Any] | None = field(default=None, metadata=_GENERIC)
     extra: dict[str, Any] = field(default_factory=dict, metadata=_GENERIC)
 
     def __init__(self, **values: Any) -> None:
@@ -155,6 +156,11 @@ class GPTJConfig:
     def rotated_dim(self) -> int:
         """How many dimensions of a head are rotated."""
         return self.head_dim if self.rotary_dim is None else self.rotary_dim
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the weights of linear layers are int8; see ``gptj.spec.quantization``."""
+        return self.quantization_config is not None
 
     @property
     def num_labels(self) -> int:

@@ -15,6 +15,7 @@ from gptj.spec.params import Kind, kind_of
 TF_LEAVES: Final[dict[Kind, str]] = {
     "embedding": "weight",
     "linear_weight": "kernel",
+    "linear_scale": "kernel_scale",
     "linear_bias": "bias",
     "norm_weight": "gamma",
     "norm_bias": "beta",
@@ -24,6 +25,7 @@ TF_LEAVES: Final[dict[Kind, str]] = {
 FLAX_LEAVES: Final[dict[Kind, str]] = {
     "embedding": "embedding",
     "linear_weight": "kernel",
+    "linear_scale": "kernel_scale",
     "linear_bias": "bias",
     "norm_weight": "scale",
     "norm_bias": "bias",

@@ -8,15 +8,18 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import BASE_PREFIX, find_head
+from gptj.spec.quantization import SCALE, as_stored, is_quantized_module, stored_value
 
-Kind = Literal["embedding", "linear_weight", "linear_bias", "norm_weight", "norm_bias"]
+Kind = Literal[
+    "embedding", "linear_weight", "linear_scale", "linear_bias", "norm_weight", "norm_bias"
+]
 Axis = Literal["vocab", "embed", "heads", "mlp", "labels"]
 
 EMBEDDING: Final = "transformer.wte.weight"
@@ -29,24 +32,36 @@ DIVIDED: Final = ("heads", "mlp", "vocab")
 
 @dataclass(frozen=True)
 class Parameter:
-    """One weight: canonical name, shape, kind, and one logical axis per dimension."""
+    """One weight: canonical name, shape, kind, and one logical axis per dimension.
+
+    Attributes:
+        dtype: the dtype that it has in every model, where that is fixed, as in quantized ones.
+        scaled: the ordinary weight that an int8 weight, or its scales, stands for.
+    """
 
     name: str
     shape: tuple[int, ...]
     kind: Kind
     axes: tuple[Axis, ...]
+    dtype: str | None = None
+    scaled: "Parameter | None" = None
 
     @property
     def size(self) -> int:
         """How many numbers it holds."""
         return math.prod(self.shape)
 
+    def nbytes(self, itemsize: int) -> int:
+        """Return its size in bytes; `itemsize` is that of the model's dtype, if it has that."""
+        return self.size * (np.dtype(self.dtype).itemsize if self.dtype else itemsize)
+
 
 def parameter_table(config: GPTJConfig, head: str = "causal_lm") -> dict[str, Parameter]:
     """Return the parameters of a model, by canonical name, in the order of the computation.
 
     With tied embeddings there is no ``lm_head.weight``: the head reads ``transformer.wte.weight``.
-    The base model has no ``transformer.`` in front of its names.
+    The base model has no ``transformer.`` in front of its names. In a quantized model the scales of
+    an int8 weight follow it, see ``gptj.spec.quantization``.
 
     Raises:
         ArgumentError: for an unknown head.
@@ -54,13 +69,21 @@ def parameter_table(config: GPTJConfig, head: str = "causal_lm") -> dict[str, Pa
     """
     find_head(head).check_config(config.num_labels)
     prefix = find_head(head).prefix
-    own = _HEAD_PARAMETERS[head](config)
-    return {p.name: p for p in (*_base(config, prefix), *own)}
+    parameters = [*_base(config, prefix), *_HEAD_PARAMETERS[head](config)]
+    if config.is_quantized:
+        parameters = [stored for p in parameters for stored in _quantized(p)]
+    return {p.name: p for p in parameters}
 
 
 def count_parameters(config: GPTJConfig, head: str = "causal_lm") -> int:
-    """Return how many numbers a model holds."""
-    return sum(parameter.size for parameter in parameter_table(config, head).values())
+    """Return how many numbers a model holds; the scales of a quantized one do not count."""
+    table = parameter_table(config, head).values()
+    return sum(parameter.size for parameter in table if parameter.kind != "linear_scale")
+
+
+def parameter_bytes(config: GPTJConfig, head: str, itemsize: int) -> int:
+    """Return the size of a model in memory; `itemsize` is that of what may have any dtype."""
+    return sum(p.nbytes(itemsize) for p in parameter_table(config, head).values())
 
 
 def kind_of(name: str) -> Kind:
@@ -71,20 +94,22 @@ def kind_of(name: str) -> Kind:
         return "embedding"
     if module.startswith("ln_"):
         return "norm_bias" if part == "bias" else "norm_weight"
+    if part == f"weight{SCALE}":
+        return "linear_scale"
     return "linear_bias" if part == "bias" else "linear_weight"
 
 
-def initial_value(
-    parameter: Parameter, config: GPTJConfig, seed: int = 0
-) -> npt.NDArray[np.float32]:
+def initial_value(parameter: Parameter, config: GPTJConfig, seed: int = 0) -> npt.NDArray[Any]:
     """Draw a new parameter: N(0, initializer_range) for matrices, 1 and 0 for the rest.
 
     The draw depends on (seed, canonical name) alone, so it is the same on every backend, in any
     order of creation, and for the base model inside any head.
 
     Returns:
-        float32 array of the parameter's shape.
+        float32 array of the parameter's shape; int8 for a quantized weight.
     """
+    if parameter.scaled is not None:
+        return stored_value(parameter, initial_value(parameter.scaled, config, seed))
     if parameter.kind == "norm_weight":
         return np.ones(parameter.shape, np.float32)
     if parameter.kind in ("norm_bias", "linear_bias"):
@@ -122,6 +147,12 @@ def _block(config: GPTJConfig, prefix: str) -> Iterator[Parameter]:
     yield _bias(f"{prefix}mlp.fc_in", inner, "mlp")
     yield _weight(f"{prefix}mlp.fc_out", (width, inner), ("embed", "mlp"))
     yield _bias(f"{prefix}mlp.fc_out", width, "embed")
+
+
+def _quantized(parameter: Parameter) -> tuple[Parameter, ...]:
+    """Return what stands for a parameter in a quantized model."""
+    is_int8 = parameter.kind == "linear_weight" and is_quantized_module(parameter.name)
+    return as_stored(parameter) if is_int8 else (parameter,)
 
 
 def _norm(name: str, width: int) -> Iterator[Parameter]:

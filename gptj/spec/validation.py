@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from gptj.errors import choices
+from gptj.spec.quantization import METHOD
 
 if TYPE_CHECKING:
     from gptj.spec.config import GPTJConfig
@@ -64,7 +65,16 @@ def _option_problems(config: "GPTJConfig") -> list[str]:
             f"problem_type must be None or one of {choices(PROBLEM_TYPES)}, "
             f"found {config.problem_type!r}"
         )
+    if config.quantization_config is not None and not _is_known_method(config.quantization_config):
+        problems.append(
+            f"quantization_config must be None or have the quant_method {METHOD!r}, "
+            f"found {config.quantization_config!r}"
+        )
     return problems
+
+
+def _is_known_method(method: Any) -> bool:
+    return isinstance(method, dict) and method.get("quant_method") == METHOD
 
 
 def is_positive_int(value: Any) -> bool:

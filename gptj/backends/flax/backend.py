@@ -24,6 +24,7 @@ from gptj.spec.config import DTYPES, GPTJConfig
 from gptj.spec.lora import LoraConfig
 from gptj.spec.optimizer import AdamState
 from gptj.spec.outputs import ModelOutput
+from gptj.spec.quantization import INT8
 from gptj.spec.tensors import LazyTensor, Tensors
 from gptj.spec.training import UpdateRule
 
@@ -43,6 +44,7 @@ class FlaxBackend:
         adapters=True,
         optimizers=True,
         training=True,
+        quantization=(INT8,),
     )
     build_options = ("input_shape", "param_dtype", "seed", "sharding")
 

@@ -9,10 +9,13 @@ import numpy.typing as npt
 
 from gptj.backends.flax import params as parameters
 from gptj.backends.flax.params import Params
+from gptj.spec.quantization import check_trainable
 
 
 def loss_gradients(model: Any, inputs: dict[str, Any]) -> tuple[float, dict[str, npt.NDArray[Any]]]:
     """Return a loss and its gradient for every parameter by canonical name, (out, in), float32."""
+
+    check_trainable(model.config, "A gradient")
 
     def loss(params: Params) -> jax.Array:
         return model(**inputs, params=params, return_dict=True).loss

@@ -13,16 +13,52 @@ import jax
 import jax.numpy as jnp
 
 Array = Any
-Operation = Callable[[Array, Array], Array]
+Operation = Callable[..., Array]
 
 BLOCKS: Final = 32
 """How many parts of a kernel are widened one by one: more are faster for one token, and slower for
 hundreds."""
 
+BITS: Final = {1: jnp.uint8, 2: jnp.uint16}
+"""Size of a number -> the dtype of its bits."""
+
 
 def product(x: Array, kernel: Array) -> Array:
     """Return (..., in) x (in, out) in the dtype of `x`."""
     return (_half_product if kernel.dtype.itemsize == 2 else _product)(x, kernel)
+
+
+def add_up(x: Array, kernel: Array, count: int) -> Array:
+    """Return (..., in) x (in, out) in float32, as the sum of products with `count` blocks of rows.
+
+    Each block is widened by itself.
+    """
+    blocks = math.gcd(len(kernel), count)
+    size = len(kernel) // blocks
+    wide = x.astype(jnp.float32)
+
+    def add(block: Array, total: Array) -> Array:
+        bits, start = _bits(kernel, block * size)
+        rows = jax.lax.dynamic_slice_in_dim(bits, start, size)
+        rows = jax.lax.bitcast_convert_type(rows, kernel.dtype).astype(jnp.float32)
+        return total + jax.lax.dynamic_slice_in_dim(wide, start, size, axis=-1) @ rows
+
+    nothing = wide[..., :0] @ kernel[:0].astype(jnp.float32)  # zeros, of the type of all the sums
+    return jax.lax.fori_loop(0, blocks, add, nothing)
+
+
+def on_cpu(operation: Operation, plain: Operation) -> Operation:
+    """Return `operation` for a CPU and `plain` for the rest; its derivative is that of `plain`."""
+
+    @jax.custom_jvp
+    def either(*arguments: Array) -> Array:
+        return jax.lax.platform_dependent(*arguments, cpu=operation, default=plain)
+
+    @either.defjvp
+    def jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+        return either(*primals), jax.jvp(plain, primals, tangents)[1]
+
+    return either
 
 
 def look_up(table: Array, ids: Array) -> Array:
@@ -35,19 +71,7 @@ def _product(x: Array, kernel: Array) -> Array:
 
 
 def _product_by_blocks(x: Array, kernel: Array) -> Array:
-    """Add up, in float32, the products with blocks of rows."""
-    blocks = math.gcd(len(kernel), BLOCKS)
-    size = len(kernel) // blocks
-    wide = x.astype(jnp.float32)
-
-    def add(block: Array, total: Array) -> Array:
-        bits, start = _bits(kernel, block * size)
-        rows = jax.lax.dynamic_slice_in_dim(bits, start, size)
-        rows = jax.lax.bitcast_convert_type(rows, kernel.dtype).astype(jnp.float32)
-        return total + jax.lax.dynamic_slice_in_dim(wide, start, size, axis=-1) @ rows
-
-    nothing = wide[..., :0] @ kernel[:0].astype(jnp.float32)  # zeros, of the type of all the sums
-    return jax.lax.fori_loop(0, blocks, add, nothing).astype(x.dtype)
+    return add_up(x, kernel, BLOCKS).astype(x.dtype)
 
 
 def _look_up(table: Array, ids: Array) -> Array:
@@ -66,22 +90,8 @@ def _bits(parameter: Array, place: Array) -> tuple[Array, Array]:
     compute all that does not depend on the place.
     """
     parameter, place = jax.lax.optimization_barrier((parameter, place))
-    return jax.lax.bitcast_convert_type(parameter, jnp.uint16), place
+    return jax.lax.bitcast_convert_type(parameter, BITS[parameter.dtype.itemsize]), place
 
 
-def _on_cpu(operation: Operation, plain: Operation) -> Operation:
-    """Return `operation` for a CPU and `plain` for the rest; its derivative is that of `plain`."""
-
-    @jax.custom_jvp
-    def either(first: Array, second: Array) -> Array:
-        return jax.lax.platform_dependent(first, second, cpu=operation, default=plain)
-
-    @either.defjvp
-    def jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
-        return either(*primals), jax.jvp(plain, primals, tangents)[1]
-
-    return either
-
-
-_half_product = _on_cpu(_product_by_blocks, _product)
-_half_look_up = _on_cpu(_look_up_bits, _look_up)
+_half_product = on_cpu(_product_by_blocks, _product)
+_half_look_up = on_cpu(_look_up_bits, _look_up)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from gptj.backends.flax import quantize
 from gptj.backends.flax.cache import LayerCache, extend
 from gptj.backends.flax.half import look_up, product
 from gptj.backends.flax.lora import LEAF, LORA
@@ -65,7 +66,8 @@ class Linear(nn.Module):
     """Every matrix product of a block or head: the one seam for adapters, shards and layouts.
 
     Its precision is XLA's default, which ``jax_default_matmul_precision`` sets: full on a CPU,
-    less on most accelerators.
+    less on most accelerators. In a quantized model the kernel is int8, and there is a
+    ``kernel_scale`` (out,).
     """
 
     config: GPTJConfig
@@ -84,7 +86,10 @@ class Linear(nn.Module):
             kernel = self.param("kernel", draw, shape, self.param_dtype)
         else:  # Linen: a parameter has one owner, so a tied one is handed in
             kernel = tied.T
-        y = product(x, kernel)
+        if self.has_variable("params", "kernel_scale"):
+            y = quantize.product(x, kernel, self.get_variable("params", "kernel_scale"))
+        else:
+            y = product(x, kernel)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
             y = y + _row(bias.astype(self.dtype), y)

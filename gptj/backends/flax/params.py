@@ -89,7 +89,7 @@ def load_params(
         place = device[path] if isinstance(device, Mapping) else device
         if path in earlier:
             dtype, place = earlier[path].dtype, earlier[path].sharding
-        leaves[path] = _put(tensors[name], parameter, dtype, place)
+        leaves[path] = _put(tensors[name], parameter, parameter.dtype or dtype, place)
     return unflatten_dict(leaves, sep="/")
 
 

@@ -17,6 +17,7 @@ from gptj.spec.checks import check_inputs
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import find_head
 from gptj.spec.outputs import ModelOutput
+from gptj.spec.quantization import check_trainable
 from gptj.spec.resize import check_word_table
 
 Array = Any
@@ -215,6 +216,8 @@ class FlaxPretrained(Pretrained):
         drops = _drops(self.config) or lora.has_dropout(params)
         if not options["deterministic"] and dropout_rng is None and drops:
             raise ArgumentError("train=True needs dropout_rng, a key such as jax.random.key(0).")
+        if not options["deterministic"] and lora.LORA not in params:
+            check_trainable(self.config, "train=True")
         given: dict[str, Any] = {name: x for name, x in inputs.items() if x is not None}
         length = given["input_ids" if "input_ids" in given else "inputs_embeds"].shape[1]
         roomy = None
@@ -249,9 +252,14 @@ def deliver(
 
 
 def _cast(params: Params, dtype: Any, mask: Any) -> Params:
-    """Return the floating leaves where `mask` holds in another dtype."""
+    """Return the leaves where `mask` holds in another dtype, but not int8 ones and their scales."""
     chosen = jax.tree.map(lambda _: True, params) if mask is None else mask
-    return jax.tree.map(lambda leaf, wanted: leaf.astype(dtype) if wanted else leaf, params, chosen)
+
+    def cast(path: Any, leaf: Array, wanted: Any) -> Array:
+        stays = leaf.dtype == jnp.int8 or path[-1] == jax.tree_util.DictKey("kernel_scale")
+        return leaf if stays or not wanted else leaf.astype(dtype)
+
+    return jax.tree_util.tree_map_with_path(cast, params, chosen)
 
 
 def _drops(config: GPTJConfig) -> bool:

@@ -25,6 +25,7 @@ from gptj.spec.config import DTYPES, GPTJConfig
 from gptj.spec.lora import LoraConfig
 from gptj.spec.optimizer import AdamState
 from gptj.spec.outputs import ModelOutput
+from gptj.spec.quantization import INT8
 from gptj.spec.tensors import LazyTensor, Tensors
 from gptj.spec.training import UpdateRule
 
@@ -49,6 +50,7 @@ class TFBackend:
         adapters=True,
         optimizers=True,
         training=True,
+        quantization=(INT8,),
     )
     build_options = ("seed",)
 

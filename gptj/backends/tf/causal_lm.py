@@ -55,8 +55,9 @@ class TFGPTJForCausalLM(TFPretrained):
         dtype, tied = self.dtype_policy, config.tie_word_embeddings
         with keras.name_scope(self.name):  # the base model creates its variables at once
             self.transformer = TFGPTJModel(config, seed=seed, name="transformer", dtype=dtype)
+        options = {"dtype": dtype, "quantized": config.is_quantized}
         self.lm_head = Linear(
-            config.n_embd, config.vocab_size, tied=tied, name="lm_head", dtype=dtype
+            config.n_embd, config.vocab_size, tied=tied, name="lm_head", **options
         )
         params.initialize(self, seed)
 

@@ -18,6 +18,7 @@ from gptj.backends.tf.inputs import by_name
 from gptj.errors import ArgumentError
 from gptj.spec.checks import check_inputs
 from gptj.spec.config import GPTJConfig
+from gptj.spec.quantization import check_trainable
 
 Tensor = Any
 
@@ -48,6 +49,7 @@ class Fitted:
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **options: Any) -> Any:
         """Train; `x` may hold labels, which shift inside, and y[t] is the target of position t."""
+        self.check_trained()
         self.check_data(x, y)
         held_out = keras.utils.unpack_x_y_sample_weight(options.get("validation_data"))
         self.check_data(*held_out[:2])
@@ -66,6 +68,7 @@ class Fitted:
 
     def train_on_batch(self, x: Any, y: Any = None, *args: Any, **options: Any) -> Any:
         """Train one step."""
+        self.check_trained()
         self.check_data(x, y)
         self.warn_of_rounding()
         return super().train_on_batch(x, y, *args, **options)  # type: ignore[misc]
@@ -74,6 +77,11 @@ class Fitted:
         """Return loss and metrics of one batch."""
         self.check_data(x, y)
         return super().test_on_batch(x, y, *args, **options)  # type: ignore[misc]
+
+    def check_trained(self) -> None:
+        """Refuse to train int8 weights, without anything beside them that is trained."""
+        if not self.trainable_variables:  # type: ignore[attr-defined]
+            check_trainable(self.config, "Training")
 
     def check_data(self, x: Any, y: Any) -> None:
         """Refuse inputs and targets in memory that do not fit; leave streams alone."""

@@ -6,10 +6,12 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from gptj.backends.tf import params
+from gptj.spec.quantization import check_trainable
 
 
 def loss_gradients(model: Any, inputs: dict[str, Any]) -> tuple[float, dict[str, npt.NDArray[Any]]]:
     """Return a loss and its gradient for every parameter by canonical name, (out, in), float32."""
+    check_trainable(model.config, "A gradient")
     parameters = list(params.variables(model))
     values = [variable.value for _, _, variable in parameters]
     with tf.GradientTape() as tape:

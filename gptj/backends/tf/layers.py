@@ -11,6 +11,7 @@ from keras import ops
 from gptj.backends.tf import params
 from gptj.backends.tf.cache import LayerCache, extend
 from gptj.backends.tf.capture import Recorded
+from gptj.backends.tf.quantize import product
 from gptj.spec import MASK_VALUE
 from gptj.spec.config import GPTJConfig
 from gptj.spec.rotary import rotary_table
@@ -53,10 +54,18 @@ class Layer(Recorded, keras.layers.Layer):
             if isinstance(layer, keras.layers.Layer) and not layer.built:
                 layer.build(None)
 
-    def variable(self, leaf: str, *shape: int) -> keras.Variable:
-        """Return a new variable with the value that is meant for it."""
+    def variable(self, leaf: str, *shape: int, dtype: str | None = None) -> keras.Variable:
+        """Return a new variable with the value that is meant for it.
+
+        One with a `dtype` of its own belongs to an int8 weight, and is not trained.
+        """
         return self.add_weight(
-            name=leaf, shape=shape, initializer=params.initializer(self, leaf), autocast=False
+            name=leaf,
+            shape=shape,
+            initializer=params.initializer(self, leaf),
+            autocast=False,
+            dtype=dtype,
+            trainable=dtype is None,
         )
 
     def rebuild(self) -> None:
@@ -110,7 +119,10 @@ class Embedding(Layer):
 
 
 class Linear(Layer):
-    """Every matrix product of a block or head: the one seam for adapters, shards and layouts."""
+    """Every matrix product of a block or head: the one seam for adapters, shards and layouts.
+
+    In a quantized model the kernel is int8, (out, in), and there is a ``kernel_scale`` (out,).
+    """
 
     def __init__(
         self,
@@ -121,21 +133,30 @@ class Linear(Layer):
         name: str,
         dtype: Any,
         tied: bool = False,
+        quantized: bool = False,
     ) -> None:
         super().__init__(name, dtype)
         self.inputs, self.outputs, self.use_bias, self.tied = inputs, outputs, bias, tied
+        self.quantized = quantized and not tied
         self.adapter: Any = None
 
     def build(self, input_shape: Any = None) -> None:
         """Create kernel and bias; a tied layer has no kernel of its own."""
-        self.kernel = None if self.tied else self.variable("kernel", self.inputs, self.outputs)
+        self.kernel = self.kernel_scale = None
+        if self.quantized:
+            self.kernel = self.variable("kernel", self.outputs, self.inputs, dtype="int8")
+            self.kernel_scale = self.variable("kernel_scale", self.outputs, dtype="float32")
+        elif not self.tied:
+            self.kernel = self.variable("kernel", self.inputs, self.outputs)
         self.bias = self.variable("bias", self.outputs) if self.use_bias else None
 
     def call(self, x: Tensor, table: Tensor | None = None) -> Tensor:
         """Map (..., in) to (..., out); a tied layer multiplies by a `table` of (out, in)."""
         # one matrix product instead of one per row of the batch
         rows = tf.reshape(x, (-1, self.inputs))
-        if table is None:
+        if self.quantized:
+            y = product(rows, self.kernel, self.kernel_scale)
+        elif table is None:
             y = tf.matmul(rows, self.read(self.kernel))
         else:
             y = tf.matmul(rows, self.read(table), transpose_b=True)
@@ -206,11 +227,11 @@ class Attention(Layer):
     def __init__(self, config: GPTJConfig, *, name: str, dtype: Any) -> None:
         super().__init__(name, dtype)
         self.config = config
-        width = config.n_embd
-        self.q_proj = Linear(width, width, bias=False, name="q_proj", dtype=dtype)
-        self.k_proj = Linear(width, width, bias=False, name="k_proj", dtype=dtype)
-        self.v_proj = Linear(width, width, bias=False, name="v_proj", dtype=dtype)
-        self.out_proj = Linear(width, width, bias=False, name="out_proj", dtype=dtype)
+        width, options = config.n_embd, {"dtype": dtype, "quantized": config.is_quantized}
+        self.q_proj = Linear(width, width, bias=False, name="q_proj", **options)
+        self.k_proj = Linear(width, width, bias=False, name="k_proj", **options)
+        self.v_proj = Linear(width, width, bias=False, name="v_proj", **options)
+        self.out_proj = Linear(width, width, bias=False, name="out_proj", **options)
         # Keras: dropout is a layer, as it keeps the state of its random numbers
         self.attn_dropout = Dropout(config.attn_pdrop, name="attn_dropout", dtype=dtype)
         self.resid_dropout = Dropout(config.resid_pdrop, name="resid_dropout", dtype=dtype)
@@ -266,8 +287,9 @@ class MLP(Layer):
 
     def __init__(self, config: GPTJConfig, *, name: str, dtype: Any) -> None:
         super().__init__(name, dtype)
-        self.fc_in = Linear(config.n_embd, config.inner_dim, name="fc_in", dtype=dtype)
-        self.fc_out = Linear(config.inner_dim, config.n_embd, name="fc_out", dtype=dtype)
+        options = {"dtype": dtype, "quantized": config.is_quantized}
+        self.fc_in = Linear(config.n_embd, config.inner_dim, name="fc_in", **options)
+        self.fc_out = Linear(config.inner_dim, config.n_embd, name="fc_out", **options)
         self.activation = ACTIVATION[config.activation_function]
         self.resid_dropout = Dropout(config.resid_pdrop, name="resid_dropout", dtype=dtype)
 

@@ -56,7 +56,7 @@ def add_adapter(model: Any, lora: LoraConfig, tensors: Tensors) -> None:
     for name, parameter, variable in params.variables(model):
         variable.trainable = name in saved
         if name in saved and name in tensors:
-            variable.assign(params.native_tensor(tensors[name], parameter.kind, variable.dtype))
+            variable.assign(params.native_tensor(tensors[name], parameter, variable.dtype))
     for module, layer in layers.items():
         linear: Any = find_layer(model, module)
         adapter = Adapter(layer, lora.dropout, dtype=linear.dtype_policy)
@@ -100,8 +100,7 @@ def remove_adapter(model: Any) -> None:
     """Let go of an adapter, and let all parameters be trained again."""
     for _, linear in _adapted(model):
         _attach(linear, None)
-    for _, _, variable in params.variables(model):
-        variable.trainable = True
+    params.set_trainable(model, not model.config.is_quantized)
     forget_compiled(model)
 
 

@@ -23,6 +23,7 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 LEAF: Final = {
     "embedding": "embeddings",
     "linear_weight": "kernel",
+    "linear_scale": "kernel_scale",
     "linear_bias": "bias",
     "norm_weight": "gamma",
     "norm_bias": "beta",
@@ -58,14 +59,19 @@ def native_name(parameter: Parameter) -> str:
     return f"{owner}.{LEAF[parameter.kind]}".replace(".", "/")
 
 
-def native_tensor(handle: Any, kind: str, dtype: str) -> Tensor:
+def lies_turned(parameter: Parameter) -> bool:
+    """Return whether the variable of a parameter is (in, out); int8 ones are read row by row."""
+    return parameter.kind == "linear_weight" and parameter.dtype is None
+
+
+def native_tensor(handle: Any, parameter: Parameter, dtype: str) -> Tensor:
     """Return a canonical array or handle in the layout and dtype of its variable.
 
     It is written into memory that TensorFlow takes over without a copy, which it
     does for aligned buffers only: so a checkpoint is in memory once.
     """
     source = np.asarray(handle)
-    transposed = kind == "linear_weight"
+    transposed = lies_turned(parameter)
     bits = np.dtype(np.uint16 if dtype == "bfloat16" else dtype)  # NumPy lends bits, not bfloat16
     buffer = mmap.mmap(-1, source.size * bits.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     shared = np.frombuffer(buffer, bits).reshape(source.shape[::-1] if transposed else source.shape)
@@ -100,13 +106,21 @@ def initialize(model: Any, seed: int) -> None:
             if tensors is None
             else tensors.get(BASE_PREFIX + parameter.name) or tensors[parameter.name]
         )
-        return native_tensor(source, parameter.kind, dtype)
+        return native_tensor(source, parameter, dtype)
 
     token = _values.set(value)
     try:
         model.build()  # with a shape, Keras would take it for that of a single float input
     finally:
         _values.reset(token)
+    if model.config.is_quantized:  # nothing of it is trained, until there is an adapter
+        set_trainable(model, False)
+
+
+def set_trainable(model: Any, wanted: bool) -> None:
+    """Let all parameters of a model be trained, or none."""
+    for _, _, variable in variables(model):
+        variable.trainable = wanted
 
 
 def initializer(layer: Any, leaf: str) -> Callable[..., Tensor]:
@@ -120,7 +134,7 @@ def initializer(layer: Any, leaf: str) -> Callable[..., Tensor]:
 def load_params(model: Any, tensors: Tensors) -> None:
     """Replace a model's parameters, one at a time, keeping their dtype and device."""
     for name, parameter, variable in variables(model):
-        variable.assign(native_tensor(tensors[name], parameter.kind, variable.dtype))
+        variable.assign(native_tensor(tensors[name], parameter, variable.dtype))
 
 
 def resize(model: Any, vocab_size: int, tensors: Tensors) -> None:
@@ -129,7 +143,7 @@ def resize(model: Any, vocab_size: int, tensors: Tensors) -> None:
     model.functions.compiled.clear()  # they know the old size
     table = parameter_table(model.config, model.head)
     values = {
-        native_name(table[name]): native_tensor(tensor, table[name].kind, str(tensor.dtype))
+        native_name(table[name]): native_tensor(tensor, table[name], str(tensor.dtype))
         for name, tensor in tensors.items()
     }
 
@@ -150,7 +164,7 @@ def dump_params(model: Any) -> dict[str, LazyTensor]:
     handles = {}
     for name, parameter, variable in variables(model):
         dtype = BFLOAT16 if variable.dtype == "bfloat16" else np.dtype(variable.dtype)
-        transposed = parameter.kind == "linear_weight"
+        transposed = lies_turned(parameter)
 
         def load(variable: Any = variable, transposed: bool = transposed) -> npt.NDArray[Any]:
             array = to_numpy(variable)

@@ -26,6 +26,8 @@ from gptj.spec.config import DTYPES, GPTJConfig
 from gptj.spec.lora import LoraConfig
 from gptj.spec.optimizer import AdamState
 from gptj.spec.outputs import ModelOutput
+from gptj.spec.params import parameter_table
+from gptj.spec.quantization import INT8
 from gptj.spec.tensors import LazyTensor, Tensors
 from gptj.spec.training import UpdateRule
 
@@ -45,6 +47,7 @@ class TorchBackend:
         adapters=True,
         optimizers=True,
         training=True,
+        quantization=(INT8,),
     )
     build_options = ("attn_implementation", "device_map", "max_memory", "seed")
 
@@ -71,7 +74,7 @@ class TorchBackend:
         else:
             with torch.device("meta"):  # no memory: the parameters come from the checkpoint
                 model = MODELS[head](config, **options)
-            where = _by_parameter(model, places) if places else find_device(device)
+            where = _by_parameter(config, head, places) if places else find_device(device)
             parameters.load_params(model, params, dtype=dtype, device=where)
         if places:
             spread(model, places)
@@ -216,9 +219,9 @@ def _places(
     return choose_devices(config, head, dtype, device_map, max_memory)
 
 
-def _by_parameter(model: torch.nn.Module, places: dict[str, str]) -> dict[str, str]:
+def _by_parameter(config: GPTJConfig, head: str, places: dict[str, str]) -> dict[str, str]:
     """Return the device of every parameter by its name."""
-    return {name: places[module_of(name, places)] for name, _ in model.named_parameters()}
+    return {name: places[module_of(name, places)] for name in parameter_table(config, head)}
 
 
 BACKEND = TorchBackend()

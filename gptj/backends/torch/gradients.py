@@ -7,10 +7,12 @@ import torch
 
 from gptj.backends.torch import params
 from gptj.spec.params import parameter_table
+from gptj.spec.quantization import check_trainable
 
 
 def loss_gradients(model: Any, inputs: dict[str, Any]) -> tuple[float, dict[str, npt.NDArray[Any]]]:
     """Return a loss and its gradient for every parameter by canonical name, (out, in), float32."""
+    check_trainable(model.config, "A gradient")
     table = parameter_table(model.config, model.head)
     tensors = [model.get_parameter(params.native_name(p)) for p in table.values()]
     loss = model(**inputs, return_dict=True).loss

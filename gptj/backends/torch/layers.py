@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gptj.backends.torch.cache import LayerCache, extend
 from gptj.backends.torch.half import linear
 from gptj.backends.torch.masks import Mask
+from gptj.backends.torch.quantize import product
 from gptj.spec.config import GPTJConfig
 from gptj.spec.rotary import rotary_table
 
@@ -43,18 +44,34 @@ class Embedding(nn.Embedding):
 
 
 class Linear(nn.Linear):
-    """Every matrix product of a block or head: the one seam for adapters, shards and layouts."""
+    """Every matrix product of a block or head: the one seam for adapters, shards and layouts.
+
+    In a quantized model the weight is int8, and there are scales (out,).
+    """
 
     def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
         super().__init__(inputs, outputs, bias)
         self.register_module("adapter", None)
+        self.register_parameter("weight_scale", None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out), with what an adapter adds, if there is one."""
-        y = linear(x, self.weight, self.bias)
+        if self.weight_scale is None:
+            y = linear(x, self.weight, self.bias)
+        else:
+            y = product(x, self.weight, self.weight_scale)
+            y = y if self.bias is None else y + self.bias
         if self.adapter is None or self.adapter.original is not None:
             return y
         return y + self.adapter(x)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Linear":
+        """Follow the module to another device, but leave the scales in float32."""
+        scale = self.weight_scale
+        super()._apply(fn, recurse)
+        if scale is not None and self.weight_scale.dtype != torch.float32:
+            self.weight_scale.data = scale.data.float().to(self.weight_scale.device)
+        return self
 
     def reset_parameters(self) -> None:
         """Leave the memory as it is: the specification draws the values."""

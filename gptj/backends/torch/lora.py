@@ -85,7 +85,7 @@ def remove_adapter(model: Any) -> None:
     """Let go of an adapter, and let all parameters be trained again."""
     for _, linear in _adapted(model):
         linear.adapter = None
-    model.requires_grad_(True)
+    model.requires_grad_(not model.config.is_quantized)
 
 
 def _adapted(model: Any) -> Iterator[tuple[LoraLayer, Any]]:

@@ -18,6 +18,7 @@ from gptj.pretrained import Pretrained
 from gptj.spec.checks import check_inputs
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
+from gptj.spec.quantization import check_trainable
 from gptj.spec.resize import check_word_table
 
 ATTENTION = ("sdpa", "eager")
@@ -57,6 +58,18 @@ class TorchPretrained(Pretrained, nn.Module):
     def dtype(self) -> torch.dtype:
         """The dtype of the parameters, which is also that of the computation."""
         return next(self.parameters()).dtype
+
+    def train(self, mode: bool = True) -> Any:
+        """Turn dropout on or off, in all modules; return the model.
+
+        Raises:
+            UnsupportedFeature: for int8 weights without anything beside them that is trained.
+        """
+        if mode and not any(parameter.requires_grad for parameter in self.parameters()):
+            check_trainable(self.config, "train()")
+        for module in self.modules():  # not through `train` of the base model, which is a part
+            module.training = mode
+        return self
 
     def init_cache(self, batch: int, max_length: int) -> KVCache:
         """Return an empty cache that later calls write into."""

@@ -19,6 +19,7 @@ from torch.distributed.tensor.parallel import (
 
 from gptj.errors import ArgumentError
 from gptj.spec.params import DIVIDED, Parameter, parameter_table
+from gptj.spec.quantization import check_trainable
 
 
 def shard_fully(model: Any, mesh: DeviceMesh | None = None, **options: Any) -> Any:
@@ -29,7 +30,11 @@ def shard_fully(model: Any, mesh: DeviceMesh | None = None, **options: Any) -> A
     Args:
         mesh: of one dimension, or of two to replicate over the first; all processes if None.
         options: of ``torch.distributed.fsdp.fully_shard``, such as ``mp_policy``.
+
+    Raises:
+        UnsupportedFeature: for int8 weights.
     """
+    check_trainable(model.config, "shard_fully()")
     for block in model.get_base().h:
         fully_shard(block, mesh=mesh, **options)
     return fully_shard(model, mesh=mesh, **options)
@@ -44,7 +49,9 @@ def split_products(model: Any, mesh: DeviceMesh) -> Any:
 
     Raises:
         ArgumentError: where the processes cannot share the heads or the inner width evenly.
+        UnsupportedFeature: for int8 weights.
     """
+    check_trainable(model.config, "split_products()")
     count, config = mesh.size(), model.config
     for name, size in (("n_head", config.n_head), ("n_inner", config.inner_dim)):
         if size % count:

@@ -55,12 +55,16 @@ def native_name(parameter: Parameter) -> str:
 def initialize(model: Any, seed: int) -> None:
     """Draw a model's own parameters; its base model has drawn its own. Does nothing on meta."""
     for name, parameter in parameter_table(model.config, model.head).items():
-        if name.startswith(BASE_PREFIX):
+        if name.startswith(BASE_PREFIX) or model.device.type == "meta":
             continue
-        tensor = model.get_parameter(native_name(parameter))
-        if not tensor.is_meta:
-            with torch.no_grad():
-                tensor.copy_(torch.from_numpy(initial_value(parameter, model.config, seed)))
+        value = torch.from_numpy(initial_value(parameter, model.config, seed))
+        if parameter.scaled is not None:  # int8, or scales, for which there is no place yet
+            _replace(model, parameter, value.to(model.device), requires_grad=False)
+            continue
+        with torch.no_grad():
+            model.get_parameter(native_name(parameter)).copy_(value)
+    if model.config.is_quantized:  # nothing of it is trained, until there is an adapter
+        model.requires_grad_(False).eval()
 
 
 def load_params(model: Any, tensors: Tensors, *, dtype: str, device: Any = None) -> None:
@@ -72,7 +76,8 @@ def load_params(model: Any, tensors: Tensors, *, dtype: str, device: Any = None)
         place = device[name] if isinstance(device, Mapping) else device
         # a copy only of what lies transposed, or not where its dtype may
         array = np.require(tensors[name].read(), requirements=("C", "A"))
-        _replace(model, parameter, from_numpy(array, place, dtype))
+        value = from_numpy(array, place, parameter.dtype or dtype)
+        _replace(model, parameter, value, requires_grad=not model.config.is_quantized)
     model.tie_weights()
 
 

@@ -36,7 +36,7 @@ def unit_sizes(config: GPTJConfig, head: str, itemsize: int) -> dict[str, int]:
     unit_of = units(config, head)
     sizes = dict.fromkeys(unit_of.values(), 0)
     for name, parameter in parameter_table(config, head).items():
-        sizes[unit_of[module_of(name, unit_of)]] += parameter.size * itemsize
+        sizes[unit_of[module_of(name, unit_of)]] += parameter.nbytes(itemsize)
     return sizes
 
 

@@ -20,6 +20,7 @@ from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import find_head
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.positions import positions_from_mask
+from gptj.spec.quantized import dequantized_tensors
 from gptj.spec.reference import ops
 from gptj.spec.reference.block import Block, LayerCache
 from gptj.spec.reference.heads import HEAD_OUTPUTS, HeadInputs, Observe
@@ -49,7 +50,8 @@ def forward(
     """Run a model in float64 and return all that it computes.
 
     Args:
-        params: canonical names to arrays or lazy tensors; each is read when it is needed.
+        params: canonical names to arrays or lazy tensors; each is read when it is needed. Of a
+            quantized model, int8 numbers and their scales.
         input_ids: (B, T); or `inputs_embeds` (B, T, E) instead.
         past_key_values: keys and values (B, H, S - T, D) of every layer.
         attention_mask: (B, S) of 1 and 0, or an additive (B, 1, T, S).
@@ -64,6 +66,7 @@ def forward(
         of (B, H, T, S)) and the cache always there.
     """
     prefix, observe = find_head(head).prefix, observe or _ignore
+    params = dequantized_tensors(params, np.float64)
     x = _embed(params, prefix, input_ids, inputs_embeds, token_type_ids, observe)  # (B, T, E)
     past: Sequence[LayerCache | None] = past_key_values or [None] * config.n_layer
     past_length = 0 if past_key_values is None else past_key_values[0][0].shape[2]

@@ -1,0 +1,38 @@
+"""Products with int8 weights. What the numbers mean: ``gptj.spec.quantization``."""
+
+from typing import Any, Final
+
+import jax.numpy as jnp
+
+from gptj.backends.flax.half import add_up, on_cpu
+
+Array = Any
+
+BLOCKS: Final = 64
+"""How many parts of a weight are widened one by one on a CPU."""
+
+
+def product(x: Array, weight: Array, scale: Array) -> Array:
+    """Return (..., in) x (in, out) int8, times a scale per output, (..., out), as `x` in dtype.
+
+    Gradients reach `x`, as those of an adapter further down have to.
+    """
+    return _product(x, weight, scale.reshape((1,) * (x.ndim - 1) + (-1,)))
+
+
+def by_blocks(x: Array, weight: Array, scale: Array) -> Array:
+    """Return the product with float32 sums, where no widened copy of the weight is ever whole."""
+    return (add_up(x, weight, BLOCKS) * scale).astype(x.dtype)
+
+
+def at_once(x: Array, weight: Array, scale: Array) -> Array:
+    """Return the product by the definition, which XLA fuses on an accelerator, but not on a CPU."""
+    return x @ widened(weight, scale, x.dtype)
+
+
+def widened(weight: Array, scale: Array, dtype: Any) -> Array:
+    """Return what int8 numbers and scales mean, (in, out)."""
+    return (weight.astype(jnp.float32) * scale.reshape(1, -1)).astype(dtype)
+
+
+_product = on_cpu(by_blocks, at_once)

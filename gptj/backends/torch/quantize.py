@@ -1,0 +1,85 @@
+"""Products with int8 weights. What the numbers mean: ``gptj.spec.quantization``."""
+
+from functools import cache
+from typing import Any, Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BLOCK: Final = 2**20
+"""Numbers of a weight that are widened at once on a CPU: few enough for its cache."""
+
+STEP: Final = 32
+"""PyTorch's private kernel reads so many numbers at a time, also where a row has fewer left."""
+
+
+def product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+    """Return (..., in) x (out, in) int8, times a scale per output, (..., out), as `x` in dtype.
+
+    Gradients reach `x`, as those of an adapter further down have to.
+    """
+    if torch.is_grad_enabled() and x.requires_grad:
+        return _Product.apply(x, weight, scale)
+    return _product(x, weight, scale)
+
+
+def by_blocks(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+    """Return the product with float32 sums, where no widened copy of the weight is ever whole."""
+    wide = x.float()
+    size = max(1, BLOCK // weight.shape[1])
+    y = torch.cat([F.linear(wide, rows.float()) for rows in weight.split(size)], dim=-1)
+    return (y * scale).to(x.dtype)
+
+
+def at_once(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+    """Return the product by the definition, which takes a GPU or compiled code no time."""
+    return F.linear(x, widened(weight, scale, x.dtype))
+
+
+def widened(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return what int8 numbers and scales mean, (out, in)."""
+    return (weight * scale[:, None]).to(dtype)
+
+
+def packed(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+    """Return the product by PyTorch's private kernel for (N, in) in bfloat16 on a CPU."""
+    ones = x.new_ones(len(weight))  # the kernel would round the scales to bfloat16
+    y = torch._weight_int8pack_mm(x.contiguous(), weight, ones)
+    return (y.float() * scale).to(x.dtype)
+
+
+@cache
+def has_packed() -> bool:
+    """Return whether this PyTorch has the private kernel, and it computes what it should."""
+    x = torch.arange(STEP, dtype=torch.bfloat16)[None]
+    weight = torch.full((2, STEP), 3, dtype=torch.int8)
+    scale = torch.tensor((1.0, -0.5))
+    try:
+        return torch.equal(packed(x, weight, scale), by_blocks(x, weight, scale))
+    except (AttributeError, NotImplementedError, RuntimeError):
+        return False
+
+
+class _Product(torch.autograd.Function):
+    """The product with its gradient for `x`: PyTorch has none for an integer matrix."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+        ctx.save_for_backward(weight, scale)
+        return _product(x, weight, scale)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        weight, scale = ctx.saved_tensors
+        return gradients[0] @ widened(weight, scale, gradients[0].dtype), None, None
+
+
+def _product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+    """Return the product by the fastest way that there is for these tensors."""
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
+        return at_once(x, weight, scale)
+    if x.dtype != torch.bfloat16 or x.shape[-1] % STEP or not has_packed():
+        return by_blocks(x, weight, scale)
+    y = packed(x.reshape(-1, x.shape[-1]), weight, scale)
+    return y.view(*x.shape[:-1], len(weight))

@@ -1,0 +1,42 @@
+"""Small quantized models: their weights, and the same models in every backend."""
+
+from functools import cache
+
+import numpy as np
+
+from gptj.backends import get_backend
+from gptj.spec.config import GPTJConfig
+from gptj.spec.params import parameter_table
+from gptj.spec.quantization import DESCRIPTION
+from gptj.spec.quantized import dequantized_tensors, quantized_tensors
+from gptj.spec.tensors import LazyTensor
+from models import tiny_config, tiny_weights
+
+
+def quantized_config(**changes):
+    """Return the configuration of ``weights/tiny``, with int8 weights."""
+    return GPTJConfig.from_dict(
+        tiny_config(**changes).to_dict(), quantization_config=dict(DESCRIPTION)
+    )
+
+
+@cache
+def quantized_weights(head="causal_lm", **changes):
+    """Return the weights of ``models.tiny_model`` in int8, with their scales, as handles."""
+    tensors = {name: LazyTensor.of(w) for name, w in tiny_weights(head, **changes).items()}
+    table = parameter_table(quantized_config(**changes), head)
+    found = quantized_tensors(tensors, table)
+    return {name: LazyTensor.of(tensor.read()) for name, tensor in found.items()}
+
+
+def meant_weights(head="causal_lm", **changes):
+    """Return what they mean, as float64 arrays."""
+    tensors = dequantized_tensors(quantized_weights(head, **changes), np.float64)
+    return {name: np.asarray(tensor.read(), np.float64) for name, tensor in tensors.items()}
+
+
+def quantized_model(name, head="causal_lm", dtype="float32", **changes):
+    """Return a quantized model of its own in one backend."""
+    tensors = quantized_weights(head, **changes)
+    config = quantized_config(**changes)
+    return get_backend(name).build(config, head, params=tensors, dtype=dtype)

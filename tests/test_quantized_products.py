@@ -1,0 +1,149 @@
+"""Products with int8 weights: every way to compute them, against the definition in float64."""
+
+from importlib import import_module
+
+import numpy as np
+import pytest
+
+from tolerances import assert_close
+
+GENERATOR = np.random.Generator(np.random.PCG64(29))
+X = GENERATOR.standard_normal((7, 64)).astype(np.float32)
+NUMBERS = GENERATOR.integers(-127, 128, (50, 64)).astype(np.int8)
+SCALE = (0.01 * GENERATOR.random(50)).astype(np.float32)
+MEANT = NUMBERS * SCALE[:, None].astype(np.float64)
+
+
+@pytest.fixture
+def module(framework, monkeypatch):
+    """A backend's module, for which even these weights are several blocks and a rest."""
+    found = import_module(f"gptj.backends.{framework.name}.quantize")
+    if hasattr(found, "BLOCK"):
+        monkeypatch.setattr(found, "BLOCK", 64 * 8)
+    return found
+
+
+def compute(framework, function, x, dtype):
+    """Return what a function gives for (N, in), in the layout and the dtypes of a backend."""
+    weight = NUMBERS.T.copy() if framework.name == "flax" else NUMBERS
+    given, weight, scale = (framework.from_numpy(array) for array in (x, weight, SCALE))
+    found = function(cast(framework, given, dtype), weight, scale)
+    return framework.to_numpy(cast(framework, found, "float32"))
+
+
+def cast(framework, tensor, dtype):
+    if framework.name == "torch":
+        import torch
+
+        return tensor.to(getattr(torch, dtype))
+    if framework.name == "tf":
+        import tensorflow as tf
+
+        return tf.cast(tensor, dtype)
+    return tensor.astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("path", ["product", "by_blocks", "at_once"])
+def test_every_path_computes_the_definition(framework, module, path, dtype):
+    found = compute(framework, getattr(module, path), X, dtype)
+    assert_close(found, X @ MEANT.T, dtype, path)
+
+
+def test_blocks_of_one_row_and_of_all_are_the_same(framework, module, monkeypatch):
+    expected = compute(framework, module.by_blocks, X, "float32")
+    for name, sizes in {"BLOCK": (1, 2**30), "BLOCKS": (1, 64)}.items():
+        for size in sizes:
+            monkeypatch.setattr(module, name, size, raising=False)
+            found = compute(framework, module.by_blocks, X, "float32")
+            assert_close(found, expected, "float32", f"{name} = {size}")
+
+
+def test_the_private_kernel_computes_the_definition(torch_backend):
+    from gptj.backends.torch import quantize
+
+    if not quantize.has_packed():
+        pytest.skip("this PyTorch has no such kernel")
+    assert_close(compute(torch_backend, quantize.packed, X, "bfloat16"), X @ MEANT.T, "bfloat16")
+
+
+def test_without_the_private_kernel_the_plain_path_is_taken(torch_backend, monkeypatch):
+    from gptj.backends.torch import quantize
+
+    quantize.has_packed.cache_clear()
+    monkeypatch.setattr(quantize, "packed", missing)
+    try:
+        assert not quantize.has_packed()
+        found = compute(torch_backend, quantize.product, X, "bfloat16")
+    finally:
+        quantize.has_packed.cache_clear()
+    assert_close(found, X @ MEANT.T, "bfloat16")
+
+
+def missing(*tensors):
+    raise AttributeError("module 'torch' has no attribute '_weight_int8pack_mm'")
+
+
+@pytest.mark.parametrize("width", [1, 31, 40])
+def test_rows_of_any_length_are_read_to_their_end_and_not_beyond(torch_backend, width):
+    import torch
+
+    from gptj.backends.torch import quantize
+
+    weight, scale = torch.from_numpy(NUMBERS[:, :width].copy()), torch.from_numpy(SCALE)
+    found = quantize.product(torch.from_numpy(X[:, :width]).bfloat16(), weight, scale)
+    assert_close(found.float().numpy(), X[:, :width] @ MEANT[:, :width].T, "bfloat16")
+
+
+def test_gradients_reach_the_input(framework, module):
+    expected = np.ones((len(X), len(NUMBERS))) @ MEANT
+    assert_close(GRADIENTS[framework.name](module.product), expected, "float32")
+
+
+def _torch(product):
+    import torch
+
+    x = torch.from_numpy(X).requires_grad_()
+    product(x, torch.from_numpy(NUMBERS), torch.from_numpy(SCALE)).sum().backward()
+    return x.grad.numpy()
+
+
+def _tf(product):
+    import tensorflow as tf
+
+    x = tf.constant(X)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = product(x, tf.constant(NUMBERS), tf.constant(SCALE))
+    return tape.gradient(y, x).numpy()
+
+
+def _flax(product):
+    import jax
+    import jax.numpy as jnp
+
+    weight, scale = jnp.asarray(NUMBERS.T), jnp.asarray(SCALE)
+    return np.asarray(jax.grad(lambda x: product(x, weight, scale).sum())(jnp.asarray(X)))
+
+
+GRADIENTS = {"torch": _torch, "tf": _tf, "flax": _flax}
+
+
+def test_xla_compiles_the_blocks_of_tensorflow(tf_backend, monkeypatch):
+    import tensorflow as tf
+
+    from gptj.backends.tf import quantize
+
+    monkeypatch.setattr(quantize, "BLOCK", 64 * 8)
+    compiled = tf.function(quantize.product, jit_compile=True, autograph=False)
+    assert_close(compute(tf_backend, compiled, X, "float32"), X @ MEANT.T, "float32")
+
+
+def test_compiled_and_exported_models_take_the_definition(torch_backend, monkeypatch):
+    import torch
+
+    from gptj.backends.torch import quantize
+
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    monkeypatch.setattr(quantize, "by_blocks", missing)
+    assert_close(compute(torch_backend, quantize.product, X, "float32"), X @ MEANT.T, "float32")
