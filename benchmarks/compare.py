@@ -2,7 +2,7 @@
 
     python benchmarks/peers.py PEERS                                 # once: their environment
     python benchmarks/compare.py RESULTS --peers PEERS               # about 25 minutes
-    python benchmarks/compare.py RESULTS --peers PEERS --model 6B    # bfloat16, on its own
+    python benchmarks/compare.py RESULTS --peers PEERS --model 6B    # bfloat16 and int8
     python benchmarks/compare_report.py RESULTS                      # tables and pictures
 
 Every system runs in a process of its own, and they take turns. Each measurement is written to
@@ -70,7 +70,7 @@ def run_phase(phase, runner, options):
         return
     for dtype in dtypes(phase, options):
         found = []
-        for system in choose(options.systems, phase):
+        for system in choose(options.systems, phase, dtype):
             made = contender(
                 system, options.model, dtype, work, options.folder / "models", options.peers
             )
@@ -143,7 +143,7 @@ def parsed():
     add("--model", choices=SHAPES, default="mid")
     add("--systems", nargs="*", help="words in the names of those to measure")
     add("--phases", nargs="*", choices=PHASES, help="all, or inference alone for the 6B")
-    add("--dtypes", nargs="*", choices=("float32", "bfloat16"))
+    add("--dtypes", nargs="*", choices=("float32", "bfloat16", "int8"))
     add("--repeat", type=int, default=5)
     add("--budget", type=float, default=10, help="seconds for one measurement's repetitions")
     add("--deadline", type=float, default=120, help="seconds after which a system is ended")
@@ -151,7 +151,7 @@ def parsed():
     add("--force", action="store_true", help="measure on a busy machine, too")
     options = parser.parse_args()
     options.phases = options.phases or (PHASES[:1] if options.model == "6B" else PHASES)
-    usual = ["bfloat16"] if options.model == "6B" else ["float32", "bfloat16"]
+    usual = ["bfloat16", "int8"] if options.model == "6B" else ["float32", "bfloat16", "int8"]
     options.dtypes = options.dtypes or usual
     return options
 

@@ -68,19 +68,19 @@ def prepare(folder, name, form, dtype, peers):
     if form == "safetensors":
         gptj.init(config_of(name), unfinished, dtype=dtype)
     else:
-        source = prepare(folder, name, "safetensors", dtype, peers)
-        _convert(source, unfinished, form, peers)
+        wide = "bfloat16" if name == "6B" else "float32"
+        source = prepare(folder, name, "safetensors", wide if dtype == "int8" else dtype, peers)
+        _convert(source, unfinished, form, dtype, peers)
     unfinished.rename(place)
     return place
 
 
-def _convert(source, destination, form, peers):
+def _convert(source, destination, form, dtype, peers):
     if form != "ct2":
         gptj.convert(source, destination, to=FORMS[form])
         return
     command = [peers, "-m", "ctranslate2.converters.transformers", "--model", source]
-    result = subprocess.run(
-        [*command, "--output_dir", destination], capture_output=True, text=True, check=False
-    )
+    command += ["--output_dir", destination, "--quantization", dtype, "--low_cpu_mem_usage"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         raise RuntimeError(f"CTranslate2 cannot convert {source}: {result.stderr[-300:]}")

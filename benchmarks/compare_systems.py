@@ -11,6 +11,8 @@ from gptj.errors import GPTJError
 
 HERE = Path(__file__).parent
 DTYPES = ("float32", "bfloat16")
+ALL = (*DTYPES, "int8")
+WIDE = ("float32", "int8")
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class System:
         copies: how many times the memory of gptj's backend it may take.
         compiles: whether every length is compiled for a minute, too long for curves.
         trains: whether it can train.
+        computes: dtypes that it computes in.
     """
 
     name: str
@@ -36,16 +39,18 @@ class System:
     copies: float = 1.0
     compiles: bool = False
     trains: bool = True
+    computes: tuple[str, ...] = DTYPES
 
 
 SYSTEMS = (
-    System("gptj torch", "safetensors", "torch"),
+    System("gptj torch", "safetensors", "torch", computes=ALL),
     System("transformers torch", "safetensors", "torch", "hf_torch", copies=1.2),
-    System("gptj tf", "safetensors", "tf"),
+    System("gptj tf", "safetensors", "tf", computes=ALL),
     System("transformers tf", "tf", "tf", "hf_tf", ("float32",), copies=2.5, compiles=True),
-    System("gptj flax", "safetensors", "flax"),
+    System("gptj flax", "safetensors", "flax", computes=ALL),
     System("transformers flax", "flax", "flax", "hf_flax", copies=2.5, compiles=True),
-    System("CTranslate2", "ct2", "torch", "ct2", ("float32",), copies=2.0, trains=False),
+    # in bfloat16 it computes as in float32
+    System("CTranslate2", "ct2", "torch", "ct2", WIDE, 2.0, trains=False, computes=WIDE),
 )
 
 
@@ -58,12 +63,13 @@ def contender(system, model, dtype, work, folder, peers):
         peers: the environment of the peers.
     """
     train = any(workload.kind == "train" for workload in work)
-    stored = "float32" if train or dtype not in system.dtypes else dtype
+    source = "bfloat16" if model == "6B" else "float32"
+    stored = source if train or dtype not in system.dtypes else dtype
     try:
         files = prepare(folder, model, system.form, stored, python_of(peers))
     except (GPTJError, RuntimeError, OSError) as error:
         return f"{system.form}: {error}"
-    own = prepare(folder, model, "safetensors", stored, python_of(peers))
+    own = prepare(folder, model, "safetensors", source, python_of(peers))
     need = system.copies * memory_need(own, system.backend, dtype, work, train)
     environment = {**QUIET, "PYTHONPATH": str(HERE.parent), "HF_HUB_OFFLINE": "1"}
     command = command_of(system, peers)
@@ -82,8 +88,9 @@ def python_of(peers):
     return str(Path(peers).absolute() / "bin" / "python")
 
 
-def choose(names, phase):
+def choose(names, phase, dtype):
     """Return the systems of a phase whose names contain one of some words, or any if none."""
     named = [s for s in SYSTEMS if not names or any(word in s.name for word in names)]
     left_out = {"training": lambda s: not s.trains, "curves": lambda s: s.compiles}
+    named = [s for s in named if dtype in s.computes]
     return [s for s in named if phase not in left_out or not left_out[phase](s)]

@@ -43,6 +43,8 @@ EXTRA_FILES = {
     "tf/fitting": "Keras: a training loop of its own, which runs in a graph; others write theirs",
     "tf/serving": "TensorFlow: a SavedModel has signatures, which return plain dicts of tensors",
     "flax/compiled": "jax: the call of a model is compiled once per shape, outside the module",
+    "torch/kernels": "PyTorch: several libraries have products; the usual may be the slow one",
+    "torch/products": "PyTorch: a kernel that is not its own needs derivatives written down",
     "torch/half": "PyTorch: some CPUs take a hundred times as long for half-precision derivatives",
     "flax/half": "XLA: on a CPU it widens half-precision weights whole, unless kept from it",
     "flax/parallel": "jax: a tree of shardings; TensorFlow users have tf.distribute around models",
@@ -90,6 +92,7 @@ WRAPPERS = dict.fromkeys(
 OVERWRITTEN = "PyTorch: its own initialisation would run, only to be overwritten"
 TIED = "one weight in two modules: PyTorch shares it, Linen hands it on, Keras passes the table"
 FUSED = "PyTorch: the fused kernel takes a bias in the compute dtype and rows that see something"
+NOT_FUSED = "PyTorch: nothing but this fuses a gradient as large as the logits with its product"
 GRAPH_SHAPE = "TensorFlow: in a graph a length is a tensor, which is made once"
 COMPILED_STEP = "TensorFlow: the driver's step is compiled; Python would take most of its time"
 KERAS = "Keras: what fit, predict and saving call"
@@ -103,6 +106,7 @@ EXCEPTIONS = {
     "layers": {
         "Embedding.reset_parameters": OVERWRITTEN,
         "Linear.reset_parameters": OVERWRITTEN,
+        "Linear.is_plain": NOT_FUSED,
         "Rotary.fill": "PyTorch: the table is a buffer, made again after a move or a cast",
         "Embedding.forward": "PyTorch: the framework's own layer does it",
         "LayerNorm.forward": "PyTorch: the framework's own layer does it",
@@ -173,6 +177,7 @@ EXCEPTIONS = {
         "starts_and_ends": FIT,
     },
     "losses": {
+        "head_loss": NOT_FUSED,
         "next_token_loss": "Keras: fit's targets come already shifted",
     },
     "params": {

@@ -21,9 +21,11 @@ from gptj.memory import BYTES, free_bytes
 from gptj.planning import plan
 from gptj.spec.config import GPTJConfig
 from gptj.spec.params import count_parameters
+from gptj.spec.quantization import INT8
 
 PROMPT = 128
 NEW = 32
+DTYPES = (*BYTES, INT8)
 PREFILL = 512
 
 
@@ -71,7 +73,8 @@ def bench(
     Args:
         model: a name as in ``gptj.load``.
         backends: names or aliases; every built-in one that is installed if None.
-        dtypes: of parameters and computation.
+        dtypes: of parameters and computation; ``"int8"`` for weights in eight bits, with what the
+            backend is fastest in for the rest.
         sizes: how much is measured.
         log: where the records go; what it holds already is not measured again.
         force: measure on a busy machine, too.
@@ -126,17 +129,16 @@ def memory_need(
 ) -> int:
     """Return the bytes that a backend needs for the largest piece of work, as far as is known."""
 
+    stored = {"dtype": "float32", "quantize": INT8} if dtype == INT8 else {"dtype": dtype}
+
     def need(one: Workload) -> int:
-        length = one.prompt + one.new
-        found = plan(
-            model, backend=backend, dtype=dtype, batch=one.batch, length=length, train=train
-        )
-        return found.total
+        sizes = {"batch": one.batch, "length": one.prompt + one.new}
+        return plan(model, backend=backend, train=train, **stored, **sizes).total  # type: ignore[arg-type]
 
     try:
         return max((need(one) for one in work), default=0)
     except UnsupportedFeature:  # one that is plugged in has the weights, at least
-        return count_parameters(known_config(model)) * BYTES[dtype]
+        return count_parameters(known_config(model)) * BYTES.get(dtype, 1)
 
 
 def known_config(model: str | Path) -> GPTJConfig:
@@ -177,9 +179,11 @@ def _backend_names(backends: Sequence[str] | None) -> list[str]:
 
 
 def _check(dtypes: Sequence[str], sizes: Sizes) -> None:
-    unknown = [dtype for dtype in dtypes if dtype not in BYTES]
+    unknown = [dtype for dtype in dtypes if dtype not in DTYPES]
     if unknown:
-        raise ArgumentError(f"There is no dtype {unknown[0]!r}; accepted are {choices(BYTES)}.")
+        raise ArgumentError(f"There is no dtype {unknown[0]!r}; accepted are {choices(DTYPES)}.")
+    if INT8 in dtypes and sizes.train:
+        raise ArgumentError("Weights in int8 are not trained: leave out --train, or that dtype.")
     if sizes.repeat < 1 or not sizes.budget > 0 or not math.isfinite(sizes.budget):
         raise ArgumentError(
             f"repeat {sizes.repeat!r} and budget {sizes.budget!r} must be positive numbers."

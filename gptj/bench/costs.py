@@ -6,6 +6,7 @@ from gptj.bench.workloads import Workload
 from gptj.memory import BYTES
 from gptj.spec.config import GPTJConfig
 from gptj.spec.params import EMBEDDING, parameter_table
+from gptj.spec.quantization import INT8
 
 BACKWARD = 2
 """Matrix products of a backward pass for each one of the forward pass."""
@@ -30,12 +31,14 @@ def cost_of(workload: Workload, config: GPTJConfig, dtype: str) -> Cost:
     Attention counts whole, without the half that the causal mask leaves out. A training step counts
     products alone: the optimizer's reading is small beside them.
     """
-    weights = _read_parameters(config) * BYTES[dtype]
+    # the scales of int8 weights, and biases, are a thousandth; the cache is in half precision
+    size, cached = (1, BYTES["bfloat16"]) if dtype == INT8 else (BYTES[dtype], BYTES[dtype])
+    weights = _read_parameters(config) * size
     if workload.kind == "decode":
         context = workload.prompt + (workload.new + 1) / 2  # on average
         return Cost(
             _operations(config, workload.batch, 1, context, workload.batch),
-            weights + workload.batch * _cached(config, context) * BYTES[dtype],
+            weights + workload.batch * _cached(config, context) * cached,
         )
     rows, length = workload.batch, workload.prompt
     scored = rows if workload.kind == "first" else rows * length

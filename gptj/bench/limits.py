@@ -65,8 +65,8 @@ def best(found: Iterable[Limits]) -> Limits:
 def numpy_limits(buffer: int = BUFFER, width: int = WIDTHS[-1]) -> Limits:
     """Measure with NumPy: reading with a thread per core, and its float32 product."""
     numbers = np.ones(buffer // 4, np.float32)
-    fastest = _fastest(lambda: read(numbers))
-    return Limits(numbers.nbytes / fastest, product_rate(np.ndarray.__matmul__, _ones, width))
+    seconds = fastest(lambda: read(numbers))
+    return Limits(numbers.nbytes / seconds, product_rate(np.ndarray.__matmul__, _ones, width))
 
 
 def framework_limits(
@@ -90,12 +90,12 @@ def framework_limits(
     rows = np.ones((max(1, buffer // 2**14), 2**12), np.float32)
     matrix_bytes, matrix = rows.nbytes, make(rows)
     vector = make(np.ones((2**12, 1), np.float32))
-    fastest = _fastest(lambda: multiply(matrix, vector))
+    seconds = fastest(lambda: multiply(matrix, vector))
 
     def rate(dtype: Any) -> float:
         return product_rate(multiply, lambda size: make(_ones(size, dtype)), width)
 
-    return Limits(matrix_bytes / fastest, rate(np.float32), rate(ml_dtypes.bfloat16))
+    return Limits(matrix_bytes / seconds, rate(np.float32), rate(ml_dtypes.bfloat16))
 
 
 def product_rate(
@@ -111,7 +111,7 @@ def product_rate(
     rate = 0.0
     for width in (size for size in WIDTHS if size <= largest):
         matrix = make(width)
-        seconds = _fastest(partial(multiply, matrix, matrix))
+        seconds = fastest(partial(multiply, matrix, matrix))
         rate = max(rate, 2 * width**3 / seconds)
         if seconds > LONG_ENOUGH:
             break
@@ -129,7 +129,7 @@ def _ones(width: int, dtype: Any = np.float32) -> Array:
     return np.ones((width, width), dtype)
 
 
-def _fastest(work: Callable[[], Any]) -> float:
+def fastest(work: Callable[[], Any]) -> float:
     """Return the seconds of the fastest of several runs, after one that does not count."""
     start = time.perf_counter()
     work()

@@ -17,8 +17,16 @@ def causal_lm_loss(logits: Array, labels: Array) -> Array:
         logits: (B, T, V), float32.
         labels: (B, T), not shifted; `IGNORE_INDEX` takes no part. With none left the loss is 0.
     """
-    rows = logits[:, :-1].reshape(-1, logits.shape[-1])
-    return cross_entropy(rows, labels[:, 1:].reshape(-1))
+    rows = logits.reshape(-1, logits.shape[-1])
+    return cross_entropy(rows, next_tokens(labels).reshape(-1))
+
+
+def next_tokens(labels: Array) -> Array:
+    """Return the targets of the same positions for labels (B, T), which are not shifted.
+
+    The last one has none. So the logits, which are larger, need not be cut and copied.
+    """
+    return jnp.pad(labels[:, 1:], ((0, 0), (0, 1)), constant_values=IGNORE_INDEX)
 
 
 def classification_loss(logits: Array, labels: Array, problem_type: str) -> Array:

@@ -17,12 +17,13 @@ def product(x: Array, weight: Array, scale: Array) -> Array:
 
     Gradients reach `x`, as those of an adapter further down have to.
     """
-    return _product(x, weight, scale.reshape((1,) * (x.ndim - 1) + (-1,)))
+    return _product(x, weight, scale)
 
 
 def by_blocks(x: Array, weight: Array, scale: Array) -> Array:
     """Return the product with float32 sums, where no widened copy of the weight is ever whole."""
-    return (add_up(x, weight, BLOCKS) * scale).astype(x.dtype)
+    row = scale.reshape((1,) * (x.ndim - 1) + (-1,))  # ranks are never promoted silently
+    return (add_up(x, weight, BLOCKS) * row).astype(x.dtype)
 
 
 def at_once(x: Array, weight: Array, scale: Array) -> Array:

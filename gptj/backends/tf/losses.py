@@ -16,7 +16,15 @@ def causal_lm_loss(logits: Tensor, labels: Tensor) -> Tensor:
         logits: (B, T, V), float32.
         labels: (B, T), not shifted; `IGNORE_INDEX` takes no part. With none left the loss is 0.
     """
-    return next_token_loss(logits[:, :-1], labels[:, 1:])
+    return next_token_loss(logits, next_tokens(labels))
+
+
+def next_tokens(labels: Tensor) -> Tensor:
+    """Return the targets of the same positions for labels (B, T), which are not shifted.
+
+    The last one has none. So the logits, which are larger, need not be cut and copied.
+    """
+    return tf.pad(labels[:, 1:], [[0, 0], [0, 1]], constant_values=IGNORE_INDEX)
 
 
 # Keras: a y[t] is the target of position t, so the shift is a step of its own

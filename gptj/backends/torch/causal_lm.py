@@ -7,9 +7,7 @@ from torch import Tensor
 from gptj.backends.torch import params
 from gptj.backends.torch.cache import KVCache
 from gptj.backends.torch.layers import Linear
-from gptj.backends.torch.losses import (
-    causal_lm_loss,
-)
+from gptj.backends.torch.losses import head_loss
 from gptj.backends.torch.model import GPTJModel, TorchPretrained
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
@@ -70,7 +68,9 @@ class GPTJForCausalLM(TorchPretrained):
         )
         kept = keep_positions(output.pop("last_hidden_state"), logits_to_keep)
         logits = self.lm_head(kept).float()  # (B, K, V); a softmax over V needs float32
-        loss = None if labels is None else causal_lm_loss(logits, labels.to(logits.device))
+        loss = None
+        if labels is not None:
+            loss = head_loss(kept, self.lm_head, logits, labels.to(logits.device))
         result = ModelOutput([("loss", loss), ("logits", logits), *output.items()])
         return self.transformer.deliver(result, return_dict)
 

@@ -1,36 +1,26 @@
 """Half-precision products on a CPU that has no instructions for them.
 
 There PyTorch's kernels compute a product with a transposed weight, which every derivative needs, a
-hundred times slower than in float32, and one with many tokens three times slower. So the weight is
+hundred times slower than in float32, and one with many tokens five times slower. So the weight is
 widened here, a block of rows at a time, and the sums are those of float32. A few tokens stay with
 PyTorch, which streams the weight at full speed for them.
 """
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BLOCK: Final = 1 << 22
-"""Numbers that are widened at a time: 16 MB in float32."""
+from gptj.backends.torch.kernels import Kernel, float32, rows_of
 
-FEW: Final = 32
+BLOCK: Final = 1 << 20
+"""Numbers that are widened at a time: 4 MB in float32, which stay in the cache."""
+
+FEW: Final = 3
 """Up to so many tokens PyTorch's own product is faster."""
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return (..., in) x (out, in) + (out,), in the dtype of `x` or of autocast."""
-    dtype = _compute_dtype(x)
-    is_plain = type(weight.data) is Tensor  # tensors over several processes know their own products
-    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if x.device.type != "cpu" or not is_plain or is_traced or is_native(dtype):
-        return F.linear(x, weight, bias)
-    x, weight = x.to(dtype), weight.to(dtype)
-    bias = None if bias is None else bias.to(dtype)
-    return _Product.apply(x, weight, bias)  # type: ignore[no-any-return]
 
 
 @cache
@@ -44,40 +34,19 @@ def is_native(dtype: torch.dtype) -> bool:
     return ask is None or bool(ask())
 
 
-class _Product(torch.autograd.Function):
-    """The product and its derivatives."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return product(x, weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
-        rows = gradient.reshape(-1, len(weight))  # (N, out)
-        return (
-            transposed_product(rows, weight).view_as(x) if needs_x else None,
-            (rows.float().t() @ x.reshape(len(rows), -1).float()).to(weight.dtype)
-            if needs_weight
-            else None,
-            rows.float().sum(0).to(weight.dtype) if needs_bias else None,
-        )
-
-
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return (..., in) x (out, in) + (out,), with sums in float32."""
     if x.numel() <= FEW * x.shape[-1]:
         return F.linear(x, weight, bias)
-    wide = x.reshape(-1, x.shape[-1]).float()  # (N, in)
-    y = torch.empty(len(wide), len(weight), dtype=x.dtype)
-    for start, block in _blocks(weight):
-        part = wide @ block.t()
-        if bias is not None:
-            part += bias[start : start + len(block)]
-        y[:, start : start + len(block)] = part
-    return y.view(*x.shape[:-1], len(weight))
+    y = widened_product(x, weight)
+    return (y if bias is None else y + bias).to(x.dtype)
+
+
+def widened_product(x: Tensor, weight: Tensor) -> Tensor:
+    """Return (..., in) x (out, in) in float32, of whatever dtype the weight is."""
+    wide = x.float()
+    multiply = float32(rows_of(x)).forward
+    return torch.cat([multiply(wide, block, None) for _, block in _blocks(weight)], dim=-1)
 
 
 def transposed_product(rows: Tensor, weight: Tensor) -> Tensor:
@@ -89,13 +58,18 @@ def transposed_product(rows: Tensor, weight: Tensor) -> Tensor:
     return y.to(rows.dtype)
 
 
+def weight_product(rows: Tensor, x: Tensor) -> Tensor:
+    """Return (N, out) transposed x (N, in), with sums in float32."""
+    return float32(len(rows)).to_weight(rows.float(), x.float()).to(rows.dtype)
+
+
+BLOCKS: Final = Kernel("blocks", product, transposed_product, weight_product)
+
+
 def _blocks(weight: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Yield blocks of rows in float32, and where each begins."""
+    """Yield blocks of rows in float32, and where each begins; the next one overwrites the last."""
     size = max(1, BLOCK // weight.shape[1])
+    wide = torch.empty(size, weight.shape[1])  # once: new memory takes longer than what it is for
     for start in range(0, len(weight), size):
-        yield start, weight[start : start + size].float()
-
-
-def _compute_dtype(x: Tensor) -> torch.dtype:
-    is_cast = torch.is_autocast_enabled(x.device.type)
-    return torch.get_autocast_dtype(x.device.type) if is_cast else x.dtype
+        rows = weight[start : start + size]
+        yield start, wide[: len(rows)].copy_(rows)

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptj.backends.torch.cache import LayerCache, extend
-from gptj.backends.torch.half import linear
 from gptj.backends.torch.masks import Mask
+from gptj.backends.torch.products import linear
 from gptj.backends.torch.quantize import product
 from gptj.spec.config import GPTJConfig
 from gptj.spec.rotary import rotary_table
@@ -64,6 +64,11 @@ class Linear(nn.Linear):
         if self.adapter is None or self.adapter.original is not None:
             return y
         return y + self.adapter(x)
+
+    def is_plain(self) -> bool:
+        """Whether the layer is nothing but the product with its weight, and its bias."""
+        hooks = self._forward_pre_hooks, self._forward_hooks, self._backward_hooks
+        return self.weight_scale is None and self.adapter is None and not any(hooks)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Linear":
         """Follow the module to another device, but leave the scales in float32."""
@@ -148,9 +153,10 @@ class Attention(nn.Module):
         eager: bool,
     ) -> tuple[Tensor, LayerCache, Tensor | None]:
         """Return the attended (B, T, E), the keys and values so far, and the probabilities."""
-        query = apply_rotary(self.split_heads(self.q_proj(x)), *rotation)  # (B, H, T, D)
-        key = apply_rotary(self.split_heads(self.k_proj(x)), *rotation)
-        value = self.split_heads(self.v_proj(x))
+        projections = (self.q_proj, self.k_proj, self.v_proj)
+        query, key, value = (self.split_heads(project(x)) for project in projections)
+        both = torch.cat((query, key), dim=1)  # half as many calls, which count for one token
+        query, key = apply_rotary(both, *rotation).chunk(2, dim=1)  # (B, H, T, D) each
         key, value = cache = extend(past, key, value, past_length)  # (B, H, S, D)
         bias = None if mask is None else mask.bias
         query = query if mask is None else query * mask.alive

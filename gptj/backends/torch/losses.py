@@ -1,10 +1,18 @@
 """The losses: float32 scalars in every compute dtype."""
 
+from collections.abc import Sequence
+from typing import Any, Final
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gptj.backends.torch.layers import Linear
+from gptj.backends.torch.products import compute_dtype, is_concrete, kernel_for
 from gptj.spec import IGNORE_INDEX
+
+ROWS: Final = 256
+"""Positions whose losses, and their gradients, are computed at a time."""
 
 
 def causal_lm_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -15,7 +23,35 @@ def causal_lm_loss(logits: Tensor, labels: Tensor) -> Tensor:
         labels: (B, T), not shifted; `IGNORE_INDEX` takes no part. With none left the loss is 0.
     """
     # one row per position: over an inner axis the kernel sums a large vocabulary less precisely
-    return cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+    return cross_entropy(logits.flatten(0, 1), next_tokens(labels).flatten())
+
+
+def next_tokens(labels: Tensor) -> Tensor:
+    """Return the targets of the same positions for labels (B, T), which are not shifted.
+
+    The last one has none. So the logits, which are larger, need not be cut and copied.
+    """
+    nothing = labels.new_full((len(labels), 1), IGNORE_INDEX)
+    return torch.cat((labels[:, 1:], nothing), dim=1)
+
+
+def head_loss(hidden: Tensor, head: Linear, logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the `causal_lm_loss` of what a head made of hidden states.
+
+    Nothing else of the logits' size is held: their gradient goes on through the product of the
+    head a few positions at a time. Where that cannot be, it is computed the plain way.
+
+    Args:
+        hidden: (B, T, E).
+        logits: (B, T, V), float32, which the head made.
+        labels: (B, T), as for `causal_lm_loss`.
+    """
+    is_product = isinstance(head, Linear) and head.is_plain()  # users put others in its place
+    if not is_product or not is_concrete(head.weight):
+        return causal_lm_loss(logits, labels)
+    rows = logits.detach().flatten(0, 1), next_tokens(labels).flatten()
+    loss: Tensor = _HeadLoss.apply(hidden.flatten(0, 1), head.weight, head.bias, *rows)
+    return loss
 
 
 def classification_loss(logits: Tensor, labels: Tensor, problem_type: str) -> Tensor:
@@ -54,7 +90,91 @@ def question_answering_loss(
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the mean cross-entropy of (N, V) logits and (N,) targets that are not to ignore."""
+    known = targets.long().clamp(0, logits.shape[-1] - 1)  # while tracing nobody checked them
+    losses = F.cross_entropy(logits, known, reduction="none")
+    return _mean(losses, targets)
+
+
+def _mean(losses: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean of the losses (N,) whose targets are not to ignore."""
     kept = targets != IGNORE_INDEX
-    targets = targets.long().clamp(0, logits.shape[-1] - 1)  # while tracing nobody checked them
-    losses = F.cross_entropy(logits, targets, reduction="none")
     return torch.where(kept, losses, 0.0).sum() / kept.sum().clamp(min=1)
+
+
+class _HeadLoss(torch.autograd.Function):
+    """The loss of rows of hidden states (N, E) whose logits (N, V) are known."""
+
+    @staticmethod
+    def forward(
+        hidden: Tensor, weight: Tensor, bias: Tensor | None, logits: Tensor, targets: Tensor
+    ) -> Tensor:
+        known = targets.long().clamp(0, logits.shape[-1] - 1)
+        parts = zip(logits.split(ROWS), known.split(ROWS), strict=True)
+        losses = [F.cross_entropy(*part, reduction="none") for part in parts]
+        return _mean(torch.cat(losses), targets)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.dtype = compute_dtype(inputs[0])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        needed = ctx.needs_input_grad[:3]
+        if torch.is_grad_enabled():  # somebody wants derivatives of these
+            return *_plain_gradients(ctx.saved_tensors, gradients[0], needed), None, None
+        hidden, weight, bias, logits, targets = ctx.saved_tensors
+        kept = targets != IGNORE_INDEX
+        share = torch.where(kept, gradients[0] / kept.sum().clamp(min=1), 0.0)  # (N,)
+        x, narrow = hidden.to(ctx.dtype), weight.to(ctx.dtype)
+        to_hidden: list[Any] = []
+        to_weight: Any = None
+        to_bias: Any = None
+        parts = (tensor.split(ROWS) for tensor in (x, logits, targets, share))
+        for rows in zip(*parts, strict=True):
+            found = _gradients_of_rows(rows, narrow, needed)
+            to_hidden.append(found[0])
+            to_weight, to_bias = _add(to_weight, found[1]), _add(to_bias, found[2])
+        return (
+            torch.cat(to_hidden).to(hidden.dtype) if needed[0] else None,
+            to_weight.to(weight.dtype) if needed[1] else None,
+            to_bias.to(bias.dtype) if needed[2] else None,
+            None,
+            None,
+        )
+
+
+def _gradients_of_rows(
+    given: Sequence[Tensor], weight: Tensor, needed: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Return the gradients of a few rows' losses to their hidden states, the weight and the bias.
+
+    Args:
+        given: hidden states (R, E), logits (R, V), targets (R,), and each loss's share (R,).
+    """
+    x, logits, targets, share = given
+    to_logits = torch.softmax(logits, dim=-1)  # (R, V)
+    known = targets.long().clamp(0, logits.shape[-1] - 1)[:, None]
+    to_logits.scatter_add_(1, known, torch.full_like(share, -1.0)[:, None])
+    to_logits *= share[:, None]
+    rows, kernel = to_logits.to(x.dtype), kernel_for(x, weight)
+    return (
+        kernel.to_inputs(rows, weight) if needed[0] else None,
+        kernel.to_weight(rows, x).float() if needed[1] else None,
+        to_logits.sum(0) if needed[2] else None,
+    )
+
+
+def _plain_gradients(
+    inputs: Sequence[Tensor], gradient: Tensor, needed: Sequence[bool]
+) -> list[Tensor | None]:
+    """Return the same gradients in a form that has derivatives itself."""
+    hidden, weight, bias, _, targets = inputs
+    loss = cross_entropy(F.linear(hidden, weight, bias).float(), targets)
+    wanted = [one for one, is_needed in zip(inputs, needed, strict=False) if is_needed]
+    found = iter(torch.autograd.grad(loss, wanted, gradient, create_graph=True))
+    return [next(found) if is_needed else None for is_needed in needed]
+
+
+def _add(total: Tensor | None, part: Tensor | None) -> Tensor | None:
+    return part if total is None or part is None else total.add_(part)

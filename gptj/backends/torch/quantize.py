@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BLOCK: Final = 2**20
-"""Numbers of a weight that are widened at once on a CPU: few enough for its cache."""
+from gptj.backends.torch.half import widened_product
+
+FEW: Final = 12
+"""Up to so many tokens PyTorch's private kernel is faster than blocks."""
 
 STEP: Final = 32
 """PyTorch's private kernel reads so many numbers at a time, also where a row has fewer left."""
@@ -26,10 +28,7 @@ def product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
 
 def by_blocks(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Return the product with float32 sums, where no widened copy of the weight is ever whole."""
-    wide = x.float()
-    size = max(1, BLOCK // weight.shape[1])
-    y = torch.cat([F.linear(wide, rows.float()) for rows in weight.split(size)], dim=-1)
-    return (y * scale).to(x.dtype)
+    return (widened_product(x, weight) * scale).to(x.dtype)
 
 
 def at_once(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
@@ -79,7 +78,8 @@ def _product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Return the product by the fastest way that there is for these tensors."""
     if torch.compiler.is_compiling() or x.device.type != "cpu":
         return at_once(x, weight, scale)
-    if x.dtype != torch.bfloat16 or x.shape[-1] % STEP or not has_packed():
+    is_fit = x.dtype == torch.bfloat16 and x.shape[-1] % STEP == 0
+    if not is_fit or x.numel() > FEW * x.shape[-1] or not has_packed():
         return by_blocks(x, weight, scale)
     y = packed(x.reshape(-1, x.shape[-1]), weight, scale)
     return y.view(*x.shape[:-1], len(weight))
