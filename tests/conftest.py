@@ -6,7 +6,9 @@ installed, and the NumPy one of ``tests/plugin``, which is plugged in as a stran
 """
 
 import os
+import re
 import sys
+from functools import cache
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny matrices lose time to a second thread
@@ -72,3 +74,25 @@ def promotion():
 
     with jax.numpy_dtype_promotion("standard"):
         yield
+
+
+NAMES_A_FRAMEWORK = re.compile(
+    r"^\s*(?:import|from) (?:torch|tensorflow|jax|flax|keras|optax|gptj\.backends)"
+    r"|\b(?:require|importorskip|subprocess|CliRunner|invoke|modules)\b|\bTF[A-Z]|\bFlax[A-Z]|\bGPTJFor"
+    r"|\bgptj\.(?:load|generate|finetune|predict|parity|bench|plan)\b",
+    re.MULTILINE,
+)
+FIXTURES = {"backend", "framework", *(f"{name}_backend" for name in BUILT_IN)}
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what no framework can change: it is enough to run it in one environment, ``core``."""
+    for item in items:
+        if not FIXTURES & set(item.fixturenames) and not names_a_framework(item.path):
+            item.add_marker("neutral")
+
+
+@cache
+def names_a_framework(path):
+    """Whether a file has a word in it that may lead to a framework."""
+    return NAMES_A_FRAMEWORK.search(path.read_text(encoding="utf-8")) is not None

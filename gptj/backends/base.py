@@ -196,6 +196,9 @@ class Backend(Protocol):
     def devices(self) -> list[str]:
         """Return the names of the devices it sees."""
 
+    def kernels(self) -> dict[str, str]:
+        """Return, for dtypes of weights, what multiplies with them on this machine's CPU."""
+
 
 class Trainer(Protocol):
     """Updates the trainable parameters of a model, one batch at a time.

@@ -49,6 +49,7 @@ def _describe(name: str) -> dict[str, Any]:
         "heads": list(backend.capabilities.heads),
         "dtypes": list(backend.capabilities.dtypes),
         "quantization": list(backend.capabilities.quantization),
+        "kernels": backend.kernels(),
     }
 
 
@@ -65,4 +66,5 @@ def _table(found: dict[str, Any]) -> str:
         lines.append(f"{name:6} {versions}")
         for field in ("devices", "heads", "dtypes", "quantization"):
             lines.append(f"       {field}: {', '.join(backend[field])}")
+        lines += [f"       products in {name}: {what}" for name, what in backend["kernels"].items()]
     return "\n".join(lines)

@@ -432,6 +432,10 @@ class OracleBackend:
         """Return the names of the devices it sees."""
         return ["cpu"]
 
+    def kernels(self) -> dict[str, str]:
+        """Return what multiplies, for dtypes of weights."""
+        return {"float32": "NumPy, in float64"}
+
 
 def _own_params(config: GPTJConfig, head: str, params: Tensors) -> dict[str, LazyTensor]:
     """Return a head's parameters as float32 handles that read nothing before use."""

@@ -8,9 +8,9 @@ import jax
 import numpy.typing as npt
 
 from gptj.backends.base import Capabilities
+from gptj.backends.flax import half, parallel, quantize, tree
 from gptj.backends.flax import lora as adapters
 from gptj.backends.flax import optimizer as optimizers
-from gptj.backends.flax import parallel, tree
 from gptj.backends.flax import params as parameters
 from gptj.backends.flax.cache import KVCache
 from gptj.backends.flax.capture import capture
@@ -177,6 +177,12 @@ class FlaxBackend:
         """Return the names of the devices it sees."""
         found = [] if jax.default_backend() == "cpu" else jax.devices()
         return [*(f"{device.platform}:{device.id}" for device in found), "cpu"]
+
+    def kernels(self) -> dict[str, str]:
+        """Return, for dtypes of weights, what multiplies with them on this machine's CPU."""
+        narrow = f"XLA, {half.BLOCKS} blocks of a weight in float32, one by one"
+        int8 = f"XLA, {quantize.BLOCKS} blocks of a weight in float32, one by one"
+        return {"float32": "XLA", "bfloat16": narrow, "float16": narrow, INT8: int8}
 
 
 def _place(config: GPTJConfig, head: str, device: Any, sharding: Any) -> Any:

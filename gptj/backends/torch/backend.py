@@ -11,7 +11,7 @@ from gptj.backends.base import Capabilities
 from gptj.backends.torch import lora as adapters
 from gptj.backends.torch import optimizer as optimizers
 from gptj.backends.torch import params as parameters
-from gptj.backends.torch import tree
+from gptj.backends.torch import products, quantize, tree
 from gptj.backends.torch.cache import KVCache
 from gptj.backends.torch.capture import capture
 from gptj.backends.torch.decode import decode
@@ -186,6 +186,13 @@ class TorchBackend:
         cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
         mps = ["mps"] if torch.backends.mps.is_available() else []
         return [*cuda, *mps, "cpu"]
+
+    def kernels(self) -> dict[str, str]:
+        """Return, for dtypes of weights, what multiplies with them on this machine's CPU."""
+        return {
+            **{name: products.describe(getattr(torch, name)) for name in DTYPES},
+            INT8: quantize.describe(),
+        }
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gptj.backends.torch import half
-from gptj.backends.torch.kernels import PYTORCH, Kernel, float32, rows_of
+from gptj.backends.torch.kernels import MANY, PYTORCH, Kernel, float32, most_for_onednn, rows_of
 
 # PyTorch: whether torch.func is at work; nothing public tells
 _is_transformed = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
@@ -50,6 +50,17 @@ def choose(dtype: torch.dtype, rows: int) -> Kernel:
     if dtype == torch.float32:
         return float32(rows)
     return half.BLOCKS if dtype in HALF and not half.is_native(dtype) else PYTORCH
+
+
+def describe(dtype: torch.dtype) -> str:
+    """Return in words which kernels multiply in a dtype on this machine's CPU."""
+    own = "MKL" if dtype == torch.float32 and torch.backends.mkl.is_available() else "PyTorch"
+    if dtype in HALF and not half.is_native(dtype):
+        return f"{own} up to {half.FEW} tokens, then {half.BLOCK} numbers at a time in float32"
+    most = most_for_onednn() if dtype == torch.float32 else 0
+    if not most:
+        return own
+    return "oneDNN" if most >= MANY else f"oneDNN up to {most} tokens, then {own}"
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:

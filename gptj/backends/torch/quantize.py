@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gptj.backends.torch import half
 from gptj.backends.torch.half import widened_product
 
 FEW: Final = 12
@@ -46,6 +47,13 @@ def packed(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     ones = x.new_ones(len(weight))  # the kernel would round the scales to bfloat16
     y = torch._weight_int8pack_mm(x.contiguous(), weight, ones)
     return (y.float() * scale).to(x.dtype)
+
+
+def describe() -> str:
+    """Return in words which kernels multiply with int8 weights on this machine's CPU."""
+    blocks = f"{half.BLOCK} numbers at a time in float32"
+    packed = f"; in bfloat16, PyTorch's kernel for int8 up to {FEW} tokens"
+    return blocks + (packed if has_packed() else "")
 
 
 @cache
