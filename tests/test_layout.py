@@ -60,6 +60,7 @@ OWN_ARGUMENTS = {
         "cache_position": "PyTorch: the one framework whose users know it",
         "device": "PyTorch: every new tensor is put on a device by whoever makes it",
         "devices": "PyTorch: a cache is with its blocks, which may be on several",
+        "rows": "PyTorch: rows that have ended leave the batch, and the noise knows rows by number",
         "eager": "PyTorch: the fused kernel and the plain path are chosen per call",
     },
     "tf": {
@@ -93,6 +94,7 @@ OVERWRITTEN = "PyTorch: its own initialisation would run, only to be overwritten
 TIED = "one weight in two modules: PyTorch shares it, Linen hands it on, Keras passes the table"
 FUSED = "PyTorch: the fused kernel takes a bias in the compute dtype and rows that see something"
 NOT_FUSED = "PyTorch: nothing but this fuses a gradient as large as the logits with its product"
+ROWS_LEAVE = "PyTorch: rows that have ended leave the batch; a compiled loop keeps its shapes"
 GRAPH_SHAPE = "TensorFlow: in a graph a length is a tensor, which is made once"
 COMPILED_STEP = "TensorFlow: the driver's step is compiled; Python would take most of its time"
 KERAS = "Keras: what fit, predict and saving call"
@@ -200,6 +202,8 @@ EXCEPTIONS = {
         "as_arrays": "jax: a plan's numbers are traced, so that one compilation serves all",
     },
     "decode": {
+        "Batch": ROWS_LEAVE,
+        "Batch.without_finished": ROWS_LEAVE,
         "is_step": COMPILED_STEP,
         "step": COMPILED_STEP,
     },
