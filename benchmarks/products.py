@@ -1,0 +1,99 @@
+"""How fast each kernel of PyTorch's multiplies on this machine's CPU.
+
+    python benchmarks/products.py --report benchmarks/products.md
+
+The tables in `gptj/backends/torch/kernels.py`, `half.py` and `quantize.py` say which kernel is
+taken for how many tokens; this is what they follow from. A cell is billions of weights per second,
+over matrices that together exceed every cache; times two and the tokens it is GFLOP/s, times the
+bytes of a weight GB/s.
+"""
+
+import argparse
+import platform
+import time
+from pathlib import Path
+from statistics import median
+
+import torch
+import torch.nn.functional as F
+
+from gptj.backends.torch import half, kernels, quantize
+from gptj.bench.machine import describe
+from gptj.bench.table import table
+
+TOKENS = (1, 2, 4, 8, 16, 32, 128, 512)
+SHAPES = ((1024, 1024), (4096, 1024), (1024, 4096), (50400, 1024))
+TOTAL = 5 * 10**7
+"""Weights that are read in turn."""
+REPETITIONS = 5
+
+
+def kernels_of():
+    """Return (dtype of the weights, kernel) -> product of (N, in) with one of them."""
+    scale = torch.rand(max(outputs for outputs, _ in SHAPES))
+
+    def int8(product, dtype):
+        return lambda x, weight: product(x.to(dtype), weight, scale[: len(weight)])
+
+    def dense(product):
+        return lambda x, weight: product(x.to(weight.dtype), weight, None)
+
+    found = {("float32", "pytorch"): dense(F.linear)}
+    if kernels.has_onednn():
+        found["float32", "onednn"] = dense(kernels.onednn)
+    found["bfloat16", "pytorch"] = dense(F.linear)
+    found["bfloat16", "blocks"] = dense(lambda x, w, _: half.widened_product(x, w).to(x.dtype))
+    if quantize.has_packed():
+        found["int8", "packed, x in bfloat16"] = int8(quantize.packed, torch.bfloat16)
+    found["int8", "blocks, x in float32"] = int8(quantize.by_blocks, torch.float32)
+    return found
+
+
+def rate(product, weights, tokens):
+    """Return billions of weights per second of products with several matrices in turn."""
+    x = torch.randn(tokens, weights[0].shape[1])
+    seconds = []
+    for _ in range(REPETITIONS + 1):
+        start = time.perf_counter()
+        for weight in weights:
+            product(x, weight)
+        seconds.append(time.perf_counter() - start)
+    return sum(weight.numel() for weight in weights) / median(seconds[1:]) / 1e9
+
+
+def drawn(dtype, shape):
+    """Return matrices of a shape, as many as it takes to exceed the caches."""
+    count = max(1, TOTAL // (shape[0] * shape[1]))
+    if dtype == "int8":
+        return [torch.randint(-127, 128, shape, dtype=torch.int8) for _ in range(count)]
+    return [torch.randn(shape).to(getattr(torch, dtype)) for _ in range(count)]
+
+
+@torch.no_grad()
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--report", type=Path)
+    options = parser.parse_args()
+    rows = []
+    for (dtype, name), product in kernels_of().items():
+        for shape in SHAPES:
+            weights = drawn(dtype, shape)
+            cells = [f"{rate(product, weights, tokens):.2f}" for tokens in TOKENS]
+            rows.append([dtype, name, f"{shape[0]} x {shape[1]}", *cells])
+    machine, parts = describe(), __doc__.split("\n\n")
+    text = (
+        f"# {parts[0]}\n\n`{parts[1].strip()}`, on {machine['cores']} cores of "
+        f"{machine['processor']} ({torch.backends.cpu.get_cpu_capability()}), PyTorch "
+        f"{torch.__version__}, Python {platform.python_version()}.\n\n{parts[2].strip()}\n\n"
+        + table(("weights", "kernel", "out x in", *(f"{n} tokens" for n in TOKENS)), rows)
+        + "\n"
+    )
+    print(text)
+    if options.report:
+        options.report.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
