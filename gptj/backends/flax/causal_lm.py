@@ -8,9 +8,7 @@ from flax import linen as nn
 from gptj.backends.flax import params as parameters
 from gptj.backends.flax.cache import KVCache
 from gptj.backends.flax.layers import Linear
-from gptj.backends.flax.losses import (
-    causal_lm_loss,
-)
+from gptj.backends.flax.losses import causal_lm_loss, head_loss
 from gptj.backends.flax.model import FlaxGPTJModule
 from gptj.backends.flax.params import Params
 from gptj.backends.flax.wrapper import FlaxPretrained, as_tensors, deliver
@@ -78,9 +76,17 @@ class FlaxGPTJForCausalLMModule(nn.Module):
         kept = keep_positions(output.pop("last_hidden_state"), logits_to_keep)
         # (B, K, V); a softmax over V needs float32
         logits = self.lm_head(kept, self.tied_weights(), deterministic).astype(jnp.float32)
-        loss = None if labels is None else causal_lm_loss(logits, labels)
+        loss = None if labels is None else self.loss(kept, logits, labels)
         result = ModelOutput([("loss", loss), ("logits", logits), *output.items()])
         return deliver(self.config, result, return_dict)
+
+    def loss(self, hidden: Array, logits: Array, labels: Array) -> Array:
+        """Return the loss of the head's logits (B, T, V), made of hidden states (B, T, E)."""
+        if not self.lm_head.is_plain(hidden):
+            return causal_lm_loss(logits, labels)
+        own, tied = self.lm_head.variables["params"], self.tied_weights()
+        kernel = own["kernel"] if tied is None else tied.T
+        return head_loss(hidden, kernel, own["bias"], logits, labels)
 
     def tied_weights(self) -> Array | None:
         """Return the word table for the head to read, where the configuration says so.

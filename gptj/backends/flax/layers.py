@@ -98,6 +98,18 @@ class Linear(nn.Module):
             y = y + adapter(nn.Dropout(adapter.dropout)(x, deterministic))
         return y
 
+    def is_plain(self, x: Array) -> bool:
+        """Whether the layer is nothing but the product with its kernel, and its bias, in float32.
+
+        In half precision a product is not one of the kernel as a whole, see ``half``.
+        """
+        own = self.variables
+        return (
+            x.dtype == self.dtype == self.param_dtype == jnp.float32
+            and "kernel_scale" not in own["params"]
+            and LORA not in own
+        )
+
 
 class LayerNorm(nn.Module):
     """Layer normalisation, computed in float32: a mean in half precision loses its digits."""

@@ -1,13 +1,17 @@
 """The losses: float32 scalars in every compute dtype."""
 
-from typing import Any
+from typing import Any, Final
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from gptj.spec import IGNORE_INDEX
 
 Array = Any
+
+ROWS: Final = 256
+"""Positions whose losses, and their gradients, are computed at a time."""
 
 
 def causal_lm_loss(logits: Array, labels: Array) -> Array:
@@ -27,6 +31,32 @@ def next_tokens(labels: Array) -> Array:
     The last one has none. So the logits, which are larger, need not be cut and copied.
     """
     return jnp.pad(labels[:, 1:], ((0, 0), (0, 1)), constant_values=IGNORE_INDEX)
+
+
+def head_loss(hidden: Array, kernel: Array, bias: Array, logits: Array, labels: Array) -> Array:
+    """Return the `causal_lm_loss` of what a head made of hidden states.
+
+    The logits' gradient is never whole: it goes on through the product of the head a few positions
+    at a time. These are parts of every row, as the rows may lie on several devices.
+
+    Args:
+        hidden: (B, T, E).
+        kernel, bias: the head's, (E, V) and (V,).
+        logits: (B, T, V), float32, which the head made.
+        labels: (B, T), as for `causal_lm_loss`.
+    """
+    targets, size = next_tokens(labels), _size_of_part(*labels.shape)
+    given = hidden, jax.lax.stop_gradient(logits), targets.clip(0, logits.shape[-1] - 1)
+
+    @jax.checkpoint  # else the scan would keep every part's share of the logits' gradient
+    def part(start: Array) -> Array:
+        cut = (jax.lax.dynamic_slice_in_dim(x, start, size, axis=1) for x in given)
+        states, known, wanted = (x.reshape(-1, *x.shape[2:]) for x in cut)
+        return _losses(_known_product(states, kernel, bias, known), wanted)
+
+    starts = jnp.arange(0, labels.shape[1], size, dtype=jnp.int32)
+    losses = jax.lax.map(part, starts).reshape(-1, len(labels), size)
+    return _mean(losses.swapaxes(0, 1).reshape(-1), targets.reshape(-1))
 
 
 def classification_loss(logits: Array, labels: Array, problem_type: str) -> Array:
@@ -66,9 +96,42 @@ def question_answering_loss(
 
 def cross_entropy(logits: Array, targets: Array) -> Array:
     """Return the mean cross-entropy of (N, V) logits and (N,) targets that are not to ignore."""
-    kept = targets != IGNORE_INDEX
-    targets = targets.clip(0, logits.shape[-1] - 1)  # while tracing nobody has checked them
+    known = targets.clip(0, logits.shape[-1] - 1)  # while tracing nobody has checked them
+    return _mean(_losses(logits, known), targets)
+
+
+def _losses(logits: Array, targets: Array) -> Array:
+    """Return the cross-entropies (N,) of (N, V) logits and targets (N,)."""
     log_probs = nn.log_softmax(logits, axis=-1)
-    losses = -jnp.take_along_axis(log_probs, targets[:, None], axis=-1)[:, 0]  # (N,)
+    return -jnp.take_along_axis(log_probs, targets[:, None], axis=-1)[:, 0]
+
+
+def _mean(losses: Array, targets: Array) -> Array:
+    """Return the mean of the losses (N,) whose targets are not to ignore."""
+    kept = targets != IGNORE_INDEX
     count = kept.sum(dtype=jnp.int32).clip(1).astype(jnp.float32)
     return jnp.where(kept, losses, 0.0).sum() / count
+
+
+def _size_of_part(batch: int, length: int) -> int:
+    """Return how many positions of each row are computed at a time: a divisor of the length.
+
+    Where there is none but small ones, it is the length.
+    """
+    most = max(1, ROWS // batch)
+    size = max(size for size in range(1, min(most, length) + 1) if length % size == 0)
+    return size if 2 * size > most else length
+
+
+@jax.custom_jvp
+def _known_product(hidden: Array, kernel: Array, bias: Array, logits: Array) -> Array:
+    """Return a head's product of hidden states (N, E), which is known to be `logits` (N, V)."""
+    return logits
+
+
+@_known_product.defjvp
+def _known_product_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    hidden, kernel, _, _ = primals
+    to_hidden, to_kernel, to_bias, _ = tangents
+    change = to_hidden @ kernel + hidden @ to_kernel + to_bias[None]
+    return _known_product(*primals), change  # itself, as it may be differentiated once more
