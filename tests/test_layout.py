@@ -60,7 +60,7 @@ OWN_ARGUMENTS = {
         "cache_position": "PyTorch: the one framework whose users know it",
         "device": "PyTorch: every new tensor is put on a device by whoever makes it",
         "devices": "PyTorch: a cache is with its blocks, which may be on several",
-        "rows": "PyTorch: rows that have ended leave the batch, and the noise knows rows by number",
+        "numbers": "PyTorch: rows that have ended leave the batch, and the noise knows rows by number",
         "eager": "PyTorch: the fused kernel and the plain path are chosen per call",
     },
     "tf": {
@@ -161,7 +161,7 @@ EXCEPTIONS = {
         "GPTJModel.deliver": "Linen: the module and the class around it share a function",
     },
     "causal_lm": {
-        "ForCausalLM.loss": "Linen: what a layer holds is looked up by whoever has the layer",
+        "GPTJForCausalLM.loss": "Linen: what a layer holds is looked up by whoever has the layer",
         "GPTJForCausalLM.tied_weights": TIED,
         "GPTJForCausalLM.check_labels": BEFORE,
         "GPTJForCausalLM.check_targets": FIT,
