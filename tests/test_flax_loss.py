@@ -64,7 +64,7 @@ def test_gradients_of_gradients(functions):
 
 
 def test_the_logits_are_in_memory_twice_at_most():
-    vocab, rows, length = 20_000, 4, 128
+    vocab, rows, length = 20_000, 8, 128
     shape = {**SHAPE, "n_positions": length}
     model = FlaxGPTJForCausalLM(
         GPTJConfig(vocab_size=vocab, **shape, bos_token_id=1, eos_token_id=2)

@@ -28,21 +28,24 @@ def threefry2x32(key: Words, counter: Words) -> Words:
     return first, second
 
 
-def gumbel_noise(seed: int, step: int, ids: Tensor, rows: Tensor | None = None) -> Tensor:
-    """Return Gumbel noise, float32, for the candidates (B, K) of rows, by their numbers (B,)."""
+def gumbel_noise(seed: int, step: int, ids: Tensor, numbers: Tensor | None = None) -> Tensor:
+    """Return Gumbel noise, float32, for the candidates (B, K) of rows by their numbers (B,)."""
     low, high = (torch.tensor(word, device=ids.device) for word in split_seed(seed))
-    rows = (torch.arange(ids.shape[0], device=ids.device) if rows is None else rows)[:, None]
+    numbers = torch.arange(len(ids), device=ids.device) if numbers is None else numbers
+    rows = numbers[:, None]
     subkey = threefry2x32((low, high), (rows, torch.full_like(rows, step)))
     bits, _ = threefry2x32(subkey, (ids, torch.zeros_like(ids)))
     uniform = ((bits >> (32 - UNIFORM_BITS)).float() + 0.5) * 2.0**-UNIFORM_BITS
     return -torch.log(-torch.log(uniform))
 
 
-def next_tokens(logits: Tensor, plan: DecodePlan, step: int, rows: Tensor | None = None) -> Tensor:
+def next_tokens(
+    logits: Tensor, plan: DecodePlan, step: int, numbers: Tensor | None = None
+) -> Tensor:
     """Choose one token per row of (B, V) logits; ties go to the lower id.
 
     Args:
-        rows: their numbers (B,), 0 and on if None; the noise depends on them.
+        numbers: of the rows, (B,), 0 and on if None; the noise depends on them.
     """
     vocab = logits.shape[-1]
     if step < plan.min_new_tokens and plan.eos_token_ids:
@@ -51,7 +54,7 @@ def next_tokens(logits: Tensor, plan: DecodePlan, step: int, rows: Tensor | None
     if not plan.do_sample:
         return logits.argmax(dim=-1)
     values, ids = candidates(logits / plan.temperature, plan)  # (B, K)
-    values = values + gumbel_noise(plan.seed, step, ids, rows)
+    values = values + gumbel_noise(plan.seed, step, ids, numbers)
     is_best = values == values.amax(dim=-1, keepdim=True)
     return torch.where(is_best, ids, vocab).amin(dim=-1)
 
