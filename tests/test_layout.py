@@ -218,6 +218,7 @@ EXCEPTIONS = {
     "quantize": {
         "packed": "PyTorch: has a private kernel",
         "has_packed": "PyTorch: has a private kernel",
+        "describe": "PyTorch: has a private kernel",
     },
     "lora": {
         "forget_compiled": "Keras: graphs are kept by the model, and know it as it was",

@@ -38,8 +38,8 @@ class Batch:
         if 2 * int(self.finished.sum()) < len(self.finished):
             return self
         kept = (~self.finished).nonzero()[:, 0]
-        parts = (x[kept] for x in (self.rows, self.tokens, self.mask))
-        return Batch(*parts, self.cache.gather(kept), self.finished[kept])
+        rows, tokens, mask = (x[kept] for x in (self.rows, self.tokens, self.mask))
+        return Batch(rows, tokens, mask, self.cache.gather(kept), self.finished[kept])
 
 
 @torch.no_grad()
