@@ -156,7 +156,7 @@ class Adapters:
         Raises:
             ArgumentError: if there is no adapter, or it is merged already.
             UnsupportedFeature: for a language-model head that is tied to the word table, and for
-                int8 weights.
+                quantized weights.
         """
         check_trainable(self.config, "merge_lora()")
         lora = self._require_adapter("merge_lora()", merged=False)

@@ -19,7 +19,7 @@ from gptj.progress import byte_progress
 from gptj.spec.config import DTYPES, GPTJConfig, argument_names, dtype_name
 from gptj.spec.heads import find_head
 from gptj.spec.params import EMBEDDING, parameter_table
-from gptj.spec.quantization import INT8
+from gptj.spec.quantization import check_quantization
 from gptj.spec.quantized import requantized
 from gptj.spec.tensors import LazyTensor, Tensors
 
@@ -113,14 +113,15 @@ def load_model(
             hub, and how to get them, as in ``gptj.hub.locate``.
         ignore_mismatched_sizes: draw tensors of another shape anew, such as a head with other
             labels, instead of failing.
-        quantize: ``"int8"`` to round the weights to eight bits, tensor by tensor; ``"none"`` to
-            widen those of a quantized checkpoint; None takes it as it is.
+        quantize: ``"int8"`` or ``"int4"`` to round the weights to eight or four bits, tensor by
+            tensor; ``"none"`` to widen those of a quantized checkpoint; None takes it as it is.
         options: fields of the configuration, and what the backend's `build` takes.
 
     Raises:
         CheckpointError: if files are missing or damaged, or hold other tensors than the head needs;
             if the model that an adapter belongs to is not found.
         ArgumentError: for an unknown argument.
+        ConfigError: for values that make no model, and sizes that do not fit the groups of int4.
         UnsupportedFeature: for a head, a dtype or a way to quantize that the backend does not have.
     """
     _require(backend, "head", find_head(head or USUAL_HEAD).name, backend.capabilities.heads)
@@ -148,8 +149,7 @@ def load_model(
     _require(backend, "dtype", wanted, backend.capabilities.dtypes)
     wide = STORED.get(wanted, STORED["float32"])  # the parameters of a mixed policy
     config, tensors = requantized(config, head, tensors, quantize, wide)
-    if config.is_quantized:
-        _require(backend, "quantization", INT8, backend.capabilities.quantization)
+    check_quantization(config, backend.name, backend.capabilities.quantization)
     with byte_progress(tensors, f"Loading {name}") as params:
         model = backend.build(config, head, params=params, dtype=wanted, device=device, **options)
     model.generation_config = GenerationConfig.from_folder(files.checkpoint.folder, config)

@@ -17,7 +17,7 @@ from gptj.generation.buckets import bucket_length
 from gptj.memory import BYTES, free_bytes
 from gptj.spec.config import GPTJConfig, dtype_name
 from gptj.spec.params import parameter_bytes
-from gptj.spec.quantization import DESCRIPTION, INT8, check_choice, check_trainable
+from gptj.spec.quantization import check_choice, check_trainable, description_of
 from gptj.spec.sizes import parse_size, readable_size
 
 
@@ -127,7 +127,7 @@ def plan(
         backend: ``"torch"``, ``"tf"``, ``"flax"`` or an alias; the first of these if None.
         dtype: of parameters and computation; ``"auto"`` takes the configuration's, else float32.
         head: a name of ``gptj.spec.heads.HEADS``.
-        quantize: ``"int8"``, ``"none"``, or what the configuration says.
+        quantize: ``"int8"``, ``"int4"``, ``"none"``, or what the configuration says.
         batch, length: of the tokens, the new ones included; the longest that there is if None.
         train: with gradients and Adam, every token at once; else generating with a cache.
         memory: what there is, in bytes or as ``"80GB"``, for example of a GPU; if None, what is
@@ -139,7 +139,7 @@ def plan(
 
     Raises:
         ArgumentError: for an unknown name or dtype, and numbers that make no sense.
-        UnsupportedFeature: for training int8 weights.
+        UnsupportedFeature: for training quantized weights.
     """
     system = resolve_name(backend or "torch")
     if system not in TRAINING:
@@ -157,10 +157,10 @@ def plan(
         raise ArgumentError(f"There is no dtype {wanted!r} here; accepted are {choices(BYTES)}.")
     if train:
         check_trainable(config, "Training")
-    weights = parameter_bytes(config, head, BYTES[wanted])
+    weights, stored = parameter_bytes(config, head, BYTES[wanted]), config.quantization
     held = (TRAINING if train else FORWARD)[system]
     return Plan(
-        what=f"{name} in {system}, {wanted}{' over int8' if config.is_quantized else ''}, "
+        what=f"{name} in {system}, {wanted}{f' over {stored}' if stored else ''}, "
         f"{'training' if train else 'generating'}, batch {batch}, length {length}",
         weights=weights,
         gradients=weights if train else 0,
@@ -177,7 +177,7 @@ def _config(name: str | Path, quantize: str | None, **where: Any) -> GPTJConfig:
     check_choice(quantize)
     changes = {}
     if quantize is not None:
-        changes["quantization_config"] = dict(DESCRIPTION) if quantize == INT8 else None
+        changes["quantization_config"] = description_of(quantize)
     if str(name).partition("@")[0].lower() in hub.PRESETS:
         return GPTJConfig(**changes)
     return GPTJConfig.from_json_file(hub.locate_config(name, **where), **changes)

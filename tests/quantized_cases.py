@@ -7,31 +7,32 @@ import numpy as np
 from gptj.backends import get_backend
 from gptj.spec.config import GPTJConfig
 from gptj.spec.params import parameter_table
-from gptj.spec.quantization import DESCRIPTION
+from gptj.spec.quantization import INT8, description_of
 from gptj.spec.quantized import dequantized_tensors, quantized_tensors
 from gptj.spec.tensors import LazyTensor
 from models import tiny_config, tiny_weights
 
 
-def quantized_config(**changes):
-    """Return the configuration of ``weights/tiny``, with int8 weights."""
+def quantized_config(quantize=INT8, **changes):
+    """Return the configuration of ``weights/tiny``, with quantized weights."""
     return GPTJConfig.from_dict(
-        tiny_config(**changes).to_dict(), quantization_config=dict(DESCRIPTION)
+        tiny_config(**changes).to_dict(), quantization_config=description_of(quantize)
     )
 
 
 @cache
-def quantized_weights(head="causal_lm", **changes):
-    """Return the weights of ``models.tiny_model`` in int8, with their scales, as handles."""
+def quantized_weights(head="causal_lm", quantize=INT8, **changes):
+    """Return the weights of ``models.tiny_model`` quantized, with their scales, as handles."""
     tensors = {name: LazyTensor.of(w) for name, w in tiny_weights(head, **changes).items()}
-    table = parameter_table(quantized_config(**changes), head)
+    table = parameter_table(quantized_config(quantize, **changes), head)
     found = quantized_tensors(tensors, table)
     return {name: LazyTensor.of(tensor.read()) for name, tensor in found.items()}
 
 
 def meant_weights(head="causal_lm", **changes):
     """Return what they mean, as float64 arrays."""
-    tensors = dequantized_tensors(quantized_weights(head, **changes), np.float64)
+    config = quantized_config(**changes)
+    tensors = dequantized_tensors(config, quantized_weights(head, **changes), np.float64)
     return {name: np.asarray(tensor.read(), np.float64) for name, tensor in tensors.items()}
 
 

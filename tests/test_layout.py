@@ -46,6 +46,8 @@ EXTRA_FILES = {
     "torch/kernels": "PyTorch: several libraries have products; the usual may be the slow one",
     "torch/products": "PyTorch: a kernel that is not its own needs derivatives written down",
     "torch/half": "PyTorch: some CPUs take a hundred times as long for half-precision derivatives",
+    "torch/int4": "PyTorch: the one framework that has a kernel for int4 weights",
+    "torch/int4_layout": "PyTorch: its kernel for int4 has a layout of its own",
     "flax/half": "XLA: on a CPU it widens half-precision weights whole, unless kept from it",
     "flax/parallel": "jax: a tree of shardings; TensorFlow users have tf.distribute around models",
     "torch/parallel": "PyTorch: modules are wrapped; TensorFlow users have tf.distribute",

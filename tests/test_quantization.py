@@ -16,14 +16,15 @@ from gptj.planning import plan
 from gptj.pretrained import load_model
 from gptj.spec.config import GPTJConfig
 from gptj.spec.params import count_parameters, initial_value, parameter_bytes, parameter_table
-from gptj.spec.quantization import DESCRIPTION, dequantize, quantize, row_scales
-from gptj.spec.quantized import quantized_tensors
+from gptj.spec.quantization import ROUNDINGS
+from gptj.spec.quantized import quantized_tensors, stored_value
 from gptj.spec.tensors import LazyTensor
 from models import TINY, checkpoint_weights
 from quantized_cases import quantized_config
 
 INT8 = np.dtype(np.int8)
-QUANTIZED = {"quantization_config": dict(DESCRIPTION)}
+ROUNDING = ROUNDINGS["int8"]
+QUANTIZED = {"quantization_config": dict(ROUNDING.description)}
 
 
 @pytest.fixture(scope="module")
@@ -51,27 +52,28 @@ def rounded(weight):
 def test_a_weight_is_rounded_row_by_row(dtype):
     drawn = np.random.Generator(np.random.PCG64(1)).standard_normal((600, 5)).astype(dtype)
     numbers, scales = rounded(drawn.astype(np.float32))
-    np.testing.assert_array_equal(row_scales(drawn), scales)
-    np.testing.assert_array_equal(quantize(drawn, scales), numbers)
+    np.testing.assert_array_equal(ROUNDING.scales(drawn), scales)
+    np.testing.assert_array_equal(ROUNDING.quantize(drawn, scales), numbers)
 
 
 def test_halves_are_rounded_to_even_and_the_largest_stays():
     weight = np.array([[127, 0.5, 1.5, -2.5, -126.5]], np.float32)
-    assert row_scales(weight).tolist() == [1.0]
-    assert quantize(weight, row_scales(weight)).tolist() == [[127, 0, 2, -2, -126]]
+    assert ROUNDING.scales(weight).tolist() == [1.0]
+    assert ROUNDING.quantize(weight, ROUNDING.scales(weight)).tolist() == [[127, 0, 2, -2, -126]]
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-45])
 def test_a_row_without_numbers_that_count_has_the_scale_1(value):
     weight = np.array([[value, 0.0], [2.54, -1.27]], np.float32)
-    assert row_scales(weight)[0] == 1.0
-    assert quantize(weight, row_scales(weight)).tolist() == [[0, 0], [127, -64]]
+    assert ROUNDING.scales(weight)[0] == 1.0
+    assert ROUNDING.quantize(weight, ROUNDING.scales(weight)).tolist() == [[0, 0], [127, -64]]
 
 
 def test_the_error_is_half_a_scale_at_most():
     weight = np.random.Generator(np.random.PCG64(2)).standard_normal((64, 96)).astype(np.float32)
-    scale = row_scales(weight)
-    error = np.abs(dequantize(quantize(weight, scale), scale, np.float64) - weight)
+    scale = ROUNDING.scales(weight)
+    meant = ROUNDING.dequantize(ROUNDING.quantize(weight, scale), scale, np.float64)
+    error = np.abs(meant - weight)
     assert (error <= scale[:, None] * (0.5 + 1e-5)).all()
 
 
@@ -138,7 +140,7 @@ def test_on_disk_are_int8_numbers_and_float32_scales(folder):
 
 
 def test_the_configuration_says_so(folder):
-    assert open_checkpoint(folder).config()["quantization_config"] == DESCRIPTION
+    assert open_checkpoint(folder).config()["quantization_config"] == ROUNDING.description
     assert configuration(folder).is_quantized
     assert configuration(folder).dtype == "float32"
 
@@ -168,7 +170,7 @@ def test_other_forms_hold_what_the_numbers_mean(folder, tmp_path, options):
     assert found.keys() == arrays(TINY).keys()
     for name, array in found.items():
         scale = stored.get(f"{name}_scale")
-        wanted = stored[name] if scale is None else dequantize(stored[name], scale)
+        wanted = stored[name] if scale is None else ROUNDING.dequantize(stored[name], scale)
         np.testing.assert_array_equal(array, wanted)
 
 
@@ -177,12 +179,12 @@ def test_an_interrupted_conversion_leaves_what_was_there(folder, tmp_path, monke
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     parts = iter(range(5))
 
-    def interrupted(weight, scale):
+    def interrupted(parameter, weight):
         if next(parts, None) is None:
             raise KeyboardInterrupt
-        return quantize(weight, scale)
+        return stored_value(parameter, weight)
 
-    monkeypatch.setattr("gptj.spec.quantization.quantize", interrupted)
+    monkeypatch.setattr("gptj.spec.quantized.stored_value", interrupted)
     with pytest.raises(KeyboardInterrupt):
         gptj.convert(TINY, tmp_path, quantize="int8")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -191,7 +193,7 @@ def test_an_interrupted_conversion_leaves_what_was_there(folder, tmp_path, monke
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"quantize": "int4"}, ArgumentError, "'int4' is not known; accepted are 'int8'"),
+        ({"quantize": "int3"}, ArgumentError, "'int3' is not known; accepted are 'int8', 'int4'"),
         ({"quantize": "int8", "to": "h5"}, UnsupportedFeature, "'safetensors' alone, not as 'h5'"),
         ({"quantize": "int8", "to": "mesh"}, UnsupportedFeature, "alone, not as 'mesh'"),
     ],
@@ -204,7 +206,7 @@ def test_what_cannot_be_converted_is_refused(options, error, message, tmp_path):
 
 
 def test_other_ways_to_quantize_are_refused_by_name():
-    with pytest.raises(ConfigError, match=r"quant_method 'gptj_int8', found .*'gptq'"):
+    with pytest.raises(ConfigError, match=r"quant_method 'gptj_int8', 'gptj_int4', found .*'gptq'"):
         GPTJConfig(quantization_config={"quant_method": "gptq", "bits": 4})
 
 

@@ -52,7 +52,8 @@ class Capabilities:
         adapters: whether its models can have adapters.
         optimizers: whether the state of an optimizer can be taken out and put in.
         training: whether it has a trainer of its own.
-        quantization: what weights it can compute with besides the dtypes: ``"int8"``.
+        quantization: what weights it can compute with besides the dtypes: ``"int8"``,
+            ``"int4"``.
     """
 
     heads: tuple[str, ...]
@@ -87,7 +88,7 @@ class Backend(Protocol):
         """Return a model with these parameters, or with new ones when `params` is None.
 
         Args:
-            params: every parameter of the head by canonical name; int8 weights and their scales
+            params: every parameter of the head by canonical name; stored weights and their scales
                 where the configuration says so, which only backends that declare it are given.
             dtype: of the parameters and of the computation.
             device: the framework's own name of a device, or None for its default.

@@ -22,7 +22,7 @@ MESH: Final = "mesh"
 ACCEPTED: Final = (*FORMATS, MESH)
 
 QUANTIZED: Final = "safetensors"
-"""The one form that int8 weights are written in."""
+"""The one form that quantized weights are written in."""
 
 
 def save_checkpoint(
@@ -48,8 +48,8 @@ def save_checkpoint(
 
     Raises:
         ArgumentError: for an unknown format, and a size that cannot be read.
-        UnsupportedFeature: for a dtype or head that the format cannot express, and int8 weights in
-            any but safetensors.
+        UnsupportedFeature: for a dtype or head that the format cannot express, and quantized
+            weights in any but safetensors.
         CheckpointError: if `folder` is a file or holds weights of another form, if the disk is
             full.
     """
@@ -78,8 +78,9 @@ def _check(folder: Path, config: GPTJConfig, tensors: Tensors, format: str, besi
         )
     if config.is_quantized and format != QUANTIZED:
         raise UnsupportedFeature(
-            f"int8 weights are written as {QUANTIZED!r} alone, not as {format!r}: save them so. "
-            "From there gptj.convert() writes any other form, with the weights widened again."
+            f"{config.quantization} weights are written as {QUANTIZED!r} alone, not as {format!r}: "
+            "save them so. From there gptj.convert() writes any other form, with the weights "
+            "widened again."
         )
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"Cannot save into {folder}: it is a file, not a folder.")

@@ -22,7 +22,7 @@ Examples:
 @click.argument("dest", type=click.Path(path_type=Path))
 @click.option("--to", default="safetensors", help="safetensors, bin, msgpack, h5 or mesh.")
 @click.option("--dtype", help="float32, bfloat16 or float16; else every tensor keeps its bits.")
-@click.option("--quantize", help="int8: weights in eight bits; none: widen them; else as they are.")
+@click.option("--quantize", help="int8 or int4: fewer bits; none: widen them; else as they are.")
 @click.option("--max-shard-size", default="5GB", help="Of one weight file: 500MB, 2GiB, bytes.")
 @click.option("--config", help="A config.json or '6B', where SOURCE has none.")
 @hub_options

@@ -19,7 +19,7 @@ Examples:
 @click.argument("name", default="6B")
 @click.option("-b", "--backend", help="torch, tf or flax; need not be installed.")
 @click.option("--dtype", default="auto", help="float32, bfloat16, float16, or the configuration's.")
-@click.option("--quantize", help="int8 or none, else as the configuration says.")
+@click.option("--quantize", help="int8, int4 or none, else as the configuration says.")
 @click.option("--head", default="causal_lm", help="base, causal_lm, sequence_classification, ...")
 @click.option("--batch", default=1, help="How many rows at once.")
 @click.option("--length", type=int, help="Tokens in a row, new ones too; else the longest.")

@@ -37,8 +37,8 @@ def convert(
 ) -> Path:
     """Write a checkpoint in another form, one tensor in memory at a time.
 
-    Without `dtype` and `quantize` every tensor keeps its bits, but int8 weights are widened in the
-    forms that cannot hold them.
+    Without `dtype` and `quantize` every tensor keeps its bits, but quantized weights are widened in
+    the forms that cannot hold them.
 
     Args:
         source: a folder, a file, a preset or a hub id; any form, the original's shards too.
@@ -46,8 +46,8 @@ def convert(
         to: ``"safetensors"``, ``"bin"``, ``"msgpack"``, ``"h5"`` or ``"mesh"``.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"`` for all that is not quantized; what
             does not fit is refused.
-        quantize: ``"int8"`` for weights in eight bits, in safetensors alone; ``"none"`` to widen
-            those of a quantized source.
+        quantize: ``"int8"`` or ``"int4"`` for weights in eight or four bits, in safetensors alone;
+            ``"none"`` to widen those of a quantized source.
         max_shard_size: bytes of one weight file, as a number or as ``"500MB"``.
         config: where the source has none, such as the original's shards of a model that is not
             the 6B: what `gptj.init` takes.
@@ -58,6 +58,7 @@ def convert(
 
     Raises:
         ArgumentError: for an unknown form, dtype or way to quantize.
+        ConfigError: for a model whose sizes do not fit the groups of int4.
         UnsupportedFeature: for a dtype or head that the form cannot express, naming one that can.
         CheckpointError: for files that are missing or damaged, and a disk that is full.
     """

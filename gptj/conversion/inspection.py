@@ -21,7 +21,7 @@ from gptj.errors import CheckpointError, GPTJError, choices
 from gptj.progress import byte_progress
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import head_of
-from gptj.spec.quantization import INT8
+from gptj.spec.params import count_parameters
 from gptj.spec.tensors import LazyTensor
 from gptj.tokenizer import GPTJTokenizer
 
@@ -69,7 +69,7 @@ def inspect(
     Returns:
         Form, files and tensors with their SHA-256 (of the canonical bytes, so that it is the same
         in every form); what is missing, unexpected, misshapen or mistyped; tensors that are all
-        zero, or hold NaN or infinity; masks that are not causal; whether the weights are int8;
+        zero, or hold NaN or infinity; masks that are not causal; how the weights are quantized;
         whether vocabulary and tokenizer fit.
 
     Raises:
@@ -94,6 +94,8 @@ def inspect(
     try:
         known = GPTJConfig.from_dict(opened.config()) if config is None else known_config(config)
         content["config"] = known.to_dict()
+        if known.is_quantized:
+            content["parameters"] = count_parameters(known, head)
         content |= _fit(opened, known, head, problems)
     except GPTJError as error:
         problems.append(str(error))
@@ -182,7 +184,7 @@ def _fit(opened: Checkpoint, config: GPTJConfig, head: str, problems: list[str])
         "unexpected": match.unexpected,
         "misshapen": list(match.misshapen.values()),
         "mistyped": list(match.mistyped.values()),
-        "quantization": INT8 if config.is_quantized else None,
+        "quantization": config.quantization,
         "buffers": list(match.buffers),
         "prefix_masks": masks,
         "vocabulary": config.vocab_size,

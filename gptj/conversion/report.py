@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from gptj.spec.quantization import ROUNDINGS
 from gptj.spec.sizes import readable_size
 
 
@@ -22,7 +23,8 @@ def as_text(content: dict[str, Any]) -> str:
     if content.get("buffers"):
         lines.append(f"{len(content['buffers'])} old buffers, which are no parameters")
     if content.get("quantization"):
-        lines.append(f"weights in {content['quantization']}, with a scale per row")
+        rounding = ROUNDINGS[content["quantization"]]
+        lines.append(f"weights in {rounding.name}, with a scale per {rounding.unit}")
     if content.get("tokenizer"):
         lines.append(f"tokenizer {content['tokenizer']}, vocabulary {content['vocabulary']}")
     problems = content["problems"]

@@ -23,7 +23,7 @@ from gptj.spec.tensors import LazyTensor, Tensors
 PROBS = "attn.probs"
 """The attention probabilities of a layer, which no module returns."""
 
-NO_GRADIENTS = "not computed: int8 weights have none"
+NO_GRADIENTS = "not computed: quantized weights have none"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gptj.errors import ConfigError, suggest
+from gptj.spec.quantization import METHODS
 from gptj.spec.validation import config_problems, is_positive_int
 from gptj.spec.vocabulary import EOS_TOKEN_ID, VOCAB_SIZE
 
@@ -159,8 +160,15 @@ class GPTJConfig:
 
     @property
     def is_quantized(self) -> bool:
-        """Whether the weights of linear layers are int8; see ``gptj.spec.quantization``."""
+        """Whether the weights of linear layers are quantized; see ``gptj.spec.quantization``."""
         return self.quantization_config is not None
+
+    @property
+    def quantization(self) -> str | None:
+        """How they are quantized, ``"int8"`` or ``"int4"``; None if they are not."""
+        if self.quantization_config is None:
+            return None
+        return METHODS[self.quantization_config["quant_method"]].name
 
     @property
     def num_labels(self) -> int:

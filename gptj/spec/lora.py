@@ -123,9 +123,9 @@ def linear_shapes(config: GPTJConfig, head: str) -> dict[str, tuple[int, int]]:
     Those are the layers of the blocks and the language-model head; smaller heads are trained whole.
     """
     shapes = {
-        name.removesuffix(".weight"): (parameter.shape[0], parameter.shape[1])
-        for name, parameter in parameter_table(config, head).items()
-        if parameter.kind == "linear_weight" and not name.startswith(NEW_HEADS)
+        name.removesuffix(".weight"): (p.ordinary.shape[0], p.ordinary.shape[1])
+        for name, p in parameter_table(config, head).items()
+        if p.kind == "linear_weight" and not name.startswith(NEW_HEADS)
     }
     if head == "causal_lm":  # a tied head has no weight of its own in the table
         shapes[LM_HEAD.removesuffix(".weight")] = (config.vocab_size, config.n_embd)

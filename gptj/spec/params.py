@@ -15,7 +15,14 @@ import numpy.typing as npt
 
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import BASE_PREFIX, find_head
-from gptj.spec.quantization import SCALE, as_stored, is_quantized_module, stored_value
+from gptj.spec.quantization import (
+    ROUNDINGS,
+    SCALE,
+    as_stored,
+    is_quantized_module,
+    stored_value,
+)
+from gptj.spec.rounding import Rounding
 
 Kind = Literal[
     "embedding", "linear_weight", "linear_scale", "linear_bias", "norm_weight", "norm_bias"
@@ -36,7 +43,8 @@ class Parameter:
 
     Attributes:
         dtype: the dtype that it has in every model, where that is fixed, as in quantized ones.
-        scaled: the ordinary weight that an int8 weight, or its scales, stands for.
+        scaled: the ordinary weight that a quantized weight, or its scales, stands for.
+        rounding: how it is quantized.
     """
 
     name: str
@@ -45,11 +53,17 @@ class Parameter:
     axes: tuple[Axis, ...]
     dtype: str | None = None
     scaled: "Parameter | None" = None
+    rounding: Rounding | None = None
 
     @property
     def size(self) -> int:
         """How many numbers it holds."""
         return math.prod(self.shape)
+
+    @property
+    def ordinary(self) -> "Parameter":
+        """What it stands for in a quantized model, else itself."""
+        return self.scaled or self
 
     def nbytes(self, itemsize: int) -> int:
         """Return its size in bytes; `itemsize` is that of the model's dtype, if it has that."""
@@ -61,7 +75,7 @@ def parameter_table(config: GPTJConfig, head: str = "causal_lm") -> dict[str, Pa
 
     With tied embeddings there is no ``lm_head.weight``: the head reads ``transformer.wte.weight``.
     The base model has no ``transformer.`` in front of its names. In a quantized model the scales of
-    an int8 weight follow it, see ``gptj.spec.quantization``.
+    a weight follow it, see ``gptj.spec.quantization``.
 
     Raises:
         ArgumentError: for an unknown head.
@@ -70,15 +84,16 @@ def parameter_table(config: GPTJConfig, head: str = "causal_lm") -> dict[str, Pa
     find_head(head).check_config(config.num_labels)
     prefix = find_head(head).prefix
     parameters = [*_base(config, prefix), *_HEAD_PARAMETERS[head](config)]
-    if config.is_quantized:
-        parameters = [stored for p in parameters for stored in _quantized(p)]
+    if config.quantization is not None:
+        rounding = ROUNDINGS[config.quantization]
+        parameters = [stored for p in parameters for stored in _quantized(p, rounding)]
     return {p.name: p for p in parameters}
 
 
 def count_parameters(config: GPTJConfig, head: str = "causal_lm") -> int:
-    """Return how many numbers a model holds; the scales of a quantized one do not count."""
+    """Return how many numbers a model holds; a quantized one as many as the ordinary one."""
     table = parameter_table(config, head).values()
-    return sum(parameter.size for parameter in table if parameter.kind != "linear_scale")
+    return sum(p.ordinary.size for p in table if p.kind != "linear_scale")
 
 
 def parameter_bytes(config: GPTJConfig, head: str, itemsize: int) -> int:
@@ -106,7 +121,7 @@ def initial_value(parameter: Parameter, config: GPTJConfig, seed: int = 0) -> np
     order of creation, and for the base model inside any head.
 
     Returns:
-        float32 array of the parameter's shape; int8 for a quantized weight.
+        float32 array of the parameter's shape; a quantized weight has its stored dtype.
     """
     if parameter.scaled is not None:
         return stored_value(parameter, initial_value(parameter.scaled, config, seed))
@@ -149,10 +164,10 @@ def _block(config: GPTJConfig, prefix: str) -> Iterator[Parameter]:
     yield _bias(f"{prefix}mlp.fc_out", width, "embed")
 
 
-def _quantized(parameter: Parameter) -> tuple[Parameter, ...]:
+def _quantized(parameter: Parameter, rounding: Rounding) -> tuple[Parameter, ...]:
     """Return what stands for a parameter in a quantized model."""
-    is_int8 = parameter.kind == "linear_weight" and is_quantized_module(parameter.name)
-    return as_stored(parameter) if is_int8 else (parameter,)
+    is_weight = parameter.kind == "linear_weight" and is_quantized_module(parameter.name)
+    return as_stored(parameter, rounding) if is_weight else (parameter,)
 
 
 def _norm(name: str, width: int) -> Iterator[Parameter]:

@@ -9,7 +9,15 @@ import numpy.typing as npt
 from gptj.errors import CheckpointError
 from gptj.spec.config import GPTJConfig
 from gptj.spec.params import Parameter, parameter_table
-from gptj.spec.quantization import DESCRIPTION, INT8, SCALE, check_choice, dequantize, stored_value
+from gptj.spec.quantization import (
+    NONE,
+    ROUNDINGS,
+    SCALE,
+    check_choice,
+    description_of,
+    stored_value,
+)
+from gptj.spec.rounding import Rounding
 from gptj.spec.tensors import LazyTensor, Tensors
 
 
@@ -18,22 +26,26 @@ def requantized(
 ) -> tuple[GPTJConfig, Tensors]:
     """Return a configuration and its tensors with the weights that `quantize` asks for.
 
+    Weights that are quantized in another way are widened to float32 and rounded again.
+
     Args:
         config: what the tensors are; it stays as it is.
         quantize: one of ``gptj.spec.quantization.ACCEPTED``, or None to change nothing.
-        dtype: of weights that are int8 and are to be widened.
+        dtype: of weights that are quantized and are to be widened.
 
     Raises:
         ArgumentError: for anything else.
+        ConfigError: for a model whose sizes do not fit the groups.
     """
     check_choice(quantize)
-    if quantize is None or (quantize == INT8) == config.is_quantized:
+    if quantize is None or quantize == (config.quantization or NONE):
         return config, tensors
-    description = dict(DESCRIPTION) if quantize == INT8 else None
-    changed = GPTJConfig.from_dict(config.to_dict(), quantization_config=description)
-    if changed.is_quantized:
-        return changed, quantized_tensors(tensors, parameter_table(changed, head))
-    return changed, dequantized_tensors(tensors, dtype)
+    content = config.to_dict()
+    changed = GPTJConfig.from_dict(content, quantization_config=description_of(quantize))
+    if not changed.is_quantized:
+        return changed, dequantized_tensors(config, tensors, dtype)
+    wide = dequantized_tensors(config, tensors)
+    return changed, quantized_tensors(wide, parameter_table(changed, head))
 
 
 def quantized_tensors(tensors: Tensors, table: Mapping[str, Parameter]) -> dict[str, LazyTensor]:
@@ -49,20 +61,28 @@ def quantized_tensors(tensors: Tensors, table: Mapping[str, Parameter]) -> dict[
     }
 
 
-def dequantized_tensors(tensors: Mapping[str, Any], dtype: Any = np.float32) -> dict[str, Any]:
+def dequantized_tensors(
+    config: GPTJConfig, tensors: Mapping[str, Any], dtype: Any = np.float32
+) -> dict[str, Any]:
     """Return the tensors of an ordinary model from those of a quantized one.
 
-    Arrays and handles of weights that are not quantized stay as they are.
+    Arrays and handles of weights that are not quantized stay as they are, and so does a model
+    whose configuration is not that of a quantized one.
     """
+    if config.quantization is None:
+        return dict(tensors)
+    rounding = ROUNDINGS[config.quantization]
     return {
-        name: _meant(tensor, tensors[name + SCALE], dtype) if name + SCALE in tensors else tensor
+        name: _meant(rounding, tensor, tensors[name + SCALE], dtype)
+        if name + SCALE in tensors
+        else tensor
         for name, tensor in tensors.items()
         if not name.endswith(SCALE)
     }
 
 
 def _stored(weight: LazyTensor, parameter: Parameter) -> LazyTensor:
-    """Return a handle on the int8 numbers, or the scales, of a weight."""
+    """Return a handle on what is stored of a weight, or on its scales."""
 
     def load() -> npt.NDArray[Any]:
         try:
@@ -73,10 +93,11 @@ def _stored(weight: LazyTensor, parameter: Parameter) -> LazyTensor:
     return LazyTensor(parameter.shape, np.dtype(parameter.dtype), load)
 
 
-def _meant(weight: Any, scale: Any, dtype: Any) -> LazyTensor:
-    """Return a handle on what int8 numbers and their scales mean."""
+def _meant(rounding: Rounding, stored: Any, scale: Any, dtype: Any) -> LazyTensor:
+    """Return a handle on what stored numbers and their scales mean."""
 
     def load() -> npt.NDArray[Any]:
-        return dequantize(np.asarray(weight), np.asarray(scale), dtype)
+        return rounding.dequantize(np.asarray(stored), np.asarray(scale), dtype)
 
-    return LazyTensor(tuple(weight.shape), np.dtype(dtype), load)
+    outputs, inputs = stored.shape
+    return LazyTensor((outputs, inputs * 8 // rounding.bits), np.dtype(dtype), load)

@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from gptj.errors import choices
-from gptj.spec.quantization import METHOD
+from gptj.spec.quantization import METHODS
 
 if TYPE_CHECKING:
     from gptj.spec.config import GPTJConfig
@@ -21,7 +21,9 @@ PROBLEM_TYPES: Final = (
 
 def config_problems(config: "GPTJConfig") -> list[str]:
     """Return what is wrong with a configuration, one sentence part for every value."""
-    return [*_size_problems(config), *_option_problems(config)]
+    sizes = _size_problems(config)
+    quantization = [] if sizes else _quantization_problems(config)
+    return [*sizes, *_option_problems(config), *quantization]
 
 
 def _size_problems(config: "GPTJConfig") -> list[str]:
@@ -65,16 +67,27 @@ def _option_problems(config: "GPTJConfig") -> list[str]:
             f"problem_type must be None or one of {choices(PROBLEM_TYPES)}, "
             f"found {config.problem_type!r}"
         )
-    if config.quantization_config is not None and not _is_known_method(config.quantization_config):
-        problems.append(
-            f"quantization_config must be None or have the quant_method {METHOD!r}, "
-            f"found {config.quantization_config!r}"
-        )
     return problems
 
 
-def _is_known_method(method: Any) -> bool:
-    return isinstance(method, dict) and method.get("quant_method") == METHOD
+def _quantization_problems(config: "GPTJConfig") -> list[str]:
+    """Return what is wrong with how a configuration of proper sizes is quantized."""
+    described = config.quantization_config
+    if described is None:
+        return []
+    if not isinstance(described, dict) or described.get("quant_method") not in list(METHODS):
+        return [
+            f"quantization_config must be None or have the quant_method {choices(METHODS)}, "
+            f"found {described!r}"
+        ]
+    rounding = METHODS[described["quant_method"]]
+    sizes = {"n_embd": config.n_embd, "the MLP's inner width": config.inner_dim}
+    return [
+        f"{name} must be a multiple of {rounding.group} for weights in {rounding.name}, found "
+        f"{size}; int8 takes any"
+        for name, size in sizes.items()
+        if rounding.group is not None and size % rounding.group
+    ]
 
 
 def is_positive_int(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Products with int8 weights. What the numbers mean: ``gptj.spec.quantization``."""
+"""Products with int8 weights. What the numbers mean: ``gptj.spec.rounding``."""
 
 from collections.abc import Callable
 from typing import Any, Final

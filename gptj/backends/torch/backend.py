@@ -8,10 +8,10 @@ import numpy.typing as npt
 import torch
 
 from gptj.backends.base import Capabilities
+from gptj.backends.torch import int4, products, quantize, tree
 from gptj.backends.torch import lora as adapters
 from gptj.backends.torch import optimizer as optimizers
 from gptj.backends.torch import params as parameters
-from gptj.backends.torch import products, quantize, tree
 from gptj.backends.torch.cache import KVCache
 from gptj.backends.torch.capture import capture
 from gptj.backends.torch.decode import decode
@@ -27,7 +27,7 @@ from gptj.spec.lora import LoraConfig
 from gptj.spec.optimizer import AdamState
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.params import parameter_table
-from gptj.spec.quantization import INT8
+from gptj.spec.quantization import INT4, INT8
 from gptj.spec.tensors import LazyTensor, Tensors
 from gptj.spec.training import UpdateRule
 
@@ -47,7 +47,7 @@ class TorchBackend:
         adapters=True,
         optimizers=True,
         training=True,
-        quantization=(INT8,),
+        quantization=(INT8, INT4),
     )
     build_options = ("attn_implementation", "device_map", "max_memory", "seed")
 
@@ -192,6 +192,7 @@ class TorchBackend:
         return {
             **{name: products.describe(getattr(torch, name)) for name in DTYPES},
             INT8: quantize.describe(),
+            INT4: int4.describe(),
         }
 
 

@@ -1,13 +1,14 @@
 """The layers of one block. Maths: ``gptj.spec.reference``; shape letters: ``gptj.spec``."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptj.backends.torch.cache import LayerCache, extend
+from gptj.backends.torch.int4_layout import from_kernel, is_for_kernel
 from gptj.backends.torch.masks import Mask
 from gptj.backends.torch.products import linear
 from gptj.backends.torch.quantize import product
@@ -46,7 +47,7 @@ class Embedding(nn.Embedding):
 class Linear(nn.Linear):
     """Every matrix product of a block or head: the one seam for adapters, shards and layouts.
 
-    In a quantized model the weight is int8, and there are scales (out,).
+    In a quantized model the weight is stored as ``gptj.spec.rounding`` says, and there are scales.
     """
 
     def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
@@ -76,7 +77,25 @@ class Linear(nn.Linear):
         super()._apply(fn, recurse)
         if scale is not None and self.weight_scale.dtype != torch.float32:
             self.weight_scale.data = scale.data.float().to(self.weight_scale.device)
+        if self.weight.device.type != "cpu":
+            self.weight.data = self._in_file_layout(self.weight.data)
         return self
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        """Give the weight as in files, which every machine can read."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[f"{prefix}weight"] = self._in_file_layout(destination[f"{prefix}weight"])
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        """Take a weight as in files, whatever layout it has here."""
+        self.weight.data = self._in_file_layout(self.weight.data)
+        super()._load_from_state_dict(*arguments)
+
+    def _in_file_layout(self, weight: Tensor) -> Tensor:
+        """Return an int4 weight in the layout of files; any other stays as it is."""
+        return from_kernel(weight, len(self.weight_scale)) if is_for_kernel(weight) else weight
 
     def reset_parameters(self) -> None:
         """Leave the memory as it is: the specification draws the values."""

@@ -63,7 +63,7 @@ class TorchPretrained(Pretrained, nn.Module):
         """Turn dropout on or off, in all modules; return the model.
 
         Raises:
-            UnsupportedFeature: for int8 weights without anything beside them that is trained.
+            UnsupportedFeature: for quantized weights without anything beside them that is trained.
         """
         if mode and not any(parameter.requires_grad for parameter in self.parameters()):
             check_trainable(self.config, "train()")

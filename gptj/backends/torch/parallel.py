@@ -32,7 +32,7 @@ def shard_fully(model: Any, mesh: DeviceMesh | None = None, **options: Any) -> A
         options: of ``torch.distributed.fsdp.fully_shard``, such as ``mp_policy``.
 
     Raises:
-        UnsupportedFeature: for int8 weights.
+        UnsupportedFeature: for quantized weights.
     """
     check_trainable(model.config, "shard_fully()")
     for block in model.get_base().h:
@@ -49,7 +49,7 @@ def split_products(model: Any, mesh: DeviceMesh) -> Any:
 
     Raises:
         ArgumentError: where the processes cannot share the heads or the inner width evenly.
-        UnsupportedFeature: for int8 weights.
+        UnsupportedFeature: for quantized weights.
     """
     check_trainable(model.config, "split_products()")
     count, config = mesh.size(), model.config

@@ -10,6 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from gptj.backends.torch.int4 import arranged
+from gptj.backends.torch.int4_layout import INT4, from_kernel, is_for_kernel
 from gptj.spec.checks import values_are_checked
 from gptj.spec.heads import BASE_PREFIX
 from gptj.spec.params import Parameter, initial_value, parameter_table
@@ -58,7 +60,7 @@ def initialize(model: Any, seed: int) -> None:
         if name.startswith(BASE_PREFIX) or model.device.type == "meta":
             continue
         value = torch.from_numpy(initial_value(parameter, model.config, seed))
-        if parameter.scaled is not None:  # int8, or scales, for which there is no place yet
+        if parameter.scaled is not None:  # numbers, or scales, for which there is no place yet
             _replace(model, parameter, value.to(model.device), requires_grad=False)
             continue
         with torch.no_grad():
@@ -77,6 +79,7 @@ def load_params(model: Any, tensors: Tensors, *, dtype: str, device: Any = None)
         # a copy only of what lies transposed, or not where its dtype may
         array = np.require(tensors[name].read(), requirements=("C", "A"))
         value = from_numpy(array, place, parameter.dtype or dtype)
+        value = arranged(value, dtype) if value.dtype == INT4 else value
         _replace(model, parameter, value, requires_grad=not model.config.is_quantized)
     model.tie_weights()
 
@@ -101,8 +104,14 @@ def dump_params(model: Any) -> dict[str, LazyTensor]:
     for name, parameter in parameter_table(model.config, model.head).items():
         tensor = model.get_parameter(native_name(parameter))
         dtype = to_numpy(tensor[:0]).dtype
-        handles[name] = LazyTensor(parameter.shape, dtype, partial(to_numpy, tensor))
+        handles[name] = LazyTensor(parameter.shape, dtype, partial(_as_in_files, tensor, parameter))
     return handles
+
+
+def _as_in_files(tensor: Tensor, parameter: Parameter) -> npt.NDArray[Any]:
+    """Return a parameter on the host, as it is in files."""
+    is_private = tensor.dtype == INT4 and is_for_kernel(tensor)
+    return to_numpy(from_kernel(tensor, parameter.shape[0]) if is_private else tensor)
 
 
 def _replace(model: Any, parameter: Parameter, value: Tensor, requires_grad: bool = True) -> None:

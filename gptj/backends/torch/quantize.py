@@ -1,4 +1,4 @@
-"""Products with int8 weights. What the numbers mean: ``gptj.spec.quantization``."""
+"""Products with quantized weights, and those with int8. What they mean: ``gptj.spec.rounding``."""
 
 from functools import cache
 from typing import Any, Final
@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gptj.backends.torch import half
+from gptj.backends.torch import half, int4
 from gptj.backends.torch.half import widened_product
+from gptj.backends.torch.int4_layout import INT4
 
 FEW: Final = 12
 """Up to so many tokens PyTorch's private kernel is faster than blocks."""
@@ -18,9 +19,10 @@ STEP: Final = 32
 
 
 def product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
-    """Return (..., in) x (out, in) int8, times a scale per output, (..., out), as `x` in dtype.
+    """Return (..., in) x (out, in), stored as int8 or int4, (..., out), as `x` in dtype.
 
-    Gradients reach `x`, as those of an adapter further down have to.
+    The scales are one per output (out,) with int8, one per group (out, groups) with int4. Gradients
+    reach `x`, as those of an adapter further down have to.
     """
     if torch.is_grad_enabled() and x.requires_grad:
         return _Product.apply(x, weight, scale)
@@ -38,7 +40,9 @@ def at_once(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
 
 
 def widened(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return what int8 numbers and scales mean, (out, in)."""
+    """Return what stored numbers and scales mean, (out, in)."""
+    if weight.dtype == INT4:
+        return int4.widened(weight, scale, dtype)
     return (weight * scale[:, None]).to(dtype)
 
 
@@ -84,6 +88,8 @@ class _Product(torch.autograd.Function):
 
 def _product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Return the product by the fastest way that there is for these tensors."""
+    if weight.dtype == INT4:
+        return int4.product(x, weight, scale)
     if torch.compiler.is_compiling() or x.device.type != "cpu":
         return at_once(x, weight, scale)
     is_fit = x.dtype == torch.bfloat16 and x.shape[-1] % STEP == 0

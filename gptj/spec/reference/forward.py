@@ -51,7 +51,7 @@ def forward(
 
     Args:
         params: canonical names to arrays or lazy tensors; each is read when it is needed. Of a
-            quantized model, int8 numbers and their scales.
+            quantized model, stored numbers and their scales.
         input_ids: (B, T); or `inputs_embeds` (B, T, E) instead.
         past_key_values: keys and values (B, H, S - T, D) of every layer.
         attention_mask: (B, S) of 1 and 0, or an additive (B, 1, T, S).
@@ -66,7 +66,7 @@ def forward(
         of (B, H, T, S)) and the cache always there.
     """
     prefix, observe = find_head(head).prefix, observe or _ignore
-    params = dequantized_tensors(params, np.float64)
+    params = dequantized_tensors(config, params, np.float64)
     x = _embed(params, prefix, input_ids, inputs_embeds, token_type_ids, observe)  # (B, T, E)
     past: Sequence[LayerCache | None] = past_key_values or [None] * config.n_layer
     past_length = 0 if past_key_values is None else past_key_values[0][0].shape[2]
