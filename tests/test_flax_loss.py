@@ -39,28 +39,30 @@ def assert_close(found, expected):
 
 def test_value_and_gradients(functions):
     params, *both = functions
-    assert_close(*(jax.value_and_grad(loss)(params) for loss in both))
+    assert_close(*(jax.jit(jax.value_and_grad(loss))(params) for loss in both))
 
 
 def test_forward_derivatives_alone_and_over_the_gradient(functions):
     params, *both = functions
     along = jax.tree.map(jnp.ones_like, params)
-    assert_close(*(jax.jvp(loss, (params,), (along,)) for loss in both))
-    assert_close(*(jax.jvp(jax.grad(loss), (params,), (along,)) for loss in both))
+
+    def derivatives(loss):
+        compute = jax.jit(lambda p: [jax.jvp(f, (p,), (along,)) for f in (loss, jax.grad(loss))])
+        return compute(params)
+
+    assert_close(*map(derivatives, both))
 
 
 def test_gradients_of_gradients(functions):
     params, *both = functions
 
-    def norm(loss):
-        squares = jax.tree.map(lambda leaf: jnp.square(leaf).sum(), jax.grad(loss)(params))
-        return sum(jax.tree.leaves(squares))
-
     def second(loss):
-        return jax.grad(lambda p: sum(map(jnp.sum, jax.tree.leaves(jax.grad(loss)(p)))))(params)
+        def total(p):
+            return sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(jax.grad(loss)(p)))
 
-    assert_close(*(norm(loss) for loss in both))
-    assert_close(*(second(loss) for loss in both))
+        return jax.jit(jax.grad(total))(params)
+
+    assert_close(*map(second, both))
 
 
 def test_the_logits_are_in_memory_twice_at_most():
