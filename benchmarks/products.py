@@ -87,7 +87,15 @@ def main():
         f"# {parts[0]}\n\n`{parts[1].strip()}`, on {machine['cores']} cores of "
         f"{machine['processor']} ({torch.backends.cpu.get_cpu_capability()}), PyTorch "
         f"{torch.__version__}, Python {platform.python_version()}.\n\n{parts[2].strip()}\n\n"
-        + table(("weights", "kernel", "out x in", *(f"{n} tokens" for n in TOKENS)), rows)
+        + table(
+            (
+                "weights",
+                "kernel",
+                "out x in",
+                *("1 token" if n == 1 else f"{n} tokens" for n in TOKENS),
+            ),
+            rows,
+        )
         + "\n"
     )
     print(text)
