@@ -71,7 +71,7 @@ def main():
     lines = __doc__.split("\n\n")
     text = (
         f"# {lines[0]}\n\n`{lines[1].strip()}`, with Python {platform.python_version()}.\n\n"
-        f"{lines[2].strip()} The logits spread over about thirty.\n\n{table(TITLES, rows)}\n"
+        f"{lines[2].strip()}\n\n{table(TITLES, rows)}\n"
     )
     print(text)
     if options.report:
