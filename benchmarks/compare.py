@@ -52,7 +52,7 @@ def main():
     log = Log(path)
     note_run(log, options.model, config_of(options.model))
     measure_limits(log, options)
-    gate = Gate(Reference())
+    gate = Gate(Reference(), options.attempts)
     for phase in options.phases:
         if phase == "startup":
             measure_startup(log, FEW, python_of(options.peers))
@@ -147,6 +147,7 @@ def parsed():
     add("--repeat", type=int, default=5)
     add("--budget", type=float, default=10, help="seconds for one measurement's repetitions")
     add("--deadline", type=float, default=120, help="seconds after which a system is ended")
+    add("--attempts", type=int, default=3, help="how often what was disturbed is measured")
     add("--retry", action="store_true", help="try again what failed")
     add("--force", action="store_true", help="measure on a busy machine, too")
     options = parser.parse_args()

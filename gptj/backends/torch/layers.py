@@ -176,8 +176,10 @@ class Attention(nn.Module):
         query, key, value = (self.split_heads(project(x)) for project in projections)
         both = torch.cat((query, key), dim=1)  # half as many calls, which count for one token
         query, key = apply_rotary(both, *rotation).chunk(2, dim=1)  # (B, H, T, D) each
-        key, value = cache = extend(past, key, value, past_length)  # (B, H, S, D)
+        key, value = cache = extend(past, key, value, past_length)  # (B, H, C, D)
         bias = None if mask is None else mask.bias
+        if bias is not None:  # what is not filled yet need not be looked at
+            key, value = key[:, :, : bias.shape[-1]], value[:, :, : bias.shape[-1]]  # (B, H, S, D)
         query = query if mask is None else query * mask.alive
         attend = self.attend_eagerly if eager else self.attend
         attended, probs = attend(query, key, value, bias, head_mask)

@@ -27,9 +27,9 @@ def attention_bias(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Mask:
-    """Return 0 where a query may look and the mask value where not.
+    """Return 0 where a query may look and the mask value where not, for `capacity` keys.
 
-    A caller's own additive mask, (B or 1, 1 or H, T, S), is only clamped and widened.
+    A caller's own additive mask, (B or 1, 1 or H, T, S), is only clamped, and widened or cut.
     """
     if attention_mask is not None and attention_mask.ndim == 4:
         own = attention_mask.float().clamp(min=MASK_VALUE)
@@ -94,5 +94,5 @@ def _additive(
 
 
 def _widen(mask: Tensor, capacity: int, value: float) -> Tensor:
-    """Pad the last axis up to the cache's capacity."""
+    """Pad the last axis up to so many keys, or cut it down to them."""
     return torch.nn.functional.pad(mask, (0, capacity - mask.shape[-1]), value=value)

@@ -241,9 +241,11 @@ class GPTJModel(TorchPretrained):
         length = x.shape[1]
         if attention_mask is None and cache is None and not eager:
             return None
-        capacity = length if cache is None else cache.capacity
+        width = length_of(cache) + length
+        if cache is not None and torch.compiler.is_compiling():
+            width = cache.capacity  # so that one compilation serves all lengths
         dtype = torch.float32 if eager else x.dtype  # the fused kernel wants the query's
-        return attention_bias(attention_mask, length, length_of(cache), capacity, x.device, dtype)
+        return attention_bias(attention_mask, length, length_of(cache), width, x.device, dtype)
 
     def rotation(
         self,
