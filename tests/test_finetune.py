@@ -286,3 +286,11 @@ def test_a_backend_that_does_not_train_is_refused(output):
     with pytest.raises(UnsupportedFeature, match="'oracle' does not train"):
         train(PLUGGED_IN, output)
     assert not output.exists()
+
+
+def test_quantized_weights_are_trained_with_an_adapter_alone(framework, output, tmp_path):
+    quantized = gptj.convert(material().small, tmp_path / "int8", quantize="int8")
+    with pytest.raises(UnsupportedFeature, match="Training without lora needs weights that can"):
+        train(framework.name, output, model=quantized)
+    done = train(framework.name, output, model=quantized, lora=2, max_steps=2, save_every=2)
+    assert np.isfinite(losses(done)).all()

@@ -16,6 +16,7 @@ from gptj.datasets.sources import Paths
 from gptj.distribution import install_command
 from gptj.errors import ArgumentError, BackendUnavailable, CheckpointError, UnsupportedFeature
 from gptj.spec.config import GPTJConfig
+from gptj.spec.quantization import check_trainable
 from gptj.training import checkpoints
 from gptj.training.card import write_card
 from gptj.training.checkpoints import Place
@@ -167,6 +168,8 @@ def _start(
         place = replace(place, step=checkpoints.read_place(earlier).step)
     elif settings.lora is not None:
         _add_lora(model, settings)
+    else:
+        check_trainable(model.config, "Training without lora")
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     trainer = framework.trainer(model, settings.rule, "bfloat16" if settings.bf16 else "float32")
