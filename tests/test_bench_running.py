@@ -160,7 +160,7 @@ def test_a_model_is_measured_in_processes(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dtypes": ["int8"]}, "no dtype 'int8'; accepted are 'float32'"),
+        ({"dtypes": ["int3"]}, "no dtype 'int3'; accepted are 'float32'"),
         ({"backends": ["mxnet"]}, "Unknown backend 'mxnet'"),
         ({"sizes": Sizes(repeat=0)}, "repeat 0 and budget 60.0 must be positive numbers"),
         ({"sizes": Sizes(prompt=60, tokens=30)}, "exceed the context of 64 tokens"),

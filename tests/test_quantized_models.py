@@ -122,7 +122,8 @@ def test_the_demo_loses_less_than_a_percent_of_its_perplexity(framework, demo):
     assert abs(found.perplexity / exact.perplexity - 1.0) < 0.01
 
 
-def test_the_demo_says_the_same_in_every_backend(demo):
+@pytest.mark.skipif(len(FRAMEWORKS) < 2, reason="needs two frameworks to compare")
+def test_parity_of_what_the_quantized_demo_says(demo):
     texts = {
         gptj.generate("def fib(n):", gptj.load(demo, backend=name, dtype="float32"))
         for name in FRAMEWORKS
