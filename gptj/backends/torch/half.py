@@ -68,7 +68,7 @@ BLOCKS: Final = Kernel("blocks", product, transposed_product, weight_product)
 
 def _blocks(weight: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Yield blocks of rows in float32, and where each begins; the next one overwrites the last."""
-    size = max(1, BLOCK // weight.shape[1])
+    size = max(1, min(BLOCK // weight.shape[1], len(weight)))
     wide = torch.empty(size, weight.shape[1])  # once: new memory takes longer than what it is for
     for start in range(0, len(weight), size):
         rows = weight[start : start + size]

@@ -108,7 +108,7 @@ def _blocks(weight: Tensor, scale: Tensor) -> Iterator[Tensor]:
     outputs, groups = scale.shape
     together = TOGETHER if is_for_kernel(weight) else 1
     size = max(half.BLOCK // (groups * GROUP) // together, 1) * together
-    wide = torch.empty(size, groups, GROUP)  # once, as in `half`
+    wide = torch.empty(min(size, outputs), groups, GROUP)  # once, as in `half`
     bytes_of_rows = weight.view(outputs, -1)
     for start in range(0, outputs, size):
         scales = scale[start : start + size, :, None]
