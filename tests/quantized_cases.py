@@ -5,12 +5,23 @@ from functools import cache
 import numpy as np
 
 from gptj.backends import get_backend
+from gptj.checkpoint.folder import open_checkpoint
 from gptj.spec.config import GPTJConfig
 from gptj.spec.params import parameter_table
 from gptj.spec.quantization import INT8, description_of
 from gptj.spec.quantized import dequantized_tensors, quantized_tensors
 from gptj.spec.tensors import LazyTensor
 from models import tiny_config, tiny_weights
+
+
+def arrays(folder):
+    """Return the tensors of a checkpoint by name."""
+    return {name: tensor.read() for name, tensor in open_checkpoint(folder).tensors.items()}
+
+
+def configuration(folder):
+    """Return the configuration of a checkpoint."""
+    return GPTJConfig.from_dict(open_checkpoint(folder).config())
 
 
 def quantized_config(quantize=INT8, **changes):

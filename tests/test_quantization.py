@@ -21,7 +21,7 @@ from gptj.spec.quantization import ROUNDINGS
 from gptj.spec.quantized import quantized_tensors, stored_value
 from gptj.spec.tensors import LazyTensor
 from models import TINY, checkpoint_weights
-from quantized_cases import quantized_config
+from quantized_cases import arrays, configuration, quantized_config
 
 INT8 = np.dtype(np.int8)
 ROUNDING = ROUNDINGS["int8"]
@@ -32,14 +32,6 @@ QUANTIZED = {"quantization_config": dict(ROUNDING.description)}
 def folder(tmp_path_factory):
     """The checkpoint ``weights/tiny`` in int8."""
     return gptj.convert(TINY, tmp_path_factory.mktemp("tiny") / "int8", quantize="int8")
-
-
-def arrays(folder):
-    return {name: tensor.read() for name, tensor in open_checkpoint(folder).tensors.items()}
-
-
-def configuration(folder):
-    return GPTJConfig.from_dict(open_checkpoint(folder).config())
 
 
 def rounded(weight):

@@ -18,7 +18,13 @@ from gptj.spec.quantization import ROUNDINGS, description_of
 from gptj.spec.reference import forward
 from gptj.spec.tensors import LazyTensor
 from models import TINY, draw_ids, run, tiny_config, tiny_weights
-from quantized_cases import meant_weights, quantized_config, quantized_weights
+from quantized_cases import (
+    arrays,
+    configuration,
+    meant_weights,
+    quantized_config,
+    quantized_weights,
+)
 from tolerances import assert_close
 
 ROUNDING = ROUNDINGS["int4"]
@@ -41,14 +47,6 @@ def original(tmp_path_factory):
 def folder(original, tmp_path_factory):
     """The same checkpoint in int4."""
     return gptj.convert(original, tmp_path_factory.mktemp("small") / "int4", quantize="int4")
-
-
-def arrays(folder):
-    return {name: tensor.read() for name, tensor in open_checkpoint(folder).tensors.items()}
-
-
-def configuration(folder):
-    return GPTJConfig.from_dict(open_checkpoint(folder).config())
 
 
 def rounded(weight):

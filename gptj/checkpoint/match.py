@@ -40,6 +40,15 @@ class Match:
     mistyped: dict[str, str]
     buffers: dict[str, LazyTensor]
 
+    def differences(self) -> dict[str, list[str]]:
+        """Return all that does not fit, by what is wrong with it."""
+        return {
+            "missing": self.missing,
+            "unexpected": self.unexpected,
+            "of another shape": list(self.misshapen.values()),
+            "of another dtype": list(self.mistyped.values()),
+        }
+
 
 def match_parameters(
     config: GPTJConfig,
@@ -65,12 +74,7 @@ def match_parameters(
     match = compare(config, head, tensors, source)
     resized = list(match.misshapen) if ignore_mismatched_sizes else []
     misshapen = [text for name, text in match.misshapen.items() if name not in resized]
-    differences = {
-        "missing": match.missing,
-        "unexpected": match.unexpected,
-        "of another shape": misshapen,
-        "of another dtype": list(match.mistyped.values()),
-    }
+    differences = match.differences() | {"of another shape": misshapen}
     if any(differences.values()):
         raise CheckpointError(_complaint(source, head, differences))
     if match.new:

@@ -13,7 +13,7 @@ from gptj import hub
 from gptj.checkpoint.buffers import prefix_masks
 from gptj.checkpoint.folder import Checkpoint, open_checkpoint
 from gptj.checkpoint.formats import FORMATS
-from gptj.checkpoint.match import Match, compare
+from gptj.checkpoint.match import compare
 from gptj.companions import TOKENIZER_FILES
 from gptj.conversion.fresh import known_config
 from gptj.conversion.report import as_text
@@ -164,7 +164,7 @@ def _dialect(opened: Checkpoint) -> str:
 def _fit(opened: Checkpoint, config: GPTJConfig, head: str, problems: list[str]) -> dict[str, Any]:
     """Return how tensors and configuration go together, and note what does not."""
     match = compare(config, head, opened.tensors, str(opened.folder))
-    for what, names in _differences(match).items():
+    for what, names in match.differences().items():
         if names:
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
             problems.append(f"{len(names)} tensors {what}: {choices(names[:SHOWN])}{more}.")
@@ -197,15 +197,6 @@ def _tokenizer_length(folder: Path) -> int | None:
     if any((folder / name).is_file() for name in TOKENIZER_FILES):
         return len(GPTJTokenizer.from_pretrained(folder))
     return None
-
-
-def _differences(match: Match) -> dict[str, list[str]]:
-    return {
-        "missing": match.missing,
-        "unexpected": match.unexpected,
-        "of another shape": list(match.misshapen.values()),
-        "of another dtype": list(match.mistyped.values()),
-    }
 
 
 def _noting(problems: list[str], action: Callable[[], Any]) -> Any:
