@@ -52,6 +52,11 @@ def config_of(name):
     return gptj.GPTJConfig(**SHAPES[name])
 
 
+def widest(name):
+    """Return the dtype of a model's files that others are made of: float32, if there is room."""
+    return "bfloat16" if name == "6B" else "float32"
+
+
 def prepare(folder, name, form, dtype, peers):
     """Return the folder of a model in some form, which is written if it is not there.
 
@@ -68,8 +73,8 @@ def prepare(folder, name, form, dtype, peers):
     if form == "safetensors":
         gptj.init(config_of(name), unfinished, dtype=dtype)
     else:
-        wide = "bfloat16" if name == "6B" else "float32"
-        source = prepare(folder, name, "safetensors", wide if dtype == "int8" else dtype, peers)
+        source_dtype = widest(name) if dtype == "int8" else dtype
+        source = prepare(folder, name, "safetensors", source_dtype, peers)
         _convert(source, unfinished, form, dtype, peers)
     unfinished.rename(place)
     return place

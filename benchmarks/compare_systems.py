@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from compare_models import prepare
+from compare_models import prepare, widest
 
 from gptj.bench.bench import memory_need
 from gptj.bench.contenders import QUIET, Contender, backend_command
@@ -63,7 +63,7 @@ def contender(system, model, dtype, work, folder, peers):
         peers: the environment of the peers.
     """
     train = any(workload.kind == "train" for workload in work)
-    source = "bfloat16" if model == "6B" else "float32"
+    source = widest(model)
     stored = source if train or dtype not in system.dtypes else dtype
     try:
         files = prepare(folder, model, system.form, stored, python_of(peers))
