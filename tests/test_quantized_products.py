@@ -14,16 +14,23 @@ SCALE = (0.01 * GENERATOR.random(50)).astype(np.float32)
 MEANT = NUMBERS * SCALE[:, None].astype(np.float64)
 
 
-BLOCKS = {"torch": "half.BLOCK", "tf": "quantize.BLOCK", "flax": "quantize.BLOCKS"}
-"""Backend -> where it says how large its blocks are, or how many there are."""
-
-
 @pytest.fixture
 def module(framework, monkeypatch):
     """A backend's module, for which even these weights are several blocks and a rest."""
-    if framework.name != "flax":  # which has several by itself
-        monkeypatch.setattr(f"gptj.backends.{framework.name}.{BLOCKS[framework.name]}", 64 * 8)
+    set_blocks(framework, monkeypatch, 64 * 8)
     return import_module(f"gptj.backends.{framework.name}.quantize")
+
+
+def set_blocks(framework, monkeypatch, size):
+    """Have blocks of `size` numbers; in Flax, whose blocks are all of one size, of about that."""
+    place = "half" if framework.name == "torch" else "products"
+    monkeypatch.setattr(f"gptj.backends.{framework.name}.{place}.BLOCK", size)
+    if framework.name == "tf":
+        products = import_module("gptj.backends.tf.products")
+        products._compiled.cache_clear()
+    if framework.name == "flax":
+        monkeypatch.setattr("gptj.backends.flax.products.LEAST_BLOCKS", 1)
+        monkeypatch.setattr("gptj.backends.flax.products.LEAST_ROWS", 1)
 
 
 def compute(framework, function, x, dtype):
@@ -55,11 +62,10 @@ def test_every_path_computes_the_definition(framework, module, path, dtype):
 
 def test_blocks_of_one_row_and_of_all_are_the_same(framework, module, monkeypatch):
     expected = compute(framework, module.by_blocks, X, "float32")
-    place = f"gptj.backends.{framework.name}.{BLOCKS[framework.name]}"
-    for size in (1, 64) if framework.name == "flax" else (1, 2**30):
-        monkeypatch.setattr(place, size)
+    for size in (1, 2**30):
+        set_blocks(framework, monkeypatch, size)
         found = compute(framework, module.by_blocks, X, "float32")
-        assert_close(found, expected, "float32", f"{place} = {size}")
+        assert_close(found, expected, "float32", f"blocks of {size}")
 
 
 def test_the_private_kernel_computes_the_definition(torch_backend):
@@ -137,7 +143,7 @@ def test_xla_compiles_the_blocks_of_tensorflow(tf_backend, monkeypatch):
 
     from gptj.backends.tf import quantize
 
-    monkeypatch.setattr(quantize, "BLOCK", 64 * 8)
+    set_blocks(tf_backend, monkeypatch, 64 * 8)
     compiled = tf.function(quantize.product, jit_compile=True, autograph=False)
     assert_close(compute(tf_backend, compiled, X, "float32"), X @ MEANT.T, "float32")
 

@@ -5,12 +5,13 @@ from importlib.metadata import version
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy.typing as npt
 
 from gptj.backends.base import Capabilities
-from gptj.backends.flax import half, parallel, quantize, tree
 from gptj.backends.flax import lora as adapters
 from gptj.backends.flax import optimizer as optimizers
+from gptj.backends.flax import parallel, products, tree
 from gptj.backends.flax import params as parameters
 from gptj.backends.flax.cache import KVCache
 from gptj.backends.flax.capture import capture
@@ -180,9 +181,8 @@ class FlaxBackend:
 
     def kernels(self) -> dict[str, str]:
         """Return, for dtypes of weights, what multiplies with them on this machine's CPU."""
-        narrow = f"XLA, {half.BLOCKS} blocks of a weight in float32, one by one"
-        int8 = f"XLA, {quantize.BLOCKS} blocks of a weight in float32, one by one"
-        return {"float32": "XLA", "bfloat16": narrow, "float16": narrow, INT8: int8}
+        own = {name: products.describe(jnp.dtype(name).itemsize) for name in DTYPES}
+        return {**own, INT8: products.describe(1)}
 
 
 def _place(config: GPTJConfig, head: str, device: Any, sharding: Any) -> Any:

@@ -5,7 +5,6 @@ product, or before a loop, so that the model is in memory three times. Other pla
 derivatives, take the plain path.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -15,36 +14,23 @@ import jax.numpy as jnp
 Array = Any
 Operation = Callable[..., Array]
 
-BLOCKS: Final = 32
-"""How many parts of a kernel are widened one by one: more are faster for one token, and slower for
-hundreds."""
-
-BITS: Final = {1: jnp.uint8, 2: jnp.uint16}
+BITS: Final = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 """Size of a number -> the dtype of its bits."""
 
 
-def product(x: Array, kernel: Array) -> Array:
-    """Return (..., in) x (in, out) in the dtype of `x`."""
-    return (_half_product if kernel.dtype.itemsize == 2 else _product)(x, kernel)
+def look_up(table: Array, ids: Array) -> Array:
+    """Return the rows of a table (V, E) for ids of any shape."""
+    return (_half_look_up if table.dtype.itemsize == 2 else _look_up)(table, ids)
 
 
-def add_up(x: Array, kernel: Array, count: int) -> Array:
-    """Return (..., in) x (in, out) in float32, as the sum of products with `count` blocks of rows.
+def bits_at(parameter: Array, place: Array) -> tuple[Array, Array]:
+    """Return the bits of a parameter, and unchanged the place where it is going to be read.
 
-    Each block is widened by itself.
+    XLA would widen bfloat16 even to select from it; and before a loop, were it not for the barrier,
+    compute all that does not depend on the place.
     """
-    blocks = math.gcd(len(kernel), count)
-    size = len(kernel) // blocks
-    wide = x.astype(jnp.float32)
-
-    def add(block: Array, total: Array) -> Array:
-        bits, start = _bits(kernel, block * size)
-        rows = jax.lax.dynamic_slice_in_dim(bits, start, size)
-        rows = jax.lax.bitcast_convert_type(rows, kernel.dtype).astype(jnp.float32)
-        return total + jax.lax.dynamic_slice_in_dim(wide, start, size, axis=-1) @ rows
-
-    nothing = wide[..., :0] @ kernel[:0].astype(jnp.float32)  # zeros, of the type of all the sums
-    return jax.lax.fori_loop(0, blocks, add, nothing)
+    parameter, place = jax.lax.optimization_barrier((parameter, place))
+    return jax.lax.bitcast_convert_type(parameter, BITS[parameter.dtype.itemsize]), place
 
 
 def on_cpu(operation: Operation, plain: Operation) -> Operation:
@@ -61,37 +47,13 @@ def on_cpu(operation: Operation, plain: Operation) -> Operation:
     return either
 
 
-def look_up(table: Array, ids: Array) -> Array:
-    """Return the rows of a table (V, E) for ids of any shape."""
-    return (_half_look_up if table.dtype.itemsize == 2 else _look_up)(table, ids)
-
-
-def _product(x: Array, kernel: Array) -> Array:
-    return x @ kernel.astype(x.dtype)
-
-
-def _product_by_blocks(x: Array, kernel: Array) -> Array:
-    return add_up(x, kernel, BLOCKS).astype(x.dtype)
-
-
 def _look_up(table: Array, ids: Array) -> Array:
     return table[ids]
 
 
 def _look_up_bits(table: Array, ids: Array) -> Array:
-    bits, ids = _bits(table, ids)
+    bits, ids = bits_at(table, ids)
     return jax.lax.bitcast_convert_type(bits[ids], table.dtype)
 
 
-def _bits(parameter: Array, place: Array) -> tuple[Array, Array]:
-    """Return the bits of a parameter, and unchanged the place where it is going to be read.
-
-    XLA would widen bfloat16 even to select from it; and before a loop, were it not for the barrier,
-    compute all that does not depend on the place.
-    """
-    parameter, place = jax.lax.optimization_barrier((parameter, place))
-    return jax.lax.bitcast_convert_type(parameter, BITS[parameter.dtype.itemsize]), place
-
-
-_half_product = on_cpu(_product_by_blocks, _product)
 _half_look_up = on_cpu(_look_up_bits, _look_up)

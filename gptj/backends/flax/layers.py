@@ -13,8 +13,9 @@ from flax import linen as nn
 
 from gptj.backends.flax import quantize
 from gptj.backends.flax.cache import LayerCache, extend
-from gptj.backends.flax.half import look_up, product
+from gptj.backends.flax.half import look_up
 from gptj.backends.flax.lora import LEAF, LORA
+from gptj.backends.flax.products import product, tied_product
 from gptj.spec import MASK_VALUE
 from gptj.spec.config import GPTJConfig
 from gptj.spec.rotary import rotary_table
@@ -84,12 +85,9 @@ class Linear(nn.Module):
             draw = nn.initializers.normal(self.config.initializer_range)
             shape = (x.shape[-1], self.features)
             kernel = self.param("kernel", draw, shape, self.param_dtype)
+            y = self.multiply(x, kernel)
         else:  # Linen: a parameter has one owner, so a tied one is handed in
-            kernel = tied.T
-        if self.has_variable("params", "kernel_scale"):
-            y = quantize.product(x, kernel, self.get_variable("params", "kernel_scale"))
-        else:
-            y = product(x, kernel)
+            y = tied_product(x, tied)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
             y = y + _row(bias.astype(self.dtype), y)
@@ -97,6 +95,12 @@ class Linear(nn.Module):
             adapter = self.get_variable(LORA, LEAF)
             y = y + adapter(nn.Dropout(adapter.dropout)(x, deterministic))
         return y
+
+    def multiply(self, x: Array, kernel: Array) -> Array:
+        """Return the product of (B, T, in) and (in, features), of whatever is in the kernel."""
+        if self.has_variable("params", "kernel_scale"):
+            return quantize.product(x, kernel, self.get_variable("params", "kernel_scale"))
+        return product(x, kernel)
 
     def is_plain(self, x: Array) -> bool:
         """Whether the layer is nothing but the product with its kernel, and its bias, in float32.

@@ -1,15 +1,13 @@
 """Products with int8 weights. What the numbers mean: ``gptj.spec.rounding``."""
 
-from typing import Any, Final
+from typing import Any
 
 import jax.numpy as jnp
 
-from gptj.backends.flax.half import add_up, on_cpu
+from gptj.backends.flax.half import on_cpu
+from gptj.backends.flax.products import add_up
 
 Array = Any
-
-BLOCKS: Final = 64
-"""How many parts of a weight are widened one by one on a CPU."""
 
 
 def product(x: Array, weight: Array, scale: Array) -> Array:
@@ -23,7 +21,7 @@ def product(x: Array, weight: Array, scale: Array) -> Array:
 def by_blocks(x: Array, weight: Array, scale: Array) -> Array:
     """Return the product with float32 sums, where no widened copy of the weight is ever whole."""
     row = scale.reshape((1,) * (x.ndim - 1) + (-1,))  # ranks are never promoted silently
-    return (add_up(x, weight, BLOCKS) * row).astype(x.dtype)
+    return (add_up(x, weight) * row).astype(x.dtype)
 
 
 def at_once(x: Array, weight: Array, scale: Array) -> Array:

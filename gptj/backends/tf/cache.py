@@ -110,13 +110,16 @@ def extend(past: LayerCache | None, key: Tensor, value: Tensor, past_length: Any
 
 
 def _write(buffer: Tensor, new: Tensor, start: Any) -> Tensor:
-    """Return the buffer (B, H, C, D) with new tokens (B, H, T, D) from `start` on."""
-    index = tf.range(ops.shape(buffer)[2]) - start  # (C,)
-    length = ops.shape(new)[2]
-    # a selection has gradients, and works where a slice of unknown size does not
-    spread = tf.gather(new, tf.clip_by_value(index, 0, length - 1), axis=2)
-    inside = (index >= 0) & (index < length)
-    return tf.where(inside[:, None], spread, buffer)
+    """Return the buffer (B, H, C, D) with new tokens (B, H, T, D) from `start` on.
+
+    TensorFlow scatters in place where nobody else holds the buffer, as in a loop.
+    """
+    batch, heads, capacity, width = ops.shape(buffer)
+    texts = tf.range(batch * heads)[:, None] * capacity
+    places = tf.reshape(texts + start + tf.range(ops.shape(new)[2]), (-1, 1))  # (B * H * T, 1)
+    flat = tf.reshape(buffer, (-1, width))  # (B * H * C, D)
+    written = tf.tensor_scatter_nd_update(flat, places, tf.reshape(new, (-1, width)))
+    return tf.reshape(written, ops.shape(buffer))
 
 
 def _copy_into(filled: Tensor, length: Any, capacity: Any) -> Tensor:

@@ -18,7 +18,7 @@ def loss_gradients(model: Any, inputs: dict[str, Any]) -> tuple[float, dict[str,
         loss = model(**inputs, training=False, return_dict=True).loss
     found = tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     gradients = {}
-    for (name, parameter, _), gradient in zip(parameters, found, strict=True):
+    for (name, parameter, variable), gradient in zip(parameters, found, strict=True):
         array = params.to_numpy(tf.cast(gradient, tf.float32))
-        gradients[name] = array.T if parameter.kind == "linear_weight" else array
+        gradients[name] = array.T if params.lies_turned(parameter, variable.dtype) else array
     return float(loss), gradients

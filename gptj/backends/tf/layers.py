@@ -8,10 +8,9 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from gptj.backends.tf import params
+from gptj.backends.tf import params, products, quantize
 from gptj.backends.tf.cache import LayerCache, extend
 from gptj.backends.tf.capture import Recorded
-from gptj.backends.tf.quantize import product
 from gptj.spec import MASK_VALUE
 from gptj.spec.config import GPTJConfig
 from gptj.spec.rotary import rotary_table
@@ -121,7 +120,8 @@ class Embedding(Layer):
 class Linear(Layer):
     """Every matrix product of a block or head: the one seam for adapters, shards and layouts.
 
-    In a quantized model the kernel is int8, (out, in), and there is a ``kernel_scale`` (out,).
+    Kernels are (in, out) in float32, as Keras's are, and (out, in) in half precision and in int8,
+    where there is a ``kernel_scale`` (out,), too.
     """
 
     def __init__(
@@ -147,24 +147,35 @@ class Linear(Layer):
             self.kernel = self.variable("kernel", self.outputs, self.inputs, dtype="int8")
             self.kernel_scale = self.variable("kernel_scale", self.outputs, dtype="float32")
         elif not self.tied:
-            self.kernel = self.variable("kernel", self.inputs, self.outputs)
+            turned = params.is_turned(self.variable_dtype)
+            shape = (self.inputs, self.outputs) if turned else (self.outputs, self.inputs)
+            self.kernel = self.variable("kernel", *shape)
         self.bias = self.variable("bias", self.outputs) if self.use_bias else None
 
     def call(self, x: Tensor, table: Tensor | None = None) -> Tensor:
         """Map (..., in) to (..., out); a tied layer multiplies by a `table` of (out, in)."""
         # one matrix product instead of one per row of the batch
         rows = tf.reshape(x, (-1, self.inputs))
-        if self.quantized:
-            y = product(rows, self.kernel, self.kernel_scale)
-        elif table is None:
-            y = tf.matmul(rows, self.read(self.kernel))
-        else:
-            y = tf.matmul(rows, self.read(table), transpose_b=True)
+        y = self.multiply(rows) if table is None else self.multiply_tied(rows, table)
         if self.bias is not None:
             y = y + self.read(self.bias)
         if self.adapter is not None and self.adapter.original is None:
             y = y + self.adapter(rows)
         return tf.reshape(y, (*ops.shape(x)[:-1], self.outputs))
+
+    def multiply(self, rows: Tensor) -> Tensor:
+        """Return the product of (N, in) with the layer's kernel, of whatever is in it."""
+        if self.quantized:
+            return quantize.product(rows, self.kernel, self.kernel_scale)
+        if params.is_turned(self.variable_dtype):
+            return tf.matmul(rows, self.read(self.kernel))
+        return products.product(rows, tf.convert_to_tensor(self.kernel))
+
+    def multiply_tied(self, rows: Tensor, table: Tensor) -> Tensor:
+        """Return the product of (N, in) with a table (out, in)."""
+        if params.is_turned(self.variable_dtype):
+            return tf.matmul(rows, self.read(table), transpose_b=True)
+        return products.product(rows, tf.convert_to_tensor(table))
 
     def resize(self, outputs: int) -> None:
         """Make kernel and bias anew for another number of outputs."""

@@ -83,7 +83,9 @@ def merge_adapter(model: Any) -> None:
     """Add an adapter to the weights of its layers, and keep those from before."""
     for _, linear in _adapted(model):
         kernel = linear.adapter.original = tf.identity(linear.kernel.value)
-        merged = tf.cast(kernel, tf.float32) + linear.adapter.update()
+        update = linear.adapter.update()  # (in, out)
+        update = update if params.is_turned(kernel.dtype.name) else tf.transpose(update)
+        merged = tf.cast(kernel, tf.float32) + update
         linear.kernel.assign(tf.cast(merged, kernel.dtype))
     forget_compiled(model)
 

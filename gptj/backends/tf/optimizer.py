@@ -146,7 +146,7 @@ def _check_kind(optimizer: Any) -> None:
 def _variables(model: Any) -> Iterator[tuple[Variable, str, bool]]:
     """Yield a model's variables, an adapter's too: canonical name, and whether it is turned."""
     for name, parameter, variable in params.variables(model):
-        yield variable, name, parameter.kind == "linear_weight"
+        yield variable, name, params.lies_turned(parameter, variable.dtype)
     layers = {} if model.lora is None else lora_layers(model.lora, model.config, model.head)
     for module, layer in layers.items():
         linear: Any = find_layer(model, module)

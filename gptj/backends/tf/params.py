@@ -59,9 +59,14 @@ def native_name(parameter: Parameter) -> str:
     return f"{owner}.{LEAF[parameter.kind]}".replace(".", "/")
 
 
-def lies_turned(parameter: Parameter) -> bool:
-    """Return whether the variable of a parameter is (in, out); int8 ones are read row by row."""
-    return parameter.kind == "linear_weight" and parameter.dtype is None
+def is_turned(dtype: str) -> bool:
+    """Return whether kernels of a dtype are (in, out); narrow ones are multiplied row by row."""
+    return dtype == "float32"
+
+
+def lies_turned(parameter: Parameter, dtype: str) -> bool:
+    """Return whether the variable of a parameter is the canonical array transposed."""
+    return parameter.kind == "linear_weight" and is_turned(dtype)
 
 
 def native_tensor(handle: Any, parameter: Parameter, dtype: str) -> Tensor:
@@ -71,7 +76,7 @@ def native_tensor(handle: Any, parameter: Parameter, dtype: str) -> Tensor:
     does for aligned buffers only: so a checkpoint is in memory once.
     """
     source = np.asarray(handle)
-    transposed = lies_turned(parameter)
+    transposed = lies_turned(parameter, dtype)
     bits = np.dtype(np.uint16 if dtype == "bfloat16" else dtype)  # NumPy lends bits, not bfloat16
     buffer = mmap.mmap(-1, source.size * bits.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     shared = np.frombuffer(buffer, bits).reshape(source.shape[::-1] if transposed else source.shape)
@@ -164,7 +169,7 @@ def dump_params(model: Any) -> dict[str, LazyTensor]:
     handles = {}
     for name, parameter, variable in variables(model):
         dtype = BFLOAT16 if variable.dtype == "bfloat16" else np.dtype(variable.dtype)
-        transposed = lies_turned(parameter)
+        transposed = lies_turned(parameter, variable.dtype)
 
         def load(variable: Any = variable, transposed: bool = transposed) -> npt.NDArray[Any]:
             array = to_numpy(variable)

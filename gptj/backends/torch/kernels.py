@@ -4,11 +4,9 @@
 """
 
 import os
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Final
 
 import torch
@@ -16,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gptj.errors import ArgumentError, choices
+from gptj.processor import vendor
 
 VARIABLE: Final = "GPTJ_TORCH_PRODUCTS"
 """The environment variable that names a kernel for float32 on a CPU."""
@@ -103,16 +102,3 @@ def most_for_onednn() -> int:
         return MANY if named == ONEDNN.name else 0
     instructions = torch.backends.cpu.get_cpu_capability()
     return ONEDNN_UP_TO.get((vendor(), instructions), 0) if has_onednn() else 0
-
-
-def vendor() -> str:
-    """Return the processor's maker as it says it, such as ``AuthenticAMD``.
-
-    Where Linux does not tell, it is what Python knows of the processor.
-    """
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    found = [line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")]
-    return found[0] if found else platform.machine()

@@ -1,0 +1,44 @@
+"""What the machine's processor is, as far as the operating system tells."""
+
+import platform
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+CPUINFO: Final = Path("/proc/cpuinfo")
+
+INSTRUCTIONS: Final = {
+    "bfloat16": {"avx512_bf16", "amx_bf16", "bf16"},
+    "float16": {"avx512_fp16", "amx_fp16", "fphp"},
+}
+"""Dtype -> Linux's names of the instructions that multiply in it."""
+
+
+def multiplies_in(dtype: str) -> bool:
+    """Return whether the processor is known to have instructions for products in a dtype."""
+    found = {*_field("flags").split(), *_field("Features").split()}  # x86, Arm
+    return bool(found & INSTRUCTIONS.get(dtype, set()))
+
+
+def vendor() -> str:
+    """Return the processor's maker as it says it, such as ``AuthenticAMD``.
+
+    Where Linux does not tell, it is what Python knows of the processor.
+    """
+    return _field("vendor_id") or platform.processor() or platform.machine()
+
+
+def _field(name: str) -> str:
+    """Return a property of the first processor, or nothing."""
+    found = [value for field, value in _fields() if field == name]
+    return found[0] if found else ""
+
+
+@cache
+def _fields() -> list[tuple[str, str]]:
+    try:
+        lines = CPUINFO.read_text().splitlines()
+    except OSError:
+        return []
+    parts = (line.partition(":") for line in lines)
+    return [(field.strip(), value.strip()) for field, _, value in parts]

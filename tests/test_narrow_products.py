@@ -1,0 +1,111 @@
+"""Products by blocks of a kernel in TensorFlow and Flax, against the definition in float64."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from tolerances import assert_close
+
+HALF = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
+
+
+def drawn(*shape, seed=0):
+    return np.random.Generator(np.random.PCG64(seed)).standard_normal(shape).astype(np.float32)
+
+
+def checked(found, x, kernel, dtype):
+    assert found.shape == (*x.shape[:-1], len(kernel))
+    if x.size:
+        assert_close(np.asarray(found, np.float32), np.float64(x) @ np.float64(kernel).T, dtype)
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("count", [0, 1, 5, 9])
+def test_tensorflow_multiplies_half_precision_by_blocks(tf_backend, monkeypatch, count, dtype):
+    import tensorflow as tf
+
+    from gptj.backends.tf import products
+
+    monkeypatch.setattr(products, "has_own_kernel", lambda dtype: False)
+    monkeypatch.setattr(products, "BLOCK", 24 * 8)  # four blocks and a rest
+    products._compiled.cache_clear()
+    x, kernel = drawn(count, 24).astype(HALF[dtype]), drawn(37, 24, seed=1).astype(HALF[dtype])
+    found = products.product(tf.constant(x), tf.constant(kernel))
+    assert found.dtype.name == dtype
+    checked(found, x, kernel, dtype)
+
+    any_number = tf.TensorSpec((None, 24), dtype)
+    graph = tf.function(lambda x: products.product(x, tf.constant(kernel)), autograph=False)
+    checked(graph.get_concrete_function(any_number)(tf.constant(x)), x, kernel, dtype)
+
+
+def test_tensorflow_has_the_derivatives_of_the_definition(tf_backend, monkeypatch):
+    import tensorflow as tf
+
+    from gptj.backends.tf import products
+
+    monkeypatch.setattr(products, "has_own_kernel", lambda dtype: False)
+    half = ml_dtypes.bfloat16
+    x, kernel, dy = drawn(5, 24), drawn(37, 24, seed=1), drawn(5, 37, seed=2)
+    given = tf.constant(x.astype(half)), tf.constant(kernel.astype(half))
+    with tf.GradientTape() as tape:
+        tape.watch(given)
+        y = products.product(*given)
+    to_x, to_kernel = tape.gradient(y, given, tf.constant(dy.astype(half)))
+    x, kernel, dy = (array.astype(half).astype(np.float64) for array in (x, kernel, dy))
+    assert_close(np.asarray(to_x, np.float32), dy @ kernel, "bfloat16")
+    assert_close(np.asarray(to_kernel, np.float32), dy.T @ x, "bfloat16")
+
+
+def test_tensorflow_compiles_for_few_numbers_of_rows(tf_backend):
+    from gptj.backends.tf.products import rounded_up
+
+    assert [rounded_up(count) for count in (1, 7, 8, 9, 17, 500, 513)] == [
+        1,
+        7,
+        8,
+        10,
+        20,
+        512,
+        640,
+    ]
+    lengths = {rounded_up(count) for count in range(1, 2049)}
+    assert len(lengths) == 40
+    assert all(count <= rounded_up(count) <= 1.25 * count for count in range(1, 2049))
+
+
+@pytest.mark.parametrize("dtype", ["float32", *HALF])
+@pytest.mark.parametrize("count", [1, 2, 8, 40])
+def test_flax_multiplies_few_rows_by_blocks(flax_backend, monkeypatch, count, dtype):
+    import jax
+    import jax.numpy as jnp
+
+    from gptj.backends.flax import products
+
+    monkeypatch.setattr(products, "LARGE", 0)
+    x = jnp.asarray(drawn(2, count, 24), dtype)  # twice as many rows as counted
+    kernel = jnp.asarray(drawn(24, 37, seed=1), dtype)
+    checked(products.product(x[0], kernel), x[0], kernel.T, dtype)
+    checked(products.product(x, kernel), x, kernel.T, dtype)
+
+    def total(x, kernel):
+        return (products.product(x, kernel).astype(jnp.float32) ** 2).sum()
+
+    def plain(x, kernel):
+        return ((x @ kernel).astype(jnp.float32) ** 2).sum()
+
+    for one, other in zip(
+        *(jax.grad(f, (0, 1))(x[0], kernel) for f in (total, plain)), strict=True
+    ):
+        assert_close(np.asarray(one, np.float32), np.asarray(other, np.float64), dtype)
+
+
+@pytest.mark.parametrize(
+    ("shape", "count"),
+    [((1024, 1024), 4), ((1024, 4096), 8), ((1024, 50400), 32), ((4096, 16384), 128), ((40, 9), 4)],
+)
+def test_flax_has_blocks_of_one_size(flax_backend, shape, count):
+    from gptj.backends.flax.products import block_count
+
+    assert block_count(*shape) == count
+    assert shape[0] % count == 0
