@@ -21,11 +21,11 @@ from gptj.memory import BYTES, free_bytes
 from gptj.planning import plan
 from gptj.spec.config import GPTJConfig
 from gptj.spec.params import count_parameters
-from gptj.spec.quantization import INT8
+from gptj.spec.quantization import ROUNDINGS
 
 PROMPT = 128
 NEW = 32
-DTYPES = (*BYTES, INT8)
+DTYPES = (*BYTES, *ROUNDINGS)
 PREFILL = 512
 
 
@@ -73,8 +73,8 @@ def bench(
     Args:
         model: a name as in ``gptj.load``.
         backends: names or aliases; every built-in one that is installed if None.
-        dtypes: of parameters and computation; ``"int8"`` for weights in eight bits, with what the
-            backend is fastest in for the rest.
+        dtypes: of parameters and computation; ``"int8"`` and ``"int4"`` for weights of so few
+            bits, with what the backend is fastest in for the rest.
         sizes: how much is measured.
         log: where the records go; what it holds already is not measured again.
         force: measure on a busy machine, too.
@@ -129,7 +129,8 @@ def memory_need(
 ) -> int:
     """Return the bytes that a backend needs for the largest piece of work, as far as is known."""
 
-    stored = {"dtype": "float32", "quantize": INT8} if dtype == INT8 else {"dtype": dtype}
+    quantized = {"dtype": "float32", "quantize": dtype}
+    stored = quantized if dtype in ROUNDINGS else {"dtype": dtype}
 
     def need(one: Workload) -> int:
         sizes = {"batch": one.batch, "length": one.prompt + one.new}
@@ -182,8 +183,11 @@ def _check(dtypes: Sequence[str], sizes: Sizes) -> None:
     unknown = [dtype for dtype in dtypes if dtype not in DTYPES]
     if unknown:
         raise ArgumentError(f"There is no dtype {unknown[0]!r}; accepted are {choices(DTYPES)}.")
-    if INT8 in dtypes and sizes.train:
-        raise ArgumentError("Weights in int8 are not trained: leave out --train, or that dtype.")
+    quantized = [dtype for dtype in dtypes if dtype in ROUNDINGS]
+    if quantized and sizes.train:
+        raise ArgumentError(
+            f"Weights in {quantized[0]} are not trained: leave out --train, or that dtype."
+        )
     if sizes.repeat < 1 or not sizes.budget > 0 or not math.isfinite(sizes.budget):
         raise ArgumentError(
             f"repeat {sizes.repeat!r} and budget {sizes.budget!r} must be positive numbers."

@@ -1,15 +1,19 @@
 """The least that a workload costs: operations, and bytes that have to be read."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from gptj.bench.workloads import Workload
 from gptj.memory import BYTES
 from gptj.spec.config import GPTJConfig
 from gptj.spec.params import EMBEDDING, parameter_table
-from gptj.spec.quantization import INT8
+from gptj.spec.quantization import INT4, INT8
 
 BACKWARD = 2
 """Matrix products of a backward pass for each one of the forward pass."""
+
+QUANTIZED: Final = {INT8: 1.0, INT4: 0.5}
+"""Bytes of a weight."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +35,9 @@ def cost_of(workload: Workload, config: GPTJConfig, dtype: str) -> Cost:
     Attention counts whole, without the half that the causal mask leaves out. A training step counts
     products alone: the optimizer's reading is small beside them.
     """
-    # the scales of int8 weights, and biases, are a thousandth; the cache is in half precision
-    size, cached = (1, BYTES["bfloat16"]) if dtype == INT8 else (BYTES[dtype], BYTES[dtype])
-    weights = _read_parameters(config) * size
+    # scales, and biases, are a few percent at most; over quantized weights the cache is narrow
+    cached = BYTES.get(dtype, BYTES["bfloat16"])
+    weights = _read_parameters(config) * QUANTIZED.get(dtype, cached)
     if workload.kind == "decode":
         context = workload.prompt + (workload.new + 1) / 2  # on average
         return Cost(

@@ -9,15 +9,15 @@ from gptj.api import load
 from gptj.backends import get_backend
 from gptj.bench.limits import framework_limits
 from gptj.bench.protocol import Ids, serve
-from gptj.spec.quantization import INT8
+from gptj.spec.quantization import ROUNDINGS
 from gptj.spec.training import Part, UpdateRule
 
 RATE = 1e-5
 """The learning rate: steps are timed, and nothing is meant to be learnt."""
 
 
-OVER_INT8 = {"torch": "bfloat16"}
-"""In what a backend computes fastest with int8 weights, where it is not float32."""
+OVER_QUANTIZED = {"torch": "bfloat16"}
+"""In what a backend computes fastest with quantized weights, where it is not float32."""
 
 
 class BackendSystem:
@@ -28,26 +28,27 @@ class BackendSystem:
         self.backend = get_backend(name)
         self.vocab_size = 0
         self.model: Any = None
+        self.logits: Any = None
         self.trainer: Any = None
 
     def load(self, model: str, dtype: str, train: bool) -> None:
         """Load a model; one that is trained has float32 parameters."""
         options = {"dtype": dtype}
-        if dtype == INT8:
-            wide = OVER_INT8.get(self.backend.name, "float32")
-            options = {"quantize": INT8, "dtype": wide}
+        if dtype in ROUNDINGS:
+            wide = OVER_QUANTIZED.get(self.backend.name, "float32")
+            options = {"quantize": dtype, "dtype": wide}
         elif train and dtype != "float32":
             options = self.backend.mixed(dtype)
         self.model = load(model, backend=self.backend.name, **options)
         self.vocab_size = self.model.config.vocab_size
+        self.logits = compiled(self.backend.name, self._logits)
         if train:
             self.trainer = self.backend.trainer(self.model, UpdateRule(), dtype)
 
     def prefill(self, ids: Ids) -> None:
         """Compute all logits (B, T, V)."""
         tokens = self.backend.from_numpy(ids, self.model)
-        output = self.backend.forward(self.model, input_ids=tokens, use_cache=False)
-        self._wait(output.logits)
+        self._wait(self.logits(tokens))
 
     def decode(self, ids: Ids, count: int) -> Ids:
         """Continue prompts greedily; the end of text is not chosen."""
@@ -67,9 +68,21 @@ class BackendSystem:
         found = framework_limits(self.backend.from_numpy, self._wait, buffer, width)
         return found.to_dict()
 
+    def _logits(self, tokens: Any) -> Any:
+        return self.backend.forward(self.model, input_ids=tokens, use_cache=False).logits
+
     def _wait(self, tensor: Any) -> None:
         """Return when a tensor has been computed: one number of it is on the host then."""
         self.backend.to_numpy(tensor[(0,) * len(tensor.shape)])
+
+
+def compiled(backend: str, function: Any) -> Any:
+    """Return a function as users make it fast: Keras leaves that to them, a Flax model does it."""
+    if backend != "tf":
+        return function
+    import tensorflow as tf
+
+    return tf.function(function, jit_compile=True, autograph=False)
 
 
 if __name__ == "__main__":
