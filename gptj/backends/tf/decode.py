@@ -33,7 +33,8 @@ def decode(
     """Continue (B, T) prompts and return them with the new tokens; all stays on the device.
 
     The prompt runs as it is, eagerly or in the caller's graph. The loop over the new tokens is one
-    graph, made for the size of the cache, which comes in buckets, and not for the prompt's length.
+    graph, made for the size of the cache, which comes in buckets, and not for the prompt's length;
+    XLA compiles it.
     """
     batch, length = ops.shape(input_ids)
     eager = tf.executing_eagerly()
@@ -93,18 +94,24 @@ def step(
 
     inputs = (input_ids, attention_mask, cache)
     key = ("step", input_ids.dtype, tuple(attention_mask.shape), attention_mask.dtype)
-    logits, layers = _function(model, (*key, cache.capacity), forward, inputs)(*inputs)
+    # XLA cannot write into a cache that it is given, and would copy it
+    function = _function(model, (*key, cache.capacity), forward, inputs, xla=False)
+    logits, layers = function(*inputs)
     cache = KVCache(layers, known + 1, preallocated=True)
     return ModelOutput(logits=logits[:, None], past_key_values=cache)
 
 
-def _function(model: Any, key: Any, function: Any, inputs: Any) -> Any:
-    """Return the compiled form of a function for inputs of these shapes, the `key` says which."""
+def _function(model: Any, key: Any, function: Any, inputs: Any, xla: bool) -> Any:
+    """Return the compiled form of a function for inputs of these shapes, the `key` says which.
+
+    It is a graph of TensorFlow's, which XLA compiles if asked to: an operation is then no call.
+    """
     functions = model.functions.compiled
     if key not in functions:
         if len(functions) >= MOST_FUNCTIONS:
             functions.pop(next(iter(functions)))  # the oldest
-        functions[key] = tf.function(function, autograph=False).get_concrete_function(*inputs)
+        compiled = tf.function(function, autograph=False, jit_compile=xla)
+        functions[key] = compiled.get_concrete_function(*inputs)
     return functions[key]
 
 
@@ -120,7 +127,9 @@ def _compiled_loop(
     def loop(numbers: Any, logits: Tensor, mask: Tensor, cache: KVCache) -> Any:
         return _loop(model, logits, mask, cache, replace(fixed, **numbers))
 
-    return _function(model, (fixed, tuple(mask.shape)), loop, inputs)(*inputs)
+    # in bfloat16 XLA would copy all parameters before the loop
+    xla = model.compute_dtype == model.variable_dtype != "bfloat16"
+    return _function(model, (fixed, tuple(mask.shape)), loop, inputs, xla)(*inputs)
 
 
 def _loop(

@@ -18,9 +18,6 @@ Tensor = Any
 BLOCK: Final = 2**19
 """Numbers of a kernel that are widened at once: few enough for a processor's cache."""
 
-BITS: Final = {1: tf.uint8, 2: tf.uint16}
-"""Size of a number -> the dtype of its bits."""
-
 DIGITS: Final = 3
 """Binary digits of the number of rows that a product is compiled for."""
 
@@ -51,6 +48,8 @@ def by_blocks(x: Tensor, kernel: Tensor) -> Tensor:
     XLA compiles it for the number of rows; in a graph for any number it stays as it is.
     """
     x, kernel = tf.stop_gradient(x), tf.stop_gradient(kernel)
+    if kernel.dtype == tf.bfloat16:  # XLA would widen all of it to take a block
+        kernel = tf.bitcast(kernel, tf.uint16)
     count = x.shape[0]
     if not count:
         return _by_blocks(x, kernel)
@@ -90,15 +89,21 @@ def _by_blocks(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def _multiply(x: Tensor, rows: Tensor) -> Tensor:
-    return tf.matmul(x, tf.cast(rows, tf.float32), transpose_b=True)
+    return tf.matmul(x, _widened(rows), transpose_b=True)
+
+
+def _widened(rows: Tensor) -> Tensor:
+    """Return numbers, or the bits of bfloat16, as numbers in float32."""
+    if rows.dtype != tf.uint16:
+        return tf.cast(rows, tf.float32)
+    return tf.bitcast(tf.bitwise.left_shift(tf.cast(rows, tf.uint32), 16), tf.float32)
 
 
 def _multiply_blocks(x: Tensor, kernel: Tensor, count: int, size: int) -> Tensor:
     """Return the products with `count` blocks of `size` rows side by side, (N, count * size)."""
-    bits = tf.bitcast(kernel, BITS[kernel.dtype.size])  # XLA would widen all before the loop
 
     def multiply(block: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
-        rows = tf.bitcast(tf.slice(bits, (block * size, 0), (size, kernel.shape[1])), kernel.dtype)
+        rows = tf.slice(kernel, (block * size, 0), (size, kernel.shape[1]))
         return block + 1, found.write(block, _multiply(x, rows))
 
     found = tf.TensorArray(tf.float32, count, element_shape=(x.shape[0], size))
