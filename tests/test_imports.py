@@ -30,7 +30,7 @@ SHARED = {"pretrained", "loading", "adapters", "optimizers", "text_generation"}
 NEUTRAL = {*FILES_AND_TEXT, *SHARED, "progress", "conversion", "scoring"}
 # what stands on models and is no part of them
 ON_TOP = {"bench", "parity", "planning", "prediction", "training"}
-IN_A_BACKEND = {"errors", "spec", "generation", "pretrained", "backends", "memory"}
+IN_A_BACKEND = {"errors", "spec", "generation", "pretrained", "backends", "memory", "processor"}
 MAY_IMPORT = {
     "": {"errors", "distribution", "backends"},  # gptj/__init__.py resolves names by importlib
     "__main__": {"cli"},
@@ -42,6 +42,7 @@ MAY_IMPORT = {
     **{name: {"errors", "checkpoint", "generation", "companions", *HUB} for name in HUB},
     "progress": {"spec"},
     "memory": set(),
+    "processor": set(),
     "planning": {*FILES_AND_TEXT, "memory", "backends"},
     "companions": {"spec", *TOKENIZER},
     "conversion": {*FILES_AND_TEXT, "progress"},

@@ -24,7 +24,7 @@ Its models take these arguments, in this order, where the head has them:
 They return a ``ModelOutput``; logits and losses are float32 whatever the compute dtype.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -196,6 +196,12 @@ class Backend(Protocol):
 
     def devices(self) -> list[str]:
         """Return the names of the devices it sees."""
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function of tensors as users make it fast, compiled for shapes if they do that.
+
+        Where models are compiled by themselves, or run operation by operation, it stays as it is.
+        """
 
     def kernels(self) -> dict[str, str]:
         """Return, for dtypes of weights, what multiplies with them on this machine's CPU."""

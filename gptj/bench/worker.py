@@ -41,7 +41,7 @@ class BackendSystem:
             options = self.backend.mixed(dtype)
         self.model = load(model, backend=self.backend.name, **options)
         self.vocab_size = self.model.config.vocab_size
-        self.logits = compiled(self.backend.name, self._logits)
+        self.logits = self.backend.compiled(self._logits)
         if train:
             self.trainer = self.backend.trainer(self.model, UpdateRule(), dtype)
 
@@ -74,15 +74,6 @@ class BackendSystem:
     def _wait(self, tensor: Any) -> None:
         """Return when a tensor has been computed: one number of it is on the host then."""
         self.backend.to_numpy(tensor[(0,) * len(tensor.shape)])
-
-
-def compiled(backend: str, function: Any) -> Any:
-    """Return a function as users make it fast: Keras leaves that to them, a Flax model does it."""
-    if backend != "tf":
-        return function
-    import tensorflow as tf
-
-    return tf.function(function, jit_compile=True, autograph=False)
 
 
 if __name__ == "__main__":

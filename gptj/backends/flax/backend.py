@@ -1,6 +1,6 @@
 """The adapter: Flax as one of the project's backends. Contract: ``gptj.backends.base``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -178,6 +178,10 @@ class FlaxBackend:
         """Return the names of the devices it sees."""
         found = [] if jax.default_backend() == "cpu" else jax.devices()
         return [*(f"{device.platform}:{device.id}" for device in found), "cpu"]
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function of tensors as users make it fast."""
+        return function
 
     def kernels(self) -> dict[str, str]:
         """Return, for dtypes of weights, what multiplies with them on this machine's CPU."""

@@ -1,7 +1,7 @@
 """The adapter: TensorFlow as one of the project's backends. Contract: ``gptj.backends.base``."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import keras
@@ -174,6 +174,10 @@ class TFBackend:
         """Return the names of the devices it sees."""
         gpus = [f"gpu:{index}" for index in range(len(tf.config.list_logical_devices("GPU")))]
         return [*gpus, "cpu"]
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function of tensors as users make it fast."""
+        return tf.function(function, autograph=False, jit_compile=True)
 
     def kernels(self) -> dict[str, str]:
         """Return, for dtypes of weights, what multiplies with them on this machine's CPU."""

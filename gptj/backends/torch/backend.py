@@ -1,6 +1,6 @@
 """The adapter: PyTorch as one of the project's backends. Contract: ``gptj.backends.base``."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -186,6 +186,10 @@ class TorchBackend:
         cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
         mps = ["mps"] if torch.backends.mps.is_available() else []
         return [*cuda, *mps, "cpu"]
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function of tensors as users make it fast."""
+        return function
 
     def kernels(self) -> dict[str, str]:
         """Return, for dtypes of weights, what multiplies with them on this machine's CPU."""
