@@ -14,6 +14,7 @@ INSTRUCTIONS: Final = {
 """Dtype -> Linux's names of the instructions that multiply in it."""
 
 
+@cache  # asked for every product
 def multiplies_in(dtype: str) -> bool:
     """Return whether the processor is known to have instructions for products in a dtype."""
     found = {*_field("flags").split(), *_field("Features").split()}  # x86, Arm
@@ -34,7 +35,6 @@ def _field(name: str) -> str:
     return found[0] if found else ""
 
 
-@cache
 def _fields() -> list[tuple[str, str]]:
     try:
         lines = CPUINFO.read_text().splitlines()

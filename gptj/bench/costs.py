@@ -1,19 +1,15 @@
 """The least that a workload costs: operations, and bytes that have to be read."""
 
 from dataclasses import dataclass
-from typing import Final
 
 from gptj.bench.workloads import Workload
 from gptj.memory import BYTES
 from gptj.spec.config import GPTJConfig
 from gptj.spec.params import EMBEDDING, parameter_table
-from gptj.spec.quantization import INT4, INT8
+from gptj.spec.quantization import ROUNDINGS
 
 BACKWARD = 2
 """Matrix products of a backward pass for each one of the forward pass."""
-
-QUANTIZED: Final = {INT8: 1.0, INT4: 0.5}
-"""Bytes of a weight."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,8 @@ def cost_of(workload: Workload, config: GPTJConfig, dtype: str) -> Cost:
     """
     # scales, and biases, are a few percent at most; over quantized weights the cache is narrow
     cached = BYTES.get(dtype, BYTES["bfloat16"])
-    weights = _read_parameters(config) * QUANTIZED.get(dtype, cached)
+    size = ROUNDINGS[dtype].bits / 8 if dtype in ROUNDINGS else cached
+    weights = _read_parameters(config) * size
     if workload.kind == "decode":
         context = workload.prompt + (workload.new + 1) / 2  # on average
         return Cost(

@@ -41,7 +41,7 @@ class Numbers(click.ParamType):
 @click.command(epilog=EXAMPLES, context_settings={"show_default": True})
 @click.argument("model", default="demo")
 @click.option("-b", "--backend", help="Names with commas between; else all that are installed.")
-@click.option("--dtype", default="float32", help="float32, bfloat16, float16, int8, int4.")
+@click.option("--dtype", default="float32", help="float32, bfloat16, float16, int8, int4 (commas).")
 @click.option("--batch", default="1,8", type=Numbers(","), help="Rows that are continued at once.")
 @click.option("--prompt", type=int, help="Tokens before them; else 128, if the context allows.")
 @click.option("--tokens", type=int, help="Tokens written to each; else 32, if it allows.")

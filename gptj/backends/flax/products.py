@@ -67,12 +67,8 @@ def block_count(rows: int, width: int) -> int:
 
 def describe(itemsize: int) -> str:
     """Return what multiplies with numbers of a size on a CPU."""
-    blocks = f"XLA, {BLOCK} numbers at a time"
-    return (
-        f"XLA; for {FEW[0]} to {FEW[-1]} tokens {BLOCK} numbers at a time"
-        if itemsize == 4
-        else blocks
-    )
+    few = f"; for {FEW[0]} to {FEW[-1]} tokens" if itemsize == 4 else ","
+    return f"XLA{few} {BLOCK} numbers at a time"
 
 
 def _product(x: Array, kernel: Array) -> Array:

@@ -169,13 +169,13 @@ class Linear(Layer):
             return quantize.product(rows, self.kernel, self.kernel_scale)
         if params.is_turned(self.variable_dtype):
             return tf.matmul(rows, self.read(self.kernel))
-        return products.product(rows, tf.convert_to_tensor(self.kernel))
+        return products.product(rows, self.kernel)
 
     def multiply_tied(self, rows: Tensor, table: Tensor) -> Tensor:
         """Return the product of (N, in) with a table (out, in)."""
         if params.is_turned(self.variable_dtype):
             return tf.matmul(rows, self.read(table), transpose_b=True)
-        return products.product(rows, tf.convert_to_tensor(table))
+        return products.product(rows, table)
 
     def resize(self, outputs: int) -> None:
         """Make kernel and bias anew for another number of outputs."""

@@ -24,6 +24,7 @@ DIGITS: Final = 3
 
 def product(x: Tensor, kernel: Tensor) -> Tensor:
     """Return (N, in) x (out, in) in half precision, (N, out), in the dtype of `x`."""
+    kernel = tf.convert_to_tensor(kernel)
     if has_own_kernel(kernel.dtype):
         return tf.matmul(x, kernel, transpose_b=True)
 
@@ -53,8 +54,11 @@ def by_blocks(x: Tensor, kernel: Tensor) -> Tensor:
     count = x.shape[0]
     if not count:
         return _by_blocks(x, kernel)
-    compiled = _compiled(rounded_up(count), x.dtype, tuple(kernel.shape), kernel.dtype)
-    return compiled(tf.pad(x, [[0, rounded_up(count) - count], [0, 0]]), kernel)[:count]
+    room = rounded_up(count)
+    compiled = _compiled(room, x.dtype, tuple(kernel.shape), kernel.dtype)
+    if room == count:  # as in most steps of decoding
+        return compiled(x, kernel)
+    return compiled(tf.pad(x, [[0, room - count], [0, 0]]), kernel)[:count]
 
 
 def rounded_up(count: int) -> int:
@@ -80,6 +84,7 @@ def _compiled(count: int, dtype: tf.DType, shape: tuple[int, int], kernel: tf.DT
 
 
 def _by_blocks(x: Tensor, kernel: Tensor) -> Tensor:
+    """Return the product; bfloat16 comes as its bits."""
     wide = tf.cast(x, tf.float32)
     outputs, inputs = kernel.shape
     size = max(1, BLOCK // inputs)
