@@ -23,7 +23,7 @@ from gptj.bench.table import table
 
 TOKENS = (1, 2, 4, 8, 16, 32, 128, 512)
 SHAPES = ((1024, 1024), (4096, 1024), (1024, 4096), (50400, 1024))
-TOTAL = 5 * 10**7
+TOTAL = 15 * 10**7
 """Weights that are read in turn."""
 REPETITIONS = 5
 
@@ -42,11 +42,21 @@ def kernels_of():
     if kernels.has_onednn():
         found["float32", "onednn"] = dense(kernels.onednn)
     found["bfloat16", "pytorch"] = dense(F.linear)
-    found["bfloat16", "blocks"] = dense(lambda x, w, _: half.widened_product(x, w).to(x.dtype))
+    found["bfloat16", "vector"] = dense(half.vector_product)
+    found["bfloat16", "blocks"] = dense(
+        lambda x, w, _: half.widened_product(x, w, torch.float32).to(x.dtype)
+    )
     if quantize.has_packed():
         found["int8", "packed, x in bfloat16"] = int8(quantize.packed, torch.bfloat16)
-    found["int8", "blocks, x in float32"] = int8(quantize.by_blocks, torch.float32)
+    for dtype in (torch.float32, torch.bfloat16):
+        name = str(dtype).removeprefix("torch.")
+        found["int8", f"blocks, x in {name}"] = int8(quantize.by_blocks, dtype)
     return found
+
+
+def cell(name, product, weights, tokens):
+    """Return a rate in words, where a kernel is one for so many tokens."""
+    return "" if name == "vector" and tokens > 1 else f"{rate(product, weights, tokens):.2f}"
 
 
 def rate(product, weights, tokens):
@@ -80,7 +90,7 @@ def main():
     for (dtype, name), product in kernels_of().items():
         for shape in SHAPES:
             weights = drawn(dtype, shape)
-            cells = [f"{rate(product, weights, tokens):.2f}" for tokens in TOKENS]
+            cells = [cell(name, product, weights, tokens) for tokens in TOKENS]
             rows.append([dtype, name, f"{shape[0]} x {shape[1]}", *cells])
     machine, parts = describe(), __doc__.split("\n\n")
     text = (

@@ -16,7 +16,7 @@ from tolerances import assert_close
 
 torch = pytest.importorskip("torch")
 
-from gptj.backends.torch import int4, int4_layout, quantize  # noqa: E402 (after the skip)
+from gptj.backends.torch import half, int4, int4_layout, quantize  # noqa: E402 (after the skip)
 
 SIZES = {"n_embd": 128, "n_inner": 256, "n_layer": 1, "vocab_size": 128}
 INT4 = {"quantize": "int4", **SIZES}
@@ -52,10 +52,13 @@ def compute(function, weight, dtype):
     return function(x, weight, torch.from_numpy(SCALE)).float().numpy()
 
 
+@pytest.mark.parametrize("is_native", [True, False], ids=["native", "widened"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("path", [quantize.product, int4.by_blocks, int4.at_once])
-def test_every_path_computes_the_definition(weight, path, dtype, monkeypatch):
-    monkeypatch.setattr("gptj.backends.torch.half.BLOCK", 256 * 128)  # a block and a rest
+def test_every_path_computes_the_definition(weight, path, dtype, is_native, monkeypatch):
+    blocks = dict.fromkeys(half.BLOCK, 256 * 128)  # a block and a rest
+    monkeypatch.setattr(half, "BLOCK", blocks)
+    monkeypatch.setattr(half, "is_native", lambda dtype: is_native)
     assert_close(compute(path, weight, dtype), X @ MEANT.T, dtype)
 
 

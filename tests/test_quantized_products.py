@@ -24,7 +24,9 @@ def module(framework, monkeypatch):
 def set_blocks(framework, monkeypatch, size):
     """Have blocks of `size` numbers; in Flax, whose blocks are all of one size, of about that."""
     place = "half" if framework.name == "torch" else "products"
-    monkeypatch.setattr(f"gptj.backends.{framework.name}.{place}.BLOCK", size)
+    blocks = import_module(f"gptj.backends.{framework.name}.{place}")
+    sizes = dict.fromkeys(blocks.BLOCK, size) if framework.name == "torch" else size
+    monkeypatch.setattr(blocks, "BLOCK", sizes)
     if framework.name == "tf":
         products = import_module("gptj.backends.tf.products")
         products._compiled.cache_clear()
@@ -58,6 +60,21 @@ def cast(framework, tensor, dtype):
 def test_every_path_computes_the_definition(framework, module, path, dtype):
     found = compute(framework, getattr(module, path), X, dtype)
     assert_close(found, X @ MEANT.T, dtype, path)
+
+
+@pytest.mark.parametrize("is_native", [True, False])
+def test_blocks_are_widened_no_further_than_the_input(torch_backend, monkeypatch, is_native):
+    from gptj.backends.torch import half, quantize
+
+    monkeypatch.setattr(half, "is_native", lambda dtype: is_native)
+    seen = []
+    own = half.multiply
+    monkeypatch.setattr(half, "multiply", lambda x, block: seen.append(block) or own(x, block))
+    found = compute(torch_backend, quantize.by_blocks, X, "bfloat16")
+    assert_close(found, X @ MEANT.T, "bfloat16")
+    assert {str(block.dtype) for block in seen} == {
+        "torch.bfloat16" if is_native else "torch.float32"
+    }
 
 
 def test_blocks_of_one_row_and_of_all_are_the_same(framework, module, monkeypatch):

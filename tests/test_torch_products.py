@@ -26,7 +26,7 @@ def case(request, monkeypatch):
     """A kernel and its dtype; it is chosen, and a small weight has several blocks and a rest."""
     kernel, dtype = request.param
     monkeypatch.setattr(products, "choose", lambda dtype, rows: kernel)
-    monkeypatch.setattr(half, "BLOCK", 100)
+    monkeypatch.setattr(half, "BLOCK", dict.fromkeys(half.BLOCK, 100))
     return kernel, dtype
 
 
@@ -38,7 +38,18 @@ def drawn(*shape, dtype=torch.float32, seed=0):
 @pytest.mark.parametrize("rows", [(2, 40), (3,), (), (0,), (2, 0)], ids=str)
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_value_and_derivatives_are_those_of_float64(case, rows, with_bias):
-    _, dtype = case
+    check_value_and_derivatives(rows, case[1], with_bias)
+
+
+@pytest.mark.parametrize("rows", [(1, 1), (1,), ()], ids=str)
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_a_row_by_itself_is_multiplied_alike(monkeypatch, rows, with_bias):
+    monkeypatch.setattr(half, "is_native", lambda dtype: True)
+    assert products.choose(torch.bfloat16, 1) is half.VECTOR is not half.native(torch.bfloat16, 2)
+    check_value_and_derivatives(rows, torch.bfloat16, with_bias)
+
+
+def check_value_and_derivatives(rows, dtype, with_bias):
     x, weight = drawn(*rows, 24, dtype=dtype), drawn(37, 24, dtype=dtype, seed=1)
     given = [x, weight, drawn(37, dtype=dtype, seed=2)] if with_bias else [x, weight]
     y = products.linear(*given, *([] if with_bias else [None]))

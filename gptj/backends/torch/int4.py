@@ -19,7 +19,7 @@ from gptj.backends.torch.int4_layout import (
     numbers_of,
     to_kernel,
 )
-from gptj.backends.torch.kernels import float32, rows_of
+from gptj.backends.torch.kernels import rows_of
 from gptj.spec.rounding import GROUP
 
 FEW: Final = 64
@@ -43,9 +43,9 @@ def product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
 
 def by_blocks(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Return the product with float32 sums, where no widened copy of the weight is ever whole."""
-    wide = x.float()
-    multiply = float32(rows_of(x)).forward
-    parts = [multiply(wide, block, None) for block in _blocks(weight, scale)]
+    dtype = half.dtype_of_blocks(x)
+    blocks = _blocks(weight, scale, dtype)
+    parts = [half.multiply(x.to(dtype), block) for block in blocks]
     return torch.cat(parts, dim=-1).to(x.dtype)
 
 
@@ -98,17 +98,16 @@ def has_kernel() -> bool:
 
 def describe() -> str:
     """Return in words which kernels multiply with int4 weights on this machine's CPU."""
-    blocks = f"{half.BLOCK} numbers at a time in float32"
-    kernel = f"; in bfloat16, PyTorch's kernel for int4 up to {FEW} tokens"
-    return blocks + (kernel if has_kernel() else "")
+    kernel = f"PyTorch's kernel for int4 up to {FEW} tokens" if has_kernel() else ""
+    return half.describe_quantized(kernel)
 
 
-def _blocks(weight: Tensor, scale: Tensor) -> Iterator[Tensor]:
-    """Yield blocks of rows in float32, (rows, in); the next one overwrites the last."""
+def _blocks(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
+    """Yield blocks of rows in a dtype, (rows, in); the next one overwrites the last."""
     outputs, groups = scale.shape
     together = TOGETHER if is_for_kernel(weight) else 1
-    size = max(half.BLOCK // (groups * GROUP) // together, 1) * together
-    wide = torch.empty(min(size, outputs), groups, GROUP)  # once, as in `half`
+    size = max(half.BLOCK[dtype] // (groups * GROUP) // together, 1) * together
+    wide = torch.empty(min(size, outputs), groups, GROUP, dtype=dtype)  # once, as in `half`
     bytes_of_rows = weight.view(outputs, -1)
     for start in range(0, outputs, size):
         scales = scale[start : start + size, :, None]

@@ -19,15 +19,22 @@ from gptj.processor import vendor
 VARIABLE: Final = "GPTJ_TORCH_PRODUCTS"
 """The environment variable that names a kernel for float32 on a CPU."""
 
-MANY: Final = 1 << 62
+ALWAYS: Final = range(1, 1 << 62)
+NEVER: Final = range(0)
 
-ONEDNN_UP_TO: Final = {("AuthenticAMD", "AVX512"): MANY, ("AuthenticAMD", "AVX2"): 128}
-"""Maker and vector instructions of a processor -> rows up to which oneDNN is faster in float32.
+ROWS_FOR_ONEDNN: Final = {
+    ("AuthenticAMD", "AVX2"): range(1, 129),
+    ("AuthenticAMD", "AVX512"): ALWAYS,
+    ("GenuineIntel", "AVX512"): range(3, 256),
+}
+"""Maker and vector instructions of a processor -> how many rows oneDNN is faster for, in float32.
 
 PyTorch's own kernel is mostly MKL, which does not do its best on processors that are not Intel's.
 On two cores of AMD's, in GFLOP/s, oneDNN against MKL: with AVX-512 and many rows 412 to 448 against
 190; with AVX2 and one row 11 against 6, with 8 rows 40 against 20, with 128 rows 132 against 100,
-with 512 rows in a whole model 107 against 136.
+with 512 rows in a whole model 107 against 136. On two of Intel's with AVX-512: with one row 11
+against 14, with 8 rows 62 against 48, with 32 rows 155 against 132, with 512 rows 300 both, but 297
+against 164 for a head's many outputs.
 """
 
 
@@ -84,12 +91,12 @@ def rows_of(x: Tensor) -> int:
 
 def float32(rows: int) -> Kernel:
     """Return the kernel for products of so many rows in float32 on this machine's CPU."""
-    return ONEDNN if rows <= most_for_onednn() else PYTORCH
+    return ONEDNN if rows in rows_for_onednn() else PYTORCH
 
 
 @cache
-def most_for_onednn() -> int:
-    """Return up to how many rows oneDNN is taken; the environment goes before the table.
+def rows_for_onednn() -> range:
+    """Return for how many rows oneDNN is taken; the environment goes before the table.
 
     Raises:
         ArgumentError: if the environment names a kernel that there is not.
@@ -99,6 +106,6 @@ def most_for_onednn() -> int:
     if named and named not in there:
         raise ArgumentError(f"{VARIABLE} is {named!r}; this machine has {choices(there)}.")
     if named:
-        return MANY if named == ONEDNN.name else 0
+        return ALWAYS if named == ONEDNN.name else NEVER
     instructions = torch.backends.cpu.get_cpu_capability()
-    return ONEDNN_UP_TO.get((vendor(), instructions), 0) if has_onednn() else 0
+    return ROWS_FOR_ONEDNN.get((vendor(), instructions), NEVER) if has_onednn() else NEVER

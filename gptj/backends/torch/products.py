@@ -11,7 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gptj.backends.torch import half
-from gptj.backends.torch.kernels import MANY, PYTORCH, Kernel, float32, most_for_onednn, rows_of
+from gptj.backends.torch.kernels import (
+    ALWAYS,
+    NEVER,
+    PYTORCH,
+    Kernel,
+    float32,
+    rows_for_onednn,
+    rows_of,
+)
 
 # PyTorch: whether torch.func is at work; nothing public tells
 _is_transformed = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
@@ -49,18 +57,23 @@ def choose(dtype: torch.dtype, rows: int) -> Kernel:
     """Return the kernel for products of so many rows in a dtype on this machine's CPU."""
     if dtype == torch.float32:
         return float32(rows)
-    return half.BLOCKS if dtype in HALF and not half.is_native(dtype) else PYTORCH
+    if dtype not in HALF:
+        return PYTORCH
+    return half.native(dtype, rows) if half.is_native(dtype) else half.BLOCKS
 
 
 def describe(dtype: torch.dtype) -> str:
     """Return in words which kernels multiply in a dtype on this machine's CPU."""
     own = "MKL" if dtype == torch.float32 and torch.backends.mkl.is_available() else "PyTorch"
     if dtype in HALF and not half.is_native(dtype):
-        return f"{own} up to {half.FEW} tokens, then {half.BLOCK} numbers at a time in float32"
-    most = most_for_onednn() if dtype == torch.float32 else 0
-    if not most:
+        return f"{own} up to {half.FEW} tokens, then {half.describe(torch.float32)}"
+    rows = rows_for_onednn() if dtype == torch.float32 else NEVER
+    if not rows:
         return own
-    return "oneDNN" if most >= MANY else f"oneDNN up to {most} tokens, then {own}"
+    parts = [f"{own} up to {rows.start - 1} tokens"] if rows.start > 1 else []
+    parts.append("oneDNN" if rows.stop == ALWAYS.stop else f"oneDNN up to {rows.stop - 1} tokens")
+    parts += [own] if rows.stop < ALWAYS.stop else []
+    return ", then ".join(parts)
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gptj.backends.torch import half, int4
-from gptj.backends.torch.half import widened_product
+from gptj.backends.torch.half import dtype_of_blocks, widened_product
 from gptj.backends.torch.int4_layout import INT4
 
 FEW: Final = 12
@@ -31,7 +31,7 @@ def product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
 
 def by_blocks(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Return the product with float32 sums, where no widened copy of the weight is ever whole."""
-    return (widened_product(x, weight) * scale).to(x.dtype)
+    return (widened_product(x, weight, dtype_of_blocks(x)) * scale).to(x.dtype)
 
 
 def at_once(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
@@ -55,9 +55,8 @@ def packed(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
 
 def describe() -> str:
     """Return in words which kernels multiply with int8 weights on this machine's CPU."""
-    blocks = f"{half.BLOCK} numbers at a time in float32"
-    packed = f"; in bfloat16, PyTorch's kernel for int8 up to {FEW} tokens"
-    return blocks + (packed if has_packed() else "")
+    packed = f"PyTorch's kernel for int8 up to {FEW} tokens" if has_packed() else ""
+    return half.describe_quantized(packed)
 
 
 @cache

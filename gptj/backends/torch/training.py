@@ -38,6 +38,7 @@ class Trainer:
             betas=rule.betas,
             eps=rule.epsilon,
             weight_decay=rule.weight_decay,
+            fused=True,  # one pass over the memory instead of ten
         )
 
     def step(self, parts: Sequence[Part], rate: float, seed: int) -> tuple[float, float]:
