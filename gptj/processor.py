@@ -14,11 +14,15 @@ INSTRUCTIONS: Final = {
 """Dtype -> Linux's names of the instructions that multiply in it."""
 
 
-@cache  # asked for every product
 def multiplies_in(dtype: str) -> bool:
     """Return whether the processor is known to have instructions for products in a dtype."""
-    found = {*_field("flags").split(), *_field("Features").split()}  # x86, Arm
-    return bool(found & INSTRUCTIONS.get(dtype, set()))
+    return bool(instructions() & INSTRUCTIONS.get(dtype, set()))
+
+
+@cache  # asked for every product
+def instructions() -> set[str]:
+    """Return Linux's names of what the processor can do; none where it does not tell."""
+    return {*_field("flags").split(), *_field("Features").split()}  # x86, Arm
 
 
 def vendor() -> str:

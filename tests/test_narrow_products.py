@@ -67,15 +67,22 @@ def test_tensorflow_compiles_for_few_numbers_of_rows(tf_backend):
     assert all(count <= rounded_up(count) <= 1.25 * count for count in range(1, 2049))
 
 
+@pytest.mark.parametrize("is_known", [True, False], ids=["instructions", "none"])
 @pytest.mark.parametrize("dtype", ["float32", *HALF])
 @pytest.mark.parametrize("count", [1, 2, 8, 40])
-def test_flax_multiplies_few_rows_by_blocks(flax_backend, monkeypatch, count, dtype):
+def test_flax_multiplies_with_and_without_instructions(
+    flax_backend, monkeypatch, count, dtype, is_known
+):
     import jax
     import jax.numpy as jnp
 
     from gptj.backends.flax import products
 
     monkeypatch.setattr(products, "LARGE", 0)
+    known = {"avx512f", "avx512_bf16"} if is_known else set()
+    monkeypatch.setattr("gptj.processor.instructions", lambda: known)
+    monkeypatch.setattr(products, "instructions", lambda: known)
+    assert products.is_native(dtype) == (is_known and dtype == "bfloat16")
     x = jnp.asarray(drawn(2, count, 24), dtype)  # twice as many rows as counted
     kernel = jnp.asarray(drawn(24, 37, seed=1), dtype)
     checked(products.product(x[0], kernel), x[0], kernel.T, dtype)
@@ -94,11 +101,21 @@ def test_flax_multiplies_few_rows_by_blocks(flax_backend, monkeypatch, count, dt
 
 
 @pytest.mark.parametrize(
-    ("shape", "count"),
-    [((1024, 1024), 4), ((1024, 4096), 8), ((1024, 50400), 32), ((4096, 16384), 128), ((40, 9), 4)],
+    ("shape", "dtype", "count"),
+    [
+        ((1024, 1024), "float32", 4),
+        ((1024, 4096), "float32", 8),
+        ((1024, 50400), "float32", 32),
+        ((4096, 16384), "float32", 128),
+        ((40, 9), "float32", 4),
+        ((1024, 1024), "bfloat16", 2),
+        ((4096, 16384), "bfloat16", 64),
+    ],
 )
-def test_flax_has_blocks_of_one_size(flax_backend, shape, count):
+def test_flax_has_blocks_of_one_size(flax_backend, shape, dtype, count):
+    import jax.numpy as jnp
+
     from gptj.backends.flax.products import block_count
 
-    assert block_count(*shape) == count
+    assert block_count(*shape, getattr(jnp, dtype)) == count
     assert shape[0] % count == 0

@@ -18,10 +18,10 @@ def described(tmp_path, monkeypatch):
         monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
         if text is not None:
             processor.CPUINFO.write_text(text)
-        processor.multiplies_in.cache_clear()
+        processor.instructions.cache_clear()
 
     yield describe
-    processor.multiplies_in.cache_clear()
+    processor.instructions.cache_clear()
 
 
 @pytest.mark.parametrize(

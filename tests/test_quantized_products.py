@@ -25,14 +25,14 @@ def set_blocks(framework, monkeypatch, size):
     """Have blocks of `size` numbers; in Flax, whose blocks are all of one size, of about that."""
     place = "half" if framework.name == "torch" else "products"
     blocks = import_module(f"gptj.backends.{framework.name}.{place}")
-    sizes = dict.fromkeys(blocks.BLOCK, size) if framework.name == "torch" else size
+    sizes = size if framework.name == "tf" else dict.fromkeys(blocks.BLOCK, size)
     monkeypatch.setattr(blocks, "BLOCK", sizes)
     if framework.name == "tf":
         products = import_module("gptj.backends.tf.products")
         products._compiled.cache_clear()
     if framework.name == "flax":
-        monkeypatch.setattr("gptj.backends.flax.products.LEAST_BLOCKS", 1)
-        monkeypatch.setattr("gptj.backends.flax.products.LEAST_ROWS", 1)
+        monkeypatch.setattr(blocks, "LEAST_BLOCKS", dict.fromkeys(blocks.BLOCK, 1))
+        monkeypatch.setattr(blocks, "LEAST_ROWS", 1)
 
 
 def compute(framework, function, x, dtype):

@@ -9,6 +9,7 @@ from gptj.api import load
 from gptj.backends import get_backend
 from gptj.bench.limits import framework_limits
 from gptj.bench.protocol import Ids, serve
+from gptj.processor import multiplies_in
 from gptj.spec.quantization import ROUNDINGS
 from gptj.spec.training import Part, UpdateRule
 
@@ -16,8 +17,8 @@ RATE = 1e-5
 """The learning rate: steps are timed, and nothing is meant to be learnt."""
 
 
-OVER_QUANTIZED = {"torch": "bfloat16"}
-"""In what a backend computes fastest with quantized weights, where it is not float32."""
+BFLOAT16_OVER_QUANTIZED = ("torch",)
+"""Backends that compute fastest in bfloat16 with quantized weights, whatever the processor."""
 
 
 class BackendSystem:
@@ -35,7 +36,9 @@ class BackendSystem:
         """Load a model; one that is trained has float32 parameters."""
         options = {"dtype": dtype}
         if dtype in ROUNDINGS:
-            wide = OVER_QUANTIZED.get(self.backend.name, "float32")
+            is_native = multiplies_in("bfloat16")
+            is_half = is_native or self.backend.name in BFLOAT16_OVER_QUANTIZED
+            wide = "bfloat16" if is_half else "float32"
             options = {"quantize": dtype, "dtype": wide}
         elif train and dtype != "float32":
             options = self.backend.mixed(dtype)

@@ -5,7 +5,6 @@ from importlib.metadata import version
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy.typing as npt
 
 from gptj.backends.base import Capabilities
@@ -185,8 +184,7 @@ class FlaxBackend:
 
     def kernels(self) -> dict[str, str]:
         """Return, for dtypes of weights, what multiplies with them on this machine's CPU."""
-        own = {name: products.describe(jnp.dtype(name).itemsize) for name in DTYPES}
-        return {**own, INT8: products.describe(1)}
+        return {dtype: products.describe(dtype) for dtype in (*DTYPES, INT8)}
 
 
 def _place(config: GPTJConfig, head: str, device: Any, sharding: Any) -> Any:

@@ -11,7 +11,7 @@ from gptj.spec.config import GPTJConfig
 
 Array = Any
 LayerCache = tuple[Array, Array]
-"""Keys and values of one layer, each (B, C, H, D) with room for C tokens: XLA's fastest order."""
+"""Keys and values of one layer, each (B, H, C, D) with room for C tokens."""
 
 
 class KVCache:
@@ -34,7 +34,7 @@ class KVCache:
     @property
     def capacity(self) -> int:
         """Tokens that the buffers have room for."""
-        return int(self.layers[0][0].shape[1])
+        return int(self.layers[0][0].shape[2])
 
     @property
     def known_length(self) -> int | None:
@@ -47,7 +47,7 @@ class KVCache:
 
     def __getitem__(self, layer: int) -> LayerCache:
         """Return one layer's filled keys and values, (B, H, S, D); all there is while tracing."""
-        key, value = (buffer.swapaxes(1, 2) for buffer in self.layers[layer])
+        key, value = self.layers[layer]
         return key[:, :, : self.known_length], value[:, :, : self.known_length]
 
     def room_for(self, count: int, limit: int) -> "KVCache":
@@ -91,7 +91,7 @@ class KVCache:
 
 def init_cache(config: GPTJConfig, batch: int, max_length: int, dtype: Any) -> KVCache:
     """Return an empty preallocated cache, which keeps its size."""
-    shape = (batch, max_length, config.n_head, config.head_dim)
+    shape = (batch, config.n_head, max_length, config.head_dim)
 
     def empty() -> Array:
         return jnp.zeros(shape, dtype)
@@ -102,17 +102,17 @@ def init_cache(config: GPTJConfig, batch: int, max_length: int, dtype: Any) -> K
 def extend(
     past: LayerCache | None, key: Array, value: Array, past_length: int | Array
 ) -> LayerCache:
-    """Return the layer's cache with the new keys and values (B, T, H, D) after the past ones."""
+    """Return the layer's cache with the new keys and values (B, H, T, D) after the past ones."""
     if past is None:
         return key, value
     write = jax.lax.dynamic_update_slice_in_dim
     return (
-        write(past[0], key.astype(past[0].dtype), past_length, axis=1),
-        write(past[1], value.astype(past[1].dtype), past_length, axis=1),
+        write(past[0], key.astype(past[0].dtype), past_length, axis=2),
+        write(past[1], value.astype(past[1].dtype), past_length, axis=2),
     )
 
 
 def _with_capacity(buffer: Array, capacity: int) -> Array:
     """Return a buffer with room for `capacity` tokens that starts with the same ones."""
-    buffer = buffer[:, :capacity]
-    return jnp.pad(buffer, ((0, 0), (0, capacity - buffer.shape[1]), (0, 0), (0, 0)))
+    buffer = buffer[:, :, :capacity]
+    return jnp.pad(buffer, ((0, 0), (0, 0), (0, capacity - buffer.shape[2]), (0, 0)))

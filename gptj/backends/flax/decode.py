@@ -82,8 +82,9 @@ def _decode(
 def _start(program: Program, room: int, ids: Array, pad: Array) -> _State:
     """Return the state before the first step, with an empty cache."""
     batch, length = ids.shape
-    config, dtype = program.module.config, program.module.dtype
-    layers = init_cache(config, batch, length + room, dtype).layers
+    # XLA's CPU kernels would widen a narrower cache as a whole to write a token into it
+    dtype = jnp.float32 if jax.default_backend() == "cpu" else program.module.dtype
+    layers = init_cache(program.module.config, batch, length + room, dtype).layers
     cache = KVCache(layers, jnp.int32(0), preallocated=True)
     new = jnp.full((batch, room), pad)
     return _State(jnp.int32(0), new, new[:, 0], jnp.zeros(batch, bool), cache)

@@ -1,7 +1,4 @@
-"""The layers of one block. Maths: ``gptj.spec.reference``; shape letters: ``gptj.spec``.
-
-The order of the axes is (B, T, H, D) throughout, which XLA computes fastest.
-"""
+"""The layers of one block. Maths: ``gptj.spec.reference``; shape letters: ``gptj.spec``."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +12,7 @@ from gptj.backends.flax import quantize
 from gptj.backends.flax.cache import LayerCache, extend
 from gptj.backends.flax.half import look_up
 from gptj.backends.flax.lora import LEAF, LORA
-from gptj.backends.flax.products import product, tied_product
+from gptj.backends.flax.products import product, product_per_head, tied_product
 from gptj.spec import MASK_VALUE
 from gptj.spec.config import GPTJConfig
 from gptj.spec.rotary import rotary_table
@@ -141,10 +138,10 @@ class Rotary(nn.Module):
     config: GPTJConfig
 
     def __call__(self, position_ids: Array) -> tuple[Array, Array]:
-        """Return sine and cosine at (B, T) positions, (B, T, 1, R) in float32."""
+        """Return sine and cosine at (B, T) positions, (B, 1, T, R) in float32."""
         position_ids = position_ids.clip(0, self.config.n_positions - 1)
         sin, cos = (jnp.asarray(table) for table in rotary_table(self.config))  # (N, R)
-        return sin[position_ids][:, :, None], cos[position_ids][:, :, None]
+        return sin[position_ids][:, None], cos[position_ids][:, None]
 
 
 def rotate_every_two(x: Array) -> Array:
@@ -153,7 +150,7 @@ def rotate_every_two(x: Array) -> Array:
 
 
 def apply_rotary(x: Array, sin: Array, cos: Array) -> Array:
-    """Rotate the first R of the last axis of (B, T, H, D), in float32; the dtype stays."""
+    """Rotate the first R of the last axis of (B, H, T, D), in float32; the dtype stays."""
     width = sin.shape[-1]
     turned = x[..., :width].astype(jnp.float32)
     turned = turned * cos + rotate_every_two(turned) * sin
@@ -195,18 +192,19 @@ class Attention(nn.Module):
         def project(linear: Linear) -> Array:
             return self.split_heads(linear(x, deterministic=deterministic))
 
-        query = apply_rotary(project(self.q_proj), *rotation)  # (B, T, H, D)
+        query = apply_rotary(project(self.q_proj), *rotation)  # (B, H, T, D)
         key = apply_rotary(project(self.k_proj), *rotation)
         value = project(self.v_proj)
-        key, value = cache = extend(past, key, value, past_length)  # (B, S, H, D)
+        key, value = cache = extend(past, key, value, past_length)  # (B, H, S, D)
         attended, probs = self.attend_eagerly(query, key, value, mask, head_mask, deterministic)
-        merged = attended.reshape(x.shape)  # (B, T, E)
+        merged = attended.swapaxes(1, 2).reshape(x.shape)  # (B, T, E)
         merged = self.out_proj(merged, deterministic=deterministic)
         return self.resid_dropout(merged, deterministic), cache, probs
 
     def split_heads(self, x: Array) -> Array:
-        """Split (B, T, E) into (B, T, H, D)."""
-        return x.reshape(*x.shape[:2], self.config.n_head, self.config.head_dim)
+        """Split (B, T, E) into (B, H, T, D)."""
+        heads = x.reshape(*x.shape[:2], self.config.n_head, self.config.head_dim)
+        return heads.swapaxes(1, 2)
 
     # XLA fuses this one path by itself, so there is no `attend` beside it
 
@@ -220,9 +218,7 @@ class Attention(nn.Module):
         deterministic: bool,
     ) -> tuple[Array, Array]:
         """Attend step by step, with scores and softmax in float32, and return the weights too."""
-        scores = jnp.einsum(  # (B, H, T, S)
-            "bthd,bshd->bhts", query, key, preferred_element_type=jnp.float32
-        )
+        scores = product_per_head(query.astype(key.dtype), key.swapaxes(2, 3))  # (B, H, T, S)
         scores = scores * self.config.head_dim**-0.5 + mask
         # a masked score passes no gradient on, not even in a row that attends to nothing
         scores = jnp.where(mask > MASK_VALUE, scores, MASK_VALUE)
@@ -230,7 +226,7 @@ class Attention(nn.Module):
         probs = self.attn_dropout(probs, deterministic)
         if head_mask is not None:
             probs = probs * head_mask.astype(probs.dtype)
-        return jnp.einsum("bhts,bshd->bthd", probs, value), probs
+        return product_per_head(probs, value).astype(query.dtype), probs
 
 
 class MLP(nn.Module):

@@ -1,7 +1,8 @@
 """Products with the kernels of linear layers, on a CPU by blocks of a kernel where that is faster.
 
-XLA reads a float32 kernel at full speed for one row, and for a few rows at a quarter of it. Half
-precision and int8 it would widen as a whole, see ``half``.
+XLA multiplies bfloat16 as it is where the processor can, if it may keep the sums in float32 and
+there is more than one row. Any other half precision and int8 it would widen as a whole, see
+``half``; and without AVX-512 it reads a float32 kernel at a quarter of its speed for a few rows.
 """
 
 import math
@@ -11,13 +12,15 @@ import jax
 import jax.numpy as jnp
 
 from gptj.backends.flax.half import bits_at, on_cpu
+from gptj.processor import instructions, multiplies_in
 
 Array = Any
 
-BLOCK: Final = 2**19
+BLOCK: Final = {jnp.float32: 2**19, jnp.bfloat16: 2**20}
 """Numbers of a kernel that are multiplied at once: few enough for a processor's cache ..."""
 
-LEAST_BLOCKS, LEAST_ROWS = 4, 32
+LEAST_BLOCKS: Final = {jnp.float32: 4, jnp.bfloat16: 2}
+LEAST_ROWS = 32
 """... but small kernels come in no fewer blocks, and wide ones in blocks of no fewer rows."""
 
 FEW: Final = range(3, 33)
@@ -29,15 +32,18 @@ LARGE: Final = 2**18
 
 def product(x: Array, kernel: Array) -> Array:
     """Return (..., in) x (in, out) in the dtype of `x`."""
-    by_blocks = kernel.dtype.itemsize == 2 or (
-        kernel.size >= LARGE and x.size // x.shape[-1] in FEW
-    )
-    return (_block_product if by_blocks else _product)(x, kernel)
+    return _operation(x, kernel)(x, kernel)
 
 
 def tied_product(x: Array, table: Array) -> Array:
     """Return (..., in) x (out, in) transposed, in the dtype of `x`."""
-    return (_block_product if table.dtype.itemsize == 2 else _product)(x, table.T)
+    multiply = _operation(x, table) if table.dtype.itemsize == 2 else _product
+    return multiply(x, table.T)
+
+
+def product_per_head(x: Array, y: Array) -> Array:
+    """Return (B, H, T, K) x (B, H, K, N) in float32."""
+    return _multiply_rows(x, y)
 
 
 def add_up(x: Array, kernel: Array) -> Array:
@@ -45,30 +51,72 @@ def add_up(x: Array, kernel: Array) -> Array:
 
     Each block is widened by itself.
     """
-    blocks = block_count(*kernel.shape)
-    size = len(kernel) // blocks
-    wide = x.astype(jnp.float32)
+    dtype = jnp.bfloat16 if is_native(x.dtype) else jnp.float32
+    rows, width = kernel.shape
+    blocks = block_count(rows, width, dtype)
+    size = rows // blocks
+    wide = x.astype(dtype)
 
     def add(block: Array, total: Array) -> Array:
         bits, start = bits_at(kernel, block * size)
-        rows = jax.lax.dynamic_slice_in_dim(bits, start, size)
-        rows = jax.lax.bitcast_convert_type(rows, kernel.dtype).astype(jnp.float32)
-        return total + jax.lax.dynamic_slice_in_dim(wide, start, size, axis=-1) @ rows
+        bits = jax.lax.dynamic_slice_in_dim(bits, start, size)
+        part = jax.lax.bitcast_convert_type(bits, kernel.dtype).astype(dtype)
+        return total + _multiply(jax.lax.dynamic_slice_in_dim(wide, start, size, axis=-1), part)
 
-    nothing = wide[..., :0] @ kernel[:0].astype(jnp.float32)  # zeros, of the type of all the sums
+    nothing = _multiply(wide[..., :0], kernel[:0].astype(dtype))  # zeros, as all the sums are
     return jax.lax.fori_loop(0, blocks, add, nothing)
 
 
-def block_count(rows: int, width: int) -> int:
+def is_native(dtype: Any) -> bool:
+    """Return whether XLA multiplies in a dtype of half precision as it is, on this CPU."""
+    return jnp.dtype(dtype) == jnp.bfloat16 and multiplies_in("bfloat16")
+
+
+def block_count(rows: int, width: int, dtype: Any) -> int:
     """Return how many blocks of the same size a kernel comes in, a power of two."""
-    wanted = max(LEAST_BLOCKS, min(rows * width // BLOCK, rows // LEAST_ROWS))
+    most = min(rows * width // BLOCK[dtype], rows // LEAST_ROWS)
+    wanted = max(LEAST_BLOCKS[dtype], most)
     return math.gcd(rows, 1 << (wanted.bit_length() - 1))
 
 
-def describe(itemsize: int) -> str:
-    """Return what multiplies with numbers of a size on a CPU."""
-    few = f"; for {FEW[0]} to {FEW[-1]} tokens" if itemsize == 4 else ","
-    return f"XLA{few} {BLOCK} numbers at a time"
+def describe(dtype: str) -> str:
+    """Return what multiplies with numbers of a dtype on a CPU."""
+    blocks = f"{BLOCK[jnp.float32]} numbers at a time"
+    if dtype == "float32":
+        few = f"; for {FEW[0]} to {FEW[-1]} tokens {blocks}"
+        return "XLA" + (few if _is_slow_with_few() else "")
+    if is_native(dtype):
+        return "XLA"
+    own = (
+        f"; in bfloat16, {BLOCK[jnp.bfloat16]}" if dtype == "int8" and is_native("bfloat16") else ""
+    )
+    return f"XLA, {blocks}{own}"
+
+
+def _operation(x: Array, kernel: Array) -> Any:
+    """Return what multiplies with a kernel on this machine."""
+    if kernel.dtype == x.dtype and is_native(kernel.dtype):
+        return _native_product
+    if kernel.dtype.itemsize == 2:
+        return _block_product
+    is_read_slowly = kernel.size >= LARGE and x.size // x.shape[-1] in FEW and _is_slow_with_few()
+    return _block_product if is_read_slowly else _product
+
+
+def _is_slow_with_few() -> bool:
+    return "avx512f" not in instructions()
+
+
+def _multiply_rows(x: Array, y: Array) -> Array:
+    """Return (..., T, K) x (..., K, N) of the same dtype, in float32."""
+    if x.shape[-2] != 1 or not is_native(x.dtype):
+        return _multiply(x, y)
+    two = jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, 1), (0, 0)])
+    return _multiply(two, y)[..., :1, :]  # XLA would widen all of `y` for one row by itself
+
+
+def _multiply(x: Array, y: Array) -> Array:
+    return jnp.matmul(x, y, preferred_element_type=jnp.float32)
 
 
 def _product(x: Array, kernel: Array) -> Array:
@@ -79,4 +127,10 @@ def _product_by_blocks(x: Array, kernel: Array) -> Array:
     return add_up(x, kernel).astype(x.dtype)
 
 
+def _product_as_it_is(x: Array, kernel: Array) -> Array:
+    rows = x.reshape(-1, x.shape[-1])
+    return _multiply_rows(rows, kernel).astype(x.dtype).reshape(*x.shape[:-1], -1)
+
+
 _block_product = on_cpu(_product_by_blocks, _product)
+_native_product = on_cpu(_product_as_it_is, _product)
