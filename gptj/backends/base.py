@@ -197,8 +197,8 @@ class Backend(Protocol):
     def devices(self) -> list[str]:
         """Return the names of the devices it sees."""
 
-    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function of tensors as users make it fast, compiled for shapes if they do that.
+    def compiled(self, function: Callable[..., Any], dtype: str) -> Callable[..., Any]:
+        """Return a function of a model in a dtype as users make it fast, compiled for shapes.
 
         Where models are compiled by themselves, or run operation by operation, it stays as it is.
         """

@@ -17,8 +17,10 @@ RATE = 1e-5
 """The learning rate: steps are timed, and nothing is meant to be learnt."""
 
 
-BFLOAT16_OVER_QUANTIZED = ("torch",)
-"""Backends that compute fastest in bfloat16 with quantized weights, whatever the processor."""
+def over_quantized(backend: str) -> str:
+    """Return the dtype that a backend computes fastest in with quantized weights, on this CPU."""
+    is_half = backend == "torch" or (backend == "flax" and multiplies_in("bfloat16"))
+    return "bfloat16" if is_half else "float32"
 
 
 class BackendSystem:
@@ -34,17 +36,15 @@ class BackendSystem:
 
     def load(self, model: str, dtype: str, train: bool) -> None:
         """Load a model; one that is trained has float32 parameters."""
-        options = {"dtype": dtype}
+        computed = over_quantized(self.backend.name) if dtype in ROUNDINGS else dtype
+        options = {"dtype": computed}
         if dtype in ROUNDINGS:
-            is_native = multiplies_in("bfloat16")
-            is_half = is_native or self.backend.name in BFLOAT16_OVER_QUANTIZED
-            wide = "bfloat16" if is_half else "float32"
-            options = {"quantize": dtype, "dtype": wide}
+            options["quantize"] = dtype
         elif train and dtype != "float32":
             options = self.backend.mixed(dtype)
         self.model = load(model, backend=self.backend.name, **options)
         self.vocab_size = self.model.config.vocab_size
-        self.logits = self.backend.compiled(self._logits)
+        self.logits = self.backend.compiled(self._logits, computed)
         if train:
             self.trainer = self.backend.trainer(self.model, UpdateRule(), dtype)
 

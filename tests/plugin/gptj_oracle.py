@@ -432,7 +432,7 @@ class OracleBackend:
         """Return the names of the devices it sees."""
         return ["cpu"]
 
-    def compiled(self, function: Any) -> Any:
+    def compiled(self, function: Any, dtype: str) -> Any:
         return function
 
     def kernels(self) -> dict[str, str]:

@@ -178,7 +178,7 @@ class FlaxBackend:
         found = [] if jax.default_backend() == "cpu" else jax.devices()
         return [*(f"{device.platform}:{device.id}" for device in found), "cpu"]
 
-    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def compiled(self, function: Callable[..., Any], dtype: str) -> Callable[..., Any]:
         """Return a function of tensors as users make it fast."""
         return function
 

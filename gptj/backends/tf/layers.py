@@ -158,7 +158,7 @@ class Linear(Layer):
         rows = tf.reshape(x, (-1, self.inputs))
         y = self.multiply(rows) if table is None else self.multiply_tied(rows, table)
         if self.bias is not None:
-            y = y + self.read(self.bias)
+            y = products.add(y, self.read(self.bias))
         if self.adapter is not None and self.adapter.original is None:
             y = y + self.adapter(rows)
         return tf.reshape(y, (*ops.shape(x)[:-1], self.outputs))
@@ -341,4 +341,4 @@ class Block(Layer):
             past_length=past_length,
             head_mask=head_mask,
         )
-        return attended + self.mlp(norm) + x, cache, probs
+        return products.add(attended, products.add(self.mlp(norm), x)), cache, probs

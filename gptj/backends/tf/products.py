@@ -38,6 +38,15 @@ def product(x: Tensor, kernel: Tensor) -> Tensor:
     return multiply(x, kernel)
 
 
+def add(y: Tensor, other: Tensor) -> Tensor:
+    """Return the sum of a product and something else.
+
+    XLA would put an addition into the product of a single row, and compute that on one thread. A
+    subtraction it leaves alone.
+    """
+    return y - (-other)
+
+
 def has_own_kernel(dtype: tf.DType) -> bool:
     """Return whether TensorFlow itself multiplies fast with numbers of a dtype."""
     return bool(tf.config.list_logical_devices("GPU")) or multiplies_in(dtype.name)

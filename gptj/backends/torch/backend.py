@@ -187,7 +187,7 @@ class TorchBackend:
         mps = ["mps"] if torch.backends.mps.is_available() else []
         return [*cuda, *mps, "cpu"]
 
-    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def compiled(self, function: Callable[..., Any], dtype: str) -> Callable[..., Any]:
         """Return a function of tensors as users make it fast."""
         return function
 
