@@ -1,6 +1,6 @@
 """How fast each kernel of PyTorch's multiplies on this machine's CPU.
 
-    python benchmarks/products.py --report benchmarks/products.md
+    python benchmarks/products.py --report benchmarks/products-PROCESSOR.md
 
 The tables in `gptj/backends/torch/kernels.py`, `half.py` and `quantize.py` say which kernel is
 taken for how many tokens; this is what they follow from. A cell is billions of weights per second,

@@ -57,6 +57,48 @@ def test_tensorflow_has_the_derivatives_of_the_definition(tf_backend, monkeypatc
     assert_close(np.asarray(to_kernel, np.float32), dy.T @ x, "bfloat16")
 
 
+def test_xla_leaves_additions_out_of_the_products_of_a_row(tf_backend):
+    import tensorflow as tf
+
+    from gptj.backends.tf import products
+
+    x, kernel, bias = (tf.constant(drawn(*shape)) for shape in ((1, 64), (64, 96), (96,)))
+
+    def optimized(add):
+        layer = tf.function(lambda x: add(x @ kernel, bias), jit_compile=True, autograph=False)
+        return layer.experimental_get_compiler_ir(x)(stage="optimized_hlo")
+
+    assert "kind=kOutput" in optimized(lambda y, bias: y + bias)  # else nobody needs the other way
+    assert "kind=kOutput" not in optimized(products.add)
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_tensorflow_compiles_with_xla_what_it_does_not_multiply_fast_itself(
+    tf_backend, monkeypatch, is_own
+):
+    import tensorflow as tf
+
+    from gptj.backends.tf import products
+
+    monkeypatch.setattr(products, "has_own_kernel", lambda dtype: is_own)
+
+    def length(x):
+        return x + tf.strings.length("ab")  # which XLA cannot compute
+
+    assert compiles(tf_backend.compiled(length, "float32"))
+    assert compiles(tf_backend.compiled(length, "bfloat16")) != is_own
+
+
+def compiles(function):
+    """Return whether XLA takes part, by whether it refuses."""
+    import tensorflow as tf
+
+    try:
+        return int(function(tf.constant(1))) != 3
+    except tf.errors.InvalidArgumentError:
+        return True
+
+
 def test_tensorflow_compiles_for_few_numbers_of_rows(tf_backend):
     from gptj.backends.tf.products import rounded_up
 

@@ -108,6 +108,21 @@ def test_only_what_is_asked_for_is_differentiated(case):
     assert x.grad is not None and weight.grad is None
 
 
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (kernels.NEVER, "MKL"),
+        (kernels.ALWAYS, "oneDNN"),
+        (range(1, 129), "oneDNN up to 128 tokens, then MKL"),
+        (range(3, 256), "MKL up to 2 tokens, then oneDNN up to 255 tokens, then MKL"),
+    ],
+)
+def test_the_kernels_for_float32_are_told_in_words(monkeypatch, rows, words):
+    monkeypatch.setattr(products, "rows_for_onednn", lambda: rows)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    assert products.describe(torch.float32) == words
+
+
 @pytest.mark.parametrize("name", [kernel.name for kernel in FLOAT32])
 def test_the_environment_names_the_kernel(name):
     code = (
