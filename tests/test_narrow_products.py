@@ -83,7 +83,7 @@ def test_tensorflow_compiles_with_xla_what_it_does_not_multiply_fast_itself(
     monkeypatch.setattr(products, "has_own_kernel", lambda dtype: is_own)
 
     def length(x):
-        return x + tf.strings.length("ab")  # which XLA cannot compute
+        return tf.strings.length(tf.strings.as_string(x))  # XLA knows no text
 
     assert compiles(tf_backend.compiled(length, "float32"))
     assert compiles(tf_backend.compiled(length, "bfloat16")) != is_own
@@ -94,7 +94,7 @@ def compiles(function):
     import tensorflow as tf
 
     try:
-        return int(function(tf.constant(1))) != 3
+        return int(function(tf.constant(123))) != 3
     except tf.errors.InvalidArgumentError:
         return True
 
