@@ -56,7 +56,10 @@ MAY_IMPORT = {
     "pretrained": {*FILES_AND_TEXT, *SHARED, "progress", "scoring", "backends"},
     **{name: {"errors", "distribution", "spec", "hub", *TOKENIZER} for name in TOKENIZER},
     "api": {*NEUTRAL, "backends"},
-    "bench": {*FILES_AND_TEXT, "memory", "distribution", "planning", "backends", "api"},
+    "bench": {
+        *FILES_AND_TEXT,
+        *("memory", "distribution", "planning", "processor", "backends", "api"),
+    },
     "prediction": {*FILES_AND_TEXT, "loading", "scoring", "datasets", "backends"},
     "training": {"", *FILES_AND_TEXT, "datasets", "distribution", "backends"},
     "cli": {"", *NEUTRAL, "distribution", "backends", "api", *ON_TOP},
