@@ -43,7 +43,8 @@ def tied_product(x: Array, table: Array) -> Array:
 
 def product_per_head(x: Array, y: Array) -> Array:
     """Return (B, H, T, K) x (B, H, K, N) in float32."""
-    return _multiply_rows(x, y)
+    is_alone = x.shape[-2] == 1 and is_native(x.dtype)
+    return (_row_product if is_alone else _multiply)(x, y)
 
 
 def add_up(x: Array, kernel: Array) -> Array:
@@ -55,16 +56,17 @@ def add_up(x: Array, kernel: Array) -> Array:
     rows, width = kernel.shape
     blocks = block_count(rows, width, dtype)
     size = rows // blocks
-    wide = x.astype(dtype)
+    wide = x.reshape(-1, rows).astype(dtype)
 
     def add(block: Array, total: Array) -> Array:
         bits, start = bits_at(kernel, block * size)
         bits = jax.lax.dynamic_slice_in_dim(bits, start, size)
         part = jax.lax.bitcast_convert_type(bits, kernel.dtype).astype(dtype)
-        return total + _multiply(jax.lax.dynamic_slice_in_dim(wide, start, size, axis=-1), part)
+        inputs = jax.lax.dynamic_slice_in_dim(wide, start, size, axis=1)
+        return total + _multiply_rows(inputs, part)
 
-    nothing = _multiply(wide[..., :0], kernel[:0].astype(dtype))  # zeros, as all the sums are
-    return jax.lax.fori_loop(0, blocks, add, nothing)
+    nothing = _multiply(wide[:, :0], kernel[:0].astype(dtype))  # zeros, as all the sums are
+    return jax.lax.fori_loop(0, blocks, add, nothing).reshape(*x.shape[:-1], width)
 
 
 def is_native(dtype: Any) -> bool:
@@ -134,3 +136,4 @@ def _product_as_it_is(x: Array, kernel: Array) -> Array:
 
 _block_product = on_cpu(_product_by_blocks, _product)
 _native_product = on_cpu(_product_as_it_is, _product)
+_row_product = on_cpu(_multiply_rows, _multiply)
