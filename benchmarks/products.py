@@ -4,7 +4,7 @@
 
 The tables in `gptj/backends/torch/kernels.py`, `half.py` and `quantize.py` say which kernel is
 taken for how many tokens; this is what they follow from. A cell is billions of weights per second,
-over matrices that together exceed every cache; times two and the tokens it is GFLOP/s, times the
+over matrices with 150 million weights together; times two and the tokens it is GFLOP/s, times the
 bytes of a weight GB/s.
 """
 
