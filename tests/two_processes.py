@@ -67,6 +67,7 @@ def main(mode, folder):
     if rank == 0:
         (folder / f"{mode}.json").write_text(json.dumps(losses))
     dist.destroy_process_group()
+    os._exit(0)  # PyTorch's threads may outlive the interpreter, which would then abort
 
 
 def restore(model, optimizer, folder):
