@@ -1,6 +1,6 @@
 """What a model will need in memory, before anything is loaded, and whether it is there.
 
-Weights, gradients, optimizer state and cache follow from the parameter table and are exact.
+Weights, gradients, optimizer state and cache follow from the parameter table and the dtypes.
 Activations are counted as the arrays that a backend holds at its peak, per token: multiples of the
 width, of the MLP's inner width, of the scores and of the logits. How many of each was measured, and
 ``benchmarks/planning.py`` measures it again.
@@ -52,6 +52,10 @@ TRAINING: Final = {
     "tf": Held(width=11, inner=4, scores=2.5, logits=3, runtime=350 * 10**6),
     "flax": Held(width=12, inner=4, scores=3, logits=3, runtime=300 * 10**6),
 }
+
+
+CACHE_ON_CPU: Final = {"flax": "float32"}
+"""Backend -> dtype of keys and values while it generates on a CPU, if it is not the model's."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +134,8 @@ def plan(
         quantize: ``"int8"``, ``"int4"``, ``"none"``, or what the configuration says.
         batch, length: of the tokens, the new ones included; the longest that there is if None.
         train: with gradients and Adam, every token at once; else generating with a cache.
-        memory: what there is, in bytes or as ``"80GB"``, for example of a GPU; if None, what is
-            free on this machine.
+        memory: what there is, in bytes or as ``"80GB"``, of a GPU; if None, what is free on this
+            machine for a CPU.
         where: `revision`, `cache_dir` and the like, as in ``gptj.load``.
 
     Returns:
@@ -157,6 +161,7 @@ def plan(
         raise ArgumentError(f"There is no dtype {wanted!r} here; accepted are {choices(BYTES)}.")
     if train:
         check_trainable(config, "Training")
+    cached = CACHE_ON_CPU.get(system, wanted) if memory is None else wanted
     weights, stored = parameter_bytes(config, head, BYTES[wanted]), config.quantization
     held = (TRAINING if train else FORWARD)[system]
     return Plan(
@@ -165,7 +170,7 @@ def plan(
         weights=weights,
         gradients=weights if train else 0,
         optimizer=2 * weights if train else 0,
-        cache=0 if train else _cache(config, batch, length, BYTES[wanted]),
+        cache=0 if train else _cache(config, batch, length, BYTES[cached]),
         activations=_activations(config, held, batch, length, BYTES[wanted], train),
         runtime=held.runtime,
         available=free_bytes() if memory is None else parse_size(memory, "memory"),

@@ -30,7 +30,8 @@ SHARED = {"pretrained", "loading", "adapters", "optimizers", "text_generation"}
 NEUTRAL = {*FILES_AND_TEXT, *SHARED, "progress", "conversion", "scoring"}
 # what stands on models and is no part of them
 ON_TOP = {"bench", "parity", "planning", "prediction", "training"}
-IN_A_BACKEND = {"errors", "spec", "generation", "pretrained", "backends", "memory", "processor"}
+MACHINE = {"memory", "processor"}
+IN_A_BACKEND = {"errors", "spec", "generation", "pretrained", "backends", *MACHINE}
 MAY_IMPORT = {
     "": {"errors", "distribution", "backends"},  # gptj/__init__.py resolves names by importlib
     "__main__": {"cli"},
@@ -56,10 +57,7 @@ MAY_IMPORT = {
     "pretrained": {*FILES_AND_TEXT, *SHARED, "progress", "scoring", "backends"},
     **{name: {"errors", "distribution", "spec", "hub", *TOKENIZER} for name in TOKENIZER},
     "api": {*NEUTRAL, "backends"},
-    "bench": {
-        *FILES_AND_TEXT,
-        *("memory", "distribution", "planning", "processor", "backends", "api"),
-    },
+    "bench": {*FILES_AND_TEXT, *MACHINE, "distribution", "planning", "backends", "api"},
     "prediction": {*FILES_AND_TEXT, "loading", "scoring", "datasets", "backends"},
     "training": {"", *FILES_AND_TEXT, "datasets", "distribution", "backends"},
     "cli": {"", *NEUTRAL, "distribution", "backends", "api", *ON_TOP},

@@ -26,7 +26,7 @@ def test_tensorflow_multiplies_half_precision_by_blocks(tf_backend, monkeypatch,
 
     from gptj.backends.tf import products
 
-    monkeypatch.setattr(products, "has_own_kernel", lambda dtype: False)
+    monkeypatch.setattr(products, "is_native", lambda dtype: False)
     monkeypatch.setattr(products, "BLOCK", 24 * 8)  # four blocks and a rest
     products._compiled.cache_clear()
     x, kernel = drawn(count, 24).astype(HALF[dtype]), drawn(37, 24, seed=1).astype(HALF[dtype])
@@ -44,7 +44,7 @@ def test_tensorflow_has_the_derivatives_of_the_definition(tf_backend, monkeypatc
 
     from gptj.backends.tf import products
 
-    monkeypatch.setattr(products, "has_own_kernel", lambda dtype: False)
+    monkeypatch.setattr(products, "is_native", lambda dtype: False)
     half = ml_dtypes.bfloat16
     x, kernel, dy = drawn(5, 24), drawn(37, 24, seed=1), drawn(5, 37, seed=2)
     given = tf.constant(x.astype(half)), tf.constant(kernel.astype(half))
@@ -80,7 +80,7 @@ def test_tensorflow_compiles_with_xla_what_it_does_not_multiply_fast_itself(
 
     from gptj.backends.tf import products
 
-    monkeypatch.setattr(products, "has_own_kernel", lambda dtype: is_own)
+    monkeypatch.setattr(products, "is_native", lambda dtype: is_own and dtype == tf.bfloat16)
 
     def length(x):
         return tf.strings.length(tf.strings.as_string(x))  # XLA knows no text

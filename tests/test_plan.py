@@ -38,6 +38,12 @@ def test_weights_and_cache_are_those_of_the_model(framework):
     )
 
 
+def test_flax_keeps_float32_keys_and_values_on_a_cpu():
+    half, full = (gptj.plan("6B", backend="flax", dtype=name) for name in ("float16", "float32"))
+    assert half.cache == full.cache
+    assert gptj.plan("6B", backend="flax", dtype="float16", memory="80GB").cache == full.cache // 2
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_training_needs_gradients_and_two_moments_and_no_cache(backend):
     found = gptj.plan(DEMO, backend=backend, train=True, dtype="float32", length=64)

@@ -24,7 +24,9 @@ Examples:
 @click.option("--batch", default=1, help="How many rows at once.")
 @click.option("--length", type=int, help="Tokens in a row, new ones too; else the longest.")
 @click.option("--train", is_flag=True, help="With gradients and Adam; else generating.")
-@click.option("--memory", help="What there is: 24GiB, 80GB; else what is free on this machine.")
+@click.option(
+    "--memory", help="What there is: 24GiB, 80GB of a GPU; else what is free here, for a CPU."
+)
 @click.option("--revision", help="Branch, tag or commit on the hub.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def plan(name: str, as_json: bool, **options: Any) -> None:

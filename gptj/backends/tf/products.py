@@ -25,7 +25,7 @@ DIGITS: Final = 3
 def product(x: Tensor, kernel: Tensor) -> Tensor:
     """Return (N, in) x (out, in) in half precision, (N, out), in the dtype of `x`."""
     kernel = tf.convert_to_tensor(kernel)
-    if has_own_kernel(kernel.dtype):
+    if is_native(kernel.dtype):
         return tf.matmul(x, kernel, transpose_b=True)
 
     @tf.custom_gradient
@@ -47,9 +47,14 @@ def add(y: Tensor, other: Tensor) -> Tensor:
     return y - (-other)
 
 
-def has_own_kernel(dtype: tf.DType) -> bool:
-    """Return whether TensorFlow itself multiplies fast with numbers of a dtype."""
-    return bool(tf.config.list_logical_devices("GPU")) or multiplies_in(dtype.name)
+def is_native(dtype: tf.DType) -> bool:
+    """Return whether TensorFlow multiplies in a dtype as it is, on a GPU or on this CPU."""
+    return has_gpu() or multiplies_in(dtype.name)
+
+
+def has_gpu() -> bool:
+    """Return whether TensorFlow sees a GPU."""
+    return bool(tf.config.list_logical_devices("GPU"))
 
 
 def by_blocks(x: Tensor, kernel: Tensor) -> Tensor:
@@ -78,7 +83,7 @@ def rounded_up(count: int) -> int:
 
 def describe(dtype: str) -> str:
     """Return what multiplies with numbers of a dtype."""
-    if dtype == "float32" or has_own_kernel(tf.as_dtype(dtype)):
+    if dtype == "float32" or is_native(tf.as_dtype(dtype)):
         return "TensorFlow"
     return f"XLA, {BLOCK} numbers at a time"
 

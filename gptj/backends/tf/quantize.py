@@ -16,7 +16,7 @@ def product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     Gradients reach `x`, as those of an adapter further down have to.
     """
     weight, scale = tf.convert_to_tensor(weight), tf.convert_to_tensor(scale)
-    compute = at_once if products.has_own_kernel(weight.dtype) else by_blocks
+    compute = at_once if products.has_gpu() else by_blocks
 
     @tf.custom_gradient
     def multiply(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:

@@ -56,7 +56,8 @@ def widened_product(x: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
 
 def multiply(x: Tensor, block: Tensor) -> Tensor:
     """Return (..., in) x (rows, in), which are both in the same dtype."""
-    kernel = float32(rows_of(x)) if x.dtype == torch.float32 else PYTORCH
+    rows = rows_of(x)
+    kernel = float32(rows) if x.dtype == torch.float32 else native(x.dtype, rows)
     return kernel.forward(x, block, None)
 
 

@@ -44,8 +44,8 @@ def product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
 def by_blocks(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Return the product with float32 sums, where no widened copy of the weight is ever whole."""
     dtype = half.dtype_of_blocks(x)
-    blocks = _blocks(weight, scale, dtype)
-    parts = [half.multiply(x.to(dtype), block) for block in blocks]
+    wide = x.to(dtype)
+    parts = [half.multiply(wide, block) for block in _blocks(weight, scale, dtype)]
     return torch.cat(parts, dim=-1).to(x.dtype)
 
 

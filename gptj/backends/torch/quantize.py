@@ -48,19 +48,14 @@ def widened(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
 
 def packed(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Return the product by PyTorch's private kernel for (N, in) in bfloat16 on a CPU."""
-    y = torch._weight_int8pack_mm(x.contiguous(), weight, _ones(len(weight)))
-    return y.mul_(scale)  # in float32; the kernel would round the scales to bfloat16
+    ones = x.new_ones(len(weight))  # the kernel would round the scales to bfloat16
+    return torch._weight_int8pack_mm(x.contiguous(), weight, ones).mul_(scale)  # in float32
 
 
 def describe() -> str:
     """Return in words which kernels multiply with int8 weights on this machine's CPU."""
     packed = f"PyTorch's kernel for int8 up to {FEW} tokens" if has_packed() else ""
     return half.describe_quantized(packed)
-
-
-@cache
-def _ones(count: int) -> Tensor:
-    return torch.ones(count, dtype=torch.bfloat16)
 
 
 @cache
