@@ -10,6 +10,7 @@ CPUINFO: Final = Path("/proc/cpuinfo")
 INSTRUCTIONS: Final = {
     "bfloat16": {"avx512_bf16", "amx_bf16", "bf16"},
     "float16": {"avx512_fp16", "amx_fp16", "fphp"},
+    "int8": {"avx512_vnni", "avx_vnni", "amx_int8"},
 }
 """Dtype -> Linux's names of the instructions that multiply in it."""
 

@@ -33,6 +33,7 @@ FILES = (
     "lora",
     "optimizer",
     "quantize",
+    "digits",
     "backend",
 )
 FORWARD = {"call": "forward", "__call__": "forward"}
@@ -222,8 +223,8 @@ EXCEPTIONS = {
     "quantize": {
         "packed": "PyTorch: has a private kernel",
         "has_packed": "PyTorch: has a private kernel",
-        "describe": "PyTorch: has a private kernel",
     },
+    "digits": {"has_kernel": "PyTorch: has a private kernel"},
     "lora": {
         "forget_compiled": "Keras: graphs are kept by the model, and know it as it was",
         "collections": "Linen: adapters are a collection of their own",

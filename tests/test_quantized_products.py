@@ -56,7 +56,7 @@ def cast(framework, tensor, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize("path", ["product", "by_blocks", "at_once"])
+@pytest.mark.parametrize("path", ["product", "by_blocks", "by_digits", "at_once"])
 def test_every_path_computes_the_definition(framework, module, path, dtype):
     found = compute(framework, getattr(module, path), X, dtype)
     assert_close(found, X @ MEANT.T, dtype, path)

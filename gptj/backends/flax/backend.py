@@ -10,7 +10,7 @@ import numpy.typing as npt
 from gptj.backends.base import Capabilities
 from gptj.backends.flax import lora as adapters
 from gptj.backends.flax import optimizer as optimizers
-from gptj.backends.flax import parallel, products, tree
+from gptj.backends.flax import parallel, products, quantize, tree
 from gptj.backends.flax import params as parameters
 from gptj.backends.flax.cache import KVCache
 from gptj.backends.flax.capture import capture
@@ -184,7 +184,8 @@ class FlaxBackend:
 
     def kernels(self) -> dict[str, str]:
         """Return, for dtypes of weights, what multiplies with them on this machine's CPU."""
-        return {dtype: products.describe(dtype) for dtype in (*DTYPES, INT8)}
+        own = {dtype: products.describe(dtype) for dtype in DTYPES}
+        return {**own, INT8: quantize.describe()}
 
 
 def _place(config: GPTJConfig, head: str, device: Any, sharding: Any) -> Any:

@@ -4,8 +4,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from gptj.backends.flax import digits, products
 from gptj.backends.flax.half import on_cpu
-from gptj.backends.flax.products import add_up
 
 Array = Any
 
@@ -21,7 +21,13 @@ def product(x: Array, weight: Array, scale: Array) -> Array:
 def by_blocks(x: Array, weight: Array, scale: Array) -> Array:
     """Return the product with float32 sums, where no widened copy of the weight is ever whole."""
     row = scale.reshape((1,) * (x.ndim - 1) + (-1,))  # ranks are never promoted silently
-    return (add_up(x, weight) * row).astype(x.dtype)
+    return (products.add_up(x, weight) * row).astype(x.dtype)
+
+
+def by_digits(x: Array, weight: Array, scale: Array) -> Array:
+    """Return the product with exact sums, by digits of `x`."""
+    y = digits.product(x.reshape(-1, x.shape[-1]), weight)  # (N, out)
+    return (y * scale.reshape(1, -1)).astype(x.dtype).reshape(*x.shape[:-1], -1)
 
 
 def at_once(x: Array, weight: Array, scale: Array) -> Array:
@@ -34,4 +40,13 @@ def widened(weight: Array, scale: Array, dtype: Any) -> Array:
     return (weight.astype(jnp.float32) * scale.reshape(1, -1)).astype(dtype)
 
 
-_product = on_cpu(by_blocks, at_once)
+def describe() -> str:
+    """Return in words what multiplies with int8 weights on this machine's CPU."""
+    return ", then ".join(filter(None, (digits.describe(), products.describe_blocks())))
+
+
+def _on_cpu(x: Array, weight: Array, scale: Array) -> Array:
+    return (by_digits if digits.serves(x) else by_blocks)(x, weight, scale)
+
+
+_product = on_cpu(_on_cpu, at_once)

@@ -12,7 +12,7 @@ from gptj.backends.base import Capabilities
 from gptj.backends.tf import lora as adapters
 from gptj.backends.tf import optimizer as optimizers
 from gptj.backends.tf import params as parameters
-from gptj.backends.tf import products, tree
+from gptj.backends.tf import products, quantize, tree
 from gptj.backends.tf.cache import KVCache
 from gptj.backends.tf.capture import capture
 from gptj.backends.tf.decode import decode, is_step, step
@@ -183,7 +183,8 @@ class TFBackend:
 
     def kernels(self) -> dict[str, str]:
         """Return, for dtypes of weights, what multiplies with them on this machine's CPU."""
-        return {dtype: products.describe(dtype) for dtype in (*DTYPES, INT8)}
+        own = {dtype: products.describe(dtype) for dtype in DTYPES}
+        return {**own, INT8: quantize.describe()}
 
 
 def _device(name: Any) -> str | None:

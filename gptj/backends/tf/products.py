@@ -62,14 +62,19 @@ def by_blocks(x: Tensor, kernel: Tensor) -> Tensor:
 
     XLA compiles it for the number of rows; in a graph for any number it stays as it is.
     """
-    x, kernel = tf.stop_gradient(x), tf.stop_gradient(kernel)
+    kernel = tf.stop_gradient(kernel)
     if kernel.dtype == tf.bfloat16:  # XLA would widen all of it to take a block
         kernel = tf.bitcast(kernel, tf.uint16)
+    return by_xla(_by_blocks, tf.stop_gradient(x), kernel)
+
+
+def by_xla(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, kernel: Tensor) -> Tensor:
+    """Return a product of (N, in) and (out, in), compiled for the number of rows."""
     count = x.shape[0]
     if not count:
-        return _by_blocks(x, kernel)
+        return product(x, kernel)
     room = rounded_up(count)
-    compiled = _compiled(room, x.dtype, tuple(kernel.shape), kernel.dtype)
+    compiled = _compiled(product, room, x.dtype, tuple(kernel.shape), kernel.dtype)
     if room == count:  # as in most steps of decoding
         return compiled(x, kernel)
     return compiled(tf.pad(x, [[0, room - count], [0, 0]]), kernel)[:count]
@@ -85,15 +90,26 @@ def describe(dtype: str) -> str:
     """Return what multiplies with numbers of a dtype."""
     if dtype == "float32" or is_native(tf.as_dtype(dtype)):
         return "TensorFlow"
+    return describe_blocks()
+
+
+def describe_blocks() -> str:
+    """Return what multiplies with numbers that are widened."""
     return f"XLA, {BLOCK} numbers at a time"
 
 
 @cache
-def _compiled(count: int, dtype: tf.DType, shape: tuple[int, int], kernel: tf.DType) -> Any:
-    """Return the function for `count` rows and for kernels of a shape and dtype."""
+def _compiled(
+    product: Callable[[Tensor, Tensor], Tensor],
+    count: int,
+    dtype: tf.DType,
+    shape: tuple[int, int],
+    kernel: tf.DType,
+) -> Any:
+    """Return a product for `count` rows and for kernels of a shape and dtype."""
     inputs = tf.TensorSpec((count, shape[1]), dtype), tf.TensorSpec(shape, kernel)
     with tf.init_scope():  # whoever asks first may be tracing a graph of its own
-        compiled = tf.function(_by_blocks, jit_compile=True, autograph=False)
+        compiled = tf.function(product, jit_compile=True, autograph=False)
         return compiled.get_concrete_function(*inputs)
 
 

@@ -7,9 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gptj.backends.torch import half, int4
+from gptj.backends.torch import digits, half, int4
 from gptj.backends.torch.half import dtype_of_blocks, widened_product
 from gptj.backends.torch.int4_layout import INT4
+from gptj.backends.torch.kernels import rows_of
+from gptj.backends.torch.products import is_concrete
 
 FEW: Final = 12
 """Up to so many tokens PyTorch's private kernel is faster than blocks."""
@@ -34,6 +36,12 @@ def by_blocks(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     return (widened_product(x, weight, dtype_of_blocks(x)) * scale).to(x.dtype)
 
 
+def by_digits(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+    """Return the product with exact sums, by digits of `x`."""
+    y = digits.product(x.reshape(-1, x.shape[-1]), weight).mul_(scale)
+    return y.to(x.dtype).view(*x.shape[:-1], len(weight))
+
+
 def at_once(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Return the product by the definition, which takes a GPU or compiled code no time."""
     return F.linear(x, widened(weight, scale, x.dtype))
@@ -55,7 +63,7 @@ def packed(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
 def describe() -> str:
     """Return in words which kernels multiply with int8 weights on this machine's CPU."""
     packed = f"PyTorch's kernel for int8 up to {FEW} tokens" if has_packed() else ""
-    return half.describe_quantized(packed)
+    return "; else ".join(filter(None, (digits.describe(), half.describe_quantized(packed))))
 
 
 @cache
@@ -88,10 +96,12 @@ def _product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Return the product by the fastest way that there is for these tensors."""
     if weight.dtype == INT4:
         return int4.product(x, weight, scale)
-    if torch.compiler.is_compiling() or x.device.type != "cpu":
+    if x.device.type != "cpu" or not is_concrete(weight):
         return at_once(x, weight, scale)
+    if digits.serves(x):
+        return by_digits(x, weight, scale)
     is_fit = x.dtype == torch.bfloat16 and x.shape[-1] % STEP == 0
-    if not is_fit or x.numel() > FEW * x.shape[-1] or not has_packed():
+    if not is_fit or rows_of(x) > FEW or not has_packed():
         return by_blocks(x, weight, scale)
     y = packed(x.reshape(-1, x.shape[-1]), weight, scale)
     return y.view(*x.shape[:-1], len(weight))
