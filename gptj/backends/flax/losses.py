@@ -133,5 +133,7 @@ def _known_product(hidden: Array, kernel: Array, bias: Array, logits: Array) -> 
 def _known_product_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     hidden, kernel, _, _ = primals
     to_hidden, to_kernel, to_bias, _ = tangents
-    change = to_hidden @ kernel + hidden @ to_kernel + to_bias[None]
+    # a product, as XLA adds up the rows of the bias's gradient on one thread
+    rows = jnp.ones((len(hidden), 1), to_bias.dtype) @ to_bias[None]
+    change = to_hidden @ kernel + hidden @ to_kernel + rows
     return _known_product(*primals), change  # itself, as it may be differentiated once more
