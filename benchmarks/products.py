@@ -2,7 +2,7 @@
 
     python benchmarks/products.py --report benchmarks/products-PROCESSOR.md
 
-The tables in `gptj/backends/torch/kernels.py`, `half.py` and `quantize.py` say which kernel is
+The tables in `gptj/backends/torch`, in its `kernels`, `half`, `quantize` and `digits`, say which kernel is
 taken for how many tokens; this is what they follow from. A cell is billions of weights per second,
 over matrices with 150 million weights together; times two and the tokens it is GFLOP/s, times the
 bytes of a weight GB/s.
@@ -17,7 +17,7 @@ from statistics import median
 import torch
 import torch.nn.functional as F
 
-from gptj.backends.torch import half, kernels, quantize
+from gptj.backends.torch import digits, half, kernels, quantize
 from gptj.bench.machine import describe
 from gptj.bench.table import table
 
@@ -50,6 +50,8 @@ def kernels_of():
         found["int8", "packed, x in bfloat16"] = int8(quantize.packed, torch.bfloat16)
     for dtype in (torch.float32, torch.bfloat16):
         name = str(dtype).removeprefix("torch.")
+        if digits.has_kernel():
+            found["int8", f"digits, x in {name}"] = int8(quantize.by_digits, dtype)
         found["int8", f"blocks, x in {name}"] = int8(quantize.by_blocks, dtype)
     return found
 
