@@ -2,8 +2,8 @@
 
     python benchmarks/products.py --report benchmarks/products-PROCESSOR.md
 
-The tables in `gptj/backends/torch`, in its `kernels`, `half`, `quantize` and `digits`, say which kernel is
-taken for how many tokens; this is what they follow from. A cell is billions of weights per second,
+The tables in `kernels`, `half`, `quantize` and `digits` of `gptj/backends/torch` say which kernel
+is taken for how many tokens; this is what they follow from. A cell is billions of weights a second,
 over matrices with 150 million weights together; times two and the tokens it is GFLOP/s, times the
 bytes of a weight GB/s.
 """

@@ -38,7 +38,9 @@ class Trainer:
             optax.add_decayed_weights(rule.weight_decay, mask=_are_matrices),
         )
         self.optimizer = self.direction.init(self._split(model.params)[0])
-        self._differentiate = jax.jit(self._share)
+        # the last gradients' memory, as new memory costs a fifth of a step on a CPU
+        self._spare: Params | None = None
+        self._differentiate = jax.jit(self._share, donate_argnums=0, keep_unused=True)
         self._move = jax.jit(partial(self._moved, rule.max_norm), donate_argnums=(0, 1))
         self._evaluate = jax.jit(self._outputs, static_argnames="names")
 
@@ -50,6 +52,7 @@ class Trainer:
             trained, self.optimizer, gradients, jnp.float32(rate)
         )
         self.model.params = {**frozen, LORA: trained} if frozen else trained
+        self._spare = gradients
         return float(loss), float(norm)
 
     def evaluate(self, rows: Row, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
@@ -61,12 +64,13 @@ class Trainer:
         self, parts: Sequence[Part], trained: Params, frozen: Params, seed: int
     ) -> tuple[Array, Params]:
         """Return the loss of a batch and its gradients."""
-        total = None
+        total, spare, self._spare = None, self._spare, None
         keys = jax.random.split(jax.random.key(seed), len(parts))
         for part, key in zip(parts, keys, strict=True):
+            spare = jax.tree.map(jnp.zeros_like, trained) if spare is None else spare
             share = jnp.float32(part.share)
-            found = self._differentiate(trained, frozen, part.rows, share, key)
-            total = found if total is None else _sum(total, found)
+            found = self._differentiate(spare, trained, frozen, part.rows, share, key)
+            total, spare = (found, None) if total is None else (_sum(total, found), found[1])
         assert total is not None  # a batch has at least one part
         return total
 
@@ -77,8 +81,10 @@ class Trainer:
         return params[LORA], {name: tree for name, tree in params.items() if name != LORA}
 
     def _share(
-        self, trained: Params, frozen: Params, rows: Params, share: Array, key: Array
+        self, spare: Params, trained: Params, frozen: Params, rows: Params, share: Array, key: Array
     ) -> tuple[Array, Params]:
+        """Return a part's share of the loss and of the gradients, in the memory of `spare`."""
+
         def loss(trained: Params) -> Array:
             params = {**frozen, LORA: trained} if frozen else trained
             output = self.pure(**rows, params=params, train=True, dropout_rng=key, return_dict=True)
