@@ -11,7 +11,15 @@ import torch.nn.functional as F  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from gptj import GPTJConfig, GPTJForCausalLM  # noqa: E402
-from gptj.backends.torch import half, kernels, losses, products  # noqa: E402
+from gptj.backends.torch import (  # noqa: E402
+    digits,
+    half,
+    int4,
+    kernels,
+    losses,
+    products,
+    quantize,
+)
 
 FLOAT32 = [kernels.PYTORCH] + ([kernels.ONEDNN] if kernels.has_onednn() else [])
 CASES = [
@@ -231,3 +239,12 @@ def test_nothing_else_of_the_size_of_the_logits_is_ever_made(model):
     storages = {tensor.untyped_storage() for tensor in kept.tensors}
     large = {s.data_ptr() for s in storages if s.nbytes() >= output.logits.nbytes}
     assert large == {output.logits.untyped_storage().data_ptr()}
+
+
+def test_trials_run_on_the_processor_whatever_the_default_device_is():
+    trials = (digits.has_kernel, int4.has_kernel, kernels.has_onednn, quantize.has_packed)
+    expected = [trial() for trial in trials]
+    for trial in trials:
+        trial.cache_clear()
+    with torch.device("meta"):
+        assert [trial() for trial in trials] == expected

@@ -49,7 +49,7 @@ def split(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Return the digits of rows (N, in), lowest first, (count, N, in), and the steps (N, 1)."""
     step = x.abs().amax(-1, keepdim=True).float().clamp_(min=LEAST) / largest(count)
     rest = torch.round_(x / step).to(torch.int32)
-    digits = torch.empty(count, *x.shape, dtype=torch.int8)
+    digits = x.new_empty((count, *x.shape), dtype=torch.int8)
     for place in digits:
         place.copy_(rest)  # its lowest eight bits, from -128 to 127
         rest = (rest - SMALLEST_DIGIT).div_(BASE, rounding_mode="floor")
@@ -59,8 +59,9 @@ def split(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
 @cache
 def has_kernel() -> bool:
     """Return whether this PyTorch has the private kernel, and it computes what it should."""
-    x = torch.full((2, 64), SMALLEST_DIGIT, dtype=torch.int8)
-    weight = torch.full((8, 64), 127, dtype=torch.int8)
+    with torch.device("cpu"):  # whatever the caller's default is
+        x = torch.full((2, 64), SMALLEST_DIGIT, dtype=torch.int8)
+        weight = torch.full((8, 64), 127, dtype=torch.int8)
     weight[::2] *= -1
     try:
         return torch.equal(torch._int_mm(x, weight.t()), x.int() @ weight.t().int())

@@ -64,7 +64,7 @@ def multiply(x: Tensor, block: Tensor) -> Tensor:
 def transposed_product(rows: Tensor, weight: Tensor) -> Tensor:
     """Return (N, out) x (out, in), with sums in float32."""
     wide = rows.float()
-    y = torch.zeros(len(rows), weight.shape[1])
+    y = wide.new_zeros((len(rows), weight.shape[1]))
     for start, block in _blocks(weight, torch.float32):
         y.addmm_(wide[:, start : start + len(block)], block)
     return y.to(rows.dtype)
@@ -111,7 +111,7 @@ def _blocks(weight: Tensor, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
     """Yield blocks of rows in a dtype, and where each begins; the next one overwrites the last."""
     size = max(1, min(BLOCK[dtype] // weight.shape[1], len(weight)))
     # once: new memory takes longer than what it is for
-    wide = torch.empty(size, weight.shape[1], dtype=dtype)
+    wide = weight.new_empty((size, weight.shape[1]), dtype=dtype)
     for start in range(0, len(weight), size):
         rows = weight[start : start + size]
         yield start, wide[: len(rows)].copy_(rows)

@@ -84,9 +84,10 @@ def has_kernel() -> bool:
     if not TOGETHER:
         return False
     shape = (2 * TOGETHER, GROUP)
-    weight = (torch.arange(shape[0] * shape[1]) * 37 % 251).to(torch.uint8).view(shape)
-    scale = torch.tensor((1.0, 0.5)).expand(shape[0], 2)
-    x = torch.zeros(1, 2 * GROUP, dtype=torch.bfloat16)
+    with torch.device("cpu"):  # whatever the caller's default is
+        weight = (torch.arange(shape[0] * shape[1]) * 37 % 251).to(torch.uint8).view(shape)
+        scale = torch.tensor((1.0, 0.5)).expand(shape[0], 2)
+        x = torch.zeros(1, 2 * GROUP, dtype=torch.bfloat16)
     x[0, 3] = x[0, -7] = 1.0  # so that no sum is rounded
     try:
         packed = to_kernel(weight)
@@ -107,7 +108,7 @@ def _blocks(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Iterator[Tenso
     outputs, groups = scale.shape
     together = TOGETHER if is_for_kernel(weight) else 1
     size = max(half.BLOCK[dtype] // (groups * GROUP) // together, 1) * together
-    wide = torch.empty(min(size, outputs), groups, GROUP, dtype=dtype)  # once, as in `half`
+    wide = scale.new_empty((min(size, outputs), groups, GROUP), dtype=dtype)  # once, as in `half`
     bytes_of_rows = weight.view(outputs, -1)
     for start in range(0, outputs, size):
         scales = scale[start : start + size, :, None]

@@ -77,7 +77,8 @@ ONEDNN: Final = Kernel(
 @cache
 def has_onednn() -> bool:
     """Return whether this PyTorch has the private operator, and it computes what it should."""
-    x, weight, bias = torch.ones(3, 8), torch.full((2, 8), 0.5), torch.tensor((1.0, -1.0))
+    with torch.device("cpu"):  # whatever the caller's default is
+        x, weight, bias = torch.ones(3, 8), torch.full((2, 8), 0.5), torch.tensor((1.0, -1.0))
     try:
         return torch.equal(onednn(x, weight, bias), F.linear(x, weight, bias))
     except (AttributeError, NotImplementedError, RuntimeError, TypeError):

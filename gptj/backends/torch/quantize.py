@@ -69,9 +69,10 @@ def describe() -> str:
 @cache
 def has_packed() -> bool:
     """Return whether this PyTorch has the private kernel, and it computes what it should."""
-    x = torch.arange(STEP, dtype=torch.bfloat16)[None]
-    weight = torch.full((2, STEP), 3, dtype=torch.int8)
-    scale = torch.tensor((1.0, -0.5))
+    with torch.device("cpu"):  # whatever the caller's default is
+        x = torch.arange(STEP, dtype=torch.bfloat16)[None]
+        weight = torch.full((2, STEP), 3, dtype=torch.int8)
+        scale = torch.tensor((1.0, -0.5))
     try:
         return torch.equal(packed(x, weight, scale), by_blocks(x, weight, scale))
     except (AttributeError, NotImplementedError, RuntimeError):
