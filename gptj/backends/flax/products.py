@@ -23,7 +23,7 @@ LEAST_BLOCKS: Final = {jnp.float32: 4, jnp.bfloat16: 2}
 LEAST_ROWS = 32
 """... but small kernels come in no fewer blocks, and wide ones in blocks of no fewer rows."""
 
-PARTS: Final = {4: 256, 32: 1024}
+PARTS: Final = {4: 512, 32: 1024}
 """Numbers of rows -> how many inputs at least are multiplied at once where XLA has a kernel.
 
 It shares the work among threads by these parts, and by outputs: one row of bfloat16 takes 45 ms
