@@ -14,8 +14,8 @@ from gptj.spec.digits import BASE, DIGITS, LEAST, MOST_INPUTS, SMALLEST_DIGIT, l
 FEW: Final = {torch.bfloat16: range(6, 33), torch.float32: range(1, 65)}
 """Dtype of x -> for how many tokens this is faster than PyTorch's other kernel, and than blocks.
 
-With 8 tokens it takes 7 billion weights a second, where the other kernel takes 5; with one in
-float32 it takes 10, where blocks take 6.
+With 8 tokens it takes 4 to 9 billion weights a second, where the other kernel takes 4 to 6; with
+one in float32 5 to 9, where blocks take 5 to 6.
 """
 
 
