@@ -3,8 +3,8 @@
 A row x of numbers is taken for whole numbers of steps, ``x = q * step``, where the step is the
 largest of the row by the largest q. The digits of q to the base 256 go from -128 to 127, so that
 ``x @ w = step * sum(256**k * (digit[k] @ w))``, where the products of digits are exact in int32.
-Two digits round a row four times more finely than bfloat16 rounds its largest number, three as
-finely as float32 does.
+Two digits round a row a hundred times more finely than bfloat16 rounds its largest number, three
+as finely as float32 does.
 """
 
 from typing import Any, Final
@@ -21,7 +21,6 @@ DIGITS: Final = {"bfloat16": 2, "float16": 3, "float32": 3}
 
 MOST_INPUTS: Final = 2**17
 """The longest row whose products of digits with int8 can be added up in int32."""
-
 
 LEAST: Final = 1e-30
 """What the largest number of a row counts as at least, so that its step is a normal number."""

@@ -138,8 +138,13 @@ def _multiply_rows(x: Array, y: Array) -> Array:
     """Return (..., T, K) x (..., K, N) of the same dtype, in float32."""
     if x.shape[-2] != 1 or not is_native(x.dtype):
         return _multiply(x, y)
-    two = jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, 1), (0, 0)])
-    return _multiply(two, y)[..., :1, :]  # XLA would widen all of `y` for one row by itself
+    return _multiply(_two_at_least(x), y)[..., :1, :]
+
+
+def _two_at_least(x: Array) -> Array:
+    """Return (..., T, K) with a row of zeros after a single one, for which XLA would widen all."""
+    missing = max(0, 2 - x.shape[-2])
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, missing), (0, 0)])
 
 
 def _multiply(x: Array, y: Array) -> Array:
@@ -156,8 +161,7 @@ def _product_by_blocks(x: Array, kernel: Array) -> Array:
 
 def _product_as_it_is(x: Array, kernel: Array) -> Array:
     rows = x.reshape(-1, x.shape[-1])
-    two = jnp.pad(rows, ((0, max(0, 2 - len(rows))), (0, 0)))  # as in `_multiply_rows`
-    y = multiply_side_by_side(two, kernel, jnp.float32)[: len(rows)]
+    y = multiply_side_by_side(_two_at_least(rows), kernel, jnp.float32)[: len(rows)]
     return y.astype(x.dtype).reshape(*x.shape[:-1], -1)
 
 
