@@ -14,6 +14,7 @@ from gptj import hub
 from gptj.backends import BUILT_IN, resolve_name
 from gptj.errors import ArgumentError, UnsupportedFeature, choices
 from gptj.generation.buckets import bucket_length
+from gptj.generation.parts import most_room
 from gptj.memory import BYTES, free_bytes
 from gptj.spec.config import GPTJConfig, dtype_name
 from gptj.spec.params import parameter_bytes
@@ -56,6 +57,9 @@ TRAINING: Final = {
 
 CACHE_ON_CPU: Final = {"flax": "float32"}
 """Backend -> dtype of keys and values while it generates on a CPU, if it is not the model's."""
+
+GROWING: Final = ("tf", "flax")
+"""Backends whose cache grows by copies while they generate."""
 
 
 @dataclass(frozen=True)
@@ -164,13 +168,15 @@ def plan(
     cached = CACHE_ON_CPU.get(system, wanted) if memory is None else wanted
     weights, stored = parameter_bytes(config, head, BYTES[wanted]), config.quantization
     held = (TRAINING if train else FORWARD)[system]
+    room = bucket_length(length, config.n_positions)
+    places = batch * (most_room(room) if system in GROWING else room)
     return Plan(
         what=f"{name} in {system}, {wanted}{f' over {stored}' if stored else ''}, "
         f"{'training' if train else 'generating'}, batch {batch}, length {length}",
         weights=weights,
         gradients=weights if train else 0,
         optimizer=2 * weights if train else 0,
-        cache=0 if train else _cache(config, batch, length, BYTES[cached]),
+        cache=0 if train else 2 * config.n_layer * places * config.n_embd * BYTES[cached],
         activations=_activations(config, held, batch, length, BYTES[wanted], train),
         runtime=held.runtime,
         available=free_bytes() if memory is None else parse_size(memory, "memory"),
@@ -186,12 +192,6 @@ def _config(name: str | Path, quantize: str | None, **where: Any) -> GPTJConfig:
     if str(name).partition("@")[0].lower() in hub.PRESETS:
         return GPTJConfig(**changes)
     return GPTJConfig.from_json_file(hub.locate_config(name, **where), **changes)
-
-
-def _cache(config: GPTJConfig, batch: int, length: int, itemsize: int) -> int:
-    """Return the bytes of keys and values of every layer."""
-    places = batch * bucket_length(length, config.n_positions)
-    return 2 * config.n_layer * places * config.n_embd * itemsize
 
 
 def _activations(

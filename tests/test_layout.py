@@ -62,7 +62,6 @@ OWN_ARGUMENTS = {
         "cache_position": "PyTorch: the one framework whose users know it",
         "device": "PyTorch: every new tensor is put on a device by whoever makes it",
         "devices": "PyTorch: a cache is with its blocks, which may be on several",
-        "numbers": "PyTorch: rows that have ended leave the batch; the noise knows the numbers",
         "eager": "PyTorch: the fused kernel and the plain path are chosen per call",
     },
     "tf": {

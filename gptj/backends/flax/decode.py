@@ -12,6 +12,7 @@ from gptj.backends.flax.compiled import Program
 from gptj.backends.flax.lora import collections
 from gptj.backends.flax.sampling import as_arrays, next_tokens
 from gptj.generation.buckets import bucket_length
+from gptj.generation.parts import Part, Parts
 from gptj.generation.plan import DecodePlan
 
 Array = Any
@@ -19,75 +20,153 @@ Array = Any
 
 def decode(model: Any, input_ids: Array, attention_mask: Array | None, plan: DecodePlan) -> Array:
     """Continue (B, T) prompts and return them with the new tokens."""
-    length = input_ids.shape[1]
+    count, length = input_ids.shape
     limit = model.config.n_positions
     room = bucket_length(plan.max_new_tokens, limit)
     ids, mask = _widen(input_ids, attention_mask, bucket_length(length, limit))
-    program = Program.of(model.module)
-    new, count = _decode(program, room, _untied(model.params), ids, mask, as_arrays(plan))
-    if isinstance(count, jax.core.Tracer):  # a width that depends on values needs values
-        new = new[:, : plan.max_new_tokens].astype(input_ids.dtype)
+    parts = Parts(ids.shape[1], plan.max_new_tokens, ids.shape[1] + room)
+    program, params = Program.of(model.module), _untied(model.params)
+    numbers = as_arrays(plan)
+    if _is_traced(params, ids, mask):  # a width that depends on values needs values
+        part = parts.whole(count)
+        state = _decode(program, (part.capacity, room), params, ids, mask, numbers, _ends(part))
+        new = state.new[:, : plan.max_new_tokens].astype(input_ids.dtype)
         return jnp.concatenate((input_ids, new), axis=1)
+
+    part = parts.first(count)
+    state = _decode(program, (part.capacity, room), params, ids, mask, numbers, _ends(part))
+    new = np.full((count, room), plan.pad_token_id)
+    while True:
+        new[np.asarray(state.rows)] = np.asarray(state.new)
+        step, unfinished = int(state.step), int(np.sum(~np.asarray(state.finished)))
+        if step == plan.max_new_tokens or not unfinished:
+            break
+        part = parts.following(part, step, unfinished)
+        state = _go_on(program, params, _resized(state, part), numbers, _ends(part))
     prompt = np.asarray(input_ids)  # NumPy: slicing in JAX compiles anew for every width
-    trimmed = np.asarray(new)[:, : int(count)].astype(prompt.dtype)
+    trimmed = new[:, :step].astype(prompt.dtype)
     return jnp.asarray(np.concatenate((prompt, trimmed), axis=1))
 
 
 class _State(NamedTuple):
-    """Where the loop is."""
+    """Where the loop is, with A of the rows."""
 
+    rows: Array  # their numbers, (A,)
+    mask: Array  # of the prompt, (A, P)
     step: Array  # tokens drawn so far
-    new: Array  # (B, room), filled up with padding
-    last: Array  # (B,)
-    finished: Array  # (B,)
+    new: Array  # (A, room), filled up with padding
+    last: Array  # (A,)
+    finished: Array  # (A,)
     cache: KVCache
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _decode(
-    program: Program, room: int, params: Any, ids: Array, mask: Array, plan: DecodePlan
-) -> tuple[Array, Array]:
-    """Return the new tokens, (B, room) with padding for those not drawn, and their number."""
+    program: Program,
+    sizes: tuple[int, int],  # room in the cache, and for new tokens
+    params: Any,
+    ids: Array,
+    mask: Array,
+    plan: DecodePlan,
+    ends: tuple[Array, Array],
+) -> _State:
+    """Read the prompts and run the first part of the loop."""
     ids, mask = to_left_padding(ids, mask)
-    mask = jnp.pad(mask, ((0, 0), (0, room)), constant_values=1)
-    ends = jnp.asarray(plan.eos_token_ids)[None]
+    start = _start(program, sizes, mask, plan.pad_token_id)
+    return _loop(program, params, _advance(program, params, start, ids, plan), plan, ends)
 
-    def advance(state: _State, tokens: Array) -> _State:
-        """Draw the tokens that follow `tokens`, (B, T)."""
-        output = program.module.apply(
-            collections(params),
-            input_ids=tokens,
-            attention_mask=mask,
-            past_key_values=state.cache,
-            use_cache=True,
-            logits_to_keep=1,
-            return_dict=True,
-        )
-        drawn = next_tokens(output.logits[:, -1], plan, state.step)
-        drawn = jnp.where(state.finished, plan.pad_token_id, drawn)
-        new = jax.lax.dynamic_update_slice_in_dim(state.new, drawn[:, None], state.step, axis=1)
-        finished = state.finished | (drawn[:, None] == ends).any(axis=1)
-        return _State(state.step + 1, new, drawn, finished, output.past_key_values)
+
+@partial(jax.jit, static_argnums=0, donate_argnums=2)
+def _go_on(
+    program: Program, params: Any, state: _State, plan: DecodePlan, ends: tuple[Array, Array]
+) -> _State:
+    """Run a further part of the loop."""
+    return _loop(program, params, state, plan, ends)
+
+
+def _loop(
+    program: Program, params: Any, state: _State, plan: DecodePlan, ends: tuple[Array, Array]
+) -> _State:
+    """Draw tokens until a step, or until no more rows are unfinished than so many."""
+    until, fewest = ends
 
     def goes_on(state: _State) -> Array:
-        return (state.step < plan.max_new_tokens) & ~state.finished.all()
+        return (state.step < until) & ((~state.finished).sum() > fewest)
 
-    start = _start(program, room, ids, plan.pad_token_id)
-    state = jax.lax.while_loop(
-        goes_on, lambda state: advance(state, state.last[:, None]), advance(start, ids)
+    def advance(state: _State) -> _State:
+        return _advance(program, params, state, state.last[:, None], plan)
+
+    final: _State = jax.lax.while_loop(goes_on, advance, state)
+    return final
+
+
+def _advance(
+    program: Program, params: Any, state: _State, tokens: Array, plan: DecodePlan
+) -> _State:
+    """Draw the tokens that follow `tokens`, (A, T)."""
+    room = state.cache.capacity - state.mask.shape[1]
+    output = program.module.apply(
+        collections(params),
+        input_ids=tokens,
+        attention_mask=jnp.pad(state.mask, ((0, 0), (0, room)), constant_values=1),
+        past_key_values=state.cache,
+        use_cache=True,
+        logits_to_keep=1,
+        return_dict=True,
     )
-    return state.new, state.step
+    drawn = next_tokens(output.logits[:, -1], plan, state.step, state.rows)
+    drawn = jnp.where(state.finished, plan.pad_token_id, drawn)
+    ends = jnp.asarray(plan.eos_token_ids)[None]
+    return state._replace(
+        step=state.step + 1,
+        new=jax.lax.dynamic_update_slice_in_dim(state.new, drawn[:, None], state.step, axis=1),
+        last=drawn,
+        finished=state.finished | (drawn[:, None] == ends).any(axis=1),
+        cache=output.past_key_values,
+    )
 
 
-def _start(program: Program, room: int, ids: Array, pad: Array) -> _State:
+def _start(program: Program, sizes: tuple[int, int], mask: Array, pad: Array) -> _State:
     """Return the state before the first step, with an empty cache."""
-    batch, length = ids.shape
+    capacity, room = sizes
+    count = mask.shape[0]
     # XLA's CPU kernels would widen a narrower cache as a whole to write a token into it
     dtype = jnp.float32 if jax.default_backend() == "cpu" else program.module.dtype
-    layers = init_cache(program.module.config, batch, length + room, dtype).layers
-    cache = KVCache(layers, jnp.int32(0), preallocated=True)
-    new = jnp.full((batch, room), pad)
-    return _State(jnp.int32(0), new, new[:, 0], jnp.zeros(batch, bool), cache)
+    layers = init_cache(program.module.config, count, capacity, dtype).layers
+    return _State(
+        rows=jnp.arange(count, dtype=jnp.int32),
+        mask=mask,
+        step=jnp.int32(0),
+        new=jnp.full((count, room), pad),
+        last=jnp.full(count, pad),
+        finished=jnp.zeros(count, bool),
+        cache=KVCache(layers, jnp.int32(0), preallocated=True),
+    )
+
+
+def _resized(state: _State, part: Part) -> _State:
+    """Return the state with the rows and the room of a part; unfinished rows stay."""
+    if part.rows < len(state.rows):
+        kept = np.argsort(np.asarray(state.finished), kind="stable")[: part.rows]
+        rows, mask, new, last, finished = (
+            x[kept] for x in (state.rows, state.mask, state.new, state.last, state.finished)
+        )
+        cache = state.cache.gather(kept)
+        state = _State(rows, mask, state.step, new, last, finished, cache)
+    if part.capacity > state.cache.capacity:
+        state = state._replace(cache=state.cache.with_capacity(part.capacity))
+    return state
+
+
+def _ends(part: Part) -> tuple[Array, Array]:
+    """Return when a part ends, as numbers that need no new compilation."""
+    return np.int32(part.until), np.int32(part.fewest)
+
+
+def _is_traced(*values: Any) -> bool:
+    """Whether this runs inside of a transformation, which has no values to look at."""
+    inside = jnp.zeros(())  # of jit, even if all values are known
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in (inside, *jax.tree.leaves(values)))
 
 
 def to_left_padding(ids: Array, mask: Array) -> tuple[Array, Array]:

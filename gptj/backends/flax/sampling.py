@@ -41,9 +41,10 @@ def threefry2x32(key: Words, counter: Words) -> Words:
     return first, second
 
 
-def gumbel_noise(seed: Words, step: Array, ids: Array) -> Array:
-    """Return Gumbel noise, float32, for the candidates (B, K) of every row."""
-    rows = jnp.arange(ids.shape[0], dtype=jnp.uint32)[:, None]
+def gumbel_noise(seed: Words, step: Array, ids: Array, numbers: Array | None = None) -> Array:
+    """Return Gumbel noise, float32, for the candidates (B, K) of rows by their numbers (B,)."""
+    numbers = jnp.arange(ids.shape[0]) if numbers is None else numbers
+    rows = numbers.astype(jnp.uint32)[:, None]
     subkey = threefry2x32(seed, (rows, jnp.full_like(rows, step)))
     ids = ids.astype(jnp.uint32)
     bits, _ = threefry2x32(subkey, (ids, jnp.zeros_like(ids)))
@@ -51,8 +52,14 @@ def gumbel_noise(seed: Words, step: Array, ids: Array) -> Array:
     return -jnp.log(-jnp.log(uniform * 2.0**-UNIFORM_BITS))
 
 
-def next_tokens(logits: Array, plan: DecodePlan, step: int | Array) -> Array:
-    """Choose one token per row of (B, V) logits; ties go to the lower id."""
+def next_tokens(
+    logits: Array, plan: DecodePlan, step: int | Array, numbers: Array | None = None
+) -> Array:
+    """Choose one token per row of (B, V) logits; ties go to the lower id.
+
+    Args:
+        numbers: of the rows, (B,), 0 and on if None; the noise depends on them.
+    """
     plan = plan if isinstance(plan.seed, tuple) else as_arrays(plan)
     seed, ends = cast(Words, plan.seed), jnp.asarray(plan.eos_token_ids)
     vocab = logits.shape[-1]
@@ -62,7 +69,7 @@ def next_tokens(logits: Array, plan: DecodePlan, step: int | Array) -> Array:
     if not plan.do_sample:
         return logits.argmax(axis=-1).astype(jnp.int32)
     values, ids = candidates(logits / plan.temperature, plan)  # (B, K)
-    values = values + gumbel_noise(seed, step, ids)
+    values = values + gumbel_noise(seed, step, ids, numbers)
     is_best = values == values.max(axis=-1, keepdims=True)
     return jnp.where(is_best, ids, vocab).min(axis=-1)
 

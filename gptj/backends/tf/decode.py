@@ -1,14 +1,16 @@
 """The decoding loop in TensorFlow. Definition: ``gptj.generation.driver``."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from gptj.backends.tf.cache import KVCache
 from gptj.backends.tf.sampling import next_tokens, seed_words
 from gptj.generation.buckets import BUCKET
+from gptj.generation.parts import Part, Parts
 from gptj.generation.plan import DecodePlan
 from gptj.spec.checks import already_checked
 from gptj.spec.outputs import ModelOutput
@@ -26,6 +28,17 @@ NO_INPUTS = dict.fromkeys(
 )
 
 
+class _State(NamedTuple):
+    """Where the loop is, with A of the rows."""
+
+    rows: Tensor  # their numbers, (A,)
+    mask: Tensor  # over the whole cache, (A, C)
+    step: Tensor  # tokens drawn so far
+    new: Tensor  # (A, room), filled up with padding
+    finished: Tensor  # (A,)
+    cache: KVCache
+
+
 @tf.autograph.experimental.do_not_convert
 def decode(
     model: Any, input_ids: Tensor, attention_mask: Tensor | None, plan: DecodePlan
@@ -33,22 +46,76 @@ def decode(
     """Continue (B, T) prompts and return them with the new tokens; all stays on the device.
 
     The prompt runs as it is, eagerly or in the caller's graph. The loop over the new tokens is one
-    graph, made for the size of the cache, which comes in buckets, and not for the prompt's length;
-    XLA compiles it.
+    graph for each of its parts, made for the size of the cache, which comes in buckets, and not for
+    the prompt's length; XLA compiles it.
     """
     batch, length = ops.shape(input_ids)
     eager = tf.executing_eagerly()
     total = length + plan.max_new_tokens
-    capacity = -(-total // BUCKET) * BUCKET if eager else total
-    ids, mask = to_left_padding(input_ids, attention_mask)
-    mask = tf.pad(mask, [[0, 0], [0, capacity - length]], constant_values=1)
-    loop = _compiled_loop if eager else _loop
+    parts = Parts(length, plan.max_new_tokens, -(-total // BUCKET) * BUCKET if eager else total)
+    part = parts.first(batch) if eager else parts.whole(batch)
     with already_checked():
-        logits, cache = _forward(model, ids, mask, model.init_cache(batch, capacity))
-        cache = KVCache(cache.layers, tf.convert_to_tensor(length), preallocated=True)
-        chosen, steps = loop(model, logits, mask, cache, plan)
-    width = int(steps) if eager else plan.max_new_tokens
-    return tf.concat((input_ids, tf.cast(chosen[:, :width], input_ids.dtype)), axis=1)
+        logits, state = _start(model, input_ids, attention_mask, plan, part, eager)
+        if eager:
+            new = _in_parts(model, logits, state, plan, parts, part)
+        else:
+            state = _loop(model, _chosen(state, logits, plan), plan, _ends(part))
+            new = state.new[:, : plan.max_new_tokens]
+    return tf.concat((input_ids, tf.cast(new, input_ids.dtype)), axis=1)
+
+
+def _start(
+    model: Any, ids: Tensor, mask: Tensor | None, plan: DecodePlan, part: Part, eager: bool
+) -> tuple[Tensor, _State]:
+    """Read the prompts, (B, T); return the logits after them, (B, V), and the first state."""
+    batch, length = ops.shape(ids)
+    ids, mask = to_left_padding(ids, mask)
+    mask = tf.pad(mask, [[0, 0], [0, part.capacity - length]], constant_values=1)
+    logits, cache = _forward(model, ids, mask, model.init_cache(batch, part.capacity))
+    room = -(-plan.max_new_tokens // BUCKET) * BUCKET if eager else plan.max_new_tokens
+    return logits, _State(
+        rows=tf.range(batch),
+        mask=mask,
+        step=tf.constant(0),
+        new=tf.fill((batch, room), plan.pad_token_id),
+        finished=tf.zeros((batch,), tf.bool),
+        cache=KVCache(cache.layers, tf.convert_to_tensor(length), preallocated=True),
+    )
+
+
+def _in_parts(
+    model: Any, logits: Tensor, state: _State, plan: DecodePlan, parts: Parts, part: Part
+) -> Tensor:
+    """Run the loop, a compiled function for each part; return the new tokens, (B, steps)."""
+    new = np.full(state.new.shape, plan.pad_token_id)
+    state = _run(model, logits, state, plan, part)
+    while True:
+        new[state.rows.numpy()] = state.new.numpy()
+        step, unfinished = int(state.step), int(np.sum(~state.finished.numpy()))
+        if step == plan.max_new_tokens or not unfinished:
+            return tf.constant(new[:, :step])
+        part = parts.following(part, step, unfinished)
+        state = _run(model, None, _resized(state, part), plan, part)
+
+
+def _resized(state: _State, part: Part) -> _State:
+    """Return the state with the rows and the room of a part; unfinished rows stay."""
+    if part.rows < len(state.rows):
+        kept = np.argsort(state.finished.numpy(), kind="stable")[: part.rows]
+        rows, mask, new, finished = (
+            tf.gather(x, kept) for x in (state.rows, state.mask, state.new, state.finished)
+        )
+        state = _State(rows, mask, state.step, new, finished, state.cache.gather(kept))
+    missing = part.capacity - state.cache.capacity
+    if missing:
+        mask = tf.pad(state.mask, [[0, 0], [0, missing]], constant_values=1)
+        state = state._replace(mask=mask, cache=state.cache.with_capacity(part.capacity))
+    return state
+
+
+def _ends(part: Part) -> Tensor:
+    """Return when a part ends: after how many steps, or with how many unfinished rows."""
+    return tf.constant((part.until, part.fewest))
 
 
 def to_left_padding(ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -115,48 +182,54 @@ def _function(model: Any, key: Any, function: Any, inputs: Any, xla: bool) -> An
     return functions[key]
 
 
-def _compiled_loop(
-    model: Any, logits: Tensor, mask: Tensor, cache: KVCache, plan: DecodePlan
-) -> tuple[Tensor, Tensor]:
-    """Run the loop as a compiled function, which serves all numbers that are no shapes."""
+def _run(model: Any, logits: Tensor | None, state: _State, plan: DecodePlan, part: Part) -> _State:
+    """Run a part as a compiled function, which serves all numbers that are no shapes.
+
+    The first part has logits, from which it draws a token before anything else.
+    """
     nothing: dict[str, Any] = dict.fromkeys((*NUMBERS, "seed"), 0)
     fixed = replace(plan, **nothing)
     numbers = {name: tf.constant(getattr(plan, name)) for name in NUMBERS}
-    inputs = ({**numbers, "seed": seed_words(plan.seed)}, logits, mask, cache)
+    inputs = ({**numbers, "seed": seed_words(plan.seed)}, _ends(part), logits, state)
 
-    def loop(numbers: Any, logits: Tensor, mask: Tensor, cache: KVCache) -> Any:
-        return _loop(model, logits, mask, cache, replace(fixed, **numbers))
+    def loop(numbers: Any, ends: Tensor, logits: Tensor | None, state: _State) -> Any:
+        plan = replace(fixed, **numbers)
+        state = state if logits is None else _chosen(state, logits, plan)
+        return _loop(model, state, plan, ends)
 
     # in bfloat16 XLA would copy all parameters before the loop
     xla = model.compute_dtype == model.variable_dtype != "bfloat16"
-    return _function(model, (fixed, tuple(mask.shape)), loop, inputs, xla)(*inputs)
+    shapes = (tuple(state.mask.shape), state.new.shape[1])
+    return _function(model, (fixed, shapes, logits is None), loop, inputs, xla)(*inputs)
 
 
-def _loop(
-    model: Any, logits: Tensor, mask: Tensor, cache: KVCache, plan: DecodePlan
-) -> tuple[Tensor, Tensor]:
-    """Return the new tokens, (B, C), from the logits after the prompt on, and their number."""
-    batch, width = ops.shape(mask)
-    chosen = tf.fill((batch, width), plan.pad_token_id)
-    finished = tf.zeros((batch,), tf.bool)
+def _loop(model: Any, state: _State, plan: DecodePlan, ends: Tensor) -> _State:
+    """Draw tokens until a step, or until no more rows are unfinished than so many."""
+    until, fewest = ends[0], ends[1]
 
-    def choose(step: Any, logits: Tensor, finished: Tensor, chosen: Tensor) -> Any:
-        drawn = tf.where(finished, plan.pad_token_id, next_tokens(logits, plan, step))
-        if plan.eos_token_ids:
-            finished = finished | tf.reduce_any(drawn[:, None] == plan.eos_token_ids, axis=1)
-        return finished, tf.where(tf.range(width) == step, drawn[:, None], chosen)
+    def goes_on(state: _State) -> Tensor:
+        unfinished = tf.reduce_sum(tf.cast(~state.finished, tf.int32))
+        return (state.step < until) & (unfinished > fewest)
 
-    def unfinished(step: Tensor, finished: Tensor, chosen: Tensor, cache: KVCache) -> Tensor:
-        return (step < plan.max_new_tokens) & ~tf.reduce_all(finished)
+    def advance(state: _State) -> tuple[_State]:
+        tokens = tf.gather(state.new, state.step - 1, axis=1)[:, None]
+        logits, cache = _forward(model, tokens, state.mask, state.cache)
+        return (_chosen(state._replace(cache=cache), logits, plan),)
 
-    def advance(step: Tensor, finished: Tensor, chosen: Tensor, cache: KVCache) -> Any:
-        tokens = tf.gather(chosen, step - 1, axis=1)[:, None]
-        logits, cache = _forward(model, tokens, mask, cache)
-        return (step + 1, *choose(step, logits, finished, chosen), cache)
+    (state,) = tf.while_loop(goes_on, advance, (state,))
+    return state
 
-    start = (tf.constant(1), *choose(0, logits, finished, chosen), cache)
-    steps, _, chosen, _ = tf.while_loop(unfinished, advance, start)
-    return chosen, steps
+
+def _chosen(state: _State, logits: Tensor, plan: DecodePlan) -> _State:
+    """Return the state with one more token of every row, by logits (A, V)."""
+    drawn = next_tokens(logits, plan, state.step, state.rows)
+    drawn = tf.where(state.finished, plan.pad_token_id, drawn)
+    finished = state.finished
+    if plan.eos_token_ids:
+        finished = finished | tf.reduce_any(drawn[:, None] == plan.eos_token_ids, axis=1)
+    is_place = tf.range(ops.shape(state.new)[1]) == state.step
+    new = tf.where(is_place, drawn[:, None], state.new)
+    return state._replace(step=state.step + 1, new=new, finished=finished)
 
 
 def _forward(model: Any, tokens: Tensor, mask: Tensor, cache: KVCache) -> tuple[Tensor, KVCache]:

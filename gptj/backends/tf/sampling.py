@@ -32,13 +32,14 @@ def threefry2x32(key: Words, counter: Words) -> Words:
     return first, second
 
 
-def gumbel_noise(seed: Any, step: Any, ids: Tensor) -> Tensor:
-    """Return Gumbel noise, float32, for the candidates (B, K) of every row.
+def gumbel_noise(seed: Any, step: Any, ids: Tensor, numbers: Tensor | None = None) -> Tensor:
+    """Return Gumbel noise, float32, for the candidates (B, K) of rows by their numbers (B,).
 
     `seed` is an integer, or the tensor of its two words.
     """
     words = seed if tf.is_tensor(seed) else seed_words(seed)
-    rows = tf.cast(tf.range(ops.shape(ids)[0]), tf.uint32)[:, None]
+    numbers = tf.range(ops.shape(ids)[0]) if numbers is None else numbers
+    rows = tf.cast(numbers, tf.uint32)[:, None]
     subkey = threefry2x32((words[0], words[1]), (rows, tf.cast(step, tf.uint32)))
     ids = tf.cast(ids, tf.uint32)
     bits, _ = threefry2x32(subkey, (ids, tf.zeros_like(ids)))
@@ -52,8 +53,14 @@ def seed_words(seed: int) -> Tensor:
     return tf.constant(split_seed(seed), tf.uint32)
 
 
-def next_tokens(logits: Tensor, plan: DecodePlan, step: Any) -> Tensor:
-    """Choose one token per row of (B, V) logits; ties go to the lower id."""
+def next_tokens(
+    logits: Tensor, plan: DecodePlan, step: Any, numbers: Tensor | None = None
+) -> Tensor:
+    """Choose one token per row of (B, V) logits; ties go to the lower id.
+
+    Args:
+        numbers: of the rows, (B,), 0 and on if None; the noise depends on them.
+    """
     vocab = logits.shape[-1]
     if plan.eos_token_ids:
         is_end = tf.reduce_any(tf.range(vocab)[:, None] == plan.eos_token_ids, axis=1)  # (V,)
@@ -61,7 +68,7 @@ def next_tokens(logits: Tensor, plan: DecodePlan, step: Any) -> Tensor:
     if not plan.do_sample:
         return lowest_best(logits, tf.range(vocab), vocab)
     values, ids = candidates(logits / plan.temperature, plan)  # (B, K)
-    return lowest_best(values + gumbel_noise(plan.seed, step, ids), ids, vocab)
+    return lowest_best(values + gumbel_noise(plan.seed, step, ids, numbers), ids, vocab)
 
 
 def lowest_best(values: Tensor, ids: Tensor, vocab: int) -> Tensor:
