@@ -1,12 +1,11 @@
 """Products with int8 weights on processors that multiply int8 themselves: ``gptj.spec.digits``."""
 
-from functools import cache
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from gptj.backends.torch.kernels import rows_of
+from gptj.backends.torch.kernels import rows_of, trial
 from gptj.processor import multiplies_in
 from gptj.spec.config import dtype_name
 from gptj.spec.digits import BASE, DIGITS, LEAST, MOST_INPUTS, SMALLEST_DIGIT, largest
@@ -56,14 +55,10 @@ def split(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return digits, step
 
 
-@cache
+@trial
 def has_kernel() -> bool:
     """Return whether this PyTorch has the private kernel, and it computes what it should."""
-    with torch.device("cpu"):  # whatever the caller's default is
-        x = torch.full((2, 64), SMALLEST_DIGIT, dtype=torch.int8)
-        weight = torch.full((8, 64), 127, dtype=torch.int8)
+    x = torch.full((2, 64), SMALLEST_DIGIT, dtype=torch.int8)
+    weight = torch.full((8, 64), 127, dtype=torch.int8)
     weight[::2] *= -1
-    try:
-        return torch.equal(torch._int_mm(x, weight.t()), x.int() @ weight.t().int())
-    except (AttributeError, NotImplementedError, RuntimeError):
-        return False
+    return torch.equal(torch._int_mm(x, weight.t()), x.int() @ weight.t().int())

@@ -4,7 +4,6 @@ A weight is stored as in the files, or in the layout of PyTorch's kernel: see ``
 """
 
 from collections.abc import Iterator
-from functools import cache
 from typing import Final
 
 import torch
@@ -19,7 +18,7 @@ from gptj.backends.torch.int4_layout import (
     numbers_of,
     to_kernel,
 )
-from gptj.backends.torch.kernels import rows_of
+from gptj.backends.torch.kernels import rows_of, trial
 from gptj.spec.rounding import GROUP
 
 FEW: Final = 64
@@ -78,23 +77,19 @@ def arranged(weight: Tensor, dtype: str) -> Tensor:
     return to_kernel(weight) if is_fit and len(weight) % TOGETHER == 0 else weight
 
 
-@cache
+@trial
 def has_kernel() -> bool:
     """Return whether PyTorch has the private kernel, in a layout that is known, and it is right."""
     if not TOGETHER:
         return False
     shape = (2 * TOGETHER, GROUP)
-    with torch.device("cpu"):  # whatever the caller's default is
-        weight = (torch.arange(shape[0] * shape[1]) * 37 % 251).to(torch.uint8).view(shape)
-        scale = torch.tensor((1.0, 0.5)).expand(shape[0], 2)
-        x = torch.zeros(1, 2 * GROUP, dtype=torch.bfloat16)
+    weight = (torch.arange(shape[0] * shape[1]) * 37 % 251).to(torch.uint8).view(shape)
+    scale = torch.tensor((1.0, 0.5)).expand(shape[0], 2)
+    x = torch.zeros(1, 2 * GROUP, dtype=torch.bfloat16)
     x[0, 3] = x[0, -7] = 1.0  # so that no sum is rounded
-    try:
-        packed = to_kernel(weight)
-        is_known = torch.equal(from_kernel(packed, shape[0]), weight)
-        return is_known and torch.equal(by_kernel(x, packed, scale), by_blocks(x, weight, scale))
-    except (AttributeError, NotImplementedError, RuntimeError):
-        return False
+    packed = to_kernel(weight)
+    is_known = torch.equal(from_kernel(packed, shape[0]), weight)
+    return is_known and torch.equal(by_kernel(x, packed, scale), by_blocks(x, weight, scale))
 
 
 def describe() -> str:

@@ -6,7 +6,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, wraps
 from typing import Final
 
 import torch
@@ -74,15 +74,26 @@ ONEDNN: Final = Kernel(
 )
 
 
-@cache
+def trial(is_right: Callable[[], bool]) -> Callable[[], bool]:
+    """Decorate the trial of a private kernel: on a CPU, once; one not there is not right."""
+
+    @cache
+    @wraps(is_right)
+    def run() -> bool:
+        try:
+            with torch.device("cpu"):  # whatever the caller's default is
+                return is_right()
+        except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+            return False
+
+    return run
+
+
+@trial
 def has_onednn() -> bool:
     """Return whether this PyTorch has the private operator, and it computes what it should."""
-    with torch.device("cpu"):  # whatever the caller's default is
-        x, weight, bias = torch.ones(3, 8), torch.full((2, 8), 0.5), torch.tensor((1.0, -1.0))
-    try:
-        return torch.equal(onednn(x, weight, bias), F.linear(x, weight, bias))
-    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
-        return False
+    x, weight, bias = torch.ones(3, 8), torch.full((2, 8), 0.5), torch.tensor((1.0, -1.0))
+    return torch.equal(onednn(x, weight, bias), F.linear(x, weight, bias))
 
 
 def rows_of(x: Tensor) -> int:

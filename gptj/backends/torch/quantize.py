@@ -1,6 +1,5 @@
 """Products with quantized weights, and those with int8. What they mean: ``gptj.spec.rounding``."""
 
-from functools import cache
 from typing import Any, Final
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 from gptj.backends.torch import digits, half, int4
 from gptj.backends.torch.half import dtype_of_blocks, widened_product
 from gptj.backends.torch.int4_layout import INT4
-from gptj.backends.torch.kernels import rows_of
+from gptj.backends.torch.kernels import rows_of, trial
 from gptj.backends.torch.products import is_concrete
 
 FEW: Final = 12
@@ -66,17 +65,13 @@ def describe() -> str:
     return "; else ".join(filter(None, (digits.describe(), half.describe_quantized(packed))))
 
 
-@cache
+@trial
 def has_packed() -> bool:
     """Return whether this PyTorch has the private kernel, and it computes what it should."""
-    with torch.device("cpu"):  # whatever the caller's default is
-        x = torch.arange(STEP, dtype=torch.bfloat16)[None]
-        weight = torch.full((2, STEP), 3, dtype=torch.int8)
-        scale = torch.tensor((1.0, -0.5))
-    try:
-        return torch.equal(packed(x, weight, scale), by_blocks(x, weight, scale))
-    except (AttributeError, NotImplementedError, RuntimeError):
-        return False
+    x = torch.arange(STEP, dtype=torch.bfloat16)[None]
+    weight = torch.full((2, STEP), 3, dtype=torch.int8)
+    scale = torch.tensor((1.0, -0.5))
+    return torch.equal(packed(x, weight, scale), by_blocks(x, weight, scale))
 
 
 class _Product(torch.autograd.Function):
