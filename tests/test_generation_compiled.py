@@ -45,6 +45,24 @@ def test_a_hundred_lengths_compile_a_handful_of_times_in_pytorch(torch_backend):
     assert 0 < counter.frame_count <= 8
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_loop_in_flax_writes_into_its_cache_and_copies_nothing_of_it(flax_backend, dtype):
+    from gptj.backends.flax import decode
+    from gptj.backends.flax.compiled import Program
+    from gptj.backends.flax.sampling import as_arrays
+    from gptj.generation.options import GenerationConfig
+    from gptj.generation.plan import make_plan
+
+    model = tiny_model("flax", n_positions=8192, dtype=dtype)
+    plan = as_arrays(make_plan(GenerationConfig(seed=1), IDS.shape[1], model.config))
+    program, params = Program.of(model.module), model.params
+    ids, mask, ends = IDS.astype(np.int32), LEFT.astype(np.int32), (np.int32(1), np.int32(0))
+    state = decode._decode(program, (8192, 64), params, ids, mask, plan, ends)
+    keys = state.cache.layers[0][0].nbytes
+    lowered = decode._go_on.lower(program, params, state, plan, ends)
+    assert lowered.compile().memory_analysis().temp_size_in_bytes < keys
+
+
 @pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])
 @pytest.mark.parametrize("options", [{}, SAMPLED], ids=["greedy", "sampled"])
 def test_a_saved_model_generates_from_prompts_of_any_shape(tf_backend, tmp_path, options, jit):

@@ -49,6 +49,7 @@ EXTRA_FILES = {
     "torch/int4": "PyTorch: the one framework that has a kernel for int4 weights",
     "torch/int4_layout": "PyTorch: its kernel for int4 has a layout of its own",
     "flax/half": "XLA: on a CPU it widens half-precision weights whole, unless kept from it",
+    "flax/platforms": "XLA: its CPU kernels want other forms of some operations than a GPU's",
     "flax/parallel": "jax: a tree of shardings; TensorFlow users have tf.distribute around models",
     "torch/parallel": "PyTorch: modules are wrapped; TensorFlow users have tf.distribute",
     "flax/wrapper": "Linen: parameters live outside the module, so a class around it has the call",

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gptj.backends.flax.platforms import on_cpu
 from gptj.generation.buckets import bucket_length
 from gptj.spec.config import GPTJConfig
 
@@ -105,11 +106,34 @@ def extend(
     """Return the layer's cache with the new keys and values (B, H, T, D) after the past ones."""
     if past is None:
         return key, value
-    write = jax.lax.dynamic_update_slice_in_dim
-    return (
-        write(past[0], key.astype(past[0].dtype), past_length, axis=2),
-        write(past[1], value.astype(past[1].dtype), past_length, axis=2),
-    )
+    return _write(past[0], key, past_length), _write(past[1], value, past_length)
+
+
+def _write(buffer: Array, new: Array, start: int | Array) -> Array:
+    """Return the buffer (B, H, C, D) with new tokens (B, H, T, D) from `start` on."""
+    write = _write_token if new.shape[2] == 1 else _write_slice
+    return write(buffer, new.astype(buffer.dtype), start)
+
+
+def _write_slice(buffer: Array, new: Array, start: int | Array) -> Array:
+    return jax.lax.dynamic_update_slice_in_dim(buffer, new, start, axis=2)
+
+
+def _scatter(buffer: Array, new: Array, start: int | Array) -> Array:
+    """Write a single token row by row.
+
+    In a loop XLA's CPU kernels would write a slice twice, into the buffer and into what attention
+    reads, and copy the buffer for it.
+    """
+    batch, heads, capacity, width = buffer.shape
+    places = jnp.arange(batch * heads, dtype=jnp.int32) * capacity + start
+    flat = buffer.reshape(-1, width)  # (B * H * C, D)
+    rows = new.reshape(-1, width)
+    written = flat.at[places].set(rows, indices_are_sorted=True, unique_indices=True)
+    return written.reshape(buffer.shape)
+
+
+_write_token = on_cpu(_scatter, _write_slice)
 
 
 def _with_capacity(buffer: Array, capacity: int) -> Array:

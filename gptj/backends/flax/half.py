@@ -5,14 +5,14 @@ product, or before a loop, so that the model is in memory three times. Other pla
 derivatives, take the plain path.
 """
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import jax
 import jax.numpy as jnp
 
+from gptj.backends.flax.platforms import on_cpu
+
 Array = Any
-Operation = Callable[..., Array]
 
 BITS: Final = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 """Size of a number -> the dtype of its bits."""
@@ -31,20 +31,6 @@ def bits_at(parameter: Array, place: Array) -> tuple[Array, Array]:
     """
     parameter, place = jax.lax.optimization_barrier((parameter, place))
     return jax.lax.bitcast_convert_type(parameter, BITS[parameter.dtype.itemsize]), place
-
-
-def on_cpu(operation: Operation, plain: Operation) -> Operation:
-    """Return `operation` for a CPU and `plain` for the rest; its derivative is that of `plain`."""
-
-    @jax.custom_jvp
-    def either(*arguments: Array) -> Array:
-        return jax.lax.platform_dependent(*arguments, cpu=operation, default=plain)
-
-    @either.defjvp
-    def jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
-        return either(*primals), jax.jvp(plain, primals, tangents)[1]
-
-    return either
 
 
 def _look_up(table: Array, ids: Array) -> Array:

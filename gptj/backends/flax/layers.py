@@ -12,7 +12,12 @@ from gptj.backends.flax import quantize
 from gptj.backends.flax.cache import LayerCache, extend
 from gptj.backends.flax.half import look_up
 from gptj.backends.flax.lora import LEAF, LORA
-from gptj.backends.flax.products import product, product_per_head, tied_product
+from gptj.backends.flax.products import (
+    product,
+    product_per_head,
+    similarity_per_head,
+    tied_product,
+)
 from gptj.spec import MASK_VALUE
 from gptj.spec.config import GPTJConfig
 from gptj.spec.rotary import rotary_table
@@ -218,7 +223,7 @@ class Attention(nn.Module):
         deterministic: bool,
     ) -> tuple[Array, Array]:
         """Attend step by step, with scores and softmax in float32, and return the weights too."""
-        scores = product_per_head(query.astype(key.dtype), key.swapaxes(2, 3))  # (B, H, T, S)
+        scores = similarity_per_head(query.astype(key.dtype), key)  # (B, H, T, S)
         scores = scores * self.config.head_dim**-0.5 + mask
         # a masked score passes no gradient on, not even in a row that attends to nothing
         scores = jnp.where(mask > MASK_VALUE, scores, MASK_VALUE)

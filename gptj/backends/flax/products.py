@@ -11,7 +11,8 @@ from typing import Any, Final
 import jax
 import jax.numpy as jnp
 
-from gptj.backends.flax.half import bits_at, on_cpu
+from gptj.backends.flax.half import bits_at
+from gptj.backends.flax.platforms import on_cpu
 from gptj.processor import instructions, multiplies_in
 
 Array = Any
@@ -52,6 +53,12 @@ def product_per_head(x: Array, y: Array) -> Array:
     """Return (B, H, T, K) x (B, H, K, N) in float32."""
     is_alone = x.shape[-2] == 1 and is_native(x.dtype)
     return (_row_product if is_alone else _multiply)(x, y)
+
+
+def similarity_per_head(x: Array, y: Array) -> Array:
+    """Return (B, H, T, K) x (B, H, N, K) transposed, in float32; XLA would copy a transposed y."""
+    is_alone = x.shape[-2] == 1 and is_native(x.dtype)
+    return (_row_similarity if is_alone else _similarity)(x, y)
 
 
 def multiply_side_by_side(rows: Array, kernel: Array, sums: Any) -> Array:
@@ -151,6 +158,14 @@ def _multiply(x: Array, y: Array) -> Array:
     return jnp.matmul(x, y, preferred_element_type=jnp.float32)
 
 
+def _similarity(x: Array, y: Array) -> Array:
+    return jnp.einsum("bhtk,bhnk->bhtn", x, y, preferred_element_type=jnp.float32)
+
+
+def _similarity_of_row(x: Array, y: Array) -> Array:
+    return _similarity(_two_at_least(x), y)[..., :1, :]
+
+
 def _product(x: Array, kernel: Array) -> Array:
     return x @ kernel.astype(x.dtype)
 
@@ -168,3 +183,4 @@ def _product_as_it_is(x: Array, kernel: Array) -> Array:
 _block_product = on_cpu(_product_by_blocks, _product)
 _native_product = on_cpu(_product_as_it_is, _product)
 _row_product = on_cpu(_multiply_rows, _multiply)
+_row_similarity = on_cpu(_similarity_of_row, _similarity)

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from gptj.backends.flax import digits, products
-from gptj.backends.flax.half import on_cpu
+from gptj.backends.flax.platforms import on_cpu
 
 Array = Any
 

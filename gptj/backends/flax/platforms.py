@@ -1,0 +1,23 @@
+"""One operation in two forms: what XLA's CPU kernels are fast with, and what all others are."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+Array = Any
+Operation = Callable[..., Array]
+
+
+def on_cpu(operation: Operation, plain: Operation) -> Operation:
+    """Return `operation` for a CPU and `plain` for the rest; its derivative is that of `plain`."""
+
+    @jax.custom_jvp
+    def either(*arguments: Array) -> Array:
+        return jax.lax.platform_dependent(*arguments, cpu=operation, default=plain)
+
+    @either.defjvp
+    def jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+        return either(*primals), jax.jvp(plain, primals, tangents)[1]
+
+    return either
