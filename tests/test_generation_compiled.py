@@ -56,7 +56,8 @@ def test_a_loop_in_flax_writes_into_its_cache_and_copies_nothing_of_it(flax_back
     model = tiny_model("flax", n_positions=8192, dtype=dtype)
     plan = as_arrays(make_plan(GenerationConfig(seed=1), IDS.shape[1], model.config))
     program, params = Program.of(model.module), model.params
-    ids, mask, ends = IDS.astype(np.int32), LEFT.astype(np.int32), (np.int32(1), np.int32(0))
+    ids = IDS[:1].astype(np.int32)  # a single row, of which XLA would copy the cache
+    mask, ends = np.ones_like(ids), (np.int32(1), np.int32(0))
     state = decode._decode(program, (8192, 64), params, ids, mask, plan, ends)
     keys = state.cache.layers[0][0].nbytes
     lowered = decode._go_on.lower(program, params, state, plan, ends)
