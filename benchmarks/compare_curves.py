@@ -53,6 +53,8 @@ def _draw(path, lines, x, y, logarithmic):
     if logarithmic:
         axes.set_xscale("log", base=2)
         axes.set_yscale("log", base=2)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:g}")  # 32, and not 2 to the 5
     else:
         axes.set_ylim(bottom=0)
     axes.set(xlabel=x, ylabel=y)
