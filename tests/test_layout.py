@@ -98,7 +98,7 @@ FUSED = "PyTorch: the fused kernel takes a bias in the compute dtype and rows th
 FUSED_LOSS = (
     "TensorFlow: its graphs hold the logits once by themselves; a layer's weight is elsewhere"
 )
-ROWS_LEAVE = "PyTorch: rows that have ended leave the batch; a compiled loop keeps its shapes"
+ROWS_LEAVE = "PyTorch: rows leave between any two steps; compiled loops have parts for it"
 GRAPH_SHAPE = "TensorFlow: in a graph a length is a tensor, which is made once"
 COMPILED_STEP = "TensorFlow: the driver's step is compiled; Python would take most of its time"
 KERAS = "Keras: what fit, predict and saving call"
