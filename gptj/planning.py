@@ -168,15 +168,13 @@ def plan(
     cached = CACHE_ON_CPU.get(system, wanted) if memory is None else wanted
     weights, stored = parameter_bytes(config, head, BYTES[wanted]), config.quantization
     held = (TRAINING if train else FORWARD)[system]
-    room = bucket_length(length, config.n_positions)
-    places = batch * (most_room(room) if system in GROWING else room)
     return Plan(
         what=f"{name} in {system}, {wanted}{f' over {stored}' if stored else ''}, "
         f"{'training' if train else 'generating'}, batch {batch}, length {length}",
         weights=weights,
         gradients=weights if train else 0,
         optimizer=2 * weights if train else 0,
-        cache=0 if train else 2 * config.n_layer * places * config.n_embd * BYTES[cached],
+        cache=0 if train else _cache(config, system, batch, length, BYTES[cached]),
         activations=_activations(config, held, batch, length, BYTES[wanted], train),
         runtime=held.runtime,
         available=free_bytes() if memory is None else parse_size(memory, "memory"),
@@ -192,6 +190,13 @@ def _config(name: str | Path, quantize: str | None, **where: Any) -> GPTJConfig:
     if str(name).partition("@")[0].lower() in hub.PRESETS:
         return GPTJConfig(**changes)
     return GPTJConfig.from_json_file(hub.locate_config(name, **where), **changes)
+
+
+def _cache(config: GPTJConfig, system: str, batch: int, length: int, itemsize: int) -> int:
+    """Return the bytes of keys and values of every layer."""
+    room = bucket_length(length, config.n_positions)
+    places = batch * (most_room(room) if system in GROWING else room)
+    return 2 * config.n_layer * places * config.n_embd * itemsize
 
 
 def _activations(

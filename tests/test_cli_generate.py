@@ -109,7 +109,7 @@ def test_several_texts_are_sampled_unless_they_are_beams():
     found = json.loads(printed(PROMPTS[1], "-r", 2, "--num-beams", 2, "--json"))
     assert found == {"prompt": PROMPTS[1], "texts": beams}
     drawn = json.loads(printed(PROMPTS[1], "-r", 16, "--json"))["texts"]
-    assert len(set(drawn)) > 1  # short texts: two of them are often the same
+    assert len(drawn) == 16 and len(set(drawn)) > 1  # short texts: two of them are often the same
 
 
 @pytest.mark.parametrize("size", [1, 2, 8])

@@ -26,26 +26,16 @@ def decode(model: Any, input_ids: Array, attention_mask: Array | None, plan: Dec
     ids, mask = _widen(input_ids, attention_mask, bucket_length(length, limit))
     parts = Parts(ids.shape[1], plan.max_new_tokens, ids.shape[1] + room)
     program, params = Program.of(model.module), _untied(model.params)
-    numbers = as_arrays(plan)
-    if _is_traced(params, ids, mask):  # a width that depends on values needs values
-        part = parts.whole(count)
-        state = _decode(program, (part.capacity, room), params, ids, mask, numbers, _ends(part))
+    traced = _is_traced(params, ids, mask)
+    part = parts.whole(count) if traced else parts.first(count)
+    sizes = (part.capacity, room)
+    state = _decode(program, sizes, params, ids, mask, as_arrays(plan), _ends(part))
+    if traced:  # a width that depends on values needs values
         new = state.new[:, : plan.max_new_tokens].astype(input_ids.dtype)
         return jnp.concatenate((input_ids, new), axis=1)
-
-    part = parts.first(count)
-    state = _decode(program, (part.capacity, room), params, ids, mask, numbers, _ends(part))
-    new = np.full((count, room), plan.pad_token_id)
-    while True:
-        new[np.asarray(state.rows)] = np.asarray(state.new)
-        step, unfinished = int(state.step), int(np.sum(~np.asarray(state.finished)))
-        if step == plan.max_new_tokens or not unfinished:
-            break
-        part = parts.following(part, step, unfinished)
-        state = _go_on(program, params, _resized(state, part), numbers, _ends(part))
     prompt = np.asarray(input_ids)  # NumPy: slicing in JAX compiles anew for every width
-    trimmed = new[:, :step].astype(prompt.dtype)
-    return jnp.asarray(np.concatenate((prompt, trimmed), axis=1))
+    new = _in_parts(program, params, state, plan, parts, part).astype(prompt.dtype)
+    return jnp.asarray(np.concatenate((prompt, new), axis=1))
 
 
 class _State(NamedTuple):
@@ -55,9 +45,22 @@ class _State(NamedTuple):
     mask: Array  # of the prompt, (A, P)
     step: Array  # tokens drawn so far
     new: Array  # (A, room), filled up with padding
-    last: Array  # (A,)
     finished: Array  # (A,)
     cache: KVCache
+
+
+def _in_parts(
+    program: Program, params: Any, state: _State, plan: DecodePlan, parts: Parts, part: Part
+) -> Array:
+    """Run the loop on after its first part; return the new tokens, (B, steps), in NumPy."""
+    numbers, new = as_arrays(plan), np.full(state.new.shape, plan.pad_token_id)
+    while True:
+        new[np.asarray(state.rows)] = np.asarray(state.new)
+        step, unfinished = int(state.step), int(np.sum(~np.asarray(state.finished)))
+        if step == plan.max_new_tokens or not unfinished:
+            return new[:, :step]
+        part = parts.following(part, step, unfinished)
+        state = _go_on(program, params, _resized(state, part), numbers, _ends(part))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -94,7 +97,8 @@ def _loop(
         return (state.step < until) & ((~state.finished).sum() > fewest)
 
     def advance(state: _State) -> _State:
-        return _advance(program, params, state, state.last[:, None], plan)
+        tokens = jax.lax.dynamic_slice_in_dim(state.new, state.step - 1, 1, axis=1)
+        return _advance(program, params, state, tokens, plan)
 
     final: _State = jax.lax.while_loop(goes_on, advance, state)
     return final
@@ -120,7 +124,6 @@ def _advance(
     return state._replace(
         step=state.step + 1,
         new=jax.lax.dynamic_update_slice_in_dim(state.new, drawn[:, None], state.step, axis=1),
-        last=drawn,
         finished=state.finished | (drawn[:, None] == ends).any(axis=1),
         cache=output.past_key_values,
     )
@@ -138,7 +141,6 @@ def _start(program: Program, sizes: tuple[int, int], mask: Array, pad: Array) ->
         mask=mask,
         step=jnp.int32(0),
         new=jnp.full((count, room), pad),
-        last=jnp.full(count, pad),
         finished=jnp.zeros(count, bool),
         cache=KVCache(layers, jnp.int32(0), preallocated=True),
     )
@@ -148,11 +150,10 @@ def _resized(state: _State, part: Part) -> _State:
     """Return the state with the rows and the room of a part; unfinished rows stay."""
     if part.rows < len(state.rows):
         kept = np.argsort(np.asarray(state.finished), kind="stable")[: part.rows]
-        rows, mask, new, last, finished = (
-            x[kept] for x in (state.rows, state.mask, state.new, state.last, state.finished)
+        rows, mask, new, finished = (
+            x[kept] for x in (state.rows, state.mask, state.new, state.finished)
         )
-        cache = state.cache.gather(kept)
-        state = _State(rows, mask, state.step, new, last, finished, cache)
+        state = _State(rows, mask, state.step, new, finished, state.cache.gather(kept))
     if part.capacity > state.cache.capacity:
         state = state._replace(cache=state.cache.with_capacity(part.capacity))
     return state

@@ -51,14 +51,12 @@ def tied_product(x: Array, table: Array) -> Array:
 
 def product_per_head(x: Array, y: Array) -> Array:
     """Return (B, H, T, K) x (B, H, K, N) in float32."""
-    is_alone = x.shape[-2] == 1 and is_native(x.dtype)
-    return (_row_product if is_alone else _multiply)(x, y)
+    return (_row_product if _is_alone(x) else _multiply)(x, y)
 
 
 def similarity_per_head(x: Array, y: Array) -> Array:
     """Return (B, H, T, K) x (B, H, N, K) transposed, in float32; XLA would copy a transposed y."""
-    is_alone = x.shape[-2] == 1 and is_native(x.dtype)
-    return (_row_similarity if is_alone else _similarity)(x, y)
+    return (_row_similarity if _is_alone(x) else _similarity)(x, y)
 
 
 def multiply_side_by_side(rows: Array, kernel: Array, sums: Any) -> Array:
@@ -143,9 +141,16 @@ def _is_slow_with_few() -> bool:
 
 def _multiply_rows(x: Array, y: Array) -> Array:
     """Return (..., T, K) x (..., K, N) of the same dtype, in float32."""
-    if x.shape[-2] != 1 or not is_native(x.dtype):
-        return _multiply(x, y)
+    return (_multiply_row if _is_alone(x) else _multiply)(x, y)
+
+
+def _multiply_row(x: Array, y: Array) -> Array:
     return _multiply(_two_at_least(x), y)[..., :1, :]
+
+
+def _is_alone(x: Array) -> bool:
+    """Return whether (..., T, K) is a single row, of numbers that XLA multiplies as they are."""
+    return x.shape[-2] == 1 and is_native(x.dtype)
 
 
 def _two_at_least(x: Array) -> Array:
@@ -182,5 +187,5 @@ def _product_as_it_is(x: Array, kernel: Array) -> Array:
 
 _block_product = on_cpu(_product_by_blocks, _product)
 _native_product = on_cpu(_product_as_it_is, _product)
-_row_product = on_cpu(_multiply_rows, _multiply)
+_row_product = on_cpu(_multiply_row, _multiply)
 _row_similarity = on_cpu(_similarity_of_row, _similarity)

@@ -9,7 +9,7 @@ from keras import ops
 
 from gptj.backends.tf.cache import KVCache
 from gptj.backends.tf.sampling import next_tokens, seed_words
-from gptj.generation.buckets import BUCKET
+from gptj.generation.buckets import bucket_length
 from gptj.generation.parts import Part, Parts
 from gptj.generation.plan import DecodePlan
 from gptj.spec.checks import already_checked
@@ -51,11 +51,13 @@ def decode(
     """
     batch, length = ops.shape(input_ids)
     eager = tf.executing_eagerly()
-    total = length + plan.max_new_tokens
-    parts = Parts(length, plan.max_new_tokens, -(-total // BUCKET) * BUCKET if eager else total)
+    limit, room, total = model.config.n_positions, plan.max_new_tokens, length + plan.max_new_tokens
+    if eager:  # a graph does not know its lengths
+        room, total = bucket_length(room, limit), bucket_length(total, limit)
+    parts = Parts(length, plan.max_new_tokens, total)
     part = parts.first(batch) if eager else parts.whole(batch)
     with already_checked():
-        logits, state = _start(model, input_ids, attention_mask, plan, part, eager)
+        logits, state = _start(model, input_ids, attention_mask, plan, part, room)
         if eager:
             new = _in_parts(model, logits, state, plan, parts, part)
         else:
@@ -65,14 +67,13 @@ def decode(
 
 
 def _start(
-    model: Any, ids: Tensor, mask: Tensor | None, plan: DecodePlan, part: Part, eager: bool
+    model: Any, ids: Tensor, mask: Tensor | None, plan: DecodePlan, part: Part, room: int
 ) -> tuple[Tensor, _State]:
     """Read the prompts, (B, T); return the logits after them, (B, V), and the first state."""
     batch, length = ops.shape(ids)
     ids, mask = to_left_padding(ids, mask)
     mask = tf.pad(mask, [[0, 0], [0, part.capacity - length]], constant_values=1)
     logits, cache = _forward(model, ids, mask, model.init_cache(batch, part.capacity))
-    room = -(-plan.max_new_tokens // BUCKET) * BUCKET if eager else plan.max_new_tokens
     return logits, _State(
         rows=tf.range(batch),
         mask=mask,
