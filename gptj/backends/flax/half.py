@@ -5,7 +5,7 @@ product, or before a loop, so that the model is in memory three times. Other pla
 derivatives, take the plain path.
 """
 
-from typing import Any, Final
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,23 +14,21 @@ from gptj.backends.flax.platforms import on_cpu
 
 Array = Any
 
-BITS: Final = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
-"""Size of a number -> the dtype of its bits."""
-
-
 def look_up(table: Array, ids: Array) -> Array:
     """Return the rows of a table (V, E) for ids of any shape."""
     return (_half_look_up if table.dtype.itemsize == 2 else _look_up)(table, ids)
 
 
 def bits_at(parameter: Array, place: Array) -> tuple[Array, Array]:
-    """Return the bits of a parameter, and unchanged the place where it is going to be read.
+    """Return a parameter, and unchanged the place where it is going to be read.
 
-    XLA would widen bfloat16 even to select from it; and before a loop, were it not for the barrier,
-    compute all that does not depend on the place.
+    Half precision comes as its bits: XLA would widen bfloat16 even to select from it. And before a
+    loop it would compute all that does not depend on the place, were it not for the barrier.
     """
     parameter, place = jax.lax.optimization_barrier((parameter, place))
-    return jax.lax.bitcast_convert_type(parameter, BITS[parameter.dtype.itemsize]), place
+    if parameter.dtype.itemsize == 2:
+        parameter = jax.lax.bitcast_convert_type(parameter, jnp.uint16)
+    return parameter, place
 
 
 def _look_up(table: Array, ids: Array) -> Array:

@@ -10,19 +10,19 @@ from gptj.spec.digits import BASE, DIGITS, LEAST, MOST_INPUTS, SMALLEST_DIGIT, l
 
 Tensor = Any
 
-FEW: Final = 32
-"""Up to so many tokens this is faster than blocks."""
+FEW: Final = range(2, 33)
+"""Numbers of tokens for which this is faster than blocks."""
 
 
 def serves(x: Tensor) -> bool:
     """Return whether this is the fastest way to multiply (N, in) with int8 on this CPU."""
     count, inputs = x.shape
-    return multiplies_in("int8") and bool(count) and count <= FEW and inputs <= MOST_INPUTS
+    return multiplies_in("int8") and count in FEW and inputs <= MOST_INPUTS
 
 
 def describe() -> str:
     """Return for how many tokens this is taken on this machine's CPU, or nothing."""
-    return f"int8 by int8 up to {FEW} tokens" if multiplies_in("int8") else ""
+    return f"int8 by int8 for {FEW[0]} to {FEW[-1]} tokens" if multiplies_in("int8") else ""
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ five times as long as one in float32. XLA widens them while it multiplies, faste
 operation by operation; a block at a time, so that no widened copy of a kernel is ever whole.
 """
 
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
@@ -17,6 +18,9 @@ Tensor = Any
 
 BLOCK: Final = 2**19
 """Numbers of a kernel that are widened at once: few enough for a processor's cache."""
+
+TOGETHER: Final = 8
+"""Parts of a block that are added up at once for a single row: XLA fuses no more reads."""
 
 DIGITS: Final = 3
 """Binary digits of the number of rows that a product is compiled for."""
@@ -120,7 +124,10 @@ def _by_blocks(x: Tensor, kernel: Tensor) -> Tensor:
     size = max(1, BLOCK // inputs)
     count = outputs // size
     y = _multiply(wide, kernel[count * size :])
-    return tf.concat((_multiply_blocks(wide, kernel, count, size), y), axis=1) if count else y
+    if not count:
+        return y
+    multiply = _multiply_block_by_row if x.shape[0] == 1 else _multiply_block
+    return tf.concat((_side_by_side(multiply, wide, kernel, count, size), y), axis=1)
 
 
 def _multiply(x: Tensor, rows: Tensor) -> Tensor:
@@ -134,14 +141,35 @@ def _widened(rows: Tensor) -> Tensor:
     return tf.bitcast(tf.bitwise.left_shift(tf.cast(rows, tf.uint32), 16), tf.float32)
 
 
-def _multiply_blocks(x: Tensor, kernel: Tensor, count: int, size: int) -> Tensor:
+def _side_by_side(multiply: Any, x: Tensor, kernel: Tensor, count: int, size: int) -> Tensor:
     """Return the products with `count` blocks of `size` rows side by side, (N, count * size)."""
 
-    def multiply(block: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
-        rows = tf.slice(kernel, (block * size, 0), (size, kernel.shape[1]))
-        return block + 1, found.write(block, _multiply(x, rows))
+    def write(block: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
+        return block + 1, found.write(block, multiply(x, kernel, block * size, size))
 
     found = tf.TensorArray(tf.float32, count, element_shape=(x.shape[0], size))
-    _, found = tf.while_loop(lambda block, _: block < count, multiply, (tf.constant(0), found))
+    _, found = tf.while_loop(lambda block, _: block < count, write, (tf.constant(0), found))
     blocks = tf.transpose(found.stack(), (1, 0, 2))  # (N, count, size)
     return tf.reshape(blocks, (-1, count * size))
+
+
+def _multiply_block(x: Tensor, kernel: Tensor, start: Tensor, size: int) -> Tensor:
+    """Return the product with some rows of a kernel, (N, size)."""
+    return _multiply(x, tf.slice(kernel, (start, 0), (size, kernel.shape[1])))
+
+
+def _multiply_block_by_row(x: Tensor, kernel: Tensor, start: Tensor, size: int) -> Tensor:
+    """Return the product of a single row, (1, size), which XLA computes while it reads the kernel.
+
+    It adds up parts of the inputs that lie side by side, twice, and then what is left of each row.
+    """
+    outputs, inputs = kernel.shape
+    parts = math.gcd(inputs, TOGETHER)
+    cut, row = tf.reshape(kernel, (outputs, parts, -1)), tf.reshape(x, (parts, -1))
+    part = (size, 1, inputs // parts)
+    blocks = [tf.slice(cut, (start, place, 0), part)[:, 0] for place in range(parts)]
+    numbers = zip(tf.unstack(row), blocks, strict=True)
+    sums = tf.add_n([number * _widened(block) for number, block in numbers])  # (size, in / parts)
+    again = math.gcd(inputs // parts, TOGETHER)
+    sums = tf.add_n(tf.unstack(tf.reshape(sums, (size, again, -1)), axis=1))
+    return tf.linalg.matvec(sums, tf.ones(sums.shape[1]))[None]
