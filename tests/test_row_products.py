@@ -1,0 +1,87 @@
+"""One row times a kernel of narrow numbers in TensorFlow and Flax, against float64."""
+
+from types import SimpleNamespace
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from tolerances import assert_close
+
+KERNEL = (512, 48)
+"""Inputs and outputs: several blocks in both backends, in TensorFlow with a rest."""
+
+DTYPES = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16, "int8": np.int8}
+
+
+def drawn(dtype, *shape, seed=0):
+    random = np.random.Generator(np.random.PCG64(seed))
+    if dtype == "int8":
+        return random.integers(-127, 128, shape).astype(np.int8)
+    return random.standard_normal(shape).astype(DTYPES.get(dtype, np.float32))
+
+
+@pytest.fixture
+def flax_products(flax_backend):
+    import jax
+
+    from gptj.backends.flax import products
+
+    add_up = jax.jit(products.add_up)
+    return SimpleNamespace(
+        multiply=add_up,
+        temporary=lambda *given: (
+            add_up.lower(*given).compile().memory_analysis().temp_size_in_bytes
+        ),
+    )
+
+
+@pytest.fixture
+def tf_products(tf_backend, monkeypatch):
+    import tensorflow as tf
+
+    from gptj.backends.tf import products
+
+    monkeypatch.setattr(products, "BLOCK", 512 * 10)  # four blocks and a rest
+    products._compiled.cache_clear()
+
+    def multiply(x, kernel):
+        return products.by_blocks(tf.constant(x), tf.constant(kernel.T))
+
+    yield SimpleNamespace(multiply=multiply)
+    products._compiled.cache_clear()
+
+
+@pytest.fixture(params=["tf", "flax"])
+def products(request):
+    return request.getfixturevalue(f"{request.param}_products")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_row_is_multiplied_as_exactly_as_in_float32(products, dtype):
+    x, kernel = drawn("float32", 1, KERNEL[0]), drawn(dtype, *KERNEL, seed=1)
+    found = np.asarray(products.multiply(x, kernel))
+    assert found.dtype == np.float32
+    assert_close(found, x.astype(np.float64) @ kernel.astype(np.float64), "float32")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("inputs", [1, 7, 12, 72])
+def test_any_number_of_inputs_will_do(products, dtype, inputs):
+    x, kernel = drawn("float32", 1, inputs), drawn(dtype, inputs, 5, seed=1)
+    found = np.asarray(products.multiply(x, kernel))
+    assert_close(found, x.astype(np.float64) @ kernel.astype(np.float64), "float32")
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+@pytest.mark.parametrize("place", [0, 300])
+def test_what_is_not_finite_stays_so(products, bad, place):
+    x, kernel = drawn("float32", 1, KERNEL[0]), drawn("bfloat16", *KERNEL, seed=1)
+    x[0, place] = bad
+    assert not np.isfinite(np.asarray(products.multiply(x, kernel))).any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_copy_of_the_kernel_is_made(flax_products, dtype):
+    x, kernel = drawn("float32", 1, 4096), drawn(dtype, 4096, 1024, seed=1)
+    assert flax_products.temporary(x, kernel) < kernel.nbytes / 2
