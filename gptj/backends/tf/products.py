@@ -3,6 +3,7 @@
 Where a processor has no instructions for such numbers, TensorFlow's own product with them takes
 five times as long as one in float32. XLA widens them while it multiplies, faster than TensorFlow
 operation by operation; a block at a time, so that no widened copy of a kernel is ever whole.
+A single row it multiplies while it reads the numbers, if told what to add to what.
 """
 
 import math
