@@ -108,7 +108,9 @@ def _add_up_row(x: Array, kernel: Array) -> Array:
     inputs, width = kernel.shape
     together = even_parts(inputs, TOGETHER)
     groups = inputs // together
-    blocks = math.gcd(groups, block_count(inputs, width, jnp.float32))
+    # nothing is widened in the cache, so that blocks are as large as bfloat16's
+    least = LEAST_BLOCKS[jnp.float32]
+    blocks = math.gcd(groups, max(least, block_count(inputs, width, jnp.bfloat16)))
     size = groups // blocks  # G
     row = x.astype(jnp.float32).reshape(groups, together)
 
