@@ -14,6 +14,7 @@ from gptj.backends.flax.platforms import on_cpu
 
 Array = Any
 
+
 def look_up(table: Array, ids: Array) -> Array:
     """Return the rows of a table (V, E) for ids of any shape."""
     return (_half_look_up if table.dtype.itemsize == 2 else _look_up)(table, ids)
