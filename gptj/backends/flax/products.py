@@ -82,6 +82,47 @@ def add_up(x: Array, kernel: Array) -> Array:
     return (_add_up_row if _is_one(x) else _add_up_rows)(x, kernel)
 
 
+def is_native(dtype: Any) -> bool:
+    """Return whether XLA multiplies in a dtype of half precision as it is, on this CPU."""
+    return jnp.dtype(dtype) == jnp.bfloat16 and multiplies_in("bfloat16")
+
+
+def block_count(rows: int, width: int, dtype: Any) -> int:
+    """Return how many blocks of the same size a kernel comes in, a power of two."""
+    most = min(rows * width // BLOCK[dtype], rows // LEAST_ROWS)
+    return even_parts(rows, max(LEAST_BLOCKS[dtype], most))
+
+
+def even_parts(rows: int, most: int) -> int:
+    """Return in how many parts of the same size rows come, a power of two up to `most`."""
+    return math.gcd(rows, 1 << (most.bit_length() - 1))
+
+
+def describe(dtype: str) -> str:
+    """Return what multiplies with numbers of a dtype on a CPU."""
+    blocks = _in_words(jnp.float32)
+    if dtype == "float32":
+        few = f"; for {FEW[0]} to {FEW[-1]} tokens {blocks}"
+        return "XLA" + (few if _is_slow_with_few() else "")
+    return f"XLA; for one token {blocks}" if is_native(dtype) else f"XLA, {blocks}"
+
+
+def describe_blocks() -> str:
+    """Return what multiplies with numbers that are widened."""
+    own = f"; in bfloat16, {_in_words(jnp.bfloat16)}" if is_native("bfloat16") else ""
+    return f"XLA, {_in_words(jnp.float32)}{own}"
+
+
+def _operation(x: Array, kernel: Array) -> Any:
+    """Return what multiplies with a kernel on this machine."""
+    if kernel.dtype == x.dtype and is_native(kernel.dtype) and not _is_one(x):
+        return _native_product
+    if kernel.dtype.itemsize == 2:
+        return _block_product
+    is_read_slowly = kernel.size >= LARGE and x.size // x.shape[-1] in FEW and _is_slow_with_few()
+    return _block_product if is_read_slowly else _product
+
+
 def _add_up_rows(x: Array, kernel: Array) -> Array:
     dtype = jnp.bfloat16 if is_native(x.dtype) else jnp.float32
     rows, width = kernel.shape
@@ -123,50 +164,9 @@ def _add_up_row(x: Array, kernel: Array) -> Array:
             sums = sums + jax.lax.dynamic_slice(row, (start, place), (size, 1)) * wide
         return sums
 
-    nothing = row[:size, :0] @ kernel[:0].astype(jnp.float32)
+    nothing = row[:size, :0] @ kernel[:0].astype(jnp.float32)  # zeros, as the sums are
     sums = jax.lax.fori_loop(0, blocks, add, nothing)  # (G, out)
     return (jnp.ones((1, size), jnp.float32) @ sums).reshape(*x.shape[:-1], width)
-
-
-def is_native(dtype: Any) -> bool:
-    """Return whether XLA multiplies in a dtype of half precision as it is, on this CPU."""
-    return jnp.dtype(dtype) == jnp.bfloat16 and multiplies_in("bfloat16")
-
-
-def block_count(rows: int, width: int, dtype: Any) -> int:
-    """Return how many blocks of the same size a kernel comes in, a power of two."""
-    most = min(rows * width // BLOCK[dtype], rows // LEAST_ROWS)
-    return even_parts(rows, max(LEAST_BLOCKS[dtype], most))
-
-
-def even_parts(rows: int, most: int) -> int:
-    """Return in how many parts of the same size rows come, a power of two up to `most`."""
-    return math.gcd(rows, 1 << (most.bit_length() - 1))
-
-
-def describe(dtype: str) -> str:
-    """Return what multiplies with numbers of a dtype on a CPU."""
-    blocks = _in_words(jnp.float32)
-    if dtype == "float32":
-        few = f"; for {FEW[0]} to {FEW[-1]} tokens {blocks}"
-        return "XLA" + (few if _is_slow_with_few() else "")
-    return f"XLA; for one token {blocks}" if is_native(dtype) else f"XLA, {blocks}"
-
-
-def describe_blocks() -> str:
-    """Return what multiplies with numbers that are widened."""
-    own = f"; in bfloat16, {_in_words(jnp.bfloat16)}" if is_native("bfloat16") else ""
-    return f"XLA, {_in_words(jnp.float32)}{own}"
-
-
-def _operation(x: Array, kernel: Array) -> Any:
-    """Return what multiplies with a kernel on this machine."""
-    if kernel.dtype == x.dtype and is_native(kernel.dtype) and not _is_one(x):
-        return _native_product
-    if kernel.dtype.itemsize == 2:
-        return _block_product
-    is_read_slowly = kernel.size >= LARGE and x.size // x.shape[-1] in FEW and _is_slow_with_few()
-    return _block_product if is_read_slowly else _product
 
 
 def _in_words(dtype: Any) -> str:
