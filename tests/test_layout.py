@@ -96,7 +96,7 @@ OVERWRITTEN = "PyTorch: its own initialisation would run, only to be overwritten
 TIED = "one weight in two modules: PyTorch shares it, Linen hands it on, Keras passes the table"
 FUSED = "PyTorch: the fused kernel takes a bias in the compute dtype and rows that see something"
 FUSED_LOSS = (
-    "TensorFlow: its graphs hold the logits once by themselves; a layer's weight is elsewhere"
+    "TensorFlow: by parts its graphs would hold more, not less; a layer's weight is elsewhere"
 )
 ROWS_LEAVE = "PyTorch: rows leave between any two steps; compiled loops have parts for it"
 GRAPH_SHAPE = "TensorFlow: in a graph a length is a tensor, which is made once"

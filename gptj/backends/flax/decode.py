@@ -28,13 +28,13 @@ def decode(model: Any, input_ids: Array, attention_mask: Array | None, plan: Dec
     program, params = Program.of(model.module), _untied(model.params)
     traced = _is_traced(params, ids, mask)
     part = parts.whole(count) if traced else parts.first(count)
-    sizes = (part.capacity, room)
-    state = _decode(program, sizes, params, ids, mask, as_arrays(plan), _ends(part))
+    numbers = as_arrays(plan)
+    state = _decode(program, (part.capacity, room), params, ids, mask, numbers, _ends(part))
     if traced:  # a width that depends on values needs values
         new = state.new[:, : plan.max_new_tokens].astype(input_ids.dtype)
         return jnp.concatenate((input_ids, new), axis=1)
     prompt = np.asarray(input_ids)  # NumPy: slicing in JAX compiles anew for every width
-    new = _in_parts(program, params, state, plan, parts, part).astype(prompt.dtype)
+    new = _in_parts(program, params, state, numbers, parts, part).astype(prompt.dtype)
     return jnp.asarray(np.concatenate((prompt, new), axis=1))
 
 
@@ -53,14 +53,14 @@ def _in_parts(
     program: Program, params: Any, state: _State, plan: DecodePlan, parts: Parts, part: Part
 ) -> Array:
     """Run the loop on after its first part; return the new tokens, (B, steps), in NumPy."""
-    numbers, new = as_arrays(plan), np.full(state.new.shape, plan.pad_token_id)
+    new = np.full(state.new.shape, plan.pad_token_id)
     while True:
         new[np.asarray(state.rows)] = np.asarray(state.new)
         step, unfinished = int(state.step), int(np.sum(~np.asarray(state.finished)))
-        if step == plan.max_new_tokens or not unfinished:
+        if step == parts.new or not unfinished:
             return new[:, :step]
         part = parts.following(part, step, unfinished)
-        state = _go_on(program, params, _resized(state, part), numbers, _ends(part))
+        state = _go_on(program, params, _resized(state, part), plan, _ends(part))
 
 
 @partial(jax.jit, static_argnums=(0, 1))

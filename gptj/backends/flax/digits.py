@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import jax.numpy as jnp
 
-from gptj.backends.flax.products import multiply_side_by_side
+from gptj.backends.flax.products import multiply_side_by_side, rows_of
 from gptj.processor import multiplies_in
 from gptj.spec.digits import BASE, DIGITS, LEAST, MOST_INPUTS, SMALLEST_DIGIT, largest
 
@@ -16,8 +16,7 @@ FEW: Final = range(2, 33)
 
 def serves(x: Array) -> bool:
     """Return whether this is the fastest way to multiply (..., in) with int8 on this CPU."""
-    count, inputs = x.size // x.shape[-1], x.shape[-1]
-    return multiplies_in("int8") and count in FEW and inputs <= MOST_INPUTS
+    return multiplies_in("int8") and rows_of(x) in FEW and x.shape[-1] <= MOST_INPUTS
 
 
 def describe() -> str:

@@ -42,7 +42,7 @@ def widened(weight: Array, scale: Array, dtype: Any) -> Array:
 
 def describe() -> str:
     """Return in words what multiplies with int8 weights on this machine's CPU."""
-    return ", then ".join(filter(None, (digits.describe(), products.describe_blocks())))
+    return "; else ".join(filter(None, (digits.describe(), products.describe_blocks())))
 
 
 def _on_cpu(x: Array, weight: Array, scale: Array) -> Array:

@@ -93,7 +93,7 @@ def _in_parts(
     while True:
         new[state.rows.numpy()] = state.new.numpy()
         step, unfinished = int(state.step), int(np.sum(~state.finished.numpy()))
-        if step == plan.max_new_tokens or not unfinished:
+        if step == parts.new or not unfinished:
             return tf.constant(new[:, :step])
         part = parts.following(part, step, unfinished)
         state = _run(model, None, _resized(state, part), plan, part)

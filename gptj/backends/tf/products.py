@@ -142,7 +142,9 @@ def _widened(rows: Tensor) -> Tensor:
     return tf.bitcast(tf.bitwise.left_shift(tf.cast(rows, tf.uint32), 16), tf.float32)
 
 
-def _side_by_side(multiply: Any, x: Tensor, kernel: Tensor, count: int, size: int) -> Tensor:
+def _side_by_side(
+    multiply: Callable[..., Tensor], x: Tensor, kernel: Tensor, count: int, size: int
+) -> Tensor:
     """Return the products with `count` blocks of `size` rows side by side, (N, count * size)."""
 
     def write(block: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:

@@ -47,7 +47,7 @@ def widened(weight: Tensor, scale: Tensor, dtype: Any) -> Tensor:
 
 def describe() -> str:
     """Return in words what multiplies with int8 weights on this machine's CPU."""
-    return ", then ".join(filter(None, (digits.describe(), products.describe_blocks())))
+    return "; else ".join(filter(None, (digits.describe(), products.describe_blocks())))
 
 
 def _fastest(x: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
