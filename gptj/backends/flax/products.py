@@ -149,7 +149,8 @@ def _add_up_rows(x: Array, kernel: Array) -> Array:
 def _add_up_row(x: Array, kernel: Array) -> Array:
     """Return the product with a single row, which XLA computes while it reads the kernel, once.
 
-    A block is added to G sums of every output, each over `together` inputs that follow each other.
+    A block is `together` parts of G inputs, which are added to G sums of every output. Each part is
+    read from its start to its end, as a processor that reads ahead wants it.
     """
     inputs, width = kernel.shape
     together = even_parts(inputs, TOGETHER)
@@ -158,18 +159,18 @@ def _add_up_row(x: Array, kernel: Array) -> Array:
     least = LEAST_BLOCKS[jnp.float32]
     blocks = math.gcd(groups, max(least, block_count(inputs, width, jnp.bfloat16)))
     size = groups // blocks  # G
-    row = x.astype(jnp.float32).reshape(groups, together)
+    row = x.astype(jnp.float32).reshape(blocks, together, size, 1)
 
     def add(block: Array, sums: Array) -> Array:
-        bits, start = bits_at(kernel, block * size)
-        bits = bits.reshape(groups, together, width)
+        bits, start = bits_at(kernel, block)
+        bits = bits.reshape(blocks, together, size, width)
         for place in range(together):
-            part = jax.lax.dynamic_slice(bits, (start, place, 0), (size, 1, width))[:, 0]
+            part = jax.lax.dynamic_slice(bits, (start, place, 0, 0), (1, 1, size, width))[0, 0]
             wide = jax.lax.bitcast_convert_type(part, kernel.dtype).astype(jnp.float32)
-            sums = sums + jax.lax.dynamic_slice(row, (start, place), (size, 1)) * wide
+            sums = sums + row[block, place] * wide
         return sums
 
-    nothing = row[:size, :0] @ kernel[:0].astype(jnp.float32)  # zeros, as the sums are
+    nothing = row[0, 0, :, :0] @ kernel[:0].astype(jnp.float32)  # zeros, as the sums are
     sums = jax.lax.fori_loop(0, blocks, add, nothing)  # (G, out)
     return (jnp.ones((1, size), jnp.float32) @ sums).reshape(*x.shape[:-1], width)
 
