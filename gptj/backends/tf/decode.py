@@ -8,6 +8,8 @@ import tensorflow as tf
 from keras import ops
 
 from gptj.backends.tf.cache import KVCache
+from gptj.backends.tf.half import bits_of, reading
+from gptj.backends.tf.products import has_gpu
 from gptj.backends.tf.sampling import next_tokens, seed_words
 from gptj.generation.buckets import bucket_length
 from gptj.generation.parts import Part, Parts
@@ -162,23 +164,23 @@ def step(
 
     inputs = (input_ids, attention_mask, cache)
     key = ("step", input_ids.dtype, tuple(attention_mask.shape), attention_mask.dtype)
-    # XLA cannot write into a cache that it is given, and would copy it
-    function = _function(model, (*key, cache.capacity), forward, inputs, xla=False)
+    # not by XLA, which cannot write into a cache that it is given, and would copy it
+    function = _function(model, (*key, cache.capacity), forward, inputs)
     logits, layers = function(*inputs)
     cache = KVCache(layers, known + 1, preallocated=True)
     return ModelOutput(logits=logits[:, None], past_key_values=cache)
 
 
-def _function(model: Any, key: Any, function: Any, inputs: Any, xla: bool) -> Any:
+def _function(model: Any, key: Any, function: Any, inputs: Any) -> Any:
     """Return the compiled form of a function for inputs of these shapes, the `key` says which.
 
-    It is a graph of TensorFlow's, which XLA compiles if asked to: an operation is then no call.
+    It is a graph of TensorFlow's, of which XLA compiles what asks for it.
     """
     functions = model.functions.compiled
     if key not in functions:
         if len(functions) >= MOST_FUNCTIONS:
             functions.pop(next(iter(functions)))  # the oldest
-        compiled = tf.function(function, autograph=False, jit_compile=xla)
+        compiled = tf.function(function, autograph=False)
         functions[key] = compiled.get_concrete_function(*inputs)
     return functions[key]
 
@@ -193,15 +195,29 @@ def _run(model: Any, logits: Tensor | None, state: _State, plan: DecodePlan, par
     numbers = {name: tf.constant(getattr(plan, name)) for name in NUMBERS}
     inputs = ({**numbers, "seed": seed_words(plan.seed)}, _ends(part), logits, state)
 
-    def loop(numbers: Any, ends: Tensor, logits: Tensor | None, state: _State) -> Any:
+    def loop(bits: Any, numbers: Any, ends: Tensor, logits: Tensor | None, state: _State) -> Any:
         plan = replace(fixed, **numbers)
-        state = state if logits is None else _chosen(state, logits, plan)
-        return _loop(model, state, plan, ends)
+        with reading(bits):
+            state = state if logits is None else _chosen(state, logits, plan)
+            return _loop(model, state, plan, ends)
 
-    # in bfloat16 XLA would copy all parameters before the loop
-    xla = model.compute_dtype == model.variable_dtype != "bfloat16"
+    def start(*inputs: Any) -> Any:
+        bits = bits_of(model) if xla and not has_gpu() else {}
+        return tf.function(loop, autograph=False, jit_compile=xla)(bits, *inputs)
+
+    xla = _is_for_xla(model, part.rows)
     shapes = (tuple(state.mask.shape), state.new.shape[1])
-    return _function(model, (fixed, shapes, logits is None), loop, inputs, xla)(*inputs)
+    return _function(model, (fixed, shapes, logits is None), start, inputs)(*inputs)
+
+
+def _is_for_xla(model: Any, rows: int) -> bool:
+    """Return whether XLA compiles the loop.
+
+    Of bfloat16 it would copy all kernels before the loop, but for a single row it takes their bits.
+    """
+    if model.compute_dtype != model.variable_dtype:
+        return False
+    return model.variable_dtype != "bfloat16" or (rows == 1 and not has_gpu())
 
 
 def _loop(model: Any, state: _State, plan: DecodePlan, ends: Tensor) -> _State:

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from gptj.backends.tf import params, products, quantize
+from gptj.backends.tf import half, params, products, quantize
 from gptj.backends.tf.cache import LayerCache, extend
 from gptj.backends.tf.capture import Recorded
 from gptj.spec import MASK_VALUE
@@ -97,7 +97,7 @@ class Embedding(Layer):
 
     def call(self, ids: Tensor) -> Tensor:
         """Look up the rows of (B, T) ids, (B, T, E)."""
-        table = tf.convert_to_tensor(self.embeddings.value)
+        table = half.matrix(self.embeddings)
 
         @tf.custom_gradient
         def look_up(table: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
@@ -109,7 +109,7 @@ class Embedding(Layer):
 
             return tf.gather(table, ids), gradient
 
-        return tf.cast(look_up(table), self.compute_dtype)
+        return tf.cast(half.from_bits(look_up(table)), self.compute_dtype)
 
     def resize(self, count: int) -> None:
         """Make the table anew with another number of rows."""
@@ -169,13 +169,13 @@ class Linear(Layer):
             return quantize.product(rows, self.kernel, self.kernel_scale)
         if params.is_turned(self.variable_dtype):
             return tf.matmul(rows, self.read(self.kernel))
-        return products.product(rows, self.kernel)
+        return products.product(rows, half.matrix(self.kernel))
 
     def multiply_tied(self, rows: Tensor, table: Tensor) -> Tensor:
         """Return the product of (N, in) with a table (out, in)."""
         if params.is_turned(self.variable_dtype):
             return tf.matmul(rows, self.read(table), transpose_b=True)
-        return products.product(rows, table)
+        return products.product(rows, half.matrix(table))
 
     def resize(self, outputs: int) -> None:
         """Make kernel and bias anew for another number of outputs."""

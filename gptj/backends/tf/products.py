@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import tensorflow as tf
 
+from gptj.backends.tf.half import as_bits, widened
 from gptj.processor import multiplies_in
 
 Tensor = Any
@@ -21,14 +22,20 @@ BLOCK: Final = 2**19
 """Numbers of a kernel that are widened at once: few enough for a processor's cache."""
 
 TOGETHER: Final = 8
-"""Parts of a block that are added up at once for a single row: XLA fuses no more reads."""
+"""Runs of inputs that are added up at once for a single row: XLA fuses no more reads."""
+
+RUN: Final = 32
+"""Numbers of half precision in a run, a line of a processor's cache."""
 
 DIGITS: Final = 3
 """Binary digits of the number of rows that a product is compiled for."""
 
 
 def product(x: Tensor, kernel: Tensor) -> Tensor:
-    """Return (N, in) x (out, in) in half precision, (N, out), in the dtype of `x`."""
+    """Return (N, in) x (out, in) in half precision, (N, out), in the dtype of `x`.
+
+    A kernel given as bits, as in a compiled loop, is multiplied by blocks.
+    """
     kernel = tf.convert_to_tensor(kernel)
     if is_native(kernel.dtype):
         return tf.matmul(x, kernel, transpose_b=True)
@@ -67,10 +74,7 @@ def by_blocks(x: Tensor, kernel: Tensor) -> Tensor:
 
     XLA compiles it for the number of rows; in a graph for any number it stays as it is.
     """
-    kernel = tf.stop_gradient(kernel)
-    if kernel.dtype == tf.bfloat16:  # XLA would widen all of it to take a block
-        kernel = tf.bitcast(kernel, tf.uint16)
-    return by_xla(_by_blocks, tf.stop_gradient(x), kernel)
+    return by_xla(_by_blocks, tf.stop_gradient(x), as_bits(tf.stop_gradient(kernel)))
 
 
 def by_xla(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, kernel: Tensor) -> Tensor:
@@ -119,7 +123,7 @@ def _compiled(
 
 
 def _by_blocks(x: Tensor, kernel: Tensor) -> Tensor:
-    """Return the product; bfloat16 comes as its bits."""
+    """Return the product; half precision comes as its bits."""
     wide = tf.cast(x, tf.float32)
     outputs, inputs = kernel.shape
     size = max(1, BLOCK // inputs)
@@ -132,14 +136,7 @@ def _by_blocks(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def _multiply(x: Tensor, rows: Tensor) -> Tensor:
-    return tf.matmul(x, _widened(rows), transpose_b=True)
-
-
-def _widened(rows: Tensor) -> Tensor:
-    """Return numbers, or the bits of bfloat16, as numbers in float32."""
-    if rows.dtype != tf.uint16:
-        return tf.cast(rows, tf.float32)
-    return tf.bitcast(tf.bitwise.left_shift(tf.cast(rows, tf.uint32), 16), tf.float32)
+    return tf.matmul(x, widened(rows), transpose_b=True)
 
 
 def _side_by_side(
@@ -164,15 +161,31 @@ def _multiply_block(x: Tensor, kernel: Tensor, start: Tensor, size: int) -> Tens
 def _multiply_block_by_row(x: Tensor, kernel: Tensor, start: Tensor, size: int) -> Tensor:
     """Return the product of a single row, (1, size), which XLA computes while it reads the kernel.
 
-    It adds up parts of the inputs that lie side by side, twice, and then what is left of each row.
+    It adds up runs of inputs, eight at a time, those sums, and then what is left of each row.
     """
-    outputs, inputs = kernel.shape
-    parts = math.gcd(inputs, TOGETHER)
-    cut, row = tf.reshape(kernel, (outputs, parts, -1)), tf.reshape(x, (parts, -1))
-    part = (size, 1, inputs // parts)
-    blocks = [tf.slice(cut, (start, place, 0), part)[:, 0] for place in range(parts)]
-    numbers = zip(tf.unstack(row), blocks, strict=True)
-    sums = tf.add_n([number * _widened(block) for number, block in numbers])  # (size, in / parts)
-    again = math.gcd(inputs // parts, TOGETHER)
-    sums = tf.add_n(tf.unstack(tf.reshape(sums, (size, again, -1)), axis=1))
-    return tf.linalg.matvec(sums, tf.ones(sums.shape[1]))[None]
+    shape, axis = runs(kernel.shape[1], kernel.dtype)
+    cut = tf.reshape(kernel, (-1, *shape))
+
+    def taken(place: int) -> Tensor:
+        begin, length = [start, 0, 0, 0], [size, *shape]
+        begin[axis], length[axis] = place, 1
+        return widened(tf.squeeze(tf.slice(cut, begin, length), axis))
+
+    row = tf.unstack(tf.reshape(x, (1, *shape)), axis=axis)
+    sums = tf.add_n([numbers * taken(place) for place, numbers in enumerate(row)])
+    sums = tf.add_n(tf.unstack(sums, axis=1))  # (size, run)
+    return tf.linalg.matvec(sums, tf.ones(shape[-1]))[None]
+
+
+def runs(inputs: int, dtype: tf.DType) -> tuple[tuple[int, int, int], int]:
+    """Return how inputs are cut into runs, (.., .., run), and the axis that is added up first.
+
+    Eight runs of int8 that are added up first lie far apart, those of half precision side by side.
+    """
+    first = math.gcd(inputs, TOGETHER)
+    rest = inputs // first
+    if dtype == tf.int8:
+        second = math.gcd(rest, TOGETHER)
+        return (first, second, rest // second), 1
+    second = math.gcd(rest, 1 << max(1, rest // RUN).bit_length() - 1)
+    return (second, first, rest // second), 2

@@ -1,0 +1,61 @@
+"""Half-precision matrices on a CPU, none of which a compiled loop has in memory a second time.
+
+XLA's CPU kernels compute in float32. Left alone, it widens all such matrices before a loop, or
+copies them. It leaves integers as they are, so that it is given the bits of the numbers instead.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
+
+import tensorflow as tf
+
+Tensor = Any
+
+BITS: Final = {tf.bfloat16: tf.uint16, tf.float16: tf.int16}
+"""Dtype -> what its bits are given as, which tells the two apart."""
+
+NUMBERS: Final = {bits: numbers for numbers, bits in BITS.items()}
+
+_given: ContextVar[dict[str, Tensor]] = ContextVar("gptj_tf_bits")
+
+
+def as_bits(matrix: Tensor) -> Tensor:
+    """Return the bits of a matrix in half precision, without a copy, and any other as it is."""
+    return tf.bitcast(matrix, BITS[matrix.dtype]) if matrix.dtype in BITS else matrix
+
+
+def from_bits(rows: Tensor) -> Tensor:
+    """Return rows of a matrix as numbers."""
+    return tf.bitcast(rows, NUMBERS[rows.dtype]) if rows.dtype in NUMBERS else rows
+
+
+def widened(rows: Tensor) -> Tensor:
+    """Return rows of a matrix, numbers or bits, in float32."""
+    if rows.dtype != tf.uint16:
+        return tf.cast(from_bits(rows), tf.float32)
+    # XLA would make numbers of all bits of bfloat16 first
+    return tf.bitcast(tf.bitwise.left_shift(tf.cast(rows, tf.uint32), 16), tf.float32)
+
+
+def bits_of(model: Any) -> dict[str, Tensor]:
+    """Return the bits of a model's matrices in half precision by the paths of their variables."""
+    tensors = {variable.path: tf.convert_to_tensor(variable.value) for variable in model.variables}
+    return {path: as_bits(x) for path, x in tensors.items() if x.dtype in BITS and x.ndim == 2}
+
+
+@contextmanager
+def reading(bits: dict[str, Tensor]) -> Iterator[None]:
+    """Have the model inside read matrices from these bits, not from its variables."""
+    token = _given.set(bits)
+    try:
+        yield
+    finally:
+        _given.reset(token)
+
+
+def matrix(variable: Any) -> Tensor:
+    """Return a matrix as it is in its variable, or its bits, where the model is to read those."""
+    bits = _given.get({}).get(variable.path)
+    return tf.convert_to_tensor(variable.value) if bits is None else bits

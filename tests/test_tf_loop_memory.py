@@ -1,0 +1,48 @@
+"""TensorFlow's compiled loop holds no copy of its weights, which XLA would widen or copy."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import sys
+
+import numpy as np
+
+from gptj.backends.tf import products
+from models import tiny_model
+from quantized_cases import quantized_model
+
+products.BLOCK = 2**14  # smaller than the kernels, which are what a block is taken of
+WIDE = {"n_embd": 256, "n_head": 4, "n_layer": 4, "rotary_dim": 16, "n_inner": 1024}
+model = (
+    quantized_model("tf", dtype="bfloat16", **WIDE)
+    if sys.argv[1] == "int8"
+    else tiny_model("tf", dtype=sys.argv[1], **WIDE)
+)
+model.generate(np.full((1, 8), 7), max_new_tokens=8, do_sample=False)
+print(sum(variable.value.dtype.size * int(np.prod(variable.shape)) for variable in model.variables))
+"""
+
+
+@pytest.mark.usefixtures("tf_backend")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
+def test_a_compiled_loop_holds_no_copy_of_its_weights(dtype, tmp_path):
+    flags = f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text --xla_dump_hlo_module_re=.*loop.*"
+    found = subprocess.run(
+        [sys.executable, "-c", SCRIPT, dtype],
+        env=os.environ | {"XLA_FLAGS": flags},
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    weights = int(found.stdout.splitlines()[-1])
+    (report,) = tmp_path.glob("*buffer-assignment.txt")
+    sizes = re.findall(r"allocation \d+: size (\d+), preallocated-temp", report.read_text())
+    # widened, half precision is twice as large as it was, and copied, as large
+    assert 0 < sum(map(int, sizes)) < 0.5 * weights
