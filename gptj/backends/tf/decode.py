@@ -202,8 +202,10 @@ def _run(model: Any, logits: Tensor | None, state: _State, plan: DecodePlan, par
             return _loop(model, state, plan, ends)
 
     def start(*inputs: Any) -> Any:
-        bits = bits_of(model) if xla and not has_gpu() else {}
-        return tf.function(loop, autograph=False, jit_compile=xla)(bits, *inputs)
+        if not xla:
+            return loop({}, *inputs)
+        bits = {} if has_gpu() else bits_of(model)
+        return tf.function(loop, autograph=False, jit_compile=True)(bits, *inputs)
 
     xla = _is_for_xla(model, part.rows)
     shapes = (tuple(state.mask.shape), state.new.shape[1])
