@@ -221,6 +221,7 @@ EXCEPTIONS = {
     "quantize": {
         "packed": "PyTorch: has a private kernel",
         "has_packed": "PyTorch: has a private kernel",
+        "by_parts": "TensorFlow: XLA multiplies few tokens by blocks, its own product many",
     },
     "digits": {"has_kernel": "PyTorch: has a private kernel"},
     "lora": {

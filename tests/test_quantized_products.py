@@ -165,6 +165,34 @@ def test_xla_compiles_the_blocks_of_tensorflow(tf_backend, monkeypatch):
     assert_close(compute(tf_backend, compiled, X, "float32"), X @ MEANT.T, "float32")
 
 
+@pytest.mark.parametrize("is_native", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_parts_of_tensorflow_are_in_a_dtype_that_holds_them(
+    tf_backend, monkeypatch, dtype, is_native
+):
+    from gptj.backends.tf import products, quantize
+
+    monkeypatch.setattr(quantize, "PART", 64 * 8)  # several, and a rest
+    monkeypatch.setattr(products, "is_native", lambda dtype: is_native)
+    x = 1000 * X  # with weights that have no scale yet, float16 could not hold the sums
+    found = compute(tf_backend, quantize.by_parts, x, dtype)
+    assert_close(found / 1000, X @ MEANT.T, dtype)
+
+
+def test_tensorflow_multiplies_many_tokens_by_parts_but_not_in_a_loop(tf_backend, monkeypatch):
+    import tensorflow as tf
+
+    from gptj.backends.tf import half, quantize
+
+    for path in ("by_parts", "by_blocks"):
+        monkeypatch.setattr(quantize, path, lambda x, weight, scale, path=path: path)
+    many, fewer = tf.zeros((quantize.MANY, 8)), tf.zeros((quantize.MANY - 1, 8))
+    paths = [quantize._fastest(x)(x, None, None) for x in (many, fewer)]
+    with half.reading({}):
+        paths.append(quantize._fastest(many)(many, None, None))
+    assert paths == ["by_parts", "by_blocks", "by_blocks"]
+
+
 def test_compiled_and_exported_models_take_the_definition(torch_backend, monkeypatch):
     import torch
 

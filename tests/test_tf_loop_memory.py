@@ -24,17 +24,19 @@ model = (
     if sys.argv[1] == "int8"
     else tiny_model("tf", dtype=sys.argv[1], **WIDE)
 )
-model.generate(np.full((1, 8), 7), max_new_tokens=8, do_sample=False)
+model.generate(np.full((int(sys.argv[2]), 8), 7), max_new_tokens=8, do_sample=False)
 print(sum(variable.value.dtype.size * int(np.prod(variable.shape)) for variable in model.variables))
 """
 
 
 @pytest.mark.usefixtures("tf_backend")
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
-def test_a_compiled_loop_holds_no_copy_of_its_weights(dtype, tmp_path):
+@pytest.mark.parametrize(
+    ("dtype", "rows"), [("bfloat16", 1), ("float16", 1), ("int8", 1), ("int8", 3)]
+)
+def test_a_compiled_loop_holds_no_copy_of_its_weights(dtype, rows, tmp_path):
     flags = f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text --xla_dump_hlo_module_re=.*loop.*"
     found = subprocess.run(
-        [sys.executable, "-c", SCRIPT, dtype],
+        [sys.executable, "-c", SCRIPT, dtype, str(rows)],
         env=os.environ | {"XLA_FLAGS": flags},
         cwd=Path(__file__).parent,
         capture_output=True,
@@ -46,3 +48,7 @@ def test_a_compiled_loop_holds_no_copy_of_its_weights(dtype, tmp_path):
     sizes = re.findall(r"allocation \d+: size (\d+), preallocated-temp", report.read_text())
     # widened, half precision is twice as large as it was, and copied, as large
     assert 0 < sum(map(int, sizes)) < 0.5 * weights
+    (program,) = tmp_path.glob("*cpu_after_optimizations.txt")
+    scattered = re.findall(r"= (\w+)\[\S+ scatter\(", program.read_text())
+    assert scattered  # the cache's new tokens, for which it would be widened
+    assert "f32" not in scattered

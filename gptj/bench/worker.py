@@ -19,7 +19,7 @@ RATE = 1e-5
 
 def over_quantized(backend: str) -> str:
     """Return the dtype that a backend computes fastest in with quantized weights, on this CPU."""
-    is_half = backend == "torch" or (backend == "flax" and multiplies_in("bfloat16"))
+    is_half = backend == "torch" or multiplies_in("bfloat16")
     return "bfloat16" if is_half else "float32"
 
 

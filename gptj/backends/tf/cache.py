@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 from keras import ops
 
+from gptj.backends.tf.half import as_bits
 from gptj.generation.buckets import bucket_length
 from gptj.spec.config import GPTJConfig
 
@@ -112,8 +113,10 @@ def extend(past: LayerCache | None, key: Tensor, value: Tensor, past_length: Any
 def _write(buffer: Tensor, new: Tensor, start: Any) -> Tensor:
     """Return the buffer (B, H, C, D) with new tokens (B, H, T, D) from `start` on.
 
-    TensorFlow scatters in place where nobody else holds the buffer, as in a loop.
+    TensorFlow scatters in place where nobody else holds the buffer, as in a loop. XLA would widen
+    a buffer in half precision for that, and is given its bits instead.
     """
+    new = new if new.dtype == buffer.dtype else as_bits(new)
     batch, heads, capacity, width = ops.shape(buffer)
     texts = tf.range(batch * heads)[:, None] * capacity
     places = tf.reshape(texts + start + tf.range(ops.shape(new)[2]), (-1, 1))  # (B * H * T, 1)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras import ops
 
 from gptj.backends.tf.cache import KVCache
-from gptj.backends.tf.half import bits_of, reading
+from gptj.backends.tf.half import as_bits, bits_of, from_bits, reading
 from gptj.backends.tf.products import has_gpu
 from gptj.backends.tf.sampling import next_tokens, seed_words
 from gptj.generation.buckets import bucket_length
@@ -204,8 +204,12 @@ def _run(model: Any, logits: Tensor | None, state: _State, plan: DecodePlan, par
     def start(*inputs: Any) -> Any:
         if not xla:
             return loop({}, *inputs)
-        bits = {} if has_gpu() else bits_of(model)
-        return tf.function(loop, autograph=False, jit_compile=True)(bits, *inputs)
+        compiled = tf.function(loop, autograph=False, jit_compile=True)
+        if has_gpu():
+            return compiled({}, *inputs)
+        *others, state = inputs
+        state = compiled(bits_of(model), *others, tf.nest.map_structure(as_bits, state))
+        return tf.nest.map_structure(from_bits, state)
 
     xla = _is_for_xla(model, part.rows)
     shapes = (tuple(state.mask.shape), state.new.shape[1])
@@ -215,11 +219,14 @@ def _run(model: Any, logits: Tensor | None, state: _State, plan: DecodePlan, par
 def _is_for_xla(model: Any, rows: int) -> bool:
     """Return whether XLA compiles the loop.
 
-    Of bfloat16 it would copy all kernels before the loop, but for a single row it takes their bits.
+    Of bfloat16 it would copy all kernels before the loop, but for a single row it takes their bits,
+    and it leaves kernels of int8 as they are.
     """
     if model.compute_dtype != model.variable_dtype:
         return False
-    return model.variable_dtype != "bfloat16" or (rows == 1 and not has_gpu())
+    if model.variable_dtype != "bfloat16":
+        return True
+    return (rows == 1 or model.config.is_quantized) and not has_gpu()
 
 
 def _loop(model: Any, state: _State, plan: DecodePlan, ends: Tensor) -> _State:

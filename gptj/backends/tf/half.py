@@ -55,6 +55,11 @@ def reading(bits: dict[str, Tensor]) -> Iterator[None]:
         _given.reset(token)
 
 
+def is_in_loop() -> bool:
+    """Return whether the model is read in a decoding loop, before which XLA would widen weights."""
+    return _given.get(None) is not None
+
+
 def matrix(variable: Any) -> Tensor:
     """Return a matrix as it is in its variable, or its bits, where the model is to read those."""
     bits = _given.get({}).get(variable.path)

@@ -261,6 +261,7 @@ class Attention(Layer):
         key = apply_rotary(self.split_heads(self.k_proj(x)), *rotation)
         value = self.split_heads(self.v_proj(x))
         key, value = cache = extend(past, key, value, past_length)  # (B, H, S, D)
+        key, value = half.from_bits(key), half.from_bits(value)
         attended, probs = self.attend_eagerly(query, key, value, score_mask, head_mask)
         merged = tf.reshape(tf.transpose(attended, (0, 2, 1, 3)), ops.shape(x))  # (B, T, E)
         return self.resid_dropout(self.out_proj(merged)), cache, probs

@@ -1,13 +1,19 @@
 """Products with int8 weights. What the numbers mean: ``gptj.spec.rounding``."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import tensorflow as tf
 
-from gptj.backends.tf import digits, products
+from gptj.backends.tf import digits, half, products
 
 Tensor = Any
+
+MANY: Final = 64
+"""Number of tokens from which on TensorFlow's own products with widened parts are the fastest."""
+
+PART: Final = 2**24
+"""Numbers that are widened at once for them: enough for a product to reach its pace."""
 
 
 def product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
@@ -35,6 +41,21 @@ def by_digits(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     return tf.cast(digits.product(x, weight) * scale, x.dtype)
 
 
+def by_parts(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+    """Return the product by TensorFlow's own ones with parts of the outputs, compiled for no shape.
+
+    They are in bfloat16 where `x` is and the processor multiplies in it: its eight bits hold all
+    weights as they are. Without their scale float16 could not hold the sums.
+    """
+    is_own = x.dtype == tf.bfloat16 and products.is_native(x.dtype)
+    rows = x if is_own else tf.cast(x, tf.float32)
+    outputs, inputs = weight.shape
+    size = max(1, PART // inputs)
+    parts = (tf.cast(weight[start : start + size], rows.dtype) for start in range(0, outputs, size))
+    y = tf.concat([tf.matmul(rows, part, transpose_b=True) for part in parts], axis=1)
+    return tf.cast(tf.cast(y, tf.float32) * scale, x.dtype)
+
+
 def at_once(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Return the product by the definition, which takes a GPU no time."""
     return tf.matmul(x, widened(weight, scale, x.dtype), transpose_b=True)
@@ -47,11 +68,15 @@ def widened(weight: Tensor, scale: Tensor, dtype: Any) -> Tensor:
 
 def describe() -> str:
     """Return in words what multiplies with int8 weights on this machine's CPU."""
-    return "; else ".join(filter(None, (digits.describe(), products.describe_blocks())))
+    many = f"TensorFlow from {MANY} tokens on, {PART} numbers at a time"
+    return "; else ".join(filter(None, (digits.describe(), many, products.describe_blocks())))
 
 
 def _fastest(x: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """Return what multiplies with (N, in) on this machine."""
     if products.has_gpu():
         return at_once
-    return by_digits if digits.serves(x) else by_blocks
+    if digits.serves(x):
+        return by_digits
+    is_few = x.shape[0] is not None and x.shape[0] < MANY
+    return by_blocks if is_few or half.is_in_loop() else by_parts
