@@ -39,6 +39,11 @@ def widened(rows: Tensor) -> Tensor:
     return tf.bitcast(tf.bitwise.left_shift(tf.cast(rows, tf.uint32), 16), tf.float32)
 
 
+def numbers(x: Tensor) -> Tensor:
+    """Return bits as numbers in float32, and numbers as they are."""
+    return widened(x) if x.dtype in NUMBERS else x
+
+
 def bits_of(model: Any) -> dict[str, Tensor]:
     """Return the bits of a model's matrices in half precision by the paths of their variables."""
     tensors = {variable.path: tf.convert_to_tensor(variable.value) for variable in model.variables}

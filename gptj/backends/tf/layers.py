@@ -261,9 +261,10 @@ class Attention(Layer):
         key = apply_rotary(self.split_heads(self.k_proj(x)), *rotation)
         value = self.split_heads(self.v_proj(x))
         key, value = cache = extend(past, key, value, past_length)  # (B, H, S, D)
-        key, value = half.from_bits(key), half.from_bits(value)
+        key, value = half.numbers(key), half.numbers(value)
         attended, probs = self.attend_eagerly(query, key, value, score_mask, head_mask)
-        merged = tf.reshape(tf.transpose(attended, (0, 2, 1, 3)), ops.shape(x))  # (B, T, E)
+        attended = tf.cast(tf.transpose(attended, (0, 2, 1, 3)), x.dtype)
+        merged = tf.reshape(attended, ops.shape(x))  # (B, T, E)
         return self.resid_dropout(self.out_proj(merged)), cache, probs
 
     def split_heads(self, x: Tensor) -> Tensor:
@@ -288,10 +289,10 @@ class Attention(Layer):
         # a masked score passes no gradient on, not even in a row that attends to nothing
         scores = tf.where(mask > MASK_VALUE, scores, MASK_VALUE)
         probs = tf.nn.softmax(scores)
-        probs = self.attn_dropout(tf.cast(probs, value.dtype))
+        probs = self.attn_dropout(tf.cast(probs, self.compute_dtype))
         if head_mask is not None:
-            probs = probs * tf.cast(head_mask, value.dtype)
-        return tf.matmul(probs, value), probs
+            probs = probs * tf.cast(head_mask, probs.dtype)
+        return tf.matmul(tf.cast(probs, value.dtype), value), probs
 
 
 class MLP(Layer):
