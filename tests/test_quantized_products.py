@@ -193,6 +193,27 @@ def test_tensorflow_multiplies_many_tokens_by_parts_but_not_in_a_loop(tf_backend
     assert paths == ["by_parts", "by_blocks", "by_blocks"]
 
 
+@pytest.mark.parametrize("path", ["by_parts", "at_once"])
+def test_a_graph_of_tensorflow_widens_no_weight_before_its_turn(tf_backend, monkeypatch, path):
+    import tensorflow as tf
+
+    from gptj.backends.tf import quantize
+
+    monkeypatch.setattr(quantize, "PART", 64 * 8)
+    weight, scale = tf.Variable(NUMBERS), tf.constant(SCALE)
+    compiled = tf.function(getattr(quantize, path), autograph=False)
+    graph = compiled.get_concrete_function(tf.constant(X), weight, scale).graph
+    casts = [op for op in graph.get_operations() if op.type == "Cast"]
+    widening = [op for op in casts if op.inputs[0].dtype == tf.int8]
+    assert widening
+    assert all(waits(op) for op in widening)
+
+
+def waits(op):
+    """Return whether an operation of a graph, or one that it is computed from, is held back."""
+    return bool(op.control_inputs) or any(waits(source.op) for source in op.inputs)
+
+
 def test_compiled_and_exported_models_take_the_definition(torch_backend, monkeypatch):
     import torch
 

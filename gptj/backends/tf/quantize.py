@@ -26,7 +26,7 @@ def product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
 
     @tf.custom_gradient
     def multiply(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        return compute(x, weight, scale), lambda dy: tf.matmul(dy, widened(weight, scale, dy.dtype))
+        return compute(x, weight, scale), lambda dy: tf.matmul(dy, _widened_for(dy, weight, scale))
 
     return multiply(x)
 
@@ -51,14 +51,18 @@ def by_parts(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     rows = x if is_own else tf.cast(x, tf.float32)
     outputs, inputs = weight.shape
     size = max(1, PART // inputs)
-    parts = (tf.cast(weight[start : start + size], rows.dtype) for start in range(0, outputs, size))
-    y = tf.concat([tf.matmul(rows, part, transpose_b=True) for part in parts], axis=1)
-    return tf.cast(tf.cast(y, tf.float32) * scale, x.dtype)
+    parts, before = [], rows
+    for start in range(0, outputs, size):
+        with tf.control_dependencies([before]):  # as in `_widened_for`
+            part = tf.cast(weight[start : start + size], rows.dtype)
+        before = tf.matmul(rows, part, transpose_b=True)
+        parts.append(before)
+    return tf.cast(tf.cast(tf.concat(parts, axis=1), tf.float32) * scale, x.dtype)
 
 
 def at_once(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Return the product by the definition, which takes a GPU no time."""
-    return tf.matmul(x, widened(weight, scale, x.dtype), transpose_b=True)
+    return tf.matmul(x, _widened_for(x, weight, scale), transpose_b=True)
 
 
 def widened(weight: Tensor, scale: Tensor, dtype: Any) -> Tensor:
@@ -70,6 +74,15 @@ def describe() -> str:
     """Return in words what multiplies with int8 weights on this machine's CPU."""
     many = f"TensorFlow from {MANY} tokens on, {PART} numbers at a time"
     return "; else ".join(filter(None, (digits.describe(), many, products.describe_blocks())))
+
+
+def _widened_for(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+    """Return what int8 numbers and scales mean, in the dtype of `x`, as soon as there is an `x`.
+
+    A graph would widen all weights of a model at its start, as they wait for nothing.
+    """
+    with tf.control_dependencies([x]):
+        return widened(weight, scale, x.dtype)
 
 
 def _fastest(x: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
