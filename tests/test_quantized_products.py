@@ -5,6 +5,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 
+from quantized_cases import quantized_model
 from tolerances import assert_close
 
 GENERATOR = np.random.Generator(np.random.PCG64(29))
@@ -191,6 +192,39 @@ def test_tensorflow_multiplies_many_tokens_by_parts_but_not_in_a_loop(tf_backend
     with half.reading({}):
         paths.append(quantize._fastest(many)(many, None, None))
     assert paths == ["by_parts", "by_blocks", "by_blocks"]
+
+
+def test_a_loop_in_a_callers_graph_multiplies_nothing_by_parts(tf_backend, monkeypatch):
+    import tensorflow as tf
+
+    from gptj.backends.tf import digits, quantize
+
+    graphs = {"by_parts": [], "by_blocks": []}
+
+    def recording(path):
+        compute = getattr(quantize, path)
+
+        def run(*tensors):
+            graphs[path].append(tf.compat.v1.get_default_graph().name)
+            return compute(*tensors)
+
+        return run
+
+    for path in graphs:
+        monkeypatch.setattr(quantize, path, recording(path))
+    monkeypatch.setattr(digits, "serves", lambda x: False)
+    model = quantized_model("tf")
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int32)], autograph=False)
+    def write(input_ids):
+        return model.generate(input_ids, max_new_tokens=4)
+
+    write.get_concrete_function()
+    in_loop = {path: ["while_body" in name for name in names] for path, names in graphs.items()}
+    assert in_loop["by_parts"]
+    assert not any(in_loop["by_parts"])  # the prompt, of which nothing is known
+    assert in_loop["by_blocks"]
+    assert all(in_loop["by_blocks"])
 
 
 @pytest.mark.parametrize("path", ["by_parts", "at_once"])

@@ -63,7 +63,7 @@ def decode(
         if eager:
             new = _in_parts(model, logits, state, plan, parts, part)
         else:
-            state = _loop(model, _chosen(state, logits, plan), plan, _ends(part))
+            state = _loop(model, _chosen(state, logits, plan), plan, _ends(part), {})
             new = state.new[:, : plan.max_new_tokens]
     return tf.concat((input_ids, tf.cast(new, input_ids.dtype)), axis=1)
 
@@ -197,9 +197,8 @@ def _run(model: Any, logits: Tensor | None, state: _State, plan: DecodePlan, par
 
     def loop(bits: Any, numbers: Any, ends: Tensor, logits: Tensor | None, state: _State) -> Any:
         plan = replace(fixed, **numbers)
-        with reading(bits):
-            state = state if logits is None else _chosen(state, logits, plan)
-            return _loop(model, state, plan, ends)
+        state = state if logits is None else _chosen(state, logits, plan)
+        return _loop(model, state, plan, ends, bits)
 
     def start(*inputs: Any) -> Any:
         if not xla:
@@ -229,8 +228,11 @@ def _is_for_xla(model: Any, rows: int) -> bool:
     return (rows == 1 or model.config.is_quantized) and not has_gpu()
 
 
-def _loop(model: Any, state: _State, plan: DecodePlan, ends: Tensor) -> _State:
-    """Draw tokens until a step, or until no more rows are unfinished than so many."""
+def _loop(model: Any, state: _State, plan: DecodePlan, ends: Tensor, bits: Any) -> _State:
+    """Draw tokens until a step, or until no more rows are unfinished than so many.
+
+    The model reads what it can from `bits`.
+    """
     until, fewest = ends[0], ends[1]
 
     def goes_on(state: _State) -> Tensor:
@@ -242,7 +244,8 @@ def _loop(model: Any, state: _State, plan: DecodePlan, ends: Tensor) -> _State:
         logits, cache = _forward(model, tokens, state.mask, state.cache)
         return (_chosen(state._replace(cache=cache), logits, plan),)
 
-    (state,) = tf.while_loop(goes_on, advance, (state,))
+    with reading(bits):
+        (state,) = tf.while_loop(goes_on, advance, (state,))
     return state
 
 

@@ -39,7 +39,7 @@ def widened(rows: Tensor) -> Tensor:
     return tf.bitcast(tf.bitwise.left_shift(tf.cast(rows, tf.uint32), 16), tf.float32)
 
 
-def numbers(x: Tensor) -> Tensor:
+def widened_bits(x: Tensor) -> Tensor:
     """Return bits as numbers in float32, and numbers as they are."""
     return widened(x) if x.dtype in NUMBERS else x
 

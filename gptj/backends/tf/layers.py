@@ -261,8 +261,9 @@ class Attention(Layer):
         key = apply_rotary(self.split_heads(self.k_proj(x)), *rotation)
         value = self.split_heads(self.v_proj(x))
         key, value = cache = extend(past, key, value, past_length)  # (B, H, S, D)
-        key, value = half.numbers(key), half.numbers(value)
+        key, value = half.widened_bits(key), half.widened_bits(value)
         attended, probs = self.attend_eagerly(query, key, value, score_mask, head_mask)
+        # bits that were widened are wider than what was given
         attended = tf.cast(tf.transpose(attended, (0, 2, 1, 3)), x.dtype)
         merged = tf.reshape(attended, ops.shape(x))  # (B, T, E)
         return self.resid_dropout(self.out_proj(merged)), cache, probs
