@@ -48,8 +48,10 @@ def framework(request):
 
 @pytest.fixture
 def torch_backend():
-    """The PyTorch backend, or a skip."""
-    return require("torch")
+    """The PyTorch backend, or a skip; what a test compiles counts in no other test."""
+    yield require("torch")
+    if "torch._dynamo" in sys.modules:
+        sys.modules["torch._dynamo"].reset()
 
 
 @pytest.fixture

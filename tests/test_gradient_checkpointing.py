@@ -70,7 +70,6 @@ def test_it_works_in_one_compiled_graph(torch_backend):
     model = model_of(torch_backend)
     loss, gradients, _ = step(model)
     model.gradient_checkpointing_enable()
-    torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     model.zero_grad()
     ids = torch.tensor(IDS)
