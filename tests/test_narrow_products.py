@@ -1,9 +1,13 @@
 """Products by blocks of a kernel in TensorFlow and Flax, against the definition in float64."""
 
+from types import SimpleNamespace
+
 import ml_dtypes
 import numpy as np
 import pytest
 
+from gptj.spec.config import GPTJConfig
+from gptj.spec.quantization import INT8, description_of
 from tolerances import assert_close
 
 HALF = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
@@ -161,3 +165,26 @@ def test_flax_has_blocks_of_one_size(flax_backend, shape, dtype, count):
 
     assert block_count(*shape, getattr(jnp, dtype)) == count
     assert shape[0] % count == 0
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rows", "changes", "is_native", "expected"),
+    [
+        ("float32", 8, {}, True, True),
+        ("float16", 8, {}, True, True),
+        ("bfloat16", 8, {"n_embd": 2048}, True, False),
+        ("bfloat16", 1, {"n_embd": 2048}, True, True),
+        ("bfloat16", 1, {"n_embd": 4096}, True, False),
+        ("bfloat16", 1, {"n_embd": 4096}, False, True),
+        ("bfloat16", 8, {"quantization_config": description_of(INT8)}, True, True),
+    ],
+)
+def test_xla_compiles_the_loops_of_tensorflow_that_it_makes_faster(
+    tf_backend, monkeypatch, dtype, rows, changes, is_native, expected
+):
+    from gptj.backends.tf import decode
+
+    monkeypatch.setattr(decode, "is_native", lambda dtype: is_native)
+    config = GPTJConfig.from_dict({"n_head": 16, "rotary_dim": 32, **changes})
+    model = SimpleNamespace(config=config, compute_dtype=dtype, variable_dtype=dtype)
+    assert decode._is_for_xla(model, rows) == expected

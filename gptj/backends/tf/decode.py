@@ -9,7 +9,7 @@ from keras import ops
 
 from gptj.backends.tf.cache import KVCache
 from gptj.backends.tf.half import as_bits, bits_of, from_bits, reading
-from gptj.backends.tf.products import has_gpu
+from gptj.backends.tf.products import LARGE, has_gpu, is_native
 from gptj.backends.tf.sampling import next_tokens, seed_words
 from gptj.generation.buckets import bucket_length
 from gptj.generation.parts import Part, Parts
@@ -219,13 +219,16 @@ def _is_for_xla(model: Any, rows: int) -> bool:
     """Return whether XLA compiles the loop.
 
     Of bfloat16 it would copy all kernels before the loop, but for a single row it takes their bits,
-    and it leaves kernels of int8 as they are.
+    unless TensorFlow reads them faster. It leaves kernels of int8 as they are.
     """
     if model.compute_dtype != model.variable_dtype:
         return False
     if model.variable_dtype != "bfloat16":
         return True
-    return (rows == 1 or model.config.is_quantized) and not has_gpu()
+    if has_gpu() or model.config.is_quantized:
+        return not has_gpu()
+    largest = model.config.n_embd * model.config.inner_dim
+    return rows == 1 and not (is_native(tf.bfloat16) and largest > LARGE)
 
 
 def _loop(model: Any, state: _State, plan: DecodePlan, ends: Tensor, bits: Any) -> _State:

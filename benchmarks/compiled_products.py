@@ -1,0 +1,189 @@
+"""How fast the products of Flax's and TensorFlow's decoding loops read weights on this CPU.
+
+    python benchmarks/compiled_products.py --report benchmarks/compiled-products-PROCESSOR.md
+
+`products`, `digits` and `quantize` of `gptj/backends/flax` and `gptj/backends/tf` say which of them
+is taken for how many tokens; this is what they follow from. A cell is billions of weights a second,
+in a loop over matrices with 200 million weights together; times two and the tokens it is GFLOP/s,
+times the bytes of a weight GB/s. The inputs of bfloat16 and int8 are in bfloat16.
+"""
+
+import argparse
+import platform
+import time
+from pathlib import Path
+from statistics import median
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tensorflow as tf
+
+from gptj.backends.flax import products as flax_products
+from gptj.backends.flax import quantize as flax_quantize
+from gptj.backends.tf import half as tf_half
+from gptj.backends.tf import products as tf_products
+from gptj.backends.tf import quantize as tf_quantize
+from gptj.bench.machine import describe
+from gptj.bench.table import table
+
+TOKENS = (1, 2, 4, 8, 16, 32)
+SHAPES = ((1024, 4096), (4096, 1024), (4096, 4096), (4096, 16384), (16384, 4096))
+TOTAL = 2 * 10**8
+"""Weights that are read in turn."""
+PASSES = 3
+"""How often the compiled loop reads them all."""
+REPETITIONS = 5
+NOTHING = 1e-30
+"""What a product's first number is multiplied with, to be added to the next product's input."""
+
+
+class Flax:
+    """Flax's products; kernels are (in, out)."""
+
+    name, version = "Flax", f"JAX {jax.__version__}"
+
+    def kernels(self):
+        """Return (dtype of the weights, kernel) -> product of (N, in) with one of them."""
+
+        def own(x, weight):
+            return x @ weight.astype(x.dtype)
+
+        def scaled(product):
+            return lambda x, weight: product(x, weight, jnp.ones(weight.shape[1]))
+
+        return {
+            ("float32", "XLA"): own,
+            ("bfloat16", "XLA"): own,
+            ("bfloat16", "gptj"): flax_products.product,
+            ("int8", "blocks"): scaled(flax_quantize.by_blocks),
+            ("int8", "digits"): scaled(flax_quantize.by_digits),
+        }
+
+    def compiled(self, product, is_compiled):
+        """Return a function of rows and weights that multiplies them in turn, and waits."""
+
+        def run(x, weights):
+            def multiply_by_all(_, nothing):
+                for weight in weights:
+                    nothing = NOTHING * product(x + nothing, weight)[0, 0]
+                return nothing
+
+            return jax.lax.fori_loop(0, PASSES, multiply_by_all, 0 * x[0, 0])
+
+        compiled = jax.jit(run)
+        return lambda *arrays: compiled(*arrays).block_until_ready()
+
+    def rows(self, array, dtype):
+        """Return the rows (N, in) of a product."""
+        return jnp.asarray(array, dtype)
+
+    def weight(self, array, dtype, name):
+        """Return a matrix, given (in, out), as a kernel takes it."""
+        return jnp.asarray(array, dtype)
+
+
+class TensorFlow:
+    """TensorFlow's products; kernels in half precision and in int8 are (out, in)."""
+
+    name, version = "TensorFlow", f"TensorFlow {tf.__version__}"
+
+    def kernels(self):
+        """Return (dtype of the weights, kernel) -> product of (N, in) with one of them."""
+
+        def own(x, weight):
+            return tf.matmul(x, weight, transpose_b=True)
+
+        def scaled(product):
+            return lambda x, weight: product(x, weight, tf.ones(weight.shape[0]))
+
+        return {
+            ("float32", "XLA"): tf.matmul,
+            ("bfloat16", "TensorFlow"): own,
+            ("bfloat16", "blocks"): lambda x, bits: tf.cast(
+                tf_products.by_blocks(x, bits), x.dtype
+            ),
+            ("int8", "blocks"): scaled(tf_quantize.by_blocks),
+            ("int8", "digits"): scaled(tf_quantize.by_digits),
+        }
+
+    def compiled(self, product, is_compiled):
+        """Return a function of rows and weights that multiplies them in turn, and waits."""
+
+        def run(x, weights):
+            def multiply_by_all(turn, nothing):
+                for weight in weights:
+                    nothing = NOTHING * product(x + nothing, weight)[0, 0]
+                return turn + 1, nothing
+
+            first = tf.constant(0), 0 * x[0, 0]
+            return tf.while_loop(lambda turn, _: turn < PASSES, multiply_by_all, first)[1]
+
+        compiled = tf.function(run, autograph=False, jit_compile=is_compiled)
+        return lambda *tensors: compiled(*tensors).numpy()
+
+    def rows(self, array, dtype):
+        """Return the rows (N, in) of a product."""
+        return tf.cast(array, dtype)
+
+    def weight(self, array, dtype, name):
+        """Return a matrix, given (in, out), as a kernel takes it."""
+        weight = tf.cast(array if dtype == "float32" else array.T, dtype)
+        return tf_half.as_bits(weight) if name == "blocks" else weight
+
+
+def rate(run, x, weights, count):
+    """Return billions of weights per second, of `count` weights together."""
+    seconds = []
+    for _ in range(REPETITIONS + 1):
+        start = time.perf_counter()
+        run(x, weights)
+        seconds.append(time.perf_counter() - start)
+    return PASSES * count / median(seconds[1:]) / 1e9
+
+
+def row(framework, dtype, name, product, shape):
+    """Return a line of the table: a kernel with matrices of a shape, for all numbers of tokens."""
+    generator = np.random.Generator(np.random.PCG64(0))
+    numbers = generator.integers(-127, 128, shape).astype(np.int8)
+    copies = TOTAL // numbers.size
+    weights = [framework.weight(numbers, dtype, name) for _ in range(copies)]
+    computed = "float32" if dtype == "float32" else "bfloat16"
+    cells = []
+    for tokens in TOKENS:
+        x = framework.rows(generator.standard_normal((tokens, shape[0])), computed)
+        run = framework.compiled(product, name != "TensorFlow")
+        cells.append(f"{rate(run, x, weights, copies * numbers.size):.2f}")
+    return [framework.name, dtype, name, f"{shape[0]} x {shape[1]}", *cells]
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--report", type=Path)
+    options = parser.parse_args()
+    frameworks = (Flax(), TensorFlow())
+    rows = [
+        row(framework, dtype, name, product, shape)
+        for framework in frameworks
+        for (dtype, name), product in framework.kernels().items()
+        for shape in SHAPES
+    ]
+    machine, parts = describe(), __doc__.split("\n\n")
+    versions = ", ".join(framework.version for framework in frameworks)
+    tokens = ("1 token" if n == 1 else f"{n} tokens" for n in TOKENS)
+    text = (
+        f"# {parts[0]}\n\n`{parts[1].strip()}`, on {machine['cores']} cores of "
+        f"{machine['processor']}, {versions}, Python {platform.python_version()}.\n\n"
+        f"{parts[2].strip()}\n\n"
+        + table(("framework", "weights", "kernel", "in x out", *tokens), rows)
+        + "\n"
+    )
+    print(text)
+    if options.report:
+        options.report.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
