@@ -27,7 +27,7 @@ from gptj.backends.tf import quantize as tf_quantize
 from gptj.bench.machine import describe
 from gptj.bench.table import table
 
-TOKENS = (1, 2, 4, 8, 16, 32)
+TOKENS = (1, 2, 8, 32)
 SHAPES = ((1024, 4096), (4096, 1024), (4096, 4096), (4096, 16384), (16384, 4096))
 TOTAL = 2 * 10**8
 """Weights that are read in turn."""
