@@ -53,6 +53,18 @@ def test_the_text_is_that_of_the_driver_which_keeps_all_rows(model, followed, op
     assert len(set(lengths)) > 2, "all rows end at once, so this shows nothing"
 
 
+@pytest.mark.parametrize("options", [{}, *SAMPLED], ids=str)
+def test_a_loop_of_tensorflow_without_xla_writes_the_same_text(
+    tf_backend, followed, monkeypatch, options
+):
+    model = tiny_model("tf", n_positions=192)
+    expected = written(model, **options)
+    monkeypatch.setattr("gptj.backends.tf.decode._is_for_xla", lambda model, rows: False)
+    model.functions.compiled.clear()
+    np.testing.assert_array_equal(written(model, **options), expected)
+    assert followed
+
+
 @pytest.fixture(params=["tf", "flax"])
 def compiled(request):
     """A model whose loop is compiled for its size."""

@@ -64,6 +64,17 @@ def test_a_loop_in_flax_writes_into_its_cache_and_copies_nothing_of_it(flax_back
     assert lowered.compile().memory_analysis().temp_size_in_bytes < keys
 
 
+def test_a_loop_of_tensorflow_without_xla_copies_nothing_of_its_cache(tf_backend):
+    model = tiny_model("tf", dtype="bfloat16")
+    model.functions.compiled.clear()
+    model.generate(IDS, LEFT, max_new_tokens=3)
+    (compiled,) = model.functions.compiled.values()
+    functions = compiled.graph.as_graph_def().library.function
+    names = [node.op for function in functions for node in function.node_def]
+    assert names.count("InplaceUpdate") == 2 * model.config.n_layer
+    assert "TensorScatterUpdate" not in names
+
+
 @pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])
 @pytest.mark.parametrize("options", [{}, SAMPLED], ids=["greedy", "sampled"])
 def test_a_saved_model_generates_from_prompts_of_any_shape(tf_backend, tmp_path, options, jit):

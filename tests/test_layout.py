@@ -136,6 +136,7 @@ EXCEPTIONS = {
     },
     "cache": {
         "KVCache.known_length": "jax: under tracing the length is a tracer",
+        "writing_in_place": "TensorFlow: its own scatter copies the cache, whoever holds it",
     },
     "model": {
         "Pretrained": ACCESSORS,

@@ -1,6 +1,8 @@
 """The keys and values of earlier tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import tensorflow as tf
@@ -14,6 +16,8 @@ Tensor = Any
 
 LayerCache = tuple[Tensor, Tensor]
 """Keys and values of one layer, each (B, H, C, D) with room for C tokens."""
+
+_in_place: ContextVar[bool] = ContextVar("gptj_tf_in_place", default=False)
 
 
 class KVCache:
@@ -110,18 +114,33 @@ def extend(past: LayerCache | None, key: Tensor, value: Tensor, past_length: Any
     return _write(past[0], key, past_length), _write(past[1], value, past_length)
 
 
+@contextmanager
+def writing_in_place() -> Iterator[None]:
+    """Have TensorFlow, on a CPU, write into the caches that it is given: nobody else may hold them.
+
+    A scatter of TensorFlow's copies the whole buffer each time; one of XLA's in a loop does not.
+    """
+    token = _in_place.set(True)
+    try:
+        yield
+    finally:
+        _in_place.reset(token)
+
+
 def _write(buffer: Tensor, new: Tensor, start: Any) -> Tensor:
     """Return the buffer (B, H, C, D) with new tokens (B, H, T, D) from `start` on.
 
-    TensorFlow scatters in place where nobody else holds the buffer, as in a loop. XLA would widen
-    a buffer in half precision for that, and is given its bits instead.
+    XLA would widen a buffer in half precision for that, and is given its bits instead.
     """
     new = new if new.dtype == buffer.dtype else as_bits(new)
     batch, heads, capacity, width = ops.shape(buffer)
     texts = tf.range(batch * heads)[:, None] * capacity
-    places = tf.reshape(texts + start + tf.range(ops.shape(new)[2]), (-1, 1))  # (B * H * T, 1)
-    flat = tf.reshape(buffer, (-1, width))  # (B * H * C, D)
-    written = tf.tensor_scatter_nd_update(flat, places, tf.reshape(new, (-1, width)))
+    places = tf.reshape(texts + start + tf.range(ops.shape(new)[2]), (-1,))  # (B * H * T,)
+    flat, rows = tf.reshape(buffer, (-1, width)), tf.reshape(new, (-1, width))  # (B * H * C, D)
+    if _in_place.get():
+        written = tf.raw_ops.InplaceUpdate(x=flat, i=places, v=rows)
+    else:
+        written = tf.tensor_scatter_nd_update(flat, places[:, None], rows)
     return tf.reshape(written, ops.shape(buffer))
 
 

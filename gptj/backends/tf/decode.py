@@ -1,5 +1,6 @@
 """The decoding loop in TensorFlow. Definition: ``gptj.generation.driver``."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -7,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from gptj.backends.tf.cache import KVCache
+from gptj.backends.tf.cache import KVCache, writing_in_place
 from gptj.backends.tf.half import as_bits, bits_of, from_bits, reading
 from gptj.backends.tf.products import LARGE, has_gpu, is_native
 from gptj.backends.tf.sampling import next_tokens, seed_words
@@ -202,7 +203,8 @@ def _run(model: Any, logits: Tensor | None, state: _State, plan: DecodePlan, par
 
     def start(*inputs: Any) -> Any:
         if not xla:
-            return loop({}, *inputs)
+            with nullcontext() if has_gpu() else writing_in_place():
+                return loop({}, *inputs)
         compiled = tf.function(loop, autograph=False, jit_compile=True)
         if has_gpu():
             return compiled({}, *inputs)
