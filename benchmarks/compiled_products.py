@@ -8,24 +8,19 @@ in a loop over matrices with 200 million weights together; times two and the tok
 times the bytes of a weight GB/s. The inputs of bfloat16 and int8 are in bfloat16.
 """
 
-import argparse
-import platform
-import time
-from pathlib import Path
-from statistics import median
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tensorflow as tf
+from product_report import arguments, deliver, rate
 
 from gptj.backends.flax import products as flax_products
 from gptj.backends.flax import quantize as flax_quantize
 from gptj.backends.tf import half as tf_half
 from gptj.backends.tf import products as tf_products
 from gptj.backends.tf import quantize as tf_quantize
-from gptj.bench.machine import describe
-from gptj.bench.table import table
 
 TOKENS = (1, 2, 8, 32)
 SHAPES = ((1024, 4096), (4096, 1024), (4096, 4096), (4096, 16384), (16384, 4096))
@@ -33,7 +28,6 @@ TOTAL = 2 * 10**8
 """Weights that are read in turn."""
 PASSES = 3
 """How often the compiled loop reads them all."""
-REPETITIONS = 5
 NOTHING = 1e-30
 """What a product's first number is multiplied with, to be added to the next product's input."""
 
@@ -60,16 +54,14 @@ class Flax:
             ("int8", "digits"): scaled(flax_quantize.by_digits),
         }
 
-    def compiled(self, product, is_compiled):
+    def compiled(self, name, product):
         """Return a function of rows and weights that multiplies them in turn, and waits."""
 
         def run(x, weights):
-            def multiply_by_all(_, nothing):
-                for weight in weights:
-                    nothing = NOTHING * product(x + nothing, weight)[0, 0]
-                return nothing
+            def multiply(_, nothing):
+                return in_turn(product, x, weights, nothing)
 
-            return jax.lax.fori_loop(0, PASSES, multiply_by_all, 0 * x[0, 0])
+            return jax.lax.fori_loop(0, PASSES, multiply, 0 * x[0, 0])
 
         compiled = jax.jit(run)
         return lambda *arrays: compiled(*arrays).block_until_ready()
@@ -107,19 +99,17 @@ class TensorFlow:
             ("int8", "digits"): scaled(tf_quantize.by_digits),
         }
 
-    def compiled(self, product, is_compiled):
+    def compiled(self, name, product):
         """Return a function of rows and weights that multiplies them in turn, and waits."""
 
         def run(x, weights):
-            def multiply_by_all(turn, nothing):
-                for weight in weights:
-                    nothing = NOTHING * product(x + nothing, weight)[0, 0]
-                return turn + 1, nothing
+            def multiply(turn, nothing):
+                return turn + 1, in_turn(product, x, weights, nothing)
 
             first = tf.constant(0), 0 * x[0, 0]
-            return tf.while_loop(lambda turn, _: turn < PASSES, multiply_by_all, first)[1]
+            return tf.while_loop(lambda turn, _: turn < PASSES, multiply, first)[1]
 
-        compiled = tf.function(run, autograph=False, jit_compile=is_compiled)
+        compiled = tf.function(run, autograph=False, jit_compile=name != "TensorFlow")
         return lambda *tensors: compiled(*tensors).numpy()
 
     def rows(self, array, dtype):
@@ -132,14 +122,11 @@ class TensorFlow:
         return tf_half.as_bits(weight) if name == "blocks" else weight
 
 
-def rate(run, x, weights, count):
-    """Return billions of weights per second, of `count` weights together."""
-    seconds = []
-    for _ in range(REPETITIONS + 1):
-        start = time.perf_counter()
-        run(x, weights)
-        seconds.append(time.perf_counter() - start)
-    return PASSES * count / median(seconds[1:]) / 1e9
+def in_turn(product, x, weights, nothing):
+    """Multiply with one matrix after another, each when the last product is there; return zero."""
+    for weight in weights:
+        nothing = NOTHING * product(x + nothing, weight)[0, 0]
+    return nothing
 
 
 def row(framework, dtype, name, product, shape):
@@ -152,17 +139,13 @@ def row(framework, dtype, name, product, shape):
     cells = []
     for tokens in TOKENS:
         x = framework.rows(generator.standard_normal((tokens, shape[0])), computed)
-        run = framework.compiled(product, name != "TensorFlow")
-        cells.append(f"{rate(run, x, weights, copies * numbers.size):.2f}")
+        run = partial(framework.compiled(name, product), x, weights)
+        cells.append(f"{rate(run, PASSES * copies * numbers.size):.2f}")
     return [framework.name, dtype, name, f"{shape[0]} x {shape[1]}", *cells]
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--report", type=Path)
-    options = parser.parse_args()
+    options = arguments(__doc__)
     frameworks = (Flax(), TensorFlow())
     rows = [
         row(framework, dtype, name, product, shape)
@@ -170,19 +153,9 @@ def main():
         for (dtype, name), product in framework.kernels().items()
         for shape in SHAPES
     ]
-    machine, parts = describe(), __doc__.split("\n\n")
-    versions = ", ".join(framework.version for framework in frameworks)
-    tokens = ("1 token" if n == 1 else f"{n} tokens" for n in TOKENS)
-    text = (
-        f"# {parts[0]}\n\n`{parts[1].strip()}`, on {machine['cores']} cores of "
-        f"{machine['processor']}, {versions}, Python {platform.python_version()}.\n\n"
-        f"{parts[2].strip()}\n\n"
-        + table(("framework", "weights", "kernel", "in x out", *tokens), rows)
-        + "\n"
-    )
-    print(text)
-    if options.report:
-        options.report.write_text(text, encoding="utf-8")
+    surroundings = "".join(f", {framework.version}" for framework in frameworks)
+    columns = ("framework", "weights", "kernel", "in x out")
+    deliver(__doc__, surroundings, columns, TOKENS, rows, options.report)
 
 
 if __name__ == "__main__":

@@ -8,24 +8,16 @@ over matrices with 150 million weights together; times two and the tokens it is 
 bytes of a weight GB/s.
 """
 
-import argparse
-import platform
-import time
-from pathlib import Path
-from statistics import median
-
 import torch
 import torch.nn.functional as F
+from product_report import arguments, deliver, rate
 
 from gptj.backends.torch import digits, half, kernels, quantize
-from gptj.bench.machine import describe
-from gptj.bench.table import table
 
 TOKENS = (1, 2, 4, 8, 16, 32, 128, 512)
 SHAPES = ((1024, 1024), (4096, 1024), (1024, 4096), (50400, 1024))
 TOTAL = 15 * 10**7
 """Weights that are read in turn."""
-REPETITIONS = 5
 
 
 def kernels_of():
@@ -58,19 +50,15 @@ def kernels_of():
 
 def cell(name, product, weights, tokens):
     """Return a rate in words, where a kernel is one for so many tokens."""
-    return "" if name == "vector" and tokens > 1 else f"{rate(product, weights, tokens):.2f}"
-
-
-def rate(product, weights, tokens):
-    """Return billions of weights per second of products with several matrices in turn."""
+    if name == "vector" and tokens > 1:
+        return ""
     x = torch.randn(tokens, weights[0].shape[1])
-    seconds = []
-    for _ in range(REPETITIONS + 1):
-        start = time.perf_counter()
+
+    def multiply_in_turn():
         for weight in weights:
             product(x, weight)
-        seconds.append(time.perf_counter() - start)
-    return sum(weight.numel() for weight in weights) / median(seconds[1:]) / 1e9
+
+    return f"{rate(multiply_in_turn, sum(weight.numel() for weight in weights)):.2f}"
 
 
 def drawn(dtype, shape):
@@ -83,36 +71,16 @@ def drawn(dtype, shape):
 
 @torch.no_grad()
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--report", type=Path)
-    options = parser.parse_args()
+    options = arguments(__doc__)
     rows = []
     for (dtype, name), product in kernels_of().items():
         for shape in SHAPES:
             weights = drawn(dtype, shape)
             cells = [cell(name, product, weights, tokens) for tokens in TOKENS]
             rows.append([dtype, name, f"{shape[0]} x {shape[1]}", *cells])
-    machine, parts = describe(), __doc__.split("\n\n")
-    text = (
-        f"# {parts[0]}\n\n`{parts[1].strip()}`, on {machine['cores']} cores of "
-        f"{machine['processor']} ({torch.backends.cpu.get_cpu_capability()}), PyTorch "
-        f"{torch.__version__}, Python {platform.python_version()}.\n\n{parts[2].strip()}\n\n"
-        + table(
-            (
-                "weights",
-                "kernel",
-                "out x in",
-                *("1 token" if n == 1 else f"{n} tokens" for n in TOKENS),
-            ),
-            rows,
-        )
-        + "\n"
-    )
-    print(text)
-    if options.report:
-        options.report.write_text(text, encoding="utf-8")
+    surroundings = f" ({torch.backends.cpu.get_cpu_capability()}), PyTorch {torch.__version__}"
+    columns = ("weights", "kernel", "out x in")
+    deliver(__doc__, surroundings, columns, TOKENS, rows, options.report)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from gptj.backends.tf.half import as_bits
+from gptj.backends.tf.products import has_gpu
 from gptj.generation.buckets import bucket_length
 from gptj.spec.config import GPTJConfig
 
@@ -116,11 +117,11 @@ def extend(past: LayerCache | None, key: Tensor, value: Tensor, past_length: Any
 
 @contextmanager
 def writing_in_place() -> Iterator[None]:
-    """Have TensorFlow, on a CPU, write into the caches that it is given: nobody else may hold them.
+    """Have TensorFlow write into the caches that it is given, on a CPU: nobody else may hold them.
 
     A scatter of TensorFlow's copies the whole buffer each time; one of XLA's in a loop does not.
     """
-    token = _in_place.set(True)
+    token = _in_place.set(not has_gpu())
     try:
         yield
     finally:

@@ -1,6 +1,5 @@
 """The decoding loop in TensorFlow. Definition: ``gptj.generation.driver``."""
 
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -203,7 +202,7 @@ def _run(model: Any, logits: Tensor | None, state: _State, plan: DecodePlan, par
 
     def start(*inputs: Any) -> Any:
         if not xla:
-            with nullcontext() if has_gpu() else writing_in_place():
+            with writing_in_place():
                 return loop({}, *inputs)
         compiled = tf.function(loop, autograph=False, jit_compile=True)
         if has_gpu():
@@ -227,8 +226,10 @@ def _is_for_xla(model: Any, rows: int) -> bool:
         return False
     if model.variable_dtype != "bfloat16":
         return True
-    if has_gpu() or model.config.is_quantized:
-        return not has_gpu()
+    if has_gpu():
+        return False
+    if model.config.is_quantized:
+        return True
     largest = model.config.n_embd * model.config.inner_dim
     return rows == 1 and not (is_native(tf.bfloat16) and largest > LARGE)
 
