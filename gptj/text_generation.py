@@ -11,7 +11,7 @@ from gptj.companions import find_tokenizer
 from gptj.errors import ArgumentError, UnsupportedFeature
 from gptj.generation import driver, text
 from gptj.generation.options import GenerationConfig
-from gptj.generation.plan import make_plan, needs_driver
+from gptj.generation.plan import make_plan
 from gptj.generation.prompts import Inputs
 from gptj.generation.request import Request
 from gptj.generation.streaming import Streamer
@@ -91,19 +91,26 @@ class TextGeneration:
         own = {
             "processors": logits_processor or (),
             "criteria": stopping_criteria or (),
-            "streamer": streamer,
             "assistant": assistant_model,
         }
-        is_plain = inputs_embeds is None and past_key_values is None and not any(own.values())
-        fits = (inputs.length or 0) + plan.max_new_tokens <= self.config.n_positions
-        in_graph = backend.capabilities.in_graph_decode and not needs_driver(settings)
-        if is_plain and fits and in_graph:
+        suits_loop = inputs.suit_loop(settings, plan) and not any(own.values())
+        if suits_loop and streamer is None:
             return backend.decode(self, *inputs.repeated(settings.num_return_sequences), plan)
         if not inputs.is_concrete:
             raise ArgumentError(WHILE_TRACING)
-        prompt, decode = inputs.prompt(settings, plan), self._decoder(settings, tokenizer)
-        request = Request(backend, self, prompt, settings, plan, decode=decode, **own)
-        return driver.generate(request)
+        return driver.generate(
+            Request(
+                backend,
+                self,
+                inputs.prompt(settings, plan),
+                settings,
+                plan,
+                streamer=streamer,
+                decode=self._decoder(settings, tokenizer),
+                suits_loop=suits_loop,
+                **own,
+            )
+        )
 
     def generate_text(
         self,
@@ -168,8 +175,16 @@ class TextGeneration:
         inputs = Inputs.of(backend, self, *text.pad([row]))
         inputs.check(settings)
         plan = make_plan(settings, inputs.length, self.config)
-        filled, decode = inputs.prompt(settings, plan), self._decoder(settings, reader)
-        steps = driver.written(Request(backend, self, filled, settings, plan, decode=decode))
+        request = Request(
+            backend,
+            self,
+            inputs.prompt(settings, plan),
+            settings,
+            plan,
+            decode=self._decoder(settings, reader),
+            suits_loop=inputs.suit_loop(settings, plan),
+        )
+        steps = driver.written(request)
         tokens = (int(token) for step in steps for token in step[0])
         kept = takewhile(lambda token: not text.is_end(token, settings), tokens)
         return text.pieces(kept, reader, as_tuple(settings.stop_strings or ()))

@@ -16,6 +16,22 @@ from gptj.spec.reference import forward
 
 MARGIN = 1e-5
 
+DRIVEN = {"stopping_criteria": [lambda ids, scores: False]}
+"""What changes no text, but is beyond every backend's own loop: the driver decodes."""
+
+
+class Steps:
+    """A streamer that remembers what it was told."""
+
+    def __init__(self):
+        self.steps, self.ended = [], False
+
+    def put(self, tokens):
+        self.steps.append(np.array(tokens))
+
+    def end(self):
+        self.ended = True
+
 
 def assert_same_tokens(first, second, plan, config, params, prompt, mask=None):
     """Compare new tokens, (B, new) each, up to steps that are too close to call."""

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from agreement import assert_same_tokens
+from agreement import DRIVEN, Steps, assert_same_tokens
 from gptj.generation.options import GenerationConfig
 from gptj.generation.plan import make_plan
 from gptj.spec.config import GPTJConfig
@@ -89,18 +89,8 @@ def test_a_random_request_gives_the_same_tokens_everywhere(framework, trial):
     plan_options = GenerationConfig.from_model(tiny_config()).updated(**options)
     plan = make_plan(plan_options, shape[1], tiny_config())
     expected = tiny_model("oracle").generate(ids, mask, **options)[:, shape[1] :]
-    for streamer in (None, _Silent()):
+    for way in ({}, {"streamer": Steps()}, DRIVEN):
         model = tiny_model(framework.name)
-        tokens = framework.to_numpy(model.generate(ids, mask, streamer=streamer, **options))
+        tokens = framework.to_numpy(model.generate(ids, mask, **way, **options))
         found = tokens[:, shape[1] :]
         assert_same_tokens(found, expected, plan, tiny_config(), tiny_weights(), ids, mask)
-
-
-class _Silent:
-    """A streamer whose presence sends a request to the driver."""
-
-    def put(self, tokens):
-        pass
-
-    def end(self):
-        pass

@@ -9,6 +9,7 @@ import io
 import numpy as np
 import pytest
 
+from agreement import DRIVEN
 from gptj.errors import ArgumentError
 from gptj.pretrained import load_model
 from gptj.spec.config import GPTJConfig
@@ -180,14 +181,7 @@ def test_generated_tokens_equal_those_of_one_device(torch_backend, machine, ids,
 
 
 def test_the_driver_generates_the_same_tokens(torch_backend, machine, ids):
-    class Silent:
-        def put(self, tokens):
-            pass
-
-        def end(self):
-            pass
-
-    found = build(torch_backend).generate(ids, max_new_tokens=4, streamer=Silent())
+    found = build(torch_backend).generate(ids, max_new_tokens=4, **DRIVEN)
     assert found.tolist() == tiny_model("torch").generate(ids, max_new_tokens=4).tolist()
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agreement import assert_same_tokens
+from agreement import DRIVEN, Steps, assert_same_tokens
 from conftest import FRAMEWORKS, PLUGGED_IN
 from gptj.backends import get_backend
 from gptj.generation.options import GenerationConfig
@@ -27,19 +27,6 @@ LEFT = np.array([[1] * 7, [0] * 3 + [1] * 4, [0] * 5 + [1] * 2])
 GOLDEN = TINY.parent.parent / "tests" / "golden"
 
 
-class Steps:
-    """A streamer that remembers; its presence sends a request to the driver."""
-
-    def __init__(self):
-        self.steps, self.ended = [], False
-
-    def put(self, tokens):
-        self.steps.append(np.array(tokens))
-
-    def end(self):
-        self.ended = True
-
-
 def written(backend, model, ids=PROMPT, mask=None, **options):
     """Return the new tokens of the model's own choice of loop."""
     tokens = backend.to_numpy(model.generate(ids, mask, **options))
@@ -49,7 +36,21 @@ def written(backend, model, ids=PROMPT, mask=None, **options):
 
 def driven(backend, model, ids=PROMPT, mask=None, **options):
     """Return the new tokens of the driver."""
-    return written(backend, model, ids, mask, streamer=Steps(), **options)
+    return written(backend, model, ids, mask, **DRIVEN, **options)
+
+
+def streamed(backend, model, ids=PROMPT, mask=None, **options):
+    """Return the new tokens as a streamer is told of them."""
+    streamer = Steps()
+    tokens = written(backend, model, ids, mask, streamer=streamer, **options)
+    prompt, *steps = streamer.steps
+    np.testing.assert_array_equal(prompt, ids)
+    np.testing.assert_array_equal(np.stack(steps, axis=1), tokens)
+    assert streamer.ended
+    return tokens
+
+
+WAYS = {"loop": written, "stream": streamed, "driver": driven}
 
 
 def plan_of(**options):
@@ -66,7 +67,7 @@ def test_greedy_text_equals_that_of_another_system(backend, name):
     call = content["generate"][0]
     ids, mask = arrays["in." + call["input_ids"]], arrays["in." + call["attention_mask"]]
     options = {"max_new_tokens": call["max_new_tokens"], "pad_token_id": call["pad_token_id"]}
-    for write in (written, driven):
+    for write in WAYS.values():
         found = write(backend, model, ids, mask, **options)
         np.testing.assert_array_equal(found, arrays["gen0"][:, ids.shape[1] :])
 
@@ -88,7 +89,7 @@ def test_every_loop_writes_what_the_plugged_in_oracle_writes(framework, sampling
     oracle = get_backend(PLUGGED_IN)
     expected = written(oracle, tiny_model(PLUGGED_IN), PROMPT, mask, **options)
     model, plan = tiny_model(framework.name), plan_of(**options)
-    for write in (written, driven):
+    for write in WAYS.values():
         found = write(framework, model, PROMPT, mask, **options)
         assert_same_tokens(found, expected, plan, tiny_config(), tiny_weights(), PROMPT, mask)
 
@@ -101,7 +102,7 @@ def test_every_loop_writes_what_the_plugged_in_oracle_writes(framework, sampling
     top_k=st.sampled_from([0, 1, 5, 50]),
     top_p=st.floats(0.2, 1.0),
 )
-def test_the_loop_and_the_driver_agree_for_random_settings(name, seed, temperature, top_k, top_p):
+def test_all_ways_agree_for_random_settings(name, seed, temperature, top_k, top_p):
     backend, model = get_backend(name), tiny_model(name)
     options = {
         "do_sample": True,
@@ -111,10 +112,10 @@ def test_the_loop_and_the_driver_agree_for_random_settings(name, seed, temperatu
         "top_p": top_p,
         "max_new_tokens": 6,
     }
-    first = written(backend, model, PROMPT, LEFT, **options)
-    second = driven(backend, model, PROMPT, LEFT, **options)
+    first, *others = (write(backend, model, PROMPT, LEFT, **options) for write in WAYS.values())
     plan = plan_of(**options)
-    assert_same_tokens(first, second, plan, tiny_config(), tiny_weights(), PROMPT, LEFT)
+    for other in others:
+        assert_same_tokens(first, other, plan, tiny_config(), tiny_weights(), PROMPT, LEFT)
 
 
 def test_a_seed_repeats_and_another_seed_differs(backend):
@@ -136,7 +137,7 @@ def greedy_token(backend, model, step):
     return int(written(backend, model, max_new_tokens=step + 1, eos_token_id=None)[0, step])
 
 
-@pytest.mark.parametrize("write", [written, driven], ids=["loop", "driver"])
+@pytest.mark.parametrize("write", WAYS.values(), ids=WAYS)
 def test_a_row_that_ended_is_filled_and_all_rows_end_the_text(backend, write):
     model = tiny_model(backend.name)
     free = written(backend, model, max_new_tokens=10, eos_token_id=None)
@@ -151,7 +152,7 @@ def test_a_row_that_ended_is_filled_and_all_rows_end_the_text(backend, write):
     assert alone.shape[1] == np.flatnonzero(free[0] == end)[0] + 1
 
 
-@pytest.mark.parametrize("write", [written, driven], ids=["loop", "driver"])
+@pytest.mark.parametrize("write", WAYS.values(), ids=WAYS)
 def test_no_row_ends_before_min_new_tokens(backend, write):
     model = tiny_model(backend.name)
     end = greedy_token(backend, model, 0)
@@ -170,13 +171,21 @@ def test_lengths_are_counted_as_users_know_them(backend):
     assert written(backend, model, long, **open_end).shape[1] == 4  # the context has 64
 
 
-def test_a_streamer_sees_the_prompt_each_token_and_then_the_end(backend):
-    model, streamer = tiny_model(backend.name), Steps()
-    found = written(backend, model, max_new_tokens=6, streamer=streamer)
-    prompt, *steps = streamer.steps
-    np.testing.assert_array_equal(prompt, PROMPT)
-    np.testing.assert_array_equal(np.stack(steps, axis=1), found)
-    assert streamer.ended
+def test_a_streamer_is_told_of_a_token_before_the_next_is_computed(backend):
+    class Enough(Exception):
+        pass
+
+    class Impatient(Steps):
+        def put(self, tokens):
+            super().put(tokens)
+            if len(self.steps) == 4:
+                raise Enough
+
+    model, streamer = tiny_model(backend.name), Impatient()
+    with pytest.raises(Enough):
+        written(backend, model, max_new_tokens=40, streamer=streamer, eos_token_id=None)
+    free = written(backend, model, max_new_tokens=3, eos_token_id=None)
+    np.testing.assert_array_equal(np.stack(streamer.steps[1:], axis=1), free)
 
 
 def test_generation_options_beside_a_checkpoint_are_the_defaults(backend, tmp_path):
@@ -205,7 +214,7 @@ def test_full_vocabulary_sampling_of_the_demo_model_agrees_with_the_oracle(frame
     model, oracle = load(framework.name, DEMO), get_backend(PLUGGED_IN)
     expected = written(oracle, load(PLUGGED_IN, DEMO), prompt, **options)
     plan = make_plan(GenerationConfig.from_model(config).updated(**options), 5, config)
-    for write in (written, driven):
+    for write in WAYS.values():
         found = write(framework, model, prompt, **options)
         assert_same_tokens(found, expected, plan, config, weights, prompt)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agreement import assert_same_tokens
+from agreement import DRIVEN, Steps, assert_same_tokens
 from conftest import FRAMEWORKS, PLUGGED_IN
 from gptj.backends import get_backend
 from gptj.generation.options import GenerationConfig
@@ -20,16 +20,6 @@ MASK = np.array([[1] * 6, [0, 0, 1, 1, 1, 1]])
 MOST = 12
 FILTERS = ((0, 1.0), (0, 0.9), (5, 1.0), (50, 0.6))
 """`top_k` and `top_p`: few pairs, as each is compiled."""
-
-
-class Silent:
-    """A streamer whose presence sends a request to the driver."""
-
-    def put(self, value):
-        pass
-
-    def end(self):
-        pass
 
 
 @cache
@@ -54,14 +44,16 @@ def request(number):
     return options, expected[:, PROMPT.shape[1] :]
 
 
-@pytest.mark.parametrize("streamer", [None, Silent()], ids=["loop", "driver"])
-def test_random_requests_get_the_tokens_of_the_oracle(framework, streamer):
+@pytest.mark.parametrize(
+    "way", [{}, {"streamer": Steps()}, DRIVEN], ids=["loop", "stream", "driver"]
+)
+def test_random_requests_get_the_tokens_of_the_oracle(framework, way):
     model = tiny_model(framework.name)
     for number in range(REQUESTS):
         options, expected = request(number)
         filled = GenerationConfig.from_model(tiny_config()).updated(**options)
         plan = make_plan(filled, PROMPT.shape[1], tiny_config())
-        tokens = model.generate(PROMPT, MASK, streamer=streamer, **options)
+        tokens = model.generate(PROMPT, MASK, **way, **options)
         found = framework.to_numpy(tokens)[:, PROMPT.shape[1] :]
         assert_same_tokens(found, expected, plan, tiny_config(), tiny_weights(), PROMPT, MASK)
 

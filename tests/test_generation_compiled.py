@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 
+from agreement import Steps
+from gptj.generation.options import GenerationConfig
+from gptj.generation.plan import make_plan
 from models import draw_ids, tiny_model
 
 LONG = {"n_positions": 256}
@@ -50,8 +53,6 @@ def test_a_loop_in_flax_writes_into_its_cache_and_copies_nothing_of_it(flax_back
     from gptj.backends.flax import decode
     from gptj.backends.flax.compiled import Program
     from gptj.backends.flax.sampling import as_arrays
-    from gptj.generation.options import GenerationConfig
-    from gptj.generation.plan import make_plan
 
     model = tiny_model("flax", n_positions=8192, dtype=dtype)
     plan = as_arrays(make_plan(GenerationConfig(seed=1), IDS.shape[1], model.config))
@@ -64,15 +65,57 @@ def test_a_loop_in_flax_writes_into_its_cache_and_copies_nothing_of_it(flax_back
     assert lowered.compile().memory_analysis().temp_size_in_bytes < keys
 
 
-def test_a_loop_of_tensorflow_without_xla_copies_nothing_of_its_cache(tf_backend):
-    model = tiny_model("tf", dtype="bfloat16")
+@pytest.mark.parametrize(("dtype", "streamer"), [("bfloat16", None), ("float32", Steps())])
+def test_what_tensorflow_runs_without_xla_copies_nothing_of_its_cache(tf_backend, dtype, streamer):
+    model = tiny_model("tf", dtype=dtype)
     model.functions.compiled.clear()
-    model.generate(IDS, LEFT, max_new_tokens=3)
+    model.generate(IDS, LEFT, max_new_tokens=3, streamer=streamer)
     (compiled,) = model.functions.compiled.values()
-    functions = compiled.graph.as_graph_def().library.function
-    names = [node.op for function in functions for node in function.node_def]
+    graph = compiled.graph.as_graph_def()
+    functions = (function.node_def for function in graph.library.function)
+    names = [node.op for nodes in (graph.node, *functions) for node in nodes]
     assert names.count("InplaceUpdate") == 2 * model.config.n_layer
     assert "TensorScatterUpdate" not in names
+
+
+def test_tensorflow_attends_to_the_filled_part_where_shapes_may_change(tf_backend):
+    import tensorflow as tf
+
+    from gptj.backends.tf.cache import in_own_graph
+
+    base = tiny_model("tf").transformer
+    cache = base(IDS, past_key_values=base.init_cache(2, 64)).past_key_values
+    own = tf.zeros((2, 1, 3, 64))  # a caller's, as wide as the cache
+    for mask in (None, tf.ones((2, 64), tf.int32), own):
+        in_graph = tf.function(lambda: base.mask(mask, 3, cache), autograph=False)  # noqa: B023
+        assert base.mask(mask, 3, cache).shape[2:] == (3, 10)
+        assert in_graph().shape[2:] == (3, 64)  # XLA may compile it
+        with in_own_graph():
+            found = tf.function(lambda: base.mask(mask, 3, cache), autograph=False)()  # noqa: B023
+        np.testing.assert_array_equal(found, base.mask(mask, 3, cache))
+        np.testing.assert_array_equal(found, in_graph()[..., :10])
+
+
+def test_a_streamed_text_compiles_once_in_flax(flax_backend):
+    from gptj.backends.flax import decode
+
+    model = tiny_model("flax")
+    before = decode._go_on._cache_size()
+    for count in (4, 9, 9):
+        model.generate(IDS, LEFT, max_new_tokens=count, eos_token_id=None, streamer=Steps())
+    assert decode._go_on._cache_size() - before <= 1
+
+
+def test_pytorch_is_as_its_caller_left_it_between_two_streamed_tokens(torch_backend):
+    import torch
+
+    model = tiny_model("torch").train()
+    plan = make_plan(GenerationConfig(max_new_tokens=3, eos_token_id=None), 7, model.config)
+    pieces = torch_backend.stream(model, torch.tensor(IDS), torch.tensor(LEFT), plan)
+    for tokens in pieces:
+        assert tokens.shape == (2, 1)
+        assert model.training
+        assert torch.is_grad_enabled()
 
 
 @pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])

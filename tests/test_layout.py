@@ -136,7 +136,8 @@ EXCEPTIONS = {
     },
     "cache": {
         "KVCache.known_length": "jax: under tracing the length is a tracer",
-        "writing_in_place": "TensorFlow: its own scatter copies the cache, whoever holds it",
+        "in_own_graph": "TensorFlow: a graph cannot tell who compiles it, and who holds its caches",
+        "has_fixed_shapes": "TensorFlow: a graph cannot tell who compiles it",
     },
     "model": {
         "Pretrained": ACCESSORS,

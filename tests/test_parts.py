@@ -58,6 +58,18 @@ def test_rows_stay_where_few_steps_or_few_rows_are_left():
     assert parts.first(rows=SHRINK - 1).fewest == 0
 
 
+def test_with_a_stride_every_part_is_as_short_and_the_cache_grows_when_it_is_full():
+    parts = Parts(prompt=500, new=1000, room=1536, stride=1)
+    part, rooms = parts.first(rows=1), []
+    for step in range(1, parts.new + 1):
+        assert part.until == step
+        rooms.append(part.capacity)
+        part = parts.following(part, step, unfinished=1)
+    # as many steps in each as there are without a stride
+    part = Parts(prompt=500, new=1000, room=1536).first(rows=1)
+    assert rooms == [part.capacity] * part.until + [1536] * (parts.new - part.until)
+
+
 def test_a_graph_has_one_part():
     whole = Parts(prompt=100, new=1900, room=2000).whole(rows=16)
     assert whole == Part(capacity=2000, rows=16, until=1900, fewest=0)

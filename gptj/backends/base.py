@@ -24,10 +24,11 @@ Its models take these arguments, in this order, where the head has them:
 They return a ``ModelOutput``; logits and losses are float32 whatever the compute dtype.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import numpy.typing as npt
 
 from gptj.generation.plan import DecodePlan
@@ -133,6 +134,11 @@ class Backend(Protocol):
         What follows the end of a row is the plan's pad token. The result is as wide as its longest
         row, or T + max_new_tokens while tracing. Only for backends that declare `in_graph_decode`.
         """
+
+    def stream(
+        self, model: Any, input_ids: Any, attention_mask: Any, plan: DecodePlan
+    ) -> Iterator[npt.NDArray[np.int64]]:
+        """Yield what `decode` appends, (B, 1) of every step, before the next is computed."""
 
     def capture(
         self, model: Any, names: Sequence[str], **inputs: Any

@@ -1,7 +1,7 @@
 """The driver: all decoding for all backends, in NumPy around a backend's forward.
 
 It defines what generation does; a backend's own loop is faster, can do less and must give the same
-tokens.
+tokens, all at once or one after the other.
 """
 
 from collections.abc import Iterator
@@ -42,6 +42,10 @@ def written(request: Request) -> Iterator[Ids]:
 
 def _steps(request: Request, runner: Runner, record: Record) -> Iterator[Ids]:
     """Yield the new tokens as they are chosen, (B, 1) each."""
+    if request.suits_loop:
+        tensor, prompt = request.backend.from_numpy, request.prompt
+        given = (tensor(array, request.model) for array in (prompt.ids, prompt.mask))
+        return request.backend.stream(request.model, *given, request.plan)
     if request.options.penalty_alpha is not None:
         return contrastive.write(request, runner, record)
     if _guesses(request):

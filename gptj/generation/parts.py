@@ -43,11 +43,13 @@ class Parts:
         prompt: tokens before the first new one.
         new: steps at most.
         room: tokens that the last cache has room for.
+        stride: steps of a part at most, which a caller sees when it has ended; 0 for any number.
     """
 
     prompt: int
     new: int
     room: int
+    stride: int = 0
 
     def whole(self, rows: int) -> Part:
         """Return the only part, for loops in a graph, which nobody can look into."""
@@ -62,7 +64,7 @@ class Parts:
 
     def following(self, part: Part, step: int, unfinished: int) -> Part:
         """Return the part after one that ended at a step with so many unfinished rows."""
-        is_full = step >= self._until(part.capacity)
+        is_full = step >= self._full(part.capacity)
         rows = part.rows
         while self._is_worth(step) and _fewer(rows) >= unfinished:
             rows = _fewer(rows)
@@ -71,9 +73,10 @@ class Parts:
     def _part(self, capacity: int, rows: int, step: int) -> Part:
         capacity = capacity if 2 * capacity <= self.room else self.room
         fewest = _fewer(rows) if self._is_worth(step) else 0
-        return Part(capacity, rows, self._until(capacity), fewest)
+        until = self._full(capacity)
+        return Part(capacity, rows, min(until, step + (self.stride or until)), fewest)
 
-    def _until(self, capacity: int) -> int:
+    def _full(self, capacity: int) -> int:
         """Return the step at which a cache is full; the last token drawn is not in it."""
         return min(self.new, capacity - self.prompt + 1)
 

@@ -49,6 +49,7 @@ class Request:
         criteria: the caller's own, ``(ids, scores) -> bool or (B,) of them``.
         assistant: a smaller model of the same vocabulary that guesses tokens.
         decode: turns token ids into text, for stop strings.
+        suits_loop: whether the backend's own loop can do all of it.
     """
 
     backend: Any
@@ -61,6 +62,7 @@ class Request:
     streamer: Streamer | None = None
     assistant: Any = None
     decode: Callable[[Any], str] | None = None
+    suits_loop: bool = False
 
     def repeated(self, count: int) -> "Request":
         """Return the same request with every prompt `count` times, copies side by side."""

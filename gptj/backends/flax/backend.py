@@ -1,6 +1,6 @@
 """The adapter: Flax as one of the project's backends. Contract: ``gptj.backends.base``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -14,12 +14,13 @@ from gptj.backends.flax import parallel, products, quantize, tree
 from gptj.backends.flax import params as parameters
 from gptj.backends.flax.cache import KVCache
 from gptj.backends.flax.capture import capture
-from gptj.backends.flax.decode import decode
+from gptj.backends.flax.decode import decode, stream
 from gptj.backends.flax.gradients import loss_gradients
 from gptj.backends.flax.heads import MODELS
 from gptj.backends.flax.training import Trainer, mixed
 from gptj.errors import ArgumentError, choices
 from gptj.generation.plan import DecodePlan
+from gptj.generation.request import Ids
 from gptj.spec.config import DTYPES, GPTJConfig
 from gptj.spec.lora import LoraConfig
 from gptj.spec.optimizer import AdamState
@@ -120,6 +121,16 @@ class FlaxBackend:
     ) -> jax.Array:
         """Continue (B, T) prompts in JAX's own loop; return them with the new tokens."""
         return decode(model, input_ids, attention_mask, plan)
+
+    def stream(
+        self,
+        model: Any,
+        input_ids: jax.Array,
+        attention_mask: jax.Array | None,
+        plan: DecodePlan,
+    ) -> Iterator[Ids]:
+        """Yield what `decode` appends, (B, 1) of every step, before the next is computed."""
+        return stream(model, input_ids, attention_mask, plan)
 
     def capture(
         self, model: Any, names: Sequence[str], **inputs: Any

@@ -1,5 +1,6 @@
 """The decoding loop in JAX. Definition: ``gptj.generation.driver``."""
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,28 +15,48 @@ from gptj.backends.flax.sampling import as_arrays, next_tokens
 from gptj.generation.buckets import bucket_length
 from gptj.generation.parts import Part, Parts
 from gptj.generation.plan import DecodePlan
+from gptj.generation.request import Ids
 
 Array = Any
 
 
 def decode(model: Any, input_ids: Array, attention_mask: Array | None, plan: DecodePlan) -> Array:
     """Continue (B, T) prompts and return them with the new tokens."""
-    count, length = input_ids.shape
-    limit = model.config.n_positions
-    room = bucket_length(plan.max_new_tokens, limit)
-    ids, mask = _widen(input_ids, attention_mask, bucket_length(length, limit))
-    parts = Parts(ids.shape[1], plan.max_new_tokens, ids.shape[1] + room)
-    program, params = Program.of(model.module), _untied(model.params)
-    traced = _is_traced(params, ids, mask)
-    part = parts.whole(count) if traced else parts.first(count)
-    numbers = as_arrays(plan)
-    state = _decode(program, (part.capacity, room), params, ids, mask, numbers, _ends(part))
-    if traced:  # a width that depends on values needs values
-        new = state.new[:, : plan.max_new_tokens].astype(input_ids.dtype)
-        return jnp.concatenate((input_ids, new), axis=1)
-    prompt = np.asarray(input_ids)  # NumPy: slicing in JAX compiles anew for every width
-    new = _in_parts(program, params, state, numbers, parts, part).astype(prompt.dtype)
-    return jnp.asarray(np.concatenate((prompt, new), axis=1))
+    if not _is_traced(model.params, input_ids, attention_mask):
+        prompt = np.asarray(input_ids)  # NumPy: slicing in JAX compiles anew for every width
+        new = _written(model, input_ids, attention_mask, plan)
+        return jnp.asarray(np.concatenate((prompt, *new), axis=1).astype(prompt.dtype))
+    job = _Job.of(model, input_ids, attention_mask, plan)
+    state = job.start(job.parts(plan.max_new_tokens).whole(len(input_ids)))
+    # a width that depends on values needs values
+    new = state.new[:, : plan.max_new_tokens].astype(input_ids.dtype)
+    return jnp.concatenate((input_ids, new), axis=1)
+
+
+def stream(
+    model: Any, input_ids: Array, attention_mask: Array | None, plan: DecodePlan
+) -> Iterator[Ids]:
+    """Yield the new tokens, (B, 1) of every step, before the next is computed."""
+    return _written(model, input_ids, attention_mask, plan, stride=1)
+
+
+def _written(
+    model: Any, input_ids: Array, attention_mask: Array | None, plan: DecodePlan, stride: int = 0
+) -> Iterator[Ids]:
+    """Run the loop part by part; yield the new tokens of each, (B, steps)."""
+    job = _Job.of(model, input_ids, attention_mask, plan)
+    parts = job.parts(plan.max_new_tokens, stride)
+    part = parts.first(len(input_ids))
+    state, seen = job.start(part), 0
+    new = np.full(state.new.shape, plan.pad_token_id)
+    while True:
+        new[np.asarray(state.rows)] = np.asarray(state.new)
+        step, unfinished = int(state.step), int(np.sum(~np.asarray(state.finished)))
+        yield new[:, seen:step]
+        if step == parts.new or not unfinished:
+            return
+        part, seen = parts.following(part, step, unfinished), step
+        state = job.go_on(_resized(state, part), part)
 
 
 class _State(NamedTuple):
@@ -49,18 +70,58 @@ class _State(NamedTuple):
     cache: KVCache
 
 
-def _in_parts(
-    program: Program, params: Any, state: _State, plan: DecodePlan, parts: Parts, part: Part
-) -> Array:
-    """Run the loop on after its first part; return the new tokens, (B, steps), in NumPy."""
-    new = np.full(state.new.shape, plan.pad_token_id)
-    while True:
-        new[np.asarray(state.rows)] = np.asarray(state.new)
-        step, unfinished = int(state.step), int(np.sum(~np.asarray(state.finished)))
-        if step == parts.new or not unfinished:
-            return new[:, :step]
-        part = parts.following(part, step, unfinished)
-        state = _go_on(program, params, _resized(state, part), plan, _ends(part))
+class _Job(NamedTuple):
+    """What a loop is to do, in sizes of which few compilations serve all."""
+
+    program: Program
+    params: Any
+    ids: Array  # the prompts, (B, P)
+    mask: Array  # (B, P)
+    plan: DecodePlan  # of arrays
+    room: int  # for new tokens
+
+    @classmethod
+    def of(
+        cls, model: Any, input_ids: Array, attention_mask: Array | None, plan: DecodePlan
+    ) -> "_Job":
+        """Bring a model, its prompts and a plan into that form."""
+        limit = model.config.n_positions
+        ids, mask = _widen(input_ids, attention_mask, bucket_length(input_ids.shape[1], limit))
+        program, params = Program.of(model.module), _untied(model.params)
+        room = bucket_length(plan.max_new_tokens, limit)
+        return cls(program, params, ids, mask, as_arrays(plan), room)
+
+    def parts(self, new: int, stride: int = 0) -> Parts:
+        """Return the parts of the loop."""
+        prompt = self.ids.shape[1]
+        return Parts(prompt, new, prompt + self.room, stride)
+
+    def start(self, part: Part) -> _State:
+        """Read the prompts and run the first part."""
+        sizes = part.capacity, self.room
+        given = self.params, self.ids, self.mask, self.plan
+        if part.until == 1:  # a loop takes as long to compile as the prompt
+            return _begin(self.program, sizes, *given)
+        return _decode(self.program, sizes, *given, _ends(part))
+
+    def go_on(self, state: _State, part: Part) -> _State:
+        """Run a further part."""
+        return _go_on(self.program, self.params, state, self.plan, _ends(part))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _begin(
+    program: Program,
+    sizes: tuple[int, int],  # room in the cache, and for new tokens
+    params: Any,
+    ids: Array,
+    mask: Array,
+    plan: DecodePlan,
+) -> _State:
+    """Read the prompts and draw the first tokens."""
+    ids, mask = to_left_padding(ids, mask)
+    start = _start(program, sizes, mask, plan.pad_token_id)
+    return _advance(program, params, start, ids, plan)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -74,9 +135,7 @@ def _decode(
     ends: tuple[Array, Array],
 ) -> _State:
     """Read the prompts and run the first part of the loop."""
-    ids, mask = to_left_padding(ids, mask)
-    start = _start(program, sizes, mask, plan.pad_token_id)
-    return _loop(program, params, _advance(program, params, start, ids, plan), plan, ends)
+    return _loop(program, params, _begin(program, sizes, params, ids, mask, plan), plan, ends)
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=2)

@@ -1,7 +1,7 @@
 """The adapter: TensorFlow as one of the project's backends. Contract: ``gptj.backends.base``."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import keras
@@ -15,12 +15,13 @@ from gptj.backends.tf import params as parameters
 from gptj.backends.tf import products, quantize, tree
 from gptj.backends.tf.cache import KVCache
 from gptj.backends.tf.capture import capture
-from gptj.backends.tf.decode import decode, is_step, step
+from gptj.backends.tf.decode import decode, is_step, step, stream
 from gptj.backends.tf.gradients import loss_gradients
 from gptj.backends.tf.heads import MODELS
 from gptj.backends.tf.training import Trainer, mixed
 from gptj.errors import ArgumentError, choices
 from gptj.generation.plan import DecodePlan
+from gptj.generation.request import Ids
 from gptj.spec.config import DTYPES, GPTJConfig
 from gptj.spec.lora import LoraConfig
 from gptj.spec.optimizer import AdamState
@@ -119,6 +120,16 @@ class TFBackend:
     ) -> Tensor:
         """Continue (B, T) prompts in TensorFlow's own loop; return them with the new tokens."""
         return decode(model, input_ids, attention_mask, plan)
+
+    def stream(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        plan: DecodePlan,
+    ) -> Iterator[Ids]:
+        """Yield what `decode` appends, (B, 1) of every step, before the next is computed."""
+        return stream(model, input_ids, attention_mask, plan)
 
     def capture(
         self, model: Any, names: Sequence[str], **inputs: Any

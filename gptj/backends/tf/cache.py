@@ -18,7 +18,7 @@ Tensor = Any
 LayerCache = tuple[Tensor, Tensor]
 """Keys and values of one layer, each (B, H, C, D) with room for C tokens."""
 
-_in_place: ContextVar[bool] = ContextVar("gptj_tf_in_place", default=False)
+_own_graph: ContextVar[bool] = ContextVar("gptj_tf_own_graph", default=False)
 
 
 class KVCache:
@@ -116,16 +116,22 @@ def extend(past: LayerCache | None, key: Tensor, value: Tensor, past_length: Any
 
 
 @contextmanager
-def writing_in_place() -> Iterator[None]:
-    """Have TensorFlow write into the caches that it is given, on a CPU: nobody else may hold them.
+def in_own_graph() -> Iterator[None]:
+    """Have a graph made that XLA will not compile, and whose caches nobody else holds.
 
-    A scatter of TensorFlow's copies the whole buffer each time; one of XLA's in a loop does not.
+    A graph cannot tell either by itself. On a CPU such caches are written in place: a scatter of
+    TensorFlow's copies the whole buffer each time; one of XLA's in a loop does not.
     """
-    token = _in_place.set(not has_gpu())
+    token = _own_graph.set(True)
     try:
         yield
     finally:
-        _in_place.reset(token)
+        _own_graph.reset(token)
+
+
+def has_fixed_shapes() -> bool:
+    """Return whether XLA may compile what is computed, so that all of a cache is looked at."""
+    return not (tf.executing_eagerly() or _own_graph.get())
 
 
 def _write(buffer: Tensor, new: Tensor, start: Any) -> Tensor:
@@ -138,7 +144,7 @@ def _write(buffer: Tensor, new: Tensor, start: Any) -> Tensor:
     texts = tf.range(batch * heads)[:, None] * capacity
     places = tf.reshape(texts + start + tf.range(ops.shape(new)[2]), (-1,))  # (B * H * T,)
     flat, rows = tf.reshape(buffer, (-1, width)), tf.reshape(new, (-1, width))  # (B * H * C, D)
-    if _in_place.get():
+    if _own_graph.get() and not has_gpu():
         written = tf.raw_ops.InplaceUpdate(x=flat, i=places, v=rows)
     else:
         written = tf.tensor_scatter_nd_update(flat, places[:, None], rows)

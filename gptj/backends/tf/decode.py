@@ -1,5 +1,6 @@
 """The decoding loop in TensorFlow. Definition: ``gptj.generation.driver``."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -7,19 +8,20 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from gptj.backends.tf.cache import KVCache, writing_in_place
+from gptj.backends.tf.cache import KVCache, in_own_graph
 from gptj.backends.tf.half import as_bits, bits_of, from_bits, reading
 from gptj.backends.tf.products import LARGE, has_gpu, is_native
 from gptj.backends.tf.sampling import next_tokens, seed_words
 from gptj.generation.buckets import bucket_length
 from gptj.generation.parts import Part, Parts
 from gptj.generation.plan import DecodePlan
+from gptj.generation.request import Ids
 from gptj.spec.checks import already_checked
 from gptj.spec.outputs import ModelOutput
 
 Tensor = Any
 
-NUMBERS = ("max_new_tokens", "min_new_tokens", "temperature", "pad_token_id")
+NUMBERS = ("min_new_tokens", "temperature", "pad_token_id")
 """What a compiled loop takes as tensors, besides the seed, so that one serves all their values."""
 
 MOST_FUNCTIONS = 16
@@ -47,36 +49,66 @@ def decode(
 ) -> Tensor:
     """Continue (B, T) prompts and return them with the new tokens; all stays on the device.
 
-    The prompt runs as it is, eagerly or in the caller's graph. The loop over the new tokens is one
-    graph for each of its parts, made for the size of the cache, which comes in buckets, and not for
-    the prompt's length; XLA compiles it.
+    The prompt runs as it is, eagerly or in the caller's graph, and the first tokens are drawn. The
+    loop over the others is one graph for each of its parts, made for the size of the cache, which
+    comes in buckets, and not for the prompt's length; XLA compiles it.
     """
-    batch, length = ops.shape(input_ids)
-    eager = tf.executing_eagerly()
-    limit, room, total = model.config.n_positions, plan.max_new_tokens, length + plan.max_new_tokens
-    if eager:  # a graph does not know its lengths
-        room, total = bucket_length(room, limit), bucket_length(total, limit)
-    parts = Parts(length, plan.max_new_tokens, total)
-    part = parts.first(batch) if eager else parts.whole(batch)
+    if tf.executing_eagerly():
+        written = np.hstack(list(_written(model, input_ids, attention_mask, plan)))
+    else:  # a graph does not know its lengths
+        batch, length = ops.shape(input_ids)
+        total = length + plan.max_new_tokens
+        part = Parts(length, plan.max_new_tokens, total).whole(batch)
+        with already_checked():
+            state = _start(model, input_ids, attention_mask, plan, part, plan.max_new_tokens)
+            written = _loop(model, state, plan, _ends(part), {}).new
+    return tf.concat((input_ids, tf.cast(written, input_ids.dtype)), axis=1)
+
+
+def stream(
+    model: Any, input_ids: Tensor, attention_mask: Tensor | None, plan: DecodePlan
+) -> Iterator[Ids]:
+    """Yield the new tokens, (B, 1) of every step, before the next is computed.
+
+    XLA would copy the cache in each, and take longer to compile than it saves in most texts.
+    """
+    return _written(model, input_ids, attention_mask, plan, stride=1)
+
+
+def _written(
+    model: Any, input_ids: Tensor, attention_mask: Tensor | None, plan: DecodePlan, stride: int = 0
+) -> Iterator[Ids]:
+    """Run the loop part by part; yield the new tokens of each, (B, steps)."""
+    batch, length = input_ids.shape
+    limit = model.config.n_positions
+    room, total = (
+        bucket_length(n, limit) for n in (plan.max_new_tokens, length + plan.max_new_tokens)
+    )
+    parts = Parts(length, plan.max_new_tokens, total, stride)
+    part = parts.first(batch)
     with already_checked():
-        logits, state = _start(model, input_ids, attention_mask, plan, part, room)
-        if eager:
-            new = _in_parts(model, logits, state, plan, parts, part)
-        else:
-            state = _loop(model, _chosen(state, logits, plan), plan, _ends(part), {})
-            new = state.new[:, : plan.max_new_tokens]
-    return tf.concat((input_ids, tf.cast(new, input_ids.dtype)), axis=1)
+        state = _start(model, input_ids, attention_mask, plan, part, room)
+    new, seen = np.full(state.new.shape, plan.pad_token_id), 0
+    while True:
+        new[state.rows.numpy()] = state.new.numpy()
+        step, unfinished = int(state.step), int(np.sum(~state.finished.numpy()))
+        yield new[:, seen:step]
+        if step == parts.new or not unfinished:
+            return
+        part, seen = parts.following(part, step, unfinished), step
+        with already_checked():
+            state = _run(model, _resized(state, part), plan, part, is_loop=stride != 1)
 
 
 def _start(
     model: Any, ids: Tensor, mask: Tensor | None, plan: DecodePlan, part: Part, room: int
-) -> tuple[Tensor, _State]:
-    """Read the prompts, (B, T); return the logits after them, (B, V), and the first state."""
+) -> _State:
+    """Read the prompts, (B, T), and draw the first tokens."""
     batch, length = ops.shape(ids)
     ids, mask = to_left_padding(ids, mask)
     mask = tf.pad(mask, [[0, 0], [0, part.capacity - length]], constant_values=1)
     logits, cache = _forward(model, ids, mask, model.init_cache(batch, part.capacity))
-    return logits, _State(
+    state = _State(
         rows=tf.range(batch),
         mask=mask,
         step=tf.constant(0),
@@ -84,21 +116,7 @@ def _start(
         finished=tf.zeros((batch,), tf.bool),
         cache=KVCache(cache.layers, tf.convert_to_tensor(length), preallocated=True),
     )
-
-
-def _in_parts(
-    model: Any, logits: Tensor, state: _State, plan: DecodePlan, parts: Parts, part: Part
-) -> Tensor:
-    """Run the loop, a compiled function for each part; return the new tokens, (B, steps)."""
-    new = np.full(state.new.shape, plan.pad_token_id)
-    state = _run(model, logits, state, plan, part)
-    while True:
-        new[state.rows.numpy()] = state.new.numpy()
-        step, unfinished = int(state.step), int(np.sum(~state.finished.numpy()))
-        if step == parts.new or not unfinished:
-            return tf.constant(new[:, :step])
-        part = parts.following(part, step, unfinished)
-        state = _run(model, None, _resized(state, part), plan, part)
+    return _chosen(state, logits, plan)
 
 
 def _resized(state: _State, part: Part) -> _State:
@@ -185,35 +203,33 @@ def _function(model: Any, key: Any, function: Any, inputs: Any) -> Any:
     return functions[key]
 
 
-def _run(model: Any, logits: Tensor | None, state: _State, plan: DecodePlan, part: Part) -> _State:
-    """Run a part as a compiled function, which serves all numbers that are no shapes.
-
-    The first part has logits, from which it draws a token before anything else.
-    """
-    nothing: dict[str, Any] = dict.fromkeys((*NUMBERS, "seed"), 0)
+def _run(model: Any, state: _State, plan: DecodePlan, part: Part, is_loop: bool) -> _State:
+    """Run a part, or one step, as a compiled function, which serves all numbers but shapes."""
+    nothing: dict[str, Any] = dict.fromkeys((*NUMBERS, "max_new_tokens", "seed"), 0)
     fixed = replace(plan, **nothing)
     numbers = {name: tf.constant(getattr(plan, name)) for name in NUMBERS}
-    inputs = ({**numbers, "seed": seed_words(plan.seed)}, _ends(part), logits, state)
+    inputs = ({**numbers, "seed": seed_words(plan.seed)}, _ends(part), state)
 
-    def loop(bits: Any, numbers: Any, ends: Tensor, logits: Tensor | None, state: _State) -> Any:
-        plan = replace(fixed, **numbers)
-        state = state if logits is None else _chosen(state, logits, plan)
-        return _loop(model, state, plan, ends, bits)
+    def loop(bits: Any, numbers: Any, ends: Tensor, state: _State) -> _State:
+        return _loop(model, state, replace(fixed, **numbers), ends, bits)
 
-    def start(*inputs: Any) -> Any:
-        if not xla:
-            with writing_in_place():
-                return loop({}, *inputs)
+    def by_xla(numbers: Any, ends: Tensor, state: _State) -> _State:
         compiled = tf.function(loop, autograph=False, jit_compile=True)
         if has_gpu():
-            return compiled({}, *inputs)
-        *others, state = inputs
-        state = compiled(bits_of(model), *others, tf.nest.map_structure(as_bits, state))
+            return compiled({}, numbers, ends, state)
+        given = tf.nest.map_structure(as_bits, state)
+        state = compiled(bits_of(model), numbers, ends, given)
         return tf.nest.map_structure(from_bits, state)
 
-    xla = _is_for_xla(model, part.rows)
+    def by_tensorflow(numbers: Any, ends: Tensor, state: _State) -> _State:
+        with in_own_graph():
+            if is_loop:
+                return loop({}, numbers, ends, state)
+            return _advance(model, state, replace(fixed, **numbers))
+
+    function = by_xla if is_loop and _is_for_xla(model, part.rows) else by_tensorflow
     shapes = (tuple(state.mask.shape), state.new.shape[1])
-    return _function(model, (fixed, shapes, logits is None), start, inputs)(*inputs)
+    return _function(model, (fixed, shapes, is_loop), function, inputs)(*inputs)
 
 
 def _is_for_xla(model: Any, rows: int) -> bool:
@@ -246,13 +262,18 @@ def _loop(model: Any, state: _State, plan: DecodePlan, ends: Tensor, bits: Any) 
         return (state.step < until) & (unfinished > fewest)
 
     def advance(state: _State) -> tuple[_State]:
-        tokens = tf.gather(state.new, state.step - 1, axis=1)[:, None]
-        logits, cache = _forward(model, tokens, state.mask, state.cache)
-        return (_chosen(state._replace(cache=cache), logits, plan),)
+        return (_advance(model, state, plan),)
 
     with reading(bits):
         (state,) = tf.while_loop(goes_on, advance, (state,))
     return state
+
+
+def _advance(model: Any, state: _State, plan: DecodePlan) -> _State:
+    """Draw the tokens that follow the last ones."""
+    tokens = tf.gather(state.new, state.step - 1, axis=1)[:, None]
+    logits, cache = _forward(model, tokens, state.mask, state.cache)
+    return _chosen(state._replace(cache=cache), logits, plan)
 
 
 def _chosen(state: _State, logits: Tensor, plan: DecodePlan) -> _State:

@@ -260,7 +260,9 @@ class Attention(Layer):
         query = apply_rotary(self.split_heads(self.q_proj(x)), *rotation)  # (B, H, T, D)
         key = apply_rotary(self.split_heads(self.k_proj(x)), *rotation)
         value = self.split_heads(self.v_proj(x))
-        key, value = cache = extend(past, key, value, past_length)  # (B, H, S, D)
+        key, value = cache = extend(past, key, value, past_length)  # (B, H, C, D)
+        width = ops.shape(score_mask)[-1]  # what is not filled yet need not be looked at
+        key, value = key[:, :, :width], value[:, :, :width]  # (B, H, S, D)
         key, value = half.widened_bits(key), half.widened_bits(value)
         attended, probs = self.attend_eagerly(query, key, value, score_mask, head_mask)
         # bits that were widened are wider than what was given

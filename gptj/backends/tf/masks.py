@@ -18,7 +18,7 @@ def additive_mask(
 ) -> Tensor:
     """Return 0 where a query may look and the mask value where not, (B or 1, 1, T, C), float32.
 
-    A caller's own additive mask, (B or 1, 1 or H, T, S), is only clamped and widened.
+    A caller's own additive mask, (B or 1, 1 or H, T, S), is only clamped, and widened or cut.
     """
     if attention_mask is not None and len(attention_mask.shape) == 4:
         own = tf.maximum(tf.cast(attention_mask, tf.float32), MASK_VALUE)
@@ -68,7 +68,8 @@ def last_attended(
 
 
 def _widen(mask: Tensor, capacity: Any, value: Any) -> Tensor:
-    """Pad the last axis up to the cache's capacity."""
+    """Pad the last axis up to so many keys, or cut it down to them."""
+    mask = mask[..., :capacity]
     missing = capacity - ops.shape(mask)[-1]
     paddings = [[0, 0]] * (len(mask.shape) - 1) + [[0, missing]]
     return tf.pad(mask, paddings, constant_values=value)

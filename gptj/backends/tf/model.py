@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from gptj.backends.tf import params
-from gptj.backends.tf.cache import KVCache, init_cache
+from gptj.backends.tf.cache import KVCache, has_fixed_shapes, init_cache
 from gptj.backends.tf.capture import Recorded
 from gptj.backends.tf.fitting import Fitted
 from gptj.backends.tf.inputs import as_keywords
@@ -246,8 +246,10 @@ class TFGPTJModel(TFPretrained):
 
     def mask(self, attention_mask: Tensor | None, length: Any, cache: KVCache | None) -> Tensor:
         """Return the additive mask."""
-        capacity = length if cache is None else cache.capacity
-        return additive_mask(attention_mask, length, length_of(cache), capacity)
+        width = length_of(cache) + length
+        if cache is not None and has_fixed_shapes():
+            width = cache.capacity
+        return additive_mask(attention_mask, length, length_of(cache), width)
 
     def rotation(
         self,

@@ -14,7 +14,7 @@ from gptj.backends.torch import optimizer as optimizers
 from gptj.backends.torch import params as parameters
 from gptj.backends.torch.cache import KVCache
 from gptj.backends.torch.capture import capture
-from gptj.backends.torch.decode import decode
+from gptj.backends.torch.decode import decode, stream
 from gptj.backends.torch.devices import choose_devices, find_device, spread
 from gptj.backends.torch.gradients import loss_gradients
 from gptj.backends.torch.heads import MODELS
@@ -22,6 +22,7 @@ from gptj.backends.torch.placement import module_of
 from gptj.backends.torch.training import Trainer, mixed
 from gptj.errors import ArgumentError
 from gptj.generation.plan import DecodePlan
+from gptj.generation.request import Ids
 from gptj.spec.config import DTYPES, GPTJConfig
 from gptj.spec.lora import LoraConfig
 from gptj.spec.optimizer import AdamState
@@ -129,6 +130,22 @@ class TorchBackend:
         """Continue (B, T) prompts in PyTorch's own loop; return them with the new tokens."""
         with evaluating(model):
             return decode(model, input_ids, attention_mask, plan)
+
+    def stream(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        plan: DecodePlan,
+    ) -> Iterator[Ids]:
+        """Yield what `decode` appends, (B, 1) of every step, before the next is computed."""
+        steps = stream(model, input_ids, attention_mask, plan)
+        while True:
+            with evaluating(model):  # only meanwhile: between two steps a model is its caller's
+                tokens = next(steps, None)
+            if tokens is None:
+                return
+            yield tokens
 
     def capture(
         self, model: Any, names: Sequence[str], **inputs: Any

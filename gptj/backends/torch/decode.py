@@ -1,5 +1,6 @@
 """The decoding loop in PyTorch. Definition: ``gptj.generation.driver``."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor
 from gptj.backends.torch.cache import KVCache
 from gptj.backends.torch.sampling import next_tokens
 from gptj.generation.plan import DecodePlan
+from gptj.generation.request import Ids
 from gptj.spec.checks import already_checked
 
 
@@ -47,6 +49,23 @@ def decode(
     model: Any, input_ids: Tensor, attention_mask: Tensor | None, plan: DecodePlan
 ) -> Tensor:
     """Continue (B, T) prompts and return them with the new tokens; all stays on the device."""
+    new = list(_written(model, input_ids, attention_mask, plan))
+    return torch.cat((input_ids, torch.stack(new, dim=1).to(input_ids.dtype)), dim=1)
+
+
+def stream(
+    model: Any, input_ids: Tensor, attention_mask: Tensor | None, plan: DecodePlan
+) -> Iterator[Ids]:
+    """Yield the new tokens, (B, 1) of every step, before the next is computed."""
+    for tokens in _written(model, input_ids, attention_mask, plan):
+        yield tokens[:, None].cpu().numpy()
+
+
+@torch.no_grad()
+def _written(
+    model: Any, input_ids: Tensor, attention_mask: Tensor | None, plan: DecodePlan
+) -> Iterator[Tensor]:
+    """Yield the next token of every row, (B,), step by step."""
     count, length = input_ids.shape
     ids, mask = to_left_padding(input_ids, attention_mask)
     mask = torch.nn.functional.pad(mask, (0, plan.max_new_tokens), value=1)
@@ -54,17 +73,15 @@ def decode(
     rows = torch.arange(count, device=ids.device)
     batch = Batch(rows, ids, mask, cache, torch.zeros_like(rows, dtype=torch.bool))
     ends = torch.tensor(plan.eos_token_ids, dtype=torch.long, device=ids.device)
-    chosen = []
-    with already_checked():
-        for step in range(plan.max_new_tokens):
+    for step in range(plan.max_new_tokens):
+        with already_checked():
             drawn = _advance(model, batch, plan, step)
-            chosen.append(torch.full_like(rows, plan.pad_token_id).index_copy(0, batch.rows, drawn))
-            batch.finished |= torch.isin(drawn, ends)
-            if bool(batch.finished.all()):
-                break
-            batch.tokens = drawn[:, None]
-            batch = batch.without_finished()
-    return torch.cat((input_ids, torch.stack(chosen, dim=1).to(input_ids.dtype)), dim=1)
+        yield torch.full_like(rows, plan.pad_token_id).index_copy(0, batch.rows, drawn)
+        batch.finished |= torch.isin(drawn, ends)
+        if bool(batch.finished.all()):
+            return
+        batch.tokens = drawn[:, None]
+        batch = batch.without_finished()
 
 
 def _advance(model: Any, batch: Batch, plan: DecodePlan, step: int) -> Tensor:
