@@ -59,7 +59,7 @@ def test_a_loop_of_tensorflow_without_xla_writes_the_same_text(
 ):
     model = tiny_model("tf", n_positions=192)
     expected = written(model, **options)
-    monkeypatch.setattr("gptj.backends.tf.decode._is_for_xla", lambda model, rows: False)
+    monkeypatch.setattr("gptj.backends.tf.loop.is_for_xla", lambda model, rows: False)
     model.functions.compiled.clear()
     np.testing.assert_array_equal(written(model, **options), expected)
     assert followed

@@ -44,6 +44,8 @@ EXTRA_FILES = {
     "tf/fitting": "Keras: a training loop of its own, which runs in a graph; others write theirs",
     "tf/serving": "TensorFlow: a SavedModel has signatures, which return plain dicts of tensors",
     "flax/compiled": "jax: the call of a model is compiled once per shape, outside the module",
+    "flax/loop": "jax: the loop is compiled; PyTorch's is a loop of Python's in `decode`",
+    "tf/loop": "TensorFlow: the loop is compiled; PyTorch's is a loop of Python's in `decode`",
     "torch/kernels": "PyTorch: several libraries have products; the usual may be the slow one",
     "torch/int4": "PyTorch: the one framework that has a kernel for int4 weights",
     "torch/int4_layout": "PyTorch: its kernel for int4 has a layout of its own",

@@ -182,9 +182,9 @@ def test_flax_has_blocks_of_one_size(flax_backend, shape, dtype, count):
 def test_xla_compiles_the_loops_of_tensorflow_that_it_makes_faster(
     tf_backend, monkeypatch, dtype, rows, changes, is_native, expected
 ):
-    from gptj.backends.tf import decode
+    from gptj.backends.tf import loop
 
-    monkeypatch.setattr(decode, "is_native", lambda dtype: is_native)
+    monkeypatch.setattr(loop, "is_native", lambda dtype: is_native)
     config = GPTJConfig.from_dict({"n_head": 16, "rotary_dim": 32, **changes})
     model = SimpleNamespace(config=config, compute_dtype=dtype, variable_dtype=dtype)
-    assert decode._is_for_xla(model, rows) == expected
+    assert loop.is_for_xla(model, rows) == expected

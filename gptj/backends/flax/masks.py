@@ -41,6 +41,12 @@ def positions(attention_mask: Array | None, length: int, past_length: int | Arra
     return jax.lax.dynamic_slice_in_dim(every, past_length, length, axis=1)
 
 
+def to_left_padding(ids: Array, mask: Array) -> tuple[Array, Array]:
+    """Move what is not attended, (B, T), to the left: every row ends with its last token."""
+    order = jnp.argsort(mask != 0, axis=1, stable=True)
+    return jnp.take_along_axis(ids, order, axis=1), jnp.take_along_axis(mask, order, axis=1)
+
+
 def last_attended(
     attention_mask: Array | None,
     input_ids: Array | None,

@@ -49,6 +49,15 @@ def positions(attention_mask: Tensor | None, length: Any, past_length: Any) -> T
     return tf.gather(every, new, axis=1)
 
 
+def to_left_padding(ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Move what is not attended, (B, T), to the left, so that a row ends with its last token."""
+    if mask is None:
+        return ids, tf.ones_like(ids, tf.int32)
+    mask = tf.cast(tf.cast(mask, tf.bool), tf.int32)
+    order = tf.argsort(mask, axis=1, stable=True)
+    return tf.gather(ids, order, batch_dims=1), tf.gather(mask, order, batch_dims=1)
+
+
 def last_attended(
     attention_mask: Tensor | None,
     input_ids: Tensor | None,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gptj.backends.torch.cache import KVCache
+from gptj.backends.torch.masks import to_left_padding
 from gptj.backends.torch.sampling import next_tokens
 from gptj.generation.plan import DecodePlan
 from gptj.generation.request import Ids
@@ -97,11 +98,3 @@ def _advance(model: Any, batch: Batch, plan: DecodePlan, step: int) -> Tensor:
     batch.cache = output.past_key_values
     drawn = next_tokens(output.logits[:, -1], plan, step, batch.rows)
     return torch.where(batch.finished, plan.pad_token_id, drawn)
-
-
-def to_left_padding(ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Move what is not attended, (B, T), to the left, so that a row ends with its last token."""
-    if mask is None:
-        return ids, torch.ones_like(ids)
-    order = torch.argsort(mask != 0, dim=1, stable=True)
-    return ids.gather(1, order), mask.gather(1, order)

@@ -56,6 +56,14 @@ def positions(
     return every[:, past_length : past_length + length]
 
 
+def to_left_padding(ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Move what is not attended, (B, T), to the left, so that a row ends with its last token."""
+    if mask is None:
+        return ids, torch.ones_like(ids)
+    order = torch.argsort(mask != 0, dim=1, stable=True)
+    return ids.gather(1, order), mask.gather(1, order)
+
+
 def last_attended(
     attention_mask: Tensor | None,
     input_ids: Tensor | None,

@@ -1,0 +1,151 @@
+"""The compiled parts of the decoding loop in TensorFlow: what `decode` runs one after the other."""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+from keras import ops
+
+from gptj.backends.tf.cache import KVCache, in_own_graph
+from gptj.backends.tf.half import as_bits, bits_of, from_bits, reading
+from gptj.backends.tf.products import LARGE, has_gpu, is_native
+from gptj.backends.tf.sampling import next_tokens, seed_words
+from gptj.generation.parts import Part
+from gptj.generation.plan import DecodePlan
+
+Tensor = Any
+
+NUMBERS = ("min_new_tokens", "temperature", "pad_token_id")
+"""What a compiled loop takes as tensors, besides the seed, so that one serves all their values."""
+
+MOST_FUNCTIONS = 16
+"""Compiled functions that a model keeps."""
+
+
+class State(NamedTuple):
+    """Where the loop is, with A of the rows."""
+
+    rows: Tensor  # their numbers, (A,)
+    mask: Tensor  # over the whole cache, (A, C)
+    step: Tensor  # tokens drawn so far
+    new: Tensor  # (A, room), filled up with padding
+    finished: Tensor  # (A,)
+    cache: KVCache
+
+
+def ends_of(part: Part) -> Tensor:
+    """Return when a part ends: after how many steps, or with how many unfinished rows."""
+    return tf.constant((part.until, part.fewest))
+
+
+def run(model: Any, state: State, plan: DecodePlan, part: Part, is_loop: bool) -> State:
+    """Run a part, or one step, as a compiled function, which serves all numbers but shapes."""
+    nothing: dict[str, Any] = dict.fromkeys((*NUMBERS, "max_new_tokens", "seed"), 0)
+    fixed = replace(plan, **nothing)
+    numbers = {name: tf.constant(getattr(plan, name)) for name in NUMBERS}
+    inputs = ({**numbers, "seed": seed_words(plan.seed)}, ends_of(part), state)
+
+    def loop(bits: Any, numbers: Any, ends: Tensor, state: State) -> State:
+        return run_loop(model, state, replace(fixed, **numbers), ends, bits)
+
+    def by_xla(numbers: Any, ends: Tensor, state: State) -> State:
+        compiled = tf.function(loop, autograph=False, jit_compile=True)
+        if has_gpu():
+            return compiled({}, numbers, ends, state)
+        given = tf.nest.map_structure(as_bits, state)
+        state = compiled(bits_of(model), numbers, ends, given)
+        return tf.nest.map_structure(from_bits, state)
+
+    def by_tensorflow(numbers: Any, ends: Tensor, state: State) -> State:
+        with in_own_graph():
+            if is_loop:
+                return loop({}, numbers, ends, state)
+            return _advance(model, state, replace(fixed, **numbers))
+
+    function = by_xla if is_loop and is_for_xla(model, part.rows) else by_tensorflow
+    shapes = (tuple(state.mask.shape), state.new.shape[1])
+    return graph_of(model, (fixed, shapes, is_loop), function, inputs)(*inputs)
+
+
+def graph_of(model: Any, key: Any, function: Any, inputs: Any) -> Any:
+    """Return the compiled form of a function for inputs of these shapes, the `key` says which.
+
+    It is a graph of TensorFlow's, of which XLA compiles what asks for it.
+    """
+    functions = model.functions.compiled
+    if key not in functions:
+        if len(functions) >= MOST_FUNCTIONS:
+            functions.pop(next(iter(functions)))  # the oldest
+        compiled = tf.function(function, autograph=False)
+        functions[key] = compiled.get_concrete_function(*inputs)
+    return functions[key]
+
+
+def is_for_xla(model: Any, rows: int) -> bool:
+    """Return whether XLA compiles the loop.
+
+    Of bfloat16 it would copy all kernels before the loop, but for a single row it takes their bits,
+    unless TensorFlow reads them faster. It leaves kernels of int8 as they are.
+    """
+    if model.compute_dtype != model.variable_dtype:
+        return False
+    if model.variable_dtype != "bfloat16":
+        return True
+    if has_gpu():
+        return False
+    if model.config.is_quantized:
+        return True
+    largest = model.config.n_embd * model.config.inner_dim
+    return rows == 1 and not (is_native(tf.bfloat16) and largest > LARGE)
+
+
+def run_loop(model: Any, state: State, plan: DecodePlan, ends: Tensor, bits: Any) -> State:
+    """Draw tokens until a step, or until no more rows are unfinished than so many.
+
+    The model reads what it can from `bits`.
+    """
+    until, fewest = ends[0], ends[1]
+
+    def goes_on(state: State) -> Tensor:
+        unfinished = tf.reduce_sum(tf.cast(~state.finished, tf.int32))
+        return (state.step < until) & (unfinished > fewest)
+
+    def advance(state: State) -> tuple[State]:
+        return (_advance(model, state, plan),)
+
+    with reading(bits):
+        (state,) = tf.while_loop(goes_on, advance, (state,))
+    return state
+
+
+def _advance(model: Any, state: State, plan: DecodePlan) -> State:
+    """Draw the tokens that follow the last ones."""
+    tokens = tf.gather(state.new, state.step - 1, axis=1)[:, None]
+    logits, cache = forward(model, tokens, state.mask, state.cache)
+    return chosen(state._replace(cache=cache), logits, plan)
+
+
+def chosen(state: State, logits: Tensor, plan: DecodePlan) -> State:
+    """Return the state with one more token of every row, by logits (A, V)."""
+    drawn = next_tokens(logits, plan, state.step, state.rows)
+    drawn = tf.where(state.finished, plan.pad_token_id, drawn)
+    finished = state.finished
+    if plan.eos_token_ids:
+        finished = finished | tf.reduce_any(drawn[:, None] == plan.eos_token_ids, axis=1)
+    is_place = tf.range(ops.shape(state.new)[1]) == state.step
+    new = tf.where(is_place, drawn[:, None], state.new)
+    return state._replace(step=state.step + 1, new=new, finished=finished)
+
+
+def forward(model: Any, tokens: Tensor, mask: Tensor, cache: KVCache) -> tuple[Tensor, KVCache]:
+    """Return the logits after the last token, (B, V), and the cache with the tokens in it."""
+    output = model(
+        input_ids=tokens,
+        attention_mask=mask,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+        return_dict=True,
+        training=False,
+    )
+    return output.logits[:, -1], output.past_key_values
