@@ -48,7 +48,8 @@ class Capabilities:
         heads: names of the heads it has.
         dtypes: compute dtypes it has.
         gradients: whether its losses can be differentiated.
-        in_graph_decode: whether it has a decoding loop of its own besides the shared driver.
+        in_graph_decode: whether it has a decoding loop of its own besides the shared driver:
+            `decode`, and `stream` for who wants every token at once.
         capture: whether it can return the outputs of named modules.
         adapters: whether its models can have adapters.
         optimizers: whether the state of an optimizer can be taken out and put in.
@@ -138,7 +139,10 @@ class Backend(Protocol):
     def stream(
         self, model: Any, input_ids: Any, attention_mask: Any, plan: DecodePlan
     ) -> Iterator[npt.NDArray[np.int64]]:
-        """Yield what `decode` appends, (B, 1) of every step, before the next is computed."""
+        """Yield what `decode` appends, (B, 1) of every step, before the next is computed.
+
+        For values that are known; like `decode` only for backends that declare `in_graph_decode`.
+        """
 
     def capture(
         self, model: Any, names: Sequence[str], **inputs: Any
