@@ -1,7 +1,9 @@
-"""From nothing to a result: the time to import a library, and to the demo model's first token."""
+"""From nothing to a result: the time to import a library, and to the demo model's first tokens."""
 
+import os
 import subprocess
 import sys
+from tempfile import TemporaryDirectory
 from time import perf_counter
 
 IMPORTS = {
@@ -18,25 +20,47 @@ PEERS = {
     "import transformers' flax model": "from transformers import FlaxGPTJForCausalLM",
     "import CTranslate2": "import ctranslate2",
 }
-DEMO = "gptj generate, first token of the demo model, "
+FIRST = "gptj generate, first token of the demo model, "
+TEXT = "gptj generate, 20 tokens of the demo model, "
+
+CACHES = {
+    "tf": {"TF_XLA_FLAGS": "--tf_xla_persistent_cache_directory={folder}"},
+    "flax": {
+        "JAX_COMPILATION_CACHE_DIR": "{folder}",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    },
+}
+"""Backend -> the environment in which its framework keeps what it has compiled in a folder."""
 
 
 def measure_startup(log, repeat, peers):
     """Time processes from their start to their end, in turns, as often as is still missing."""
-    commands = {name: [sys.executable, "-c", code] for name, code in IMPORTS.items()}
-    commands |= {name: [peers, "-c", code] for name, code in PEERS.items()}
+    runs = {name: ([sys.executable, "-c", code], {}) for name, code in IMPORTS.items()}
+    runs |= {name: ([peers, "-c", code], {}) for name, code in PEERS.items()}
     for backend in ("torch", "tf", "flax"):
-        options = ["--backend", backend, "--max-new-tokens", "1"]
-        command = [sys.executable, "-m", "gptj", "generate", "def f", *options]
-        commands[DEMO + backend] = command
-    for repetition in range(repeat):
-        for name, command in commands.items():
-            if len(log.find("startup", name=name)) <= repetition:
-                log.add("startup", name=name, seconds=_seconds(command))
+        runs[FIRST + backend] = (_generate(backend, 1), {})
+        runs[TEXT + backend] = (_generate(backend, 20), {})
+    with TemporaryDirectory() as folder:
+        for backend, variables in CACHES.items():
+            kept = {name: value.format(folder=folder) for name, value in variables.items()}
+            run = (_generate(backend, 20), kept)
+            _seconds(*run)  # compiles
+            runs[f"{TEXT}{backend}, compiled before"] = run
+        for repetition in range(repeat):
+            for name, run in runs.items():
+                if len(log.find("startup", name=name)) <= repetition:
+                    log.add("startup", name=name, seconds=_seconds(*run))
 
 
-def _seconds(command):
+def _generate(backend, tokens):
+    """Return the command that writes so many tokens at once."""
+    options = ["--backend", backend, "--max-new-tokens", str(tokens), "--no-stream"]
+    return [sys.executable, "-m", "gptj", "generate", "def f", *options]
+
+
+def _seconds(command, variables):
     """Return how long a process takes, or None if it fails."""
+    environment = {**os.environ, **variables}
     start = perf_counter()
-    result = subprocess.run(command, capture_output=True, check=False)
+    result = subprocess.run(command, env=environment, capture_output=True, check=False)
     return perf_counter() - start if result.returncode == 0 else None
