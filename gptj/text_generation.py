@@ -11,7 +11,7 @@ from gptj.companions import find_tokenizer
 from gptj.errors import ArgumentError, UnsupportedFeature
 from gptj.generation import driver, text
 from gptj.generation.options import GenerationConfig
-from gptj.generation.plan import make_plan
+from gptj.generation.plan import DecodePlan, make_plan
 from gptj.generation.prompts import Inputs
 from gptj.generation.request import Request
 from gptj.generation.streaming import Streamer
@@ -98,19 +98,8 @@ class TextGeneration:
             return backend.decode(self, *inputs.repeated(settings.num_return_sequences), plan)
         if not inputs.is_concrete:
             raise ArgumentError(WHILE_TRACING)
-        return driver.generate(
-            Request(
-                backend,
-                self,
-                inputs.prompt(settings, plan),
-                settings,
-                plan,
-                streamer=streamer,
-                decode=self._decoder(settings, tokenizer),
-                suits_loop=suits_loop,
-                **own,
-            )
-        )
+        others = {**own, "streamer": streamer, "suits_loop": suits_loop}
+        return driver.generate(self._request(inputs, settings, plan, tokenizer, **others))
 
     def generate_text(
         self,
@@ -175,15 +164,8 @@ class TextGeneration:
         inputs = Inputs.of(backend, self, *text.pad([row]))
         inputs.check(settings)
         plan = make_plan(settings, inputs.length, self.config)
-        request = Request(
-            backend,
-            self,
-            inputs.prompt(settings, plan),
-            settings,
-            plan,
-            decode=self._decoder(settings, reader),
-            suits_loop=inputs.suit_loop(settings, plan),
-        )
+        suits_loop = inputs.suit_loop(settings, plan)
+        request = self._request(inputs, settings, plan, reader, suits_loop=suits_loop)
         steps = driver.written(request)
         tokens = (int(token) for step in steps for token in step[0])
         kept = takewhile(lambda token: not text.is_end(token, settings), tokens)
@@ -217,9 +199,17 @@ class TextGeneration:
                 f"generate() needs a language-model head; this model's head is {self.head!r}."
             )
 
-    def _decoder(self, settings: GenerationConfig, tokenizer: Any) -> Callable[[Any], str] | None:
-        """Return what turns tokens into text, where stop strings need it."""
-        if settings.stop_strings is None:
-            return None
-        decode: Callable[[Any], str] = (tokenizer or find_tokenizer(self.origin)).decode
-        return decode
+    def _request(
+        self,
+        inputs: Inputs,
+        settings: GenerationConfig,
+        plan: DecodePlan,
+        tokenizer: Any,
+        **others: Any,
+    ) -> Request:
+        """Return what the driver starts from; the tokenizer is for stop strings."""
+        decode = None
+        if settings.stop_strings is not None:
+            decode = (tokenizer or find_tokenizer(self.origin)).decode
+        prompt = inputs.prompt(settings, plan)
+        return Request(inputs.backend, self, prompt, settings, plan, decode=decode, **others)
