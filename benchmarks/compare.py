@@ -28,7 +28,7 @@ from gptj.bench.log import Log
 from gptj.bench.running import Runner
 from gptj.bench.workloads import Workload
 from gptj.errors import GPTJError
-from gptj.memory import free_bytes
+from gptj.system.memory import free_bytes
 
 PHASES = ("inference", "training", "curves", "startup")
 """In the order in which they are measured; each is a process of its own for every system."""

@@ -16,11 +16,11 @@ import numpy as np
 import tensorflow as tf
 from product_report import arguments, deliver, rate
 
-from gptj.backends.flax import products as flax_products
-from gptj.backends.flax import quantize as flax_quantize
-from gptj.backends.tf import half as tf_half
-from gptj.backends.tf import products as tf_products
-from gptj.backends.tf import quantize as tf_quantize
+from gptj.backends.flax.kernels import int8 as flax_quantize
+from gptj.backends.flax.kernels import matmul as flax_products
+from gptj.backends.tf.kernels import half as tf_half
+from gptj.backends.tf.kernels import int8 as tf_quantize
+from gptj.backends.tf.kernels import matmul as tf_products
 
 TOKENS = (1, 2, 8, 32)
 SHAPES = ((1024, 4096), (4096, 1024), (4096, 4096), (4096, 16384), (16384, 4096))

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from statistics import median
 
-from gptj.bench.machine import describe
 from gptj.bench.table import table
+from gptj.system.machine import describe
 
 REPETITIONS = 5
 

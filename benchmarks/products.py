@@ -12,7 +12,11 @@ import torch
 import torch.nn.functional as F
 from product_report import arguments, deliver, rate
 
-from gptj.backends.torch import digits, half, kernels, quantize
+from gptj.backends.torch.kernels import (
+    float32,
+    half,
+    int8_limbs,
+)
 
 TOKENS = (1, 2, 4, 8, 16, 32, 128, 512)
 SHAPES = ((1024, 1024), (4096, 1024), (1024, 4096), (50400, 1024))
@@ -31,20 +35,20 @@ def kernels_of():
         return lambda x, weight: product(x.to(weight.dtype), weight, None)
 
     found = {("float32", "pytorch"): dense(F.linear)}
-    if kernels.has_onednn():
-        found["float32", "onednn"] = dense(kernels.onednn)
+    if float32.has_onednn():
+        found["float32", "onednn"] = dense(float32.onednn)
     found["bfloat16", "pytorch"] = dense(F.linear)
     found["bfloat16", "vector"] = dense(half.vector_product)
     found["bfloat16", "blocks"] = dense(
         lambda x, w, _: half.widened_product(x, w, torch.float32).to(x.dtype)
     )
-    if quantize.has_packed():
-        found["int8", "packed, x in bfloat16"] = int8(quantize.packed, torch.bfloat16)
+    if int8.has_packed():
+        found["int8", "packed, x in bfloat16"] = int8(int8.packed, torch.bfloat16)
     for dtype in (torch.float32, torch.bfloat16):
         name = str(dtype).removeprefix("torch.")
-        if digits.has_kernel():
-            found["int8", f"digits, x in {name}"] = int8(quantize.by_digits, dtype)
-        found["int8", f"blocks, x in {name}"] = int8(quantize.by_blocks, dtype)
+        if int8_limbs.has_kernel():
+            found["int8", f"digits, x in {name}"] = int8(int8.by_digits, dtype)
+        found["int8", f"blocks, x in {name}"] = int8(int8.by_blocks, dtype)
     return found
 
 

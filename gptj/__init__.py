@@ -19,18 +19,18 @@ PUBLIC: Final = {
     "load_tokenizer": "gptj.api",
     "generate": "gptj.api",
     "predict": "gptj.prediction.predict",
-    "add_lora": "gptj.adapters",
-    "load_lora": "gptj.adapters",
+    "add_lora": "gptj.model.lora",
+    "load_lora": "gptj.model.lora",
     "parity": "gptj.parity.report",
     "finetune": "gptj.training.finetune",
-    "convert": "gptj.conversion.convert",
-    "init": "gptj.conversion.fresh",
-    "inspect": "gptj.conversion.inspection",
-    "plan": "gptj.planning",
+    "convert": "gptj.tools.convert",
+    "init": "gptj.tools.init",
+    "inspect": "gptj.tools.inspect",
+    "plan": "gptj.tools.plan",
     "text_dataset": "gptj.datasets.text",
     "classification_dataset": "gptj.datasets.classification",
     "question_dataset": "gptj.datasets.question_answering",
-    "GPTJConfig": "gptj.spec.config",
+    "GPTJConfig": "gptj.model.config",
     "GenerationConfig": "gptj.generation.options",
     "TextStreamer": "gptj.generation.streaming",
     "TextIteratorStreamer": "gptj.generation.streaming",
@@ -60,11 +60,9 @@ __all__ = list(PUBLIC)
 def __getattr__(name: str) -> Any:
     """Import what is asked for, and nothing else."""
     if name == "__version__":
-        from importlib.metadata import version
+        from gptj.system.versions import version
 
-        from gptj.distribution import distribution
-
-        return version(distribution())
+        return version()
     if name not in PUBLIC:
         raise AttributeError(f"module 'gptj' has no attribute {name!r}.{suggest(name, PUBLIC)}")
     module, _, other_name = PUBLIC[name].partition(":")

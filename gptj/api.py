@@ -6,7 +6,7 @@ from typing import Any
 
 from gptj import hub
 from gptj.backends import get_backend
-from gptj.loading import load_model
+from gptj.model.loading import load_model
 from gptj.tokenizer import GPTJTokenizer
 
 
@@ -34,8 +34,8 @@ def load(
         dtype: of parameters and computation; ``"auto"`` takes the configuration's, else the file's.
         device: the framework's own name of a device.
         revision: branch, tag or commit on the hub.
-        options: fields of the configuration, what `gptj.loading.load_model` takes, and what the
-            backend takes, such as ``attn_implementation``.
+        options: fields of the configuration, what `gptj.model.loading.load_model` takes, and what
+            the backend takes, such as ``attn_implementation``.
 
     Returns:
         The model: `GPTJForCausalLM`, `TFGPTJForCausalLM` and so on.

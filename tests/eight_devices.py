@@ -10,8 +10,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSha
 
 from gptj.backends.flax.parallel import partition_specs
 from gptj.errors import ArgumentError
-from gptj.pretrained import load_model
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
+from gptj.model.loading import load_model
 from gptj.spec.heads import HEADS
 from gptj.spec.tensors import LazyTensor
 from models import draw_ids, run, tiny_config, tiny_model, tiny_weights

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 
 import gptj
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.training.loop import Loop
 from rules import write_sentences
 

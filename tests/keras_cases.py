@@ -11,7 +11,7 @@ from gptj.backends.tf.heads import (
     TFGPTJForQuestionAnswering,
     TFGPTJForSequenceClassification,
 )
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from models import draw_ids
 
 CLASSES = {

@@ -3,7 +3,7 @@
 import numpy as np
 
 from gptj.backends import get_backend
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.lora import LoraConfig, adapter_shapes, lora_layers
 from gptj.spec.tensors import LazyTensor
 from models import draw_ids, tiny_config, tiny_weights

@@ -7,8 +7,8 @@ import numpy as np
 
 from gptj.backends import get_backend
 from gptj.checkpoint.folder import open_checkpoint
-from gptj.pretrained import load_model
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
+from gptj.model.loading import load_model
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.params import parameter_table
 from gptj.spec.reference import forward

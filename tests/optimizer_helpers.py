@@ -6,7 +6,7 @@ import numpy as np
 
 import gptj
 from gptj.backends import get_backend
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.lora import LoraConfig
 from gptj.spec.params import initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor

@@ -5,7 +5,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from gptj.checkpoint.saving import save_checkpoint
 from gptj.generation.options import GenerationConfig
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.heads import find_head
 from gptj.spec.tensors import LazyTensor
 from gptj.tokenizer import GPTJTokenizer

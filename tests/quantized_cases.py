@@ -6,7 +6,7 @@ import numpy as np
 
 from gptj.backends import get_backend
 from gptj.checkpoint.folder import open_checkpoint
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.params import parameter_table
 from gptj.spec.quantization import INT8, description_of
 from gptj.spec.quantized import dequantized_tensors, quantized_tensors

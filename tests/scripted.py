@@ -10,9 +10,10 @@ import numpy as np
 
 from gptj.generation.options import GenerationConfig
 from gptj.generation.plan import make_plan
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
+from gptj.model.generating import TextGeneration
 from gptj.spec.outputs import ModelOutput
-from gptj.text_generation import TextGeneration
+from gptj_oracle import BACKEND
 
 VOCAB = 5
 END = VOCAB - 1
@@ -58,7 +59,7 @@ class Scripted(TextGeneration):
     `runs` has the shape of the ids of every call.
     """
 
-    backend_name, head = "oracle", "causal_lm"
+    backend, backend_name, head = BACKEND, "oracle", "causal_lm"
     generation_config, origin = None, None
 
     def __init__(self, logits, vocab=VOCAB, **config):

@@ -20,7 +20,7 @@ from gptj.checkpoint.saving import save_checkpoint
 from gptj.cli import main
 from gptj.errors import ArgumentError, CheckpointError, UnsupportedFeature
 from gptj.generation.options import GenerationConfig
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.lora import LoraConfig
 from gptj.spec.tensors import LazyTensor
 from hub_server import connect, serve
@@ -151,7 +151,7 @@ NO_BASE = {
 
 @pytest.mark.parametrize("case", NO_BASE)
 def test_a_base_that_is_not_there_is_named_with_the_way_by_hand(case, tmp_path, monkeypatch):
-    monkeypatch.setattr("gptj.loading.require_adapters", lambda backend: None)
+    monkeypatch.setattr("gptj.model.loading.require_adapters", lambda backend: None)
     name, message = NO_BASE[case]
     save_adapter(tmp_path, name)
     with pytest.raises(CheckpointError) as caught:
@@ -204,7 +204,7 @@ def test_the_class_that_is_asked_for_is_what_one_gets(adapter):
 @needs_framework
 def test_a_head_that_does_not_fit_is_refused_before_the_base_is_read(base, tmp_path, monkeypatch):
     save_adapter(tmp_path / "classes", base, CLASSES, "sequence_classification")
-    monkeypatch.setattr("gptj.loading.match_parameters", None)
+    monkeypatch.setattr("gptj.model.loading.match_parameters", None)
     with pytest.raises(CheckpointError, match=r"the head 'causal_lm'.*unexpected: score\.weight"):
         load(tmp_path / "classes", head="causal_lm")
 

@@ -20,7 +20,7 @@ from gptj.checkpoint.formats import FORMATS
 from gptj.checkpoint.saving import ACCEPTED, save_checkpoint
 from gptj.errors import CheckpointError
 from gptj.generation.options import GenerationConfig
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.params import initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor
 

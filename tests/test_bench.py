@@ -11,13 +11,15 @@ from gptj.bench.costs import cost_of
 from gptj.bench.gate import Gate, MachineBusy, Reference, check_quiet
 from gptj.bench.limits import Limits, best, framework_limits, numpy_limits, product_rate
 from gptj.bench.log import Log
-from gptj.bench.machine import cores, describe, process_memory
 from gptj.bench.picture import check_picture, draw
 from gptj.bench.report import make_report
 from gptj.bench.summary import summarise
 from gptj.bench.table import duration, render, table
 from gptj.bench.workloads import Workload, inference, step
 from gptj.errors import ArgumentError, BackendUnavailable, DataError
+from gptj.system.machine import describe
+from gptj.system.memory import process_memory
+from gptj.system.processor import cores
 from models import tiny_config
 
 MID = {"n_embd": 1024, "n_layer": 12, "n_head": 16, "rotary_dim": 32}

@@ -8,7 +8,7 @@ import pytest
 from agreement import DRIVEN, Steps, assert_same_tokens
 from gptj.generation.options import GenerationConfig
 from gptj.generation.plan import make_plan
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.params import parameter_table
 from gptj.spec.reference import forward
 from gptj.spec.tensors import LazyTensor

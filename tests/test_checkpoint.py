@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from gptj.checkpoint.atomic import replacing
 from gptj.checkpoint.folder import open_checkpoint
 from gptj.checkpoint.saving import save_checkpoint
 from gptj.errors import ArgumentError, CheckpointError
 from gptj.generation.options import GenerationConfig
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.params import initial_value, parameter_table
 from gptj.spec.sizes import parse_size
 from gptj.spec.tensors import LazyTensor
+from gptj.system.atomic import replacing
 
 CONFIG = GPTJConfig(
     vocab_size=96, n_positions=64, n_embd=40, n_layer=2, n_head=4, rotary_dim=6, n_inner=112

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from gptj.errors import ArgumentError, InputError, SequenceTooLong, TokenOutOfRange
+from gptj.model.config import GPTJConfig
 from gptj.spec.checks import (
     already_checked,
     check_inputs,
     values_are_checked,
 )
-from gptj.spec.config import GPTJConfig
 from gptj.spec.targets import check_label_values, check_labels
 
 CONFIG = GPTJConfig(vocab_size=96, n_positions=64, n_embd=40, n_layer=2, n_head=4, rotary_dim=6)

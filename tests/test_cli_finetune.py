@@ -8,7 +8,7 @@ from click.testing import CliRunner
 import gptj
 from conftest import FRAMEWORKS
 from gptj.cli import main
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.training.settings import Settings
 from rules import write_functions, write_sentences
 

@@ -14,7 +14,7 @@ import gptj
 from conftest import FRAMEWORKS
 from gptj.cli import main
 from gptj.cli.generate import EXAMPLES
-from gptj.text_generation import TextGeneration
+from gptj.model.generating import TextGeneration
 from models import DEMO
 from models import load as load_folder
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gptj.errors import ConfigError
-from gptj.spec.config import GPTJConfig, dtype_name
+from gptj.model.config import GPTJConfig
+from gptj.spec.config import dtype_name
 from gptj.spec.validation import ACTIVATIONS
 
 DEFAULTS = {

@@ -3,7 +3,7 @@
 import pytest
 
 from gptj.errors import ConfigError, GPTJError
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 
 
 @pytest.mark.parametrize(

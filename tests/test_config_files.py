@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gptj.errors import ConfigError
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from published import PUBLISHED
 
 TEXT = json.dumps(PUBLISHED, indent=2, sort_keys=True) + "\n"

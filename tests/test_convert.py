@@ -12,7 +12,7 @@ from gptj.checkpoint.saving import save_checkpoint
 from gptj.cli import main
 from gptj.errors import ArgumentError, CheckpointError, UnsupportedFeature
 from gptj.generation.options import GenerationConfig
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.heads import HEADS
 from gptj.spec.params import initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor

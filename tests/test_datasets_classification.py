@@ -7,7 +7,7 @@ import gptj
 from corpora import END, tokenizer, write_lines
 from gptj.datasets import DataError
 from gptj.errors import ArgumentError, SequenceTooLong
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 
 
 def load(folder, labels, **options):

@@ -9,7 +9,7 @@ import gptj
 from corpora import END, tokenizer, write_lines
 from gptj.datasets import DataError
 from gptj.errors import ArgumentError, SequenceTooLong
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 
 CONTEXT = "Die Brücke über den Fluß wurde 1899 für 🎉 und 日本 gebaut, sagt man."
 WORDS = st.lists(

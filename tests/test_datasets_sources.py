@@ -11,7 +11,7 @@ from corpora import END, ids_of, tokenizer, write_lines
 from gptj.datasets import DataError, documents
 from gptj.datasets.sources import find_files, lines
 from gptj.errors import ArgumentError, SequenceTooLong, TokenizerError
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.tokenizer import GPTJTokenizer
 
 STORY = "One.\nStill one.\n\n \n\nTwo\r\n\nThree"

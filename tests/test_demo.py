@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.params import parameter_table
 from gptj.spec.reference.forward import forward
 from gptj.tokenizer import GPTJTokenizer

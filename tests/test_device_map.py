@@ -11,8 +11,8 @@ import pytest
 
 from agreement import DRIVEN
 from gptj.errors import ArgumentError
-from gptj.pretrained import load_model
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
+from gptj.model.loading import load_model
 from gptj.spec.tensors import LazyTensor
 from models import DEMO, TINY, draw_ids, tiny_config, tiny_model, tiny_weights
 from tolerances import assert_close

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import gptj
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 FOUR_DEVICES = "--xla_force_host_platform_device_count=4"

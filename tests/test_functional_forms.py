@@ -18,7 +18,7 @@ from gptj.backends import get_backend
 from gptj.backends.flax import compiled, loop
 from gptj.backends.flax.heads import FlaxGPTJForCausalLM, FlaxGPTJModel
 from gptj.errors import ArgumentError, InputError, UnsupportedFeature
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.params import initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor
 from models import TINY, draw_ids, tiny_config, tiny_model, tiny_weights

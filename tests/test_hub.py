@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import gptj
 from gptj import hub
 from gptj.errors import CheckpointError
 
@@ -23,7 +24,7 @@ def downloads(monkeypatch):
         asked.append((source.repository, source.revision, source.subfolder))
         return Path("cache") / source.subfolder
 
-    monkeypatch.setattr("gptj.hub_files.fetch", fetch)
+    monkeypatch.setattr("gptj.hub.download.fetch", fetch)
     return asked
 
 
@@ -34,7 +35,7 @@ def offline(tmp_path):
 
 
 def test_the_demo_is_inside_the_package(downloads):
-    assert hub.locate("demo") == Path(hub.__file__).parent / "data" / "demo"
+    assert hub.locate("demo") == Path(gptj.__file__).parent / "data" / "demo"
     assert downloads == []
 
 

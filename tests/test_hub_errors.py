@@ -5,8 +5,9 @@ from contextlib import suppress
 import pytest
 from huggingface_hub import constants
 
-from gptj import hub, hub_files
+from gptj import hub
 from gptj.errors import CheckpointError
+from gptj.hub import download as hub_files
 from hub_server import INDEX, SHARDS, SMALL, Hub, connect, write, write_index
 
 pytest_plugins = ("hub_fixtures",)
@@ -235,7 +236,7 @@ def test_a_file_with_other_bytes_than_promised_is_an_error_and_does_not_stay(ser
 
 
 def test_a_revision_that_changes_while_it_is_downloaded_is_an_error(served, whole, monkeypatch):
-    ask = "gptj.hub_files._ask"
+    ask = "gptj.hub.download._ask"
     listing = hub_files._ask(hub.Source("org/name"))
     monkeypatch.setattr(ask, lambda source: listing)
     (whole / "config.json").write_text("new")

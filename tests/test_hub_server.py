@@ -12,7 +12,7 @@ import pytest
 import gptj
 from gptj import hub
 from gptj.errors import ArgumentError
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from hub_server import INDEX, SHARDS, SMALL, connect, serve, write, write_index
 
 pytest_plugins = ("hub_fixtures",)

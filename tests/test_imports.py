@@ -16,55 +16,31 @@ OWN_FRAMEWORKS = {
 }
 LIMIT = 0.2  # seconds that importing gptj may take
 
-TOKENIZER = {
+ROOMS = (
+    "errors",
+    "system",
+    "spec",
+    "contract",
+    "generation",
+    "checkpoint",
+    "hub",
     "tokenizer",
-    "tokenizer_files",
-    "tokenizer_windows",
-    "token_table",
-    "encoding",
-}
-HUB = {"hub", "hub_files", "hub_errors"}
-FILES_AND_TEXT = {"errors", "spec", "checkpoint", "generation", "companions", *HUB, *TOKENIZER}
-# the base of all models, and its parts
-SHARED = {"pretrained", "loading", "adapters", "optimizers", "text_generation"}
-NEUTRAL = {*FILES_AND_TEXT, *SHARED, "progress", "conversion", "scoring"}
-# what stands on models and is no part of them
-ON_TOP = {"bench", "parity", "planning", "prediction", "training"}
-MACHINE = {"memory", "processor"}
-IN_A_BACKEND = {"errors", "spec", "generation", "pretrained", "backends", *MACHINE}
-MAY_IMPORT = {
-    "": {"errors", "distribution", "backends"},  # gptj/__init__.py resolves names by importlib
-    "__main__": {"cli"},
-    "errors": set(),
-    "distribution": set(),
-    "spec": {"errors", "hub"},  # the hub inside GPTJConfig.from_pretrained alone
-    "checkpoint": {"errors", "spec", "generation"},  # generation_config.json is part of a save
-    "generation": {"errors", "spec"},
-    **{name: {"errors", "checkpoint", "generation", "companions", *HUB} for name in HUB},
-    "progress": {"spec"},
-    "memory": set(),
-    "processor": set(),
-    "planning": {*FILES_AND_TEXT, "memory", "backends"},
-    "companions": {"spec", *TOKENIZER},
-    "conversion": {*FILES_AND_TEXT, "progress"},
-    "backends": {"errors", "distribution", "spec", "generation"},
-    "scoring": {"errors", "spec", "generation", "companions", *TOKENIZER},
-    "datasets": {"errors", "distribution", "spec", *TOKENIZER},
-    "text_generation": {"errors", "spec", "generation", "companions", "backends"},
-    "adapters": {"errors", "spec", "checkpoint", "hub", "backends"},
-    "optimizers": {"errors", "checkpoint", "backends"},
-    "loading": {*FILES_AND_TEXT, "progress", "adapters"},
-    "pretrained": {*FILES_AND_TEXT, *SHARED, "progress", "scoring", "backends"},
-    **{name: {"errors", "distribution", "spec", "hub", *TOKENIZER} for name in TOKENIZER},
-    "api": {*NEUTRAL, "backends"},
-    "bench": {*FILES_AND_TEXT, *MACHINE, "distribution", "planning", "backends", "api"},
-    "prediction": {*FILES_AND_TEXT, "loading", "scoring", "datasets", "backends"},
-    "training": {"", *FILES_AND_TEXT, "datasets", "distribution", "backends"},
-    "cli": {"", *NEUTRAL, "distribution", "backends", "api", *ON_TOP},
-    "parity": {*NEUTRAL, "memory", "distribution", "backends", "api"},
-    **{name: {*IN_A_BACKEND, name} for name in OWN_FRAMEWORKS},
-}
-"""Every part of the package -> the parts that it may import, besides itself."""
+    "scoring",
+    "datasets",
+    "model",
+    "backends",
+    "api",
+    "tools",
+    "prediction",
+    "training",
+    "parity",
+    "bench",
+    "cli",
+)
+"""The rooms of the house, from the ground up: a room imports only rooms before it."""
+
+ENTRANCES = ("", "__main__", "pretrained")
+"""Modules that only lead to others: ``gptj`` itself, ``python -m gptj`` and a documented path."""
 
 FILES = {
     ".".join(("gptj", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(
@@ -75,11 +51,15 @@ FILES = {
 """Every module of the package -> its file."""
 
 
-def part_of(module):
-    """Return the part that a module belongs to: ``gptj.backends.tf.cache`` -> ``backends.tf``."""
-    parts = module.split(".")[1:]
-    inside = ".".join(parts[:2])
-    return inside if inside in OWN_FRAMEWORKS else ".".join(parts[:1])
+def room_of(module):
+    """Return the room that a module belongs to: ``gptj.backends.tf.cache`` -> ``backends``."""
+    return ".".join(module.split(".")[1:2])
+
+
+def backend_of(module):
+    """Return the framework's part of the backends that a module is in, or nothing."""
+    inside = ".".join(module.split(".")[1:3])
+    return inside if inside in OWN_FRAMEWORKS else ""
 
 
 def imported_by(path):
@@ -95,7 +75,7 @@ def imported_by(path):
     return found
 
 
-NEUTRAL_MODULES = [name for name in FILES if part_of(name) not in (*OWN_FRAMEWORKS, "__main__")]
+NEUTRAL_MODULES = [name for name in FILES if not backend_of(name) and room_of(name) != "__main__"]
 
 
 def run(code):
@@ -115,7 +95,7 @@ def test_importing_gptj_loads_no_framework():
 
 
 def test_importing_every_neutral_module_loads_no_framework():
-    assert {"gptj.cli", "gptj.pretrained", "gptj.tokenizer"} < set(NEUTRAL_MODULES)
+    assert {"gptj.cli", "gptj.model.pretrained", "gptj.tokenizer"} < set(NEUTRAL_MODULES)
     assert frameworks_after(NEUTRAL_MODULES) == []
 
 
@@ -138,22 +118,60 @@ def test_a_wrong_public_name_suggests_the_nearest():
         _ = gptj.GPTJConfg
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_a_module_imports_only_the_parts_that_it_may(module):
-    part = part_of(module)
-    assert part in MAY_IMPORT, f"gptj.{part} is not in the table of this test"
-    targets = {part_of(name) for name in imported_by(FILES[module]) if name.split(".")[0] == "gptj"}
-    assert targets - {part} <= MAY_IMPORT[part]
+def arrows():
+    """Return which room imports which, lazy imports and those for types alone included."""
+    found = {}
+    for module, path in FILES.items():
+        room = room_of(module)
+        if room not in ENTRANCES:
+            targets = {room_of(name) for name in imported_by(path) if name.split(".")[0] == "gptj"}
+            found.setdefault(room, set()).update(targets - {room})
+    return found
+
+
+def circles(graph):
+    """Return the rooms that can be reached from themselves."""
+
+    def reached(start):
+        seen, waiting = set(), [start]
+        while waiting:
+            for target in graph.get(waiting.pop(), set()) - seen:
+                seen.add(target)
+                waiting.append(target)
+        return seen
+
+    return {room for room in graph if room in reached(room)}
+
+
+def test_no_two_rooms_import_each_other():
+    assert circles(arrows()) == set()
+
+
+def test_a_circle_would_be_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == {"a", "b", "c"}
+
+
+def test_every_room_has_its_place():
+    assert sorted(arrows()) == sorted(ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_rooms_before_it(room):
+    before = ROOMS[: ROOMS.index(room)]
+    assert arrows()[room] <= {*before}
+
+
+def test_at_most_seven_files_are_beside_the_rooms():
+    assert len([path for path in PACKAGE.iterdir() if path.is_file()]) <= 7
 
 
 @pytest.mark.parametrize("module", FILES)
 def test_a_module_imports_no_framework_but_its_own(module):
     found = {name.split(".")[0] for name in imported_by(FILES[module])} & {*FRAMEWORKS}
-    assert found <= OWN_FRAMEWORKS.get(part_of(module), set())
+    assert found <= OWN_FRAMEWORKS.get(backend_of(module), set())
 
 
-def test_the_specification_asks_the_hub_in_one_place_only():
-    asking = [
-        name for name in FILES if part_of(name) == "spec" and "gptj.hub" in imported_by(FILES[name])
-    ]
-    assert asking == ["gptj.spec.config"]
+@pytest.mark.parametrize("module", [name for name in FILES if backend_of(name)])
+def test_a_backend_imports_no_other_backend(module):
+    found = {backend_of(name) for name in imported_by(FILES[module])}
+    assert found <= {"", backend_of(module)}

@@ -12,8 +12,8 @@ from gptj.checkpoint.folder import open_checkpoint
 from gptj.checkpoint.saving import save_checkpoint
 from gptj.cli import main
 from gptj.generation.options import GenerationConfig
-from gptj.pretrained import load_model
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
+from gptj.model.loading import load_model
 from gptj.spec.tensors import LazyTensor
 from models import TINY
 from test_load_model import Noting

@@ -32,8 +32,8 @@ FILES = (
     "gradients",
     "lora",
     "optimizer",
-    "quantize",
-    "digits",
+    "kernels/int8",
+    "kernels/int8_limbs",
     "backend",
 )
 FORWARD = {"call": "forward", "__call__": "forward"}
@@ -46,10 +46,10 @@ EXTRA_FILES = {
     "flax/compiled": "jax: the call of a model is compiled once per shape, outside the module",
     "flax/loop": "jax: the loop is compiled; PyTorch's is a loop of Python's in `decode`",
     "tf/loop": "TensorFlow: the loop is compiled; PyTorch's is a loop of Python's in `decode`",
-    "torch/kernels": "PyTorch: several libraries have products; the usual may be the slow one",
-    "torch/int4": "PyTorch: the one framework that has a kernel for int4 weights",
-    "torch/int4_layout": "PyTorch: its kernel for int4 has a layout of its own",
-    "flax/platforms": "XLA: its CPU kernels want other forms of some operations than a GPU's",
+    "torch/kernels/float32": "PyTorch: several libraries have products; the usual may be the slow one",
+    "torch/kernels/int4": "PyTorch: the one framework that has a kernel for int4 weights",
+    "torch/kernels/int4_layout": "PyTorch: its kernel for int4 has a layout of its own",
+    "flax/kernels/platforms": "XLA: its CPU kernels want other forms of some operations than a GPU's",
     "flax/parallel": "jax: a tree of shardings; TensorFlow users have tf.distribute around models",
     "torch/parallel": "PyTorch: modules are wrapped; TensorFlow users have tf.distribute",
     "flax/wrapper": "Linen: parameters live outside the module, so a class around it has the call",
@@ -222,12 +222,12 @@ EXCEPTIONS = {
         "Recorded.forward": "Keras: layers have no hooks",
         "find_layer": "Keras: layers are not looked up by a dotted name",
     },
-    "quantize": {
+    "kernels/int8": {
         "packed": "PyTorch: has a private kernel",
         "has_packed": "PyTorch: has a private kernel",
         "by_parts": "TensorFlow: XLA multiplies few tokens by blocks, its own product many",
     },
-    "digits": {"has_kernel": "PyTorch: has a private kernel"},
+    "kernels/int8_limbs": {"has_kernel": "PyTorch: has a private kernel"},
     "lora": {
         "forget_compiled": "Keras: graphs are kept by the model, and know it as it was",
         "collections": "Linen: adapters are a collection of their own",
@@ -298,6 +298,11 @@ def differences(file):
     }
 
 
+def stem(path, folder):
+    """Return a file's path in its backend, without the suffix: ``kernels/int8``."""
+    return path.relative_to(folder).with_suffix("").as_posix()
+
+
 @pytest.mark.parametrize("file", FILES)
 def test_a_file_is_in_every_backend(file):
     missing = [name for name in NAMES if not (BACKENDS / name / f"{file}.py").exists()]
@@ -305,7 +310,10 @@ def test_a_file_is_in_every_backend(file):
 
 
 def test_a_file_of_one_backend_alone_has_a_reason():
-    found = {name: {path.stem for path in (BACKENDS / name).glob("*.py")} for name in NAMES}
+    found = {
+        name: {stem(path, BACKENDS / name) for path in (BACKENDS / name).rglob("*.py")}
+        for name in NAMES
+    }
     everywhere = set.intersection(*found.values())
     assert {f"{n}/{file}" for n in NAMES for file in found[n] - everywhere} == {*EXTRA_FILES}
 

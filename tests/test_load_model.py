@@ -10,8 +10,8 @@ from gptj.backends.base import Capabilities
 from gptj.checkpoint.saving import save_checkpoint
 from gptj.errors import ArgumentError, ConfigError, UnsupportedFeature
 from gptj.generation.options import GenerationConfig
-from gptj.pretrained import load_model
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
+from gptj.model.loading import load_model
 from gptj.spec.params import initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor
 

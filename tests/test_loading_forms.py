@@ -8,8 +8,8 @@ from golden_cases import GOLDEN
 from gptj.checkpoint.folder import open_checkpoint
 from gptj.checkpoint.saving import save_checkpoint
 from gptj.generation.options import GenerationConfig
-from gptj.pretrained import load_model
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
+from gptj.model.loading import load_model
 from gptj.spec.params import parameter_table
 from gptj.spec.reference import forward
 from gptj.spec.tensors import LazyTensor

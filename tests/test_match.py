@@ -7,7 +7,7 @@ import pytest
 
 from gptj.checkpoint.match import match_parameters
 from gptj.errors import CheckpointError
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.heads import HEADS
 from gptj.spec.params import initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor

@@ -9,7 +9,7 @@ import pytest
 from gptj.errors import ArgumentError, ConfigError, SequenceTooLong
 from gptj.generation.options import GenerationConfig
 from gptj.generation.plan import make_plan
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 
 CONFIG = GPTJConfig(
     vocab_size=96, n_positions=64, n_embd=8, n_layer=1, n_head=1, rotary_dim=4, eos_token_id=95

@@ -8,7 +8,7 @@ import pytest
 
 from golden_cases import golden_cases, golden_generations
 from gptj.checkpoint.folder import open_checkpoint
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.params import parameter_table
 from gptj.spec.reference import causal_lm_loss, forward
 from gptj.spec.tensors import LazyTensor

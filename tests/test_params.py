@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gptj.errors import ArgumentError
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.heads import HEADS
 from gptj.spec.params import count_parameters, initial_value, parameter_table
 

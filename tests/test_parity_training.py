@@ -13,7 +13,7 @@ import pytest
 
 from conftest import FRAMEWORKS
 from gptj.backends import get_backend
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.optimizer import keras_epsilon
 from gptj.spec.params import initial_value, parameter_table
 from gptj.spec.reference import backward

@@ -12,8 +12,8 @@ from gptj.backends.torch.placement import (
     units,
 )
 from gptj.errors import ArgumentError
-from gptj.pretrained import load_model
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
+from gptj.model.loading import load_model
 from gptj.spec.heads import HEADS
 from gptj.spec.params import count_parameters, parameter_table
 from gptj.spec.sizes import parse_size, readable_size

@@ -5,7 +5,7 @@ import pytest
 
 import gptj
 from gptj.checkpoint.folder import open_checkpoint
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.heads import HEADS
 from gptj.spec.params import initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor

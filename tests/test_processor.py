@@ -2,7 +2,7 @@
 
 import pytest
 
-from gptj import processor
+from gptj.system import processor
 
 X86 = (
     "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu avx2 avx512_bf16\n\nprocessor\t: 1\n"

@@ -13,13 +13,13 @@ from gptj.checkpoint.saving import save_checkpoint
 from gptj.cli import main
 from gptj.errors import ArgumentError, CheckpointError, ConfigError, UnsupportedFeature
 from gptj.generation.options import GenerationConfig
-from gptj.planning import plan
-from gptj.pretrained import load_model
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
+from gptj.model.loading import load_model
 from gptj.spec.params import count_parameters, initial_value, parameter_bytes, parameter_table
 from gptj.spec.quantization import ROUNDINGS
 from gptj.spec.quantized import quantized_tensors, stored_value
 from gptj.spec.tensors import LazyTensor
+from gptj.tools.plan import plan
 from models import TINY, checkpoint_weights
 from quantized_cases import arrays, configuration, quantized_config
 

@@ -11,12 +11,12 @@ from gptj.checkpoint.saving import save_checkpoint
 from gptj.cli import main
 from gptj.errors import CheckpointError, ConfigError, UnsupportedFeature
 from gptj.generation.options import GenerationConfig
-from gptj.planning import plan
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.params import count_parameters, parameter_bytes, parameter_table
 from gptj.spec.quantization import ROUNDINGS, description_of
 from gptj.spec.reference import forward
 from gptj.spec.tensors import LazyTensor
+from gptj.tools.plan import plan
 from models import TINY, draw_ids, run, tiny_config, tiny_weights
 from quantized_cases import (
     arrays,

@@ -16,7 +16,7 @@ from tolerances import assert_close
 
 torch = pytest.importorskip("torch")
 
-from gptj.backends.torch import half, int4, int4_layout, quantize  # noqa: E402 (after the skip)
+from gptj.backends.torch.kernels import half, int4, int4_layout, int8  # noqa: E402 (after the skip)
 
 SIZES = {"n_embd": 128, "n_inner": 256, "n_layer": 1, "vocab_size": 128}
 INT4 = {"quantize": "int4", **SIZES}
@@ -54,7 +54,7 @@ def compute(function, weight, dtype):
 
 @pytest.mark.parametrize("is_native", [True, False], ids=["native", "widened"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize("path", [quantize.product, int4.by_blocks, int4.at_once])
+@pytest.mark.parametrize("path", [int8.product, int4.by_blocks, int4.at_once])
 def test_every_path_computes_the_definition(weight, path, dtype, is_native, monkeypatch):
     blocks = dict.fromkeys(half.BLOCK, 256 * 128)  # a block and a rest
     monkeypatch.setattr(half, "BLOCK", blocks)
@@ -100,7 +100,7 @@ def test_without_the_kernel_the_layout_of_files_stays(monkeypatch):
 
 def test_gradients_reach_the_input(weight):
     x = torch.from_numpy(X).requires_grad_()
-    quantize.product(x, weight, torch.from_numpy(SCALE)).sum().backward()
+    int8.product(x, weight, torch.from_numpy(SCALE)).sum().backward()
     assert_close(x.grad.numpy(), np.ones((len(X), len(STORED))) @ MEANT, "float32")
 
 
@@ -108,7 +108,7 @@ def test_gradients_reach_the_input(weight):
 def test_compiled_code_takes_the_definition(weight, dtype, monkeypatch):
     monkeypatch.setattr(int4, "by_blocks", None)
     monkeypatch.setattr(int4, "by_kernel", None)
-    compiled = torch.compile(quantize.product, backend="eager", fullgraph=True)
+    compiled = torch.compile(int8.product, backend="eager", fullgraph=True)
     assert_close(compute(compiled, weight, dtype), X @ MEANT.T, dtype)
 
 

@@ -29,8 +29,8 @@ def set_blocks(framework, monkeypatch, size):
     sizes = size if framework.name == "tf" else dict.fromkeys(blocks.BLOCK, size)
     monkeypatch.setattr(blocks, "BLOCK", sizes)
     if framework.name == "tf":
-        products = import_module("gptj.backends.tf.products")
-        products._compiled.cache_clear()
+        matmul = import_module("gptj.backends.tf.kernels.matmul")
+        matmul._compiled.cache_clear()
     if framework.name == "flax":
         monkeypatch.setattr(blocks, "LEAST_BLOCKS", dict.fromkeys(blocks.BLOCK, 1))
         monkeypatch.setattr(blocks, "LEAST_ROWS", 1)
@@ -65,13 +65,13 @@ def test_every_path_computes_the_definition(framework, module, path, dtype):
 
 @pytest.mark.parametrize("is_native", [True, False])
 def test_blocks_are_widened_no_further_than_the_input(torch_backend, monkeypatch, is_native):
-    from gptj.backends.torch import half, quantize
+    from gptj.backends.torch.kernels import half, int8
 
     monkeypatch.setattr(half, "is_native", lambda dtype: is_native)
     seen = []
     own = half.multiply
     monkeypatch.setattr(half, "multiply", lambda x, block: seen.append(block) or own(x, block))
-    found = compute(torch_backend, quantize.by_blocks, X, "bfloat16")
+    found = compute(torch_backend, int8.by_blocks, X, "bfloat16")
     assert_close(found, X @ MEANT.T, "bfloat16")
     assert {str(block.dtype) for block in seen} == {
         "torch.bfloat16" if is_native else "torch.float32"
@@ -87,23 +87,23 @@ def test_blocks_of_one_row_and_of_all_are_the_same(framework, module, monkeypatc
 
 
 def test_the_private_kernel_computes_the_definition(torch_backend):
-    from gptj.backends.torch import quantize
+    from gptj.backends.torch.kernels import int8
 
-    if not quantize.has_packed():
+    if not int8.has_packed():
         pytest.skip("this PyTorch has no such kernel")
-    assert_close(compute(torch_backend, quantize.packed, X, "bfloat16"), X @ MEANT.T, "bfloat16")
+    assert_close(compute(torch_backend, int8.packed, X, "bfloat16"), X @ MEANT.T, "bfloat16")
 
 
 def test_without_the_private_kernel_the_plain_path_is_taken(torch_backend, monkeypatch):
-    from gptj.backends.torch import quantize
+    from gptj.backends.torch.kernels import int8
 
-    quantize.has_packed.cache_clear()
-    monkeypatch.setattr(quantize, "packed", missing)
+    int8.has_packed.cache_clear()
+    monkeypatch.setattr(int8, "packed", missing)
     try:
-        assert not quantize.has_packed()
-        found = compute(torch_backend, quantize.product, X, "bfloat16")
+        assert not int8.has_packed()
+        found = compute(torch_backend, int8.product, X, "bfloat16")
     finally:
-        quantize.has_packed.cache_clear()
+        int8.has_packed.cache_clear()
     assert_close(found, X @ MEANT.T, "bfloat16")
 
 
@@ -115,10 +115,10 @@ def missing(*tensors):
 def test_rows_of_any_length_are_read_to_their_end_and_not_beyond(torch_backend, width):
     import torch
 
-    from gptj.backends.torch import quantize
+    from gptj.backends.torch.kernels import int8
 
     weight, scale = torch.from_numpy(NUMBERS[:, :width].copy()), torch.from_numpy(SCALE)
-    found = quantize.product(torch.from_numpy(X[:, :width]).bfloat16(), weight, scale)
+    found = int8.product(torch.from_numpy(X[:, :width]).bfloat16(), weight, scale)
     assert_close(found.float().numpy(), X[:, :width] @ MEANT[:, :width].T, "bfloat16")
 
 
@@ -159,10 +159,10 @@ GRADIENTS = {"torch": _torch, "tf": _tf, "flax": _flax}
 def test_xla_compiles_the_blocks_of_tensorflow(tf_backend, monkeypatch):
     import tensorflow as tf
 
-    from gptj.backends.tf import quantize
+    from gptj.backends.tf.kernels import int8
 
     set_blocks(tf_backend, monkeypatch, 64 * 8)
-    compiled = tf.function(quantize.product, jit_compile=True, autograph=False)
+    compiled = tf.function(int8.product, jit_compile=True, autograph=False)
     assert_close(compute(tf_backend, compiled, X, "float32"), X @ MEANT.T, "float32")
 
 
@@ -171,38 +171,38 @@ def test_xla_compiles_the_blocks_of_tensorflow(tf_backend, monkeypatch):
 def test_parts_of_tensorflow_are_in_a_dtype_that_holds_them(
     tf_backend, monkeypatch, dtype, is_native
 ):
-    from gptj.backends.tf import products, quantize
+    from gptj.backends.tf.kernels import int8, matmul
 
-    monkeypatch.setattr(quantize, "PART", 64 * 8)  # several, and a rest
-    monkeypatch.setattr(products, "is_native", lambda dtype: is_native)
+    monkeypatch.setattr(int8, "PART", 64 * 8)  # several, and a rest
+    monkeypatch.setattr(matmul, "is_native", lambda dtype: is_native)
     x = 1000 * X  # with weights that have no scale yet, float16 could not hold the sums
-    found = compute(tf_backend, quantize.by_parts, x, dtype)
+    found = compute(tf_backend, int8.by_parts, x, dtype)
     assert_close(found / 1000, X @ MEANT.T, dtype)
 
 
 def test_tensorflow_multiplies_many_tokens_by_parts_but_not_in_a_loop(tf_backend, monkeypatch):
     import tensorflow as tf
 
-    from gptj.backends.tf import half, quantize
+    from gptj.backends.tf.kernels import half, int8
 
     for path in ("by_parts", "by_blocks"):
-        monkeypatch.setattr(quantize, path, lambda x, weight, scale, path=path: path)
-    many, fewer = tf.zeros((quantize.MANY, 8)), tf.zeros((quantize.MANY - 1, 8))
-    paths = [quantize._fastest(x)(x, None, None) for x in (many, fewer)]
+        monkeypatch.setattr(int8, path, lambda x, weight, scale, path=path: path)
+    many, fewer = tf.zeros((int8.MANY, 8)), tf.zeros((int8.MANY - 1, 8))
+    paths = [int8._fastest(x)(x, None, None) for x in (many, fewer)]
     with half.reading({}):
-        paths.append(quantize._fastest(many)(many, None, None))
+        paths.append(int8._fastest(many)(many, None, None))
     assert paths == ["by_parts", "by_blocks", "by_blocks"]
 
 
 def test_a_loop_in_a_callers_graph_multiplies_nothing_by_parts(tf_backend, monkeypatch):
     import tensorflow as tf
 
-    from gptj.backends.tf import digits, quantize
+    from gptj.backends.tf.kernels import int8, int8_limbs
 
     graphs = {"by_parts": [], "by_blocks": []}
 
     def recording(path):
-        compute = getattr(quantize, path)
+        compute = getattr(int8, path)
 
         def run(*tensors):
             graphs[path].append(tf.compat.v1.get_default_graph().name)
@@ -211,8 +211,8 @@ def test_a_loop_in_a_callers_graph_multiplies_nothing_by_parts(tf_backend, monke
         return run
 
     for path in graphs:
-        monkeypatch.setattr(quantize, path, recording(path))
-    monkeypatch.setattr(digits, "serves", lambda x: False)
+        monkeypatch.setattr(int8, path, recording(path))
+    monkeypatch.setattr(int8_limbs, "serves", lambda x: False)
     model = quantized_model("tf")
 
     @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int32)], autograph=False)
@@ -231,11 +231,11 @@ def test_a_loop_in_a_callers_graph_multiplies_nothing_by_parts(tf_backend, monke
 def test_a_graph_of_tensorflow_widens_no_weight_before_its_turn(tf_backend, monkeypatch, path):
     import tensorflow as tf
 
-    from gptj.backends.tf import quantize
+    from gptj.backends.tf.kernels import int8
 
-    monkeypatch.setattr(quantize, "PART", 64 * 8)
+    monkeypatch.setattr(int8, "PART", 64 * 8)
     weight, scale = tf.Variable(NUMBERS), tf.constant(SCALE)
-    compiled = tf.function(getattr(quantize, path), autograph=False)
+    compiled = tf.function(getattr(int8, path), autograph=False)
     graph = compiled.get_concrete_function(tf.constant(X), weight, scale).graph
     casts = [op for op in graph.get_operations() if op.type == "Cast"]
     widening = [op for op in casts if op.inputs[0].dtype == tf.int8]
@@ -251,8 +251,8 @@ def waits(op):
 def test_compiled_and_exported_models_take_the_definition(torch_backend, monkeypatch):
     import torch
 
-    from gptj.backends.torch import quantize
+    from gptj.backends.torch.kernels import int8
 
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    monkeypatch.setattr(quantize, "by_blocks", missing)
-    assert_close(compute(torch_backend, quantize.product, X, "float32"), X @ MEANT.T, "float32")
+    monkeypatch.setattr(int8, "by_blocks", missing)
+    assert_close(compute(torch_backend, int8.product, X, "float32"), X @ MEANT.T, "float32")

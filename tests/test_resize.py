@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from gptj.errors import ArgumentError, InputError
-from gptj.pretrained import load_model
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
+from gptj.model.loading import load_model
 from gptj.spec.heads import HEADS
 from gptj.spec.params import initial_value, parameter_table
 from gptj.spec.reference import forward

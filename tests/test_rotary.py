@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.reference.ops import apply_rotary, rotate_every_two
 from gptj.spec.rotary import rotary_table
 from tolerances import assert_close, difference

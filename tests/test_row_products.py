@@ -23,25 +23,25 @@ def drawn(dtype, *shape, seed=0):
 def flax_products(flax_backend):
     import jax
 
-    from gptj.backends.flax import products
+    from gptj.backends.flax.kernels import matmul
 
-    return jax.jit(products.add_up)
+    return jax.jit(matmul.add_up)
 
 
 @pytest.fixture
 def tf_products(tf_backend, monkeypatch):
     import tensorflow as tf
 
-    from gptj.backends.tf import products
+    from gptj.backends.tf.kernels import matmul
 
-    products._compiled.cache_clear()
+    matmul._compiled.cache_clear()
 
     def multiply(x, kernel):
         monkeypatch.setattr(products, "BLOCK", 10 * len(kernel))  # four blocks and a rest
-        return products.by_blocks(tf.constant(x), tf.constant(kernel.T))
+        return matmul.by_blocks(tf.constant(x), tf.constant(kernel.T))
 
     yield multiply
-    products._compiled.cache_clear()
+    matmul._compiled.cache_clear()
 
 
 @pytest.fixture(params=["tf", "flax"])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gptj.generation.plan import DecodePlan
+from gptj.contract.decoding import DecodePlan
 from gptj.generation.sampling import next_tokens
 from gptj.spec.random import gumbel_noise
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gptj.checkpoint.folder import open_checkpoint
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.params import initial_value, parameter_table
 from gptj.spec.reference import forward, ops
 from tolerances import assert_close, difference, limit

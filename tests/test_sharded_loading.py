@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from gptj.errors import ArgumentError
-from gptj.pretrained import load_model
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
+from gptj.model.loading import load_model
 from gptj.spec.heads import HEADS
 from models import TINY, tiny_config, tiny_weights
 from virtual_devices import assert_passes_over_eight_devices

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gptj.encoding import BatchEncoding
 from gptj.spec.vocabulary import EOS_TOKEN, EOS_TOKEN_ID, EXTRA_TOKENS
 from gptj.tokenizer import GPTJTokenizer
+from gptj.tokenizer.encoding import BatchEncoding
 
 PUBLISHED = {
     "": [],

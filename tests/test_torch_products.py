@@ -11,17 +11,17 @@ import torch.nn.functional as F  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from gptj import GPTJConfig, GPTJForCausalLM  # noqa: E402
-from gptj.backends.torch import (  # noqa: E402
-    digits,
+from gptj.backends.torch import losses  # noqa: E402
+from gptj.backends.torch.kernels import (  # noqa: E402
+    float32,
     half,
     int4,
-    kernels,
-    losses,
-    products,
-    quantize,
+    int8,
+    int8_limbs,
+    matmul,
 )
 
-FLOAT32 = [kernels.PYTORCH] + ([kernels.ONEDNN] if kernels.has_onednn() else [])
+FLOAT32 = [float32.PYTORCH] + ([float32.ONEDNN] if float32.has_onednn() else [])
 CASES = [
     *((kernel, torch.float32) for kernel in FLOAT32),
     (half.BLOCKS, torch.bfloat16),
@@ -33,7 +33,7 @@ CASES = [
 def case(request, monkeypatch):
     """A kernel and its dtype; it is chosen, and a small weight has several blocks and a rest."""
     kernel, dtype = request.param
-    monkeypatch.setattr(products, "choose", lambda dtype, rows: kernel)
+    monkeypatch.setattr(matmul, "choose", lambda dtype, rows: kernel)
     monkeypatch.setattr(half, "BLOCK", dict.fromkeys(half.BLOCK, 100))
     return kernel, dtype
 
@@ -53,14 +53,14 @@ def test_value_and_derivatives_are_those_of_float64(case, rows, with_bias):
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_a_row_by_itself_is_multiplied_alike(monkeypatch, rows, with_bias):
     monkeypatch.setattr(half, "is_native", lambda dtype: True)
-    assert products.choose(torch.bfloat16, 1) is half.VECTOR is not half.native(torch.bfloat16, 2)
+    assert matmul.choose(torch.bfloat16, 1) is half.VECTOR is not half.native(torch.bfloat16, 2)
     check_value_and_derivatives(rows, torch.bfloat16, with_bias)
 
 
 def check_value_and_derivatives(rows, dtype, with_bias):
     x, weight = drawn(*rows, 24, dtype=dtype), drawn(37, 24, dtype=dtype, seed=1)
     given = [x, weight, drawn(37, dtype=dtype, seed=2)] if with_bias else [x, weight]
-    y = products.linear(*given, *([] if with_bias else [None]))
+    y = matmul.linear(*given, *([] if with_bias else [None]))
     wide = [tensor.detach().double().requires_grad_() for tensor in given]
     gradient = drawn(*rows, 37, dtype=dtype, seed=3).detach()
     found = torch.autograd.grad(y, given, gradient)
@@ -83,7 +83,7 @@ def test_derivatives_of_derivatives_are_those_of_pytorch(case):
         return torch.autograd.grad((slope * along).sum(), (x, weight))
 
     for one, other in zip(
-        second(lambda x, w: products.linear(x, w, None)), second(F.linear), strict=True
+        second(lambda x, w: matmul.linear(x, w, None)), second(F.linear), strict=True
     ):
         torch.testing.assert_close(one, other)
 
@@ -92,7 +92,7 @@ def test_transforms_see_pytorchs_own_product(case):
     x, weight = drawn(4, 3, 24), drawn(37, 24, seed=1)
 
     def loss(weight, x):
-        return products.linear(x, weight, None).square().sum()
+        return matmul.linear(x, weight, None).square().sum()
 
     found = torch.func.vmap(torch.func.grad(loss), (None, 0))(weight, x)
     expected = torch.stack([torch.autograd.grad(loss(weight, one), weight)[0] for one in x])
@@ -100,10 +100,10 @@ def test_transforms_see_pytorchs_own_product(case):
 
 
 def test_autocast_computes_in_its_dtype_and_keeps_gradients_in_float32(monkeypatch):
-    monkeypatch.setattr(products, "choose", lambda dtype, rows: half.BLOCKS)
+    monkeypatch.setattr(matmul, "choose", lambda dtype, rows: half.BLOCKS)
     x, weight = drawn(40, 24), drawn(37, 24)
     with torch.autocast("cpu", torch.bfloat16):
-        y = products.linear(x, weight, None)
+        y = matmul.linear(x, weight, None)
     y.float().sum().backward()
     assert y.dtype == torch.bfloat16
     assert x.grad.dtype == weight.grad.dtype == torch.float32
@@ -112,35 +112,36 @@ def test_autocast_computes_in_its_dtype_and_keeps_gradients_in_float32(monkeypat
 def test_only_what_is_asked_for_is_differentiated(case):
     _, dtype = case
     x, weight = drawn(40, 24, dtype=dtype), drawn(37, 24, dtype=dtype).detach()
-    products.linear(x, weight, None).sum().backward()
+    matmul.linear(x, weight, None).sum().backward()
     assert x.grad is not None and weight.grad is None
 
 
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (kernels.NEVER, "MKL"),
-        (kernels.ALWAYS, "oneDNN"),
+        (float32.NEVER, "MKL"),
+        (float32.ALWAYS, "oneDNN"),
         (range(1, 129), "oneDNN up to 128 tokens, then MKL"),
         (range(3, 256), "MKL up to 2 tokens, then oneDNN up to 255 tokens, then MKL"),
     ],
 )
 def test_the_kernels_for_float32_are_told_in_words(monkeypatch, rows, words):
-    monkeypatch.setattr(products, "rows_for_onednn", lambda: rows)
+    monkeypatch.setattr(matmul, "rows_for_onednn", lambda: rows)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
-    assert products.describe(torch.float32) == words
+    assert matmul.describe(torch.float32) == words
 
 
 @pytest.mark.parametrize("name", [kernel.name for kernel in FLOAT32])
 def test_the_environment_names_the_kernel(name):
     code = (
-        "from gptj.backends.torch.kernels import float32; print(float32(1).name, float32(999).name)"
+        "from gptj.backends.torch.kernels.float32 import float32; "
+        "print(float32(1).name, float32(999).name)"
     )
     assert run(code, name).stdout.split() == [name, name]
 
 
 def test_an_unknown_kernel_is_refused_by_name():
-    code = "from gptj.backends.torch.kernels import float32; float32(1)"
+    code = "from gptj.backends.torch.kernels.float32 import float32; float32(1)"
     assert (
         "GPTJ_TORCH_PRODUCTS is 'cublas'; this machine has 'pytorch'" in run(code, "cublas").stderr
     )
@@ -242,7 +243,7 @@ def test_nothing_else_of_the_size_of_the_logits_is_ever_made(model):
 
 
 def test_trials_run_on_the_processor_whatever_the_default_device_is():
-    trials = (digits.has_kernel, int4.has_kernel, kernels.has_onednn, quantize.has_packed)
+    trials = (int8_limbs.has_kernel, int4.has_kernel, float32.has_onednn, int8.has_packed)
     expected = [trial() for trial in trials]
     for trial in trials:
         trial.cache_clear()

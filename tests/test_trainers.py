@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gptj.backends import get_backend
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.params import initial_value, parameter_table
 from gptj.spec.reference import backward
 from gptj.spec.tensors import LazyTensor

@@ -3,7 +3,7 @@
 import pytest
 
 from gptj.errors import TokenizerError
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.vocabulary import (
     BYTE_COUNT,
     EOS_TOKEN_ID,

@@ -6,8 +6,8 @@ from pathlib import Path
 import ctranslate2
 import numpy as np
 
-from gptj.bench.machine import cores
 from gptj.bench.protocol import serve
+from gptj.system.processor import cores
 
 
 class CTranslate2:

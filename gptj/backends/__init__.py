@@ -5,8 +5,8 @@ import importlib.util
 from importlib.metadata import entry_points
 from typing import Any, Final
 
-from gptj.distribution import install_command
 from gptj.errors import ArgumentError, BackendUnavailable, choices, suggest
+from gptj.system.versions import install_command
 
 BUILT_IN: Final = {
     "torch": "torch",

@@ -12,16 +12,16 @@ from gptj.bench.contenders import QUIET, Contender, backend_command
 from gptj.bench.gate import Gate, Reference, check_quiet
 from gptj.bench.limits import BUFFER, WIDTHS, Limits, numpy_limits
 from gptj.bench.log import Log
-from gptj.bench.machine import describe
 from gptj.bench.report import Report, make_report
 from gptj.bench.running import Runner
 from gptj.bench.workloads import Workload, inference, step
 from gptj.errors import ArgumentError, UnsupportedFeature, choices
-from gptj.memory import BYTES, free_bytes
-from gptj.planning import plan
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.params import count_parameters
 from gptj.spec.quantization import ROUNDINGS
+from gptj.system.machine import describe
+from gptj.system.memory import BYTES, free_bytes
+from gptj.tools.plan import plan
 
 PROMPT = 128
 NEW = 32

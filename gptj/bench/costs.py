@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from gptj.bench.workloads import Workload
-from gptj.memory import BYTES
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.params import EMBEDDING, parameter_table
 from gptj.spec.quantization import ROUNDINGS
+from gptj.system.memory import BYTES
 
 BACKWARD = 2
 """Matrix products of a backward pass for each one of the forward pass."""

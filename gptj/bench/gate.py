@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 
 from gptj.bench.limits import read
-from gptj.bench.machine import cores
 from gptj.errors import GPTJError
+from gptj.system.processor import cores
 
 TOLERANCE: Final = 0.10
 """By how much the reference may differ from its median."""

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gptj.bench.costs import Cost
-from gptj.bench.machine import cores
+from gptj.system.processor import cores
 
 Array = npt.NDArray[Any]
 

@@ -7,8 +7,8 @@ from typing import Any, Final
 from gptj.bench.report import Report
 from gptj.bench.table import duration
 from gptj.bench.workloads import Workload
-from gptj.distribution import install_command
 from gptj.errors import ArgumentError, BackendUnavailable
+from gptj.system.versions import install_command
 
 OWN: Final = "#0072b2"
 PEER: Final = "#b0b0b0"

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gptj.bench.machine import process_memory
 from gptj.bench.workloads import Workload
+from gptj.system.memory import process_memory
 
 Ids = npt.NDArray[np.int64]
 

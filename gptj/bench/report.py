@@ -9,7 +9,7 @@ from gptj.bench.log import OF_A_SYSTEM, Log, Record
 from gptj.bench.summary import summarise
 from gptj.bench.workloads import Workload
 from gptj.errors import DataError
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 
 Report = dict[str, Any]
 

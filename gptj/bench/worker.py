@@ -9,9 +9,9 @@ from gptj.api import load
 from gptj.backends import get_backend
 from gptj.bench.limits import framework_limits
 from gptj.bench.protocol import Ids, serve
-from gptj.processor import multiplies_in
 from gptj.spec.quantization import ROUNDINGS
 from gptj.spec.training import Part, UpdateRule
+from gptj.system.processor import multiplies_in
 
 RATE = 1e-5
 """The learning rate: steps are timed, and nothing is meant to be learnt."""

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from gptj.errors import ArgumentError, choices
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 
 KINDS: Final = {
     "first": "the first token after a prompt",

@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from gptj.checkpoint.adapters import CONFIG_NAME as ADAPTER_CONFIG
 from gptj.checkpoint.adapters import PREFIX, TASKS, read_config, read_weights
-from gptj.checkpoint.folder import CONFIG_NAME, is_adapter, read_json
+from gptj.checkpoint.folder import CONFIG_NAME, is_adapter
 from gptj.errors import CheckpointError, choices
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import head_of
+from gptj.system.json_files import read_json
 
 HEADS_BY_TASK: Final = {task: head for head, task in TASKS.items()}
 

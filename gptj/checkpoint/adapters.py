@@ -8,12 +8,13 @@ from typing import Any, Final
 
 from gptj.checkpoint import bin as bin_format
 from gptj.checkpoint import safetensors
-from gptj.checkpoint.atomic import staged, write_text
 from gptj.errors import CheckpointError, choices
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import BASE_PREFIX, find_head
 from gptj.spec.lora import ALL_LINEAR, LoraConfig, adapter_shapes
 from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.system.atomic import staged, write_text
+from gptj.system.json_files import read_json
 
 CONFIG_NAME: Final = "adapter_config.json"
 WEIGHTS_NAME: Final = "adapter_model.safetensors"
@@ -167,13 +168,7 @@ def read_config(path: Path) -> dict[str, Any]:
             f"There is no adapter in {path.parent}: {path.name} is missing. Give the folder that "
             "save_lora, or PEFT's save_pretrained, wrote."
         )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON: {error}. Save the adapter again.") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} is not a JSON object.")
-    return content
+    return read_json(path)
 
 
 def _check_fields(content: Mapping[str, Any], path: Path) -> None:

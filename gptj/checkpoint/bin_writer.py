@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, Final
 from zipfile import ZipFile
 
-from gptj.checkpoint.atomic import replacing
 from gptj.checkpoint.bin import STORAGES
 from gptj.checkpoint.writing import announced, as_bytes, naming
 from gptj.checkpoint.zipped import write_stored
 from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.system.atomic import replacing
 
 ALIGNMENT: Final = 64
 """Where PyTorch lets a storage begin."""

@@ -1,6 +1,5 @@
 """A checkpoint folder: which form it has, and which files make it up."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from gptj.spec.config import GPTJConfig
 from gptj.spec.dialects import DIALECTS
 from gptj.spec.params import parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.system.json_files import read_json
 
 CONFIG_NAME: Final = "config.json"
 
@@ -80,21 +80,6 @@ def is_adapter(path: Path) -> bool:
         return False
     names = (name for form in FORMATS.values() for name in (form.whole, form.index))
     return not any((path / name).exists() for name in names) and mesh.find_step(path) is None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file.
-
-    Raises:
-        CheckpointError: if it is not JSON, or no object.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not valid JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a JSON object.")
-    return content
 
 
 def shard_files(index: Path, weight_map: Any) -> list[str]:

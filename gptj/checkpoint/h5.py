@@ -13,11 +13,11 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from gptj.checkpoint.atomic import replacing
 from gptj.checkpoint.mapped import DTYPES, map_array
 from gptj.checkpoint.writing import announced, naming
 from gptj.errors import CheckpointError, choices
 from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.system.atomic import replacing
 
 ATTRIBUTE_BYTES: Final = 60_000
 """HDF5 holds attributes up to 64 KB; Keras numbers the parts of longer ones."""

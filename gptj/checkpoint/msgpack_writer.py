@@ -8,10 +8,10 @@ from typing import Any, BinaryIO, Final
 import msgpack
 import numpy as np
 
-from gptj.checkpoint.atomic import replacing
 from gptj.checkpoint.msgpack import ARRAY, CHUNKED
 from gptj.checkpoint.writing import as_bytes, naming, read_announced
 from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.system.atomic import replacing
 
 CHUNK_BYTES: Final = 2**30
 """Arrays above this are written in chunks of it, as a msgpack value has 2**32 bytes at most."""

@@ -13,12 +13,12 @@ from typing import Any, Final
 
 from safetensors import SafetensorError, safe_open
 
-from gptj.checkpoint.atomic import replacing
 from gptj.checkpoint.mapped import DTYPES, map_array
 from gptj.checkpoint.writing import announced, as_bytes, naming
 from gptj.errors import CheckpointError, choices
 from gptj.spec.dialects import DIALECTS
 from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.system.atomic import replacing
 
 CODES: Final = {
     "F64": "float64",

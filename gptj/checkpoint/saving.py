@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from gptj.checkpoint import mesh_writer
-from gptj.checkpoint.atomic import staged, write_text
 from gptj.checkpoint.folder import CONFIG_NAME
 from gptj.checkpoint.formats import FORMATS, Format
 from gptj.errors import ArgumentError, CheckpointError, UnsupportedFeature, choices, suggest
@@ -17,6 +16,7 @@ from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import head_of
 from gptj.spec.sizes import parse_size
 from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.system.atomic import staged, write_text
 
 MESH: Final = "mesh"
 ACCEPTED: Final = (*FORMATS, MESH)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gptj.checkpoint.atomic import unwritable
 from gptj.errors import CheckpointError
 from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.system.atomic import unwritable
 
 
 def announced(tensors: Tensors) -> Iterator[tuple[str, npt.NDArray[Any]]]:

@@ -33,7 +33,7 @@ def convert(source: str, dest: Path, **options: Any) -> None:
     shards of mesh-transformer-jax among them. No framework is needed, and one tensor is in memory
     at a time.
     """
-    from gptj.conversion.convert import convert as write  # not needed by the other commands
+    from gptj.tools.convert import convert as write  # not needed by the other commands
 
     write(source, dest, **options)
     click.echo(f"wrote {dest}: gptj.load({str(dest)!r}) loads it", err=True)

@@ -2,15 +2,14 @@
 
 import json
 import platform
-from importlib.metadata import version
+from importlib import metadata
 from typing import Any
 
 import click
 
-import gptj
 from gptj.backends import backend_names, is_installed
 from gptj.cli.quiet import start_backend
-from gptj.distribution import install_command
+from gptj.system.versions import install_command, version
 
 EXAMPLES = """\b
 Examples:
@@ -26,9 +25,9 @@ PACKAGES = ("numpy", "ml_dtypes", "safetensors", "tokenizers", "huggingface_hub"
 def info(as_json: bool) -> None:
     """Show versions, the backends found, and their devices."""
     found = {
-        "gptj": gptj.__version__,
+        "gptj": version(),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {name: metadata.version(name) for name in PACKAGES},
         "backends": {name: _describe(name) for name in backend_names()},
     }
     click.echo(json.dumps(found, indent=2) if as_json else _table(found))

@@ -27,7 +27,7 @@ def init(dest: Path, config: str, **options: Any) -> None:
     The values are those that every backend draws for the seed. They are written as a stream: one
     tensor is in memory at a time.
     """
-    from gptj.conversion.fresh import init as write  # not needed by the other commands
+    from gptj.tools.init import init as write  # not needed by the other commands
 
     write(config, dest, **options)
     click.echo(f"wrote {dest}: gptj.load({str(dest)!r}) loads it", err=True)

@@ -27,7 +27,7 @@ def inspect(checkpoint: str, as_json: bool, **options: Any) -> None:
     Exit code 1 if anything is: tensors missing, unexpected or of another shape, NaN, infinity, all
     zero, masks that are not causal, a tokenizer larger than the vocabulary.
     """
-    from gptj.conversion.inspection import inspect as look  # not needed by the other commands
+    from gptj.tools.inspect import inspect as look  # not needed by the other commands
 
     found = look(checkpoint, **options)
     click.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))

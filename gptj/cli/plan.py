@@ -31,7 +31,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def plan(name: str, as_json: bool, **options: Any) -> None:
     """Predict what NAME needs in memory; nothing is loaded. Exit code 1 if it does not fit."""
-    from gptj.planning import plan as predict  # not needed by the other commands
+    from gptj.tools.plan import plan as predict  # not needed by the other commands
 
     found = predict(name, **options)
     click.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gptj.datasets.dataset import Dataset, Row
-from gptj.distribution import install_command
 from gptj.errors import BackendUnavailable
 from gptj.spec import IGNORE_INDEX
+from gptj.system.versions import install_command
 
 INPUTS: Final = ("input_ids", "attention_mask")
 

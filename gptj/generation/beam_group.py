@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gptj.contract.decoding import DecodePlan
 from gptj.generation.options import GenerationConfig
-from gptj.generation.plan import DecodePlan
 from gptj.generation.request import Ids, Request
 from gptj.generation.runner import Floats
 from gptj.generation.stopping import Stopping

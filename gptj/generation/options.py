@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from gptj.errors import ArgumentError, ConfigError, choices, suggest
 from gptj.spec.config import GPTJConfig
+from gptj.system.json_files import read_json
 
 FILE_NAME: Final = "generation_config.json"
 
@@ -167,10 +168,7 @@ class GenerationConfig:
             ConfigError: if the file is not JSON.
         """
         path = folder / FILE_NAME
-        try:
-            content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"{path} is not valid JSON: {error}.") from error
+        content = read_json(path, ConfigError) if path.exists() else {}
         return cls.from_model(config, cls.from_dict(content))
 
     @classmethod

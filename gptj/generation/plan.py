@@ -1,9 +1,9 @@
 """The plan that a decoding loop follows: the options of one request, checked and complete."""
 
 import secrets
-from dataclasses import dataclass
 from typing import Final
 
+from gptj.contract.decoding import DecodePlan
 from gptj.errors import ArgumentError, SequenceTooLong
 from gptj.generation.options import GenerationConfig
 from gptj.generation.validation import as_tuple, check_options
@@ -32,36 +32,6 @@ DRIVER_ONLY: Final = (
     "return_dict_in_generate",
 )
 """Options that a backend's own loop knows nothing of: where one is set, the driver decodes."""
-
-
-@dataclass(frozen=True)
-class DecodePlan:
-    """What a decoding loop needs to know.
-
-    Attributes:
-        max_new_tokens: steps at most.
-        min_new_tokens: steps during which no end-of-text token may be chosen.
-        eos_token_ids: the tokens that end a row.
-        pad_token_id: what follows the end of a row.
-        min_length: tokens of prompt and text before such a token; 0 beside `min_new_tokens`.
-        min_p, typical_p, filters_first: filters that only the driver has.
-        least_kept: candidates that no filter by probability may go below; beams need several.
-    """
-
-    max_new_tokens: int
-    min_new_tokens: int
-    do_sample: bool
-    temperature: float
-    top_k: int
-    top_p: float
-    seed: int
-    eos_token_ids: tuple[int, ...]
-    pad_token_id: int
-    min_length: int = 0
-    min_p: float = 0.0
-    typical_p: float = 1.0
-    filters_first: bool = False
-    least_kept: int = 1
 
 
 def make_plan(

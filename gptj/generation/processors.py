@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gptj.contract.decoding import DecodePlan
 from gptj.generation.options import GenerationConfig
-from gptj.generation.plan import DecodePlan
 from gptj.generation.validation import as_tuple, bias_pairs
 
 Floats = npt.NDArray[np.float32]

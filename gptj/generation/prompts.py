@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from gptj.contract.decoding import DecodePlan
 from gptj.errors import ArgumentError, InputError
 from gptj.generation.options import GenerationConfig
-from gptj.generation.plan import DecodePlan, needs_driver
+from gptj.generation.plan import needs_driver
 from gptj.generation.request import Ids, Mask, Prompt
 from gptj.spec.checks import check_prompt
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gptj.contract.decoding import DecodePlan
 from gptj.generation.options import GenerationConfig
-from gptj.generation.plan import DecodePlan
 from gptj.generation.streaming import Streamer
 
 Ids = npt.NDArray[np.int64]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gptj.generation.plan import DecodePlan
+from gptj.contract.decoding import DecodePlan
 from gptj.generation.processors import Forbidden
 from gptj.generation.warpers import Floats, Ids, candidates
 from gptj.spec.random import gumbel_noise

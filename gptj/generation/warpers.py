@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gptj.generation.plan import DecodePlan
+from gptj.contract.decoding import DecodePlan
 
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]

@@ -6,8 +6,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from gptj.model.config import GPTJConfig
 from gptj.spec import IGNORE_INDEX
-from gptj.spec.config import GPTJConfig
 
 ROWS: Final = 2
 LENGTH: Final = 16

@@ -1,8 +1,8 @@
 """What a run needs in memory."""
 
-from gptj.memory import BYTES
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.params import count_parameters, parameter_bytes
+from gptj.system.memory import BYTES
 
 
 def forward_bytes(config: GPTJConfig, head: str, dtype: str) -> int:

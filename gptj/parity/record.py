@@ -10,10 +10,10 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from gptj.model.config import GPTJConfig
+from gptj.model.loading import load_model
 from gptj.parity import memory
 from gptj.parity.inputs import Batch
-from gptj.pretrained import load_model
-from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import find_head
 from gptj.spec.modules import module_names
 from gptj.spec.params import parameter_table

@@ -14,12 +14,10 @@ from tqdm import tqdm
 
 from gptj import hub
 from gptj.backends import BUILT_IN, default_backend, get_backend, is_installed, resolve_name
-from gptj.checkpoint.atomic import write_text
 from gptj.checkpoint.folder import open_checkpoint
 from gptj.checkpoint.match import match_parameters
-from gptj.distribution import distribution
 from gptj.errors import ArgumentError, choices, suggest
-from gptj.memory import free_bytes
+from gptj.model.config import GPTJConfig
 from gptj.parity import compare, page, text
 from gptj.parity.inputs import make_batch
 from gptj.parity.record import (
@@ -30,9 +28,12 @@ from gptj.parity.record import (
     record_oracle,
 )
 from gptj.parity.tolerances import TOLERANCES
-from gptj.spec.config import GPTJConfig, dtype_name
+from gptj.spec.config import dtype_name
 from gptj.spec.heads import find_head
 from gptj.spec.params import parameter_table
+from gptj.system.atomic import write_text
+from gptj.system.memory import free_bytes
+from gptj.system.versions import distribution
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gptj.errors import ConfigError, SequenceTooLong
+from gptj.model.config import GPTJConfig
 from gptj.prediction.rows import encode, run
-from gptj.spec.config import GPTJConfig
 from gptj.spec.targets import find_problem_type
 from gptj.tokenizer import GPTJTokenizer
 

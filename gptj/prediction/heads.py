@@ -6,7 +6,7 @@ from typing import Any, Final
 from gptj import hub
 from gptj.checkpoint.adapter_folder import open_adapter
 from gptj.errors import ArgumentError, UnsupportedFeature, choices
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.heads import HEADS
 
 PREDICTING: Final = ("sequence_classification", "question_answering")

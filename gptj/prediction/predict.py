@@ -6,13 +6,13 @@ from typing import Any, Final
 
 from gptj import hub
 from gptj.backends import get_backend
-from gptj.companions import find_tokenizer
 from gptj.errors import ArgumentError, choices
 from gptj.generation.validation import is_count
-from gptj.loading import load_model
+from gptj.model.loading import load_model
 from gptj.prediction.answers import answer
 from gptj.prediction.classes import classify
 from gptj.prediction.heads import check_head, served_head
+from gptj.tokenizer.lookup import find_tokenizer
 
 USUAL: Final[Mapping[str, Mapping[str, Any]]] = {
     "sequence_classification": {"truncate": False},
@@ -70,7 +70,7 @@ def predict(
     rows = [texts] if isinstance(texts, str) else list(texts)
     reader = tokenizer or find_tokenizer(net.origin)
     work = classify if net.head == "sequence_classification" else answer
-    found = work(get_backend(net.backend_name), net, rows, reader, **chosen) if rows else []
+    found = work(net.backend, net, rows, reader, **chosen) if rows else []
     return found[0] if isinstance(texts, str) else found
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from gptj.companions import find_tokenizer
 from gptj.errors import ArgumentError, UnsupportedFeature
 from gptj.scoring.likelihood import Greedy, LogProbs, score_windows
 from gptj.scoring.requests import Encoder, Request
@@ -14,6 +13,7 @@ from gptj.scoring.texts import as_choices, as_texts
 from gptj.scoring.windows import windows
 from gptj.spec.config import GPTJConfig
 from gptj.tokenizer import GPTJTokenizer
+from gptj.tokenizer.lookup import find_tokenizer
 
 
 def score(

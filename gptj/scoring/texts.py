@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from gptj.encoding import as_list
 from gptj.errors import ArgumentError
+from gptj.tokenizer.encoding import as_list
 
 Text = str | list[int]
 """A string, or the ids of its tokens."""

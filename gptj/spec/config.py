@@ -4,12 +4,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from gptj.errors import ConfigError, suggest
 from gptj.spec.quantization import METHODS
 from gptj.spec.validation import config_problems, is_positive_int
 from gptj.spec.vocabulary import EOS_TOKEN_ID, VOCAB_SIZE
+from gptj.system.atomic import write_text
+from gptj.system.json_files import read_json
 
 MODEL_TYPE: Final = "gptj"
 
@@ -52,7 +54,7 @@ def _default_labels() -> dict[int, str]:
     return _labels(2)
 
 
-@dataclass(init=False)
+@dataclass(init=False, eq=False)
 class GPTJConfig:
     """Sizes and options of one GPT-J; ``GPTJConfig()`` is the 6B.
 
@@ -126,6 +128,10 @@ class GPTJConfig:
             self.num_labels = num_labels
         elif not has_label2id:
             self.label2id = _inverse(self.id2label)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the fields, whether or not one of the two can read the hub."""
+        return isinstance(other, GPTJConfig) and vars(self) == vars(other)
 
     def __getattr__(self, name: str) -> Any:
         """Read a key of the file that GPT-J does not use as an attribute."""
@@ -214,7 +220,7 @@ class GPTJConfig:
 
     def to_json_file(self, path: str | Path) -> None:
         """Write the configuration to `path`."""
-        Path(path).write_text(self.to_json_string(), encoding="utf-8")
+        write_text(Path(path), self.to_json_string())
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json`` into `folder`, which is made if it is not there."""
@@ -222,7 +228,7 @@ class GPTJConfig:
         self.to_json_file(Path(folder) / "config.json")
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any], **changes: Any) -> "GPTJConfig":
+    def from_dict(cls, content: Mapping[str, Any], **changes: Any) -> Self:
         """Build a configuration from the content of a file; `changes` are arguments on top.
 
         Raises:
@@ -246,34 +252,14 @@ class GPTJConfig:
         return cls(**{**values, "extra": extra, **changes})
 
     @classmethod
-    def from_json_file(cls, path: str | Path, **changes: Any) -> "GPTJConfig":
+    def from_json_file(cls, path: str | Path, **changes: Any) -> Self:
         """Read one ``config.json``; `changes` are arguments on top.
 
         Raises:
             ConfigError: if the file is not the JSON of a GPT-J configuration.
             OSError: if it cannot be read.
         """
-        text = Path(path).read_text(encoding="utf-8")
-        try:
-            content = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"{path} is not valid JSON: {error}.") from error
-        if not isinstance(content, dict):
-            raise ConfigError(f"{path} holds a {type(content).__name__}, not a JSON object.")
-        return cls.from_dict(content, **changes)
-
-    @classmethod
-    def from_pretrained(cls, name: str | Path, **options: Any) -> "GPTJConfig":
-        """Read the configuration of a preset, a folder or a hub id.
-
-        Fields of the configuration among `options` are set on top; the rest says where to look
-        (``revision``, ``cache_dir``, ``local_files_only``, ``token``, ``subfolder``).
-        """
-        from gptj.hub import locate_config  # the hub needs the specification, not the reverse
-
-        known = argument_names()
-        changes = {key: options.pop(key) for key in list(options) if key in known}
-        return cls.from_json_file(locate_config(name, **options), **changes)
+        return cls.from_dict(read_json(Path(path), ConfigError), **changes)
 
 
 def _alias(target: str) -> property:

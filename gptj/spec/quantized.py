@@ -1,7 +1,7 @@
 """Tensors of a quantized model from those of an ordinary one, and back, computed when read."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,12 @@ from gptj.spec.quantization import (
 from gptj.spec.rounding import Rounding
 from gptj.spec.tensors import LazyTensor, Tensors
 
+Config = TypeVar("Config", bound=GPTJConfig)
+
 
 def requantized(
-    config: GPTJConfig, head: str, tensors: Tensors, quantize: str | None, dtype: np.dtype[Any]
-) -> tuple[GPTJConfig, Tensors]:
+    config: Config, head: str, tensors: Tensors, quantize: str | None, dtype: np.dtype[Any]
+) -> tuple[Config, Tensors]:
     """Return a configuration and its tensors with the weights that `quantize` asks for.
 
     Weights that are quantized in another way are widened to float32 and rounded again.
@@ -41,7 +43,7 @@ def requantized(
     if quantize is None or quantize == (config.quantization or NONE):
         return config, tensors
     content = config.to_dict()
-    changed = GPTJConfig.from_dict(content, quantization_config=description_of(quantize))
+    changed = type(config).from_dict(content, quantization_config=description_of(quantize))
     if not changed.is_quantized:
         return changed, dequantized_tensors(config, tensors, dtype)
     wide = dequantized_tensors(config, tensors)

@@ -33,7 +33,7 @@ def resized_parameters(
     The first rows stay, the rest are those that a new model of that size would have: the word
     table, and the weight and the bias of a language-model head.
     """
-    wider = GPTJConfig.from_dict({**config.to_dict(), "vocab_size": vocab_size})
+    wider = type(config).from_dict({**config.to_dict(), "vocab_size": vocab_size})
     table = parameter_table(wider, head)
     return {
         name: LazyTensor(

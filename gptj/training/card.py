@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from gptj.checkpoint.atomic import write_text
+from gptj.system.atomic import write_text
 from gptj.training import curve
 from gptj.training.checkpoints import Place
 from gptj.training.history import History

@@ -12,10 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gptj.backends import get_backend
-from gptj.checkpoint.atomic import unwritable, write_text
 from gptj.checkpoint.folder import CONFIG_NAME
 from gptj.errors import ArgumentError, CheckpointError
+from gptj.system.atomic import unwritable, write_text
 from gptj.training.settings import Settings
 
 FOLDER: Final = "checkpoints"
@@ -63,7 +62,7 @@ def check_room(output: Path, model: Any, keep: int) -> None:
     Raises:
         CheckpointError: saying how much is needed, and how much there is.
     """
-    backend = get_backend(model.backend_name)
+    backend = model.backend
     dump = backend.dump_params if model.lora is None else backend.dump_adapter
     saved = dump(model).values()
     size = sum(tensor.nbytes for tensor in saved)

@@ -10,7 +10,7 @@ from gptj.datasets.classification import ClassificationDataset
 from gptj.datasets.dataset import Dataset
 from gptj.datasets.sources import JSON_LINES, Paths, find_files
 from gptj.errors import ArgumentError, DataError
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.tokenizer import GPTJTokenizer
 from gptj.training.settings import Settings
 

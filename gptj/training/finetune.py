@@ -8,15 +8,15 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
-import gptj
+from gptj import api
 from gptj.backends import get_backend
 from gptj.checkpoint.formats import FORMATS
-from gptj.companions import add_tokenizer
 from gptj.datasets.sources import Paths
-from gptj.distribution import install_command
 from gptj.errors import ArgumentError, BackendUnavailable, CheckpointError, UnsupportedFeature
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.quantization import check_trainable
+from gptj.system.versions import install_command
+from gptj.tokenizer.lookup import add_tokenizer
 from gptj.training import checkpoints
 from gptj.training.card import write_card
 from gptj.training.checkpoints import Place
@@ -93,7 +93,7 @@ def finetune(
     _require_extras()
     framework = _training_backend(backend)
     _make(folder)
-    config, tokenizer = GPTJConfig.from_pretrained(model), gptj.load_tokenizer(model)
+    config, tokenizer = GPTJConfig.from_pretrained(model), api.load_tokenizer(model)
     rows = open_data(data, held_out_data, chosen, config, tokenizer, cache_dir)
     values = checkpoints.as_json(chosen)
     place = Place(0, str(model), rows.fingerprint(), values, framework.name)
@@ -163,7 +163,7 @@ def _start(
     """Return a model with its trainer, new or from a checkpoint, and where they stand."""
     framework = get_backend(load["backend"])
     options = {"head": settings.head, **load, **_precision(framework, settings), **data.labels()}
-    model = gptj.load(earlier or place.model, **options)
+    model = api.load(earlier or place.model, **options)
     if earlier is not None:
         place = replace(place, step=checkpoints.read_place(earlier).step)
     elif settings.lora is not None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from gptj.checkpoint.atomic import unwritable
+from gptj.system.atomic import unwritable
 
 LOG: Final = "log.jsonl"
 TENSORBOARD: Final = "tensorboard"

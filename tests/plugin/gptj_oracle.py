@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from gptj.backends.base import Capabilities
 from gptj.errors import ArgumentError, UnsupportedFeature
-from gptj.pretrained import Pretrained
+from gptj.model.config import GPTJConfig
+from gptj.model.pretrained import Pretrained
 from gptj.spec import reference
 from gptj.spec.checks import check_inputs
-from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import HEADS
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.params import LM_HEAD, initial_value, parameter_table
@@ -486,3 +486,5 @@ def _in_float32(value: Any) -> Any:
 
 BACKEND = OracleBackend()
 """What the entry point names."""
+
+OracleModel.backend = BACKEND

@@ -10,7 +10,7 @@ import numpy as np
 
 from gptj.checkpoint.saving import save_checkpoint
 from gptj.generation.options import GenerationConfig
-from gptj.spec.config import GPTJConfig
+from gptj.model.config import GPTJConfig
 from gptj.spec.params import Parameter, parameter_table
 from gptj.spec.tensors import LazyTensor
 

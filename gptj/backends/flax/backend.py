@@ -7,19 +7,21 @@ from typing import Any
 import jax
 import numpy.typing as npt
 
-from gptj.backends.base import Capabilities
 from gptj.backends.flax import lora as adapters
 from gptj.backends.flax import optimizer as optimizers
-from gptj.backends.flax import parallel, products, quantize, tree
+from gptj.backends.flax import parallel, tree
 from gptj.backends.flax import params as parameters
 from gptj.backends.flax.cache import KVCache
 from gptj.backends.flax.capture import capture
 from gptj.backends.flax.decode import decode, stream
 from gptj.backends.flax.gradients import loss_gradients
 from gptj.backends.flax.heads import MODELS
+from gptj.backends.flax.kernels import int8, matmul
 from gptj.backends.flax.training import Trainer, mixed
+from gptj.backends.flax.wrapper import FlaxPretrained
+from gptj.contract.backend import Capabilities
+from gptj.contract.decoding import DecodePlan
 from gptj.errors import ArgumentError, choices
-from gptj.generation.plan import DecodePlan
 from gptj.generation.request import Ids
 from gptj.spec.config import DTYPES, GPTJConfig
 from gptj.spec.lora import LoraConfig
@@ -47,7 +49,7 @@ class FlaxBackend:
         training=True,
         quantization=(INT8,),
     )
-    build_options = ("input_shape", "param_dtype", "seed", "sharding")
+    build_options: tuple[str, ...] = ("input_shape", "param_dtype", "seed", "sharding")
 
     def build(
         self,
@@ -195,8 +197,8 @@ class FlaxBackend:
 
     def kernels(self) -> dict[str, str]:
         """Return, for dtypes of weights, what multiplies with them on this machine's CPU."""
-        own = {dtype: products.describe(dtype) for dtype in DTYPES}
-        return {**own, INT8: quantize.describe()}
+        own = {dtype: matmul.describe(dtype) for dtype in DTYPES}
+        return {**own, INT8: int8.describe()}
 
 
 def _place(config: GPTJConfig, head: str, device: Any, sharding: Any) -> Any:
@@ -225,3 +227,5 @@ def _device(name: Any) -> Any:
 
 BACKEND = FlaxBackend()
 """What the registry looks for in this module."""
+
+FlaxPretrained.backend = BACKEND

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gptj.backends.flax.platforms import on_cpu
+from gptj.backends.flax.kernels.platforms import on_cpu
 from gptj.generation.buckets import bucket_length
 from gptj.spec.config import GPTJConfig
 

@@ -11,9 +11,9 @@ from gptj.backends.flax import loop
 from gptj.backends.flax.compiled import Program
 from gptj.backends.flax.loop import State
 from gptj.backends.flax.sampling import as_arrays
+from gptj.contract.decoding import DecodePlan
 from gptj.generation.buckets import bucket_length
 from gptj.generation.parts import Part, Parts
-from gptj.generation.plan import DecodePlan
 from gptj.generation.request import Ids
 
 Array = Any

@@ -8,16 +8,16 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from gptj.backends.flax import quantize
 from gptj.backends.flax.cache import LayerCache, extend
-from gptj.backends.flax.half import look_up
-from gptj.backends.flax.lora import LEAF, LORA
-from gptj.backends.flax.products import (
+from gptj.backends.flax.kernels import int8
+from gptj.backends.flax.kernels.half import look_up
+from gptj.backends.flax.kernels.matmul import (
     product,
     product_per_head,
     similarity_per_head,
     tied_product,
 )
+from gptj.backends.flax.lora import LEAF, LORA
 from gptj.spec import MASK_VALUE
 from gptj.spec.config import GPTJConfig
 from gptj.spec.rotary import rotary_table
@@ -101,7 +101,7 @@ class Linear(nn.Module):
     def multiply(self, x: Array, kernel: Array) -> Array:
         """Return the product of (B, T, in) and (in, features), of whatever is in the kernel."""
         if self.has_variable("params", "kernel_scale"):
-            return quantize.product(x, kernel, self.get_variable("params", "kernel_scale"))
+            return int8.product(x, kernel, self.get_variable("params", "kernel_scale"))
         return product(x, kernel)
 
     def is_plain(self, x: Array) -> bool:

@@ -12,8 +12,8 @@ from gptj.backends.flax.compiled import Program
 from gptj.backends.flax.lora import collections
 from gptj.backends.flax.masks import to_left_padding
 from gptj.backends.flax.sampling import next_tokens
+from gptj.contract.decoding import DecodePlan
 from gptj.generation.parts import Part
-from gptj.generation.plan import DecodePlan
 
 Array = Any
 

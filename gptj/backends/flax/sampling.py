@@ -6,7 +6,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from gptj.generation.plan import DecodePlan
+from gptj.contract.decoding import DecodePlan
 from gptj.spec.random import PARITY, ROTATIONS, UNIFORM_BITS, split_seed
 
 Array = Any

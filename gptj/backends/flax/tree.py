@@ -5,7 +5,7 @@ from typing import Any
 import jax
 
 from gptj.backends.flax.cache import KVCache
-from gptj.generation.plan import DecodePlan
+from gptj.contract.decoding import DecodePlan
 from gptj.spec import outputs
 from gptj.spec.outputs import ModelOutput
 

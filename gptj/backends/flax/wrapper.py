@@ -12,7 +12,7 @@ from gptj.backends.flax import params as parameters
 from gptj.backends.flax.cache import KVCache, init_cache
 from gptj.backends.flax.params import Params
 from gptj.errors import ArgumentError
-from gptj.pretrained import Pretrained
+from gptj.model.pretrained import Pretrained
 from gptj.spec.checks import check_inputs
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import find_head

@@ -1,4 +1,4 @@
-"""GPT-J in TensorFlow/Keras 3."""
+"""GPT-J in TensorFlow/Keras 3. Every model class has its backend once this is imported."""
 
 import os
 
@@ -17,3 +17,7 @@ if _backend != "tensorflow":
         f"The backend 'tf' needs Keras on TensorFlow, but Keras is set to {_backend!r}. Set the "
         "environment variable KERAS_BACKEND=tensorflow before Keras is first imported."
     )
+
+from gptj.backends.tf.backend import BACKEND  # noqa: E402 (after the check)
+
+__all__ = ["BACKEND"]

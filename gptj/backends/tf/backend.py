@@ -8,19 +8,21 @@ import keras
 import numpy.typing as npt
 import tensorflow as tf
 
-from gptj.backends.base import Capabilities
 from gptj.backends.tf import lora as adapters
 from gptj.backends.tf import optimizer as optimizers
 from gptj.backends.tf import params as parameters
-from gptj.backends.tf import products, quantize, tree
+from gptj.backends.tf import tree
 from gptj.backends.tf.cache import KVCache
 from gptj.backends.tf.capture import capture
 from gptj.backends.tf.decode import decode, is_step, step, stream
 from gptj.backends.tf.gradients import loss_gradients
 from gptj.backends.tf.heads import MODELS
+from gptj.backends.tf.kernels import int8, matmul
+from gptj.backends.tf.model import TFPretrained
 from gptj.backends.tf.training import Trainer, mixed
+from gptj.contract.backend import Capabilities
+from gptj.contract.decoding import DecodePlan
 from gptj.errors import ArgumentError, choices
-from gptj.generation.plan import DecodePlan
 from gptj.generation.request import Ids
 from gptj.spec.config import DTYPES, GPTJConfig
 from gptj.spec.lora import LoraConfig
@@ -53,7 +55,7 @@ class TFBackend:
         training=True,
         quantization=(INT8,),
     )
-    build_options = ("seed",)
+    build_options: tuple[str, ...] = ("seed",)
 
     def build(
         self,
@@ -189,13 +191,13 @@ class TFBackend:
     def compiled(self, function: Callable[..., Any], dtype: str) -> Callable[..., Any]:
         """Return a function of tensors as users make it fast."""
         # on a CPU XLA multiplies in bfloat16 at a fifth of the speed of TensorFlow's own kernel
-        xla = products.has_gpu() or not products.is_native(tf.as_dtype(dtype))
+        xla = matmul.has_gpu() or not matmul.is_native(tf.as_dtype(dtype))
         return tf.function(function, autograph=False, jit_compile=xla)
 
     def kernels(self) -> dict[str, str]:
         """Return, for dtypes of weights, what multiplies with them on this machine's CPU."""
-        own = {dtype: products.describe(dtype) for dtype in DTYPES}
-        return {**own, INT8: quantize.describe()}
+        own = {dtype: matmul.describe(dtype) for dtype in DTYPES}
+        return {**own, INT8: int8.describe()}
 
 
 def _device(name: Any) -> str | None:
@@ -213,3 +215,5 @@ def _device(name: Any) -> str | None:
 
 BACKEND = TFBackend()
 """What the registry looks for in this module."""
+
+TFPretrained.backend = BACKEND

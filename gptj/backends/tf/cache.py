@@ -8,8 +8,8 @@ from typing import Any
 import tensorflow as tf
 from keras import ops
 
-from gptj.backends.tf.half import as_bits
-from gptj.backends.tf.products import has_gpu
+from gptj.backends.tf.kernels.half import as_bits
+from gptj.backends.tf.kernels.matmul import has_gpu
 from gptj.generation.buckets import bucket_length
 from gptj.spec.config import GPTJConfig
 

@@ -10,9 +10,9 @@ from keras import ops
 from gptj.backends.tf.cache import KVCache
 from gptj.backends.tf.loop import State, chosen, ends_of, forward, graph_of, run, run_loop
 from gptj.backends.tf.masks import to_left_padding
+from gptj.contract.decoding import DecodePlan
 from gptj.generation.buckets import bucket_length
 from gptj.generation.parts import Part, Parts
-from gptj.generation.plan import DecodePlan
 from gptj.generation.request import Ids
 from gptj.spec.checks import already_checked
 from gptj.spec.outputs import ModelOutput

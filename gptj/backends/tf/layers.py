@@ -8,9 +8,10 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from gptj.backends.tf import half, params, products, quantize
+from gptj.backends.tf import params
 from gptj.backends.tf.cache import LayerCache, extend
 from gptj.backends.tf.capture import Recorded
+from gptj.backends.tf.kernels import half, int8, matmul
 from gptj.spec import MASK_VALUE
 from gptj.spec.config import GPTJConfig
 from gptj.spec.rotary import rotary_table
@@ -158,7 +159,7 @@ class Linear(Layer):
         rows = tf.reshape(x, (-1, self.inputs))
         y = self.multiply(rows) if table is None else self.multiply_tied(rows, table)
         if self.bias is not None:
-            y = products.add(y, self.read(self.bias))
+            y = matmul.add(y, self.read(self.bias))
         if self.adapter is not None and self.adapter.original is None:
             y = y + self.adapter(rows)
         return tf.reshape(y, (*ops.shape(x)[:-1], self.outputs))
@@ -166,16 +167,16 @@ class Linear(Layer):
     def multiply(self, rows: Tensor) -> Tensor:
         """Return the product of (N, in) with the layer's kernel, of whatever is in it."""
         if self.quantized:
-            return quantize.product(rows, self.kernel, self.kernel_scale)
+            return int8.product(rows, self.kernel, self.kernel_scale)
         if params.is_turned(self.variable_dtype):
             return tf.matmul(rows, self.read(self.kernel))
-        return products.product(rows, half.matrix(self.kernel))
+        return matmul.product(rows, half.matrix(self.kernel))
 
     def multiply_tied(self, rows: Tensor, table: Tensor) -> Tensor:
         """Return the product of (N, in) with a table (out, in)."""
         if params.is_turned(self.variable_dtype):
             return tf.matmul(rows, self.read(table), transpose_b=True)
-        return products.product(rows, half.matrix(table))
+        return matmul.product(rows, half.matrix(table))
 
     def resize(self, outputs: int) -> None:
         """Make kernel and bias anew for another number of outputs."""
@@ -346,4 +347,4 @@ class Block(Layer):
             past_length=past_length,
             head_mask=head_mask,
         )
-        return products.add(attended, products.add(self.mlp(norm), x)), cache, probs
+        return matmul.add(attended, matmul.add(self.mlp(norm), x)), cache, probs

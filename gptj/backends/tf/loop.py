@@ -7,11 +7,11 @@ import tensorflow as tf
 from keras import ops
 
 from gptj.backends.tf.cache import KVCache, in_own_graph
-from gptj.backends.tf.half import as_bits, bits_of, from_bits, reading
-from gptj.backends.tf.products import LARGE, has_gpu, is_native
+from gptj.backends.tf.kernels.half import as_bits, bits_of, from_bits, reading
+from gptj.backends.tf.kernels.matmul import LARGE, has_gpu, is_native
 from gptj.backends.tf.sampling import next_tokens, seed_words
+from gptj.contract.decoding import DecodePlan
 from gptj.generation.parts import Part
-from gptj.generation.plan import DecodePlan
 
 Tensor = Any
 

@@ -17,7 +17,7 @@ from gptj.backends.tf.layers import Block, Dropout, Embedding, LayerNorm, Linear
 from gptj.backends.tf.masks import additive_mask, positions
 from gptj.backends.tf.serving import Served
 from gptj.errors import ArgumentError
-from gptj.pretrained import Pretrained
+from gptj.model.pretrained import Pretrained
 from gptj.spec.checks import check_inputs
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
@@ -73,7 +73,7 @@ class TFPretrained(Recorded, Fitted, Served, Pretrained, keras.Model):
         """Make a model like the one that gave `config`."""
         options = dict(config)
         lora = options.pop("lora", None)
-        model = cls(GPTJConfig.from_dict(options.pop("config")), **options)
+        model = cls(cls.config_class.from_dict(options.pop("config")), **options)
         return model if lora is None else model.add_lora(**lora)
 
     def predict_step(self, data: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 from keras import ops
 
-from gptj.generation.plan import DecodePlan
+from gptj.contract.decoding import DecodePlan
 from gptj.spec.random import PARITY, ROTATIONS, UNIFORM_BITS, split_seed
 
 Tensor = Any

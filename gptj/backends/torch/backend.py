@@ -7,21 +7,23 @@ from typing import Any
 import numpy.typing as npt
 import torch
 
-from gptj.backends.base import Capabilities
-from gptj.backends.torch import int4, products, quantize, tree
 from gptj.backends.torch import lora as adapters
 from gptj.backends.torch import optimizer as optimizers
 from gptj.backends.torch import params as parameters
+from gptj.backends.torch import tree
 from gptj.backends.torch.cache import KVCache
 from gptj.backends.torch.capture import capture
 from gptj.backends.torch.decode import decode, stream
 from gptj.backends.torch.devices import choose_devices, find_device, spread
 from gptj.backends.torch.gradients import loss_gradients
 from gptj.backends.torch.heads import MODELS
+from gptj.backends.torch.kernels import int4, int8, matmul
+from gptj.backends.torch.model import TorchPretrained
 from gptj.backends.torch.placement import module_of
 from gptj.backends.torch.training import Trainer, mixed
+from gptj.contract.backend import Capabilities
+from gptj.contract.decoding import DecodePlan
 from gptj.errors import ArgumentError
-from gptj.generation.plan import DecodePlan
 from gptj.generation.request import Ids
 from gptj.spec.config import DTYPES, GPTJConfig
 from gptj.spec.lora import LoraConfig
@@ -50,7 +52,7 @@ class TorchBackend:
         training=True,
         quantization=(INT8, INT4),
     )
-    build_options = ("attn_implementation", "device_map", "max_memory", "seed")
+    build_options: tuple[str, ...] = ("attn_implementation", "device_map", "max_memory", "seed")
 
     def build(
         self,
@@ -211,8 +213,8 @@ class TorchBackend:
     def kernels(self) -> dict[str, str]:
         """Return, for dtypes of weights, what multiplies with them on this machine's CPU."""
         return {
-            **{name: products.describe(getattr(torch, name)) for name in DTYPES},
-            INT8: quantize.describe(),
+            **{name: matmul.describe(getattr(torch, name)) for name in DTYPES},
+            INT8: int8.describe(),
             INT4: int4.describe(),
         }
 
@@ -255,3 +257,5 @@ def _by_parameter(config: GPTJConfig, head: str, places: dict[str, str]) -> dict
 
 BACKEND = TorchBackend()
 """What the registry looks for in this module."""
+
+TorchPretrained.backend = BACKEND

@@ -10,7 +10,7 @@ from torch import Tensor
 from gptj.backends.torch.cache import KVCache
 from gptj.backends.torch.masks import to_left_padding
 from gptj.backends.torch.sampling import next_tokens
-from gptj.generation.plan import DecodePlan
+from gptj.contract.decoding import DecodePlan
 from gptj.generation.request import Ids
 from gptj.spec.checks import already_checked
 

@@ -12,9 +12,9 @@ from gptj.backends.torch import placement
 from gptj.backends.torch.cache import KVCache
 from gptj.backends.torch.layers import Block
 from gptj.errors import ArgumentError, choices
-from gptj.memory import free_bytes
 from gptj.spec.config import GPTJConfig
 from gptj.spec.sizes import parse_size
+from gptj.system.memory import free_bytes
 
 AUTOMATIC: Final = ("auto", "sequential", "balanced")
 """Plans by name: as few devices as it takes, in order, twice; and evenly over the GPUs."""

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptj.backends.torch.cache import LayerCache, extend
-from gptj.backends.torch.int4_layout import from_kernel, is_for_kernel
+from gptj.backends.torch.kernels.int4_layout import from_kernel, is_for_kernel
+from gptj.backends.torch.kernels.int8 import product
+from gptj.backends.torch.kernels.matmul import linear
 from gptj.backends.torch.masks import Mask
-from gptj.backends.torch.products import linear
-from gptj.backends.torch.quantize import product
 from gptj.spec.config import GPTJConfig
 from gptj.spec.rotary import rotary_table
 

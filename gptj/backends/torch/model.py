@@ -14,7 +14,7 @@ from gptj.backends.torch.layers import Block, Embedding, LayerNorm, Linear, Rota
 from gptj.backends.torch.masks import Mask, attention_bias, positions
 from gptj.backends.torch.placement import units
 from gptj.errors import UnsupportedFeature, choices
-from gptj.pretrained import Pretrained
+from gptj.model.pretrained import Pretrained
 from gptj.spec.checks import check_inputs
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from gptj.backends.torch.int4 import arranged
-from gptj.backends.torch.int4_layout import INT4, from_kernel, is_for_kernel
+from gptj.backends.torch.kernels.int4 import arranged
+from gptj.backends.torch.kernels.int4_layout import INT4, from_kernel, is_for_kernel
 from gptj.spec.checks import values_are_checked
 from gptj.spec.heads import BASE_PREFIX
 from gptj.spec.params import Parameter, initial_value, parameter_table

@@ -5,7 +5,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from gptj.generation.plan import DecodePlan
+from gptj.contract.decoding import DecodePlan
 from gptj.spec.random import PARITY, ROTATIONS, UNIFORM_BITS, split_seed
 
 WORD: Final = 0xFFFFFFFF

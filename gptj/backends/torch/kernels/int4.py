@@ -1,0 +1,113 @@
+"""Products with int4 weights. What the numbers mean: ``gptj.spec.rounding``.
+
+A weight is stored as in the files, or in the layout of PyTorch's kernel: see ``int4_layout``.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gptj.backends.torch.kernels import half
+from gptj.backends.torch.kernels.float32 import rows_of, trial
+from gptj.backends.torch.kernels.int4_layout import (
+    TOGETHER,
+    from_kernel,
+    is_for_kernel,
+    numbers_of,
+    to_kernel,
+)
+from gptj.spec.rounding import GROUP
+
+FEW: Final = 64
+"""Up to so many tokens the kernel is faster; it unpacks a weight anew for every few of them.
+
+On one core with AVX2, in bfloat16, it multiplies one token with 6 billion weights a second, where
+blocks take 1.5 billion in the layout of files and 0.6 in the kernel's; with 64 tokens it is as fast
+as blocks in its layout, with 256 half as fast. In float32, for which it has no vector instructions,
+it takes 0.5 billion: so it is for bfloat16 alone.
+"""
+
+
+def product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+    """Return (..., in) x stored (out, in), with scales (out, in / GROUP), as `x` in dtype."""
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
+        return at_once(x, weight, scale)
+    if is_for_kernel(weight) and x.dtype == torch.bfloat16 and rows_of(x) <= FEW:
+        return by_kernel(x, weight, scale)
+    return by_blocks(x, weight, scale)
+
+
+def by_blocks(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+    """Return the product with float32 sums, where no widened copy of the weight is ever whole."""
+    dtype = half.dtype_of_blocks(x)
+    wide = x.to(dtype)
+    parts = [half.multiply(wide, block) for block in _blocks(weight, scale, dtype)]
+    return torch.cat(parts, dim=-1).to(x.dtype)
+
+
+def by_kernel(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+    """Return the product by PyTorch's private kernel, which rounds scales to the dtype of `x`."""
+    rows = x.reshape(-1, x.shape[-1]).contiguous()
+    columns = scale.t().to(x.dtype)  # (groups, out)
+    scales_and_zeros = torch.stack((columns, torch.zeros_like(columns)), dim=-1)
+    bytes_of_rows = weight.view(len(scale), -1)
+    y: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(
+        rows, bytes_of_rows, GROUP, scales_and_zeros
+    )
+    return y.view(*x.shape[:-1], len(scale))
+
+
+def at_once(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+    """Return the product by the definition, which takes a GPU or compiled code no time."""
+    return F.linear(x, widened(weight, scale, x.dtype))
+
+
+def widened(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return what stored numbers and scales mean, (out, in)."""
+    numbers = numbers_of(weight, len(scale)).view(len(scale), -1, GROUP)
+    return (numbers * scale[:, :, None]).flatten(1).to(dtype)
+
+
+def arranged(weight: Tensor, dtype: str) -> Tensor:
+    """Return a stored weight (out, in / 2) in the layout that products in `dtype` are best with."""
+    is_fit = dtype == "bfloat16" and weight.device.type == "cpu" and has_kernel()
+    return to_kernel(weight) if is_fit and len(weight) % TOGETHER == 0 else weight
+
+
+@trial
+def has_kernel() -> bool:
+    """Return whether PyTorch has the private kernel, in a layout that is known, and it is right."""
+    if not TOGETHER:
+        return False
+    shape = (2 * TOGETHER, GROUP)
+    weight = (torch.arange(shape[0] * shape[1]) * 37 % 251).to(torch.uint8).view(shape)
+    scale = torch.tensor((1.0, 0.5)).expand(shape[0], 2)
+    x = torch.zeros(1, 2 * GROUP, dtype=torch.bfloat16)
+    x[0, 3] = x[0, -7] = 1.0  # so that no sum is rounded
+    packed = to_kernel(weight)
+    is_known = torch.equal(from_kernel(packed, shape[0]), weight)
+    return is_known and torch.equal(by_kernel(x, packed, scale), by_blocks(x, weight, scale))
+
+
+def describe() -> str:
+    """Return in words which kernels multiply with int4 weights on this machine's CPU."""
+    kernel = f"PyTorch's kernel for int4 up to {FEW} tokens" if has_kernel() else ""
+    return half.describe_quantized(kernel)
+
+
+def _blocks(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
+    """Yield blocks of rows in a dtype, (rows, in); the next one overwrites the last."""
+    outputs, groups = scale.shape
+    together = TOGETHER if is_for_kernel(weight) else 1
+    size = max(half.BLOCK[dtype] // (groups * GROUP) // together, 1) * together
+    wide = scale.new_empty((min(size, outputs), groups, GROUP), dtype=dtype)  # once, as in `half`
+    bytes_of_rows = weight.view(outputs, -1)
+    for start in range(0, outputs, size):
+        scales = scale[start : start + size, :, None]
+        part = bytes_of_rows[start : start + size]
+        stored = part.flatten() if is_for_kernel(weight) else part
+        numbers = numbers_of(stored, len(scales)).view(-1, groups, GROUP)
+        yield wide[: len(scales)].copy_(numbers).mul_(scales).flatten(1)

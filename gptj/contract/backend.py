@@ -1,0 +1,218 @@
+"""The contract that every backend fulfils, and the meaning of a model's arguments.
+
+A backend is one object with the attributes and methods of `Backend`, found by name in the registry.
+Its models take these arguments, in this order, where the head has them:
+
+    input_ids             (B, T) integers; or inputs_embeds (B, T, E) instead
+    past_key_values       a cache: `init_cache`'s, or the one that an earlier call returned
+    attention_mask        (B, S) of 1 = attend and 0 = padding, S = past + T or the whole cache;
+                          or an additive (B, 1, T, S)
+    token_type_ids        (B, T) integers, embedded through the word table
+    position_ids          (B, T) integers; when not given they follow from the mask
+    head_mask             (H,) or (L, H) factors on the attention probabilities
+    inputs_embeds         (B, T, E)
+    labels                causal LM: (B, T) integers, not shifted, -100 to ignore; classification:
+                          (B,) integers, or (B, L) numbers, see ``gptj.spec.targets``
+    start_positions       (B,) integers: where an answer starts; end_positions: where it ends
+    use_cache             whether to return a cache; not by default while training or with labels
+    output_attentions     whether to return the probabilities, n_layer of (B, H, T, S)
+    output_hidden_states  whether to return n_layer + 1 of (B, T, E), the last after ``ln_f``
+    return_dict           False asks for a plain tuple
+    cache_position        PyTorch: (T,) places of the new tokens in the cache, which may be left out
+    logits_to_keep        how many of the last positions need logits (0 for all), or their indices
+
+They return a ``ModelOutput``; logits and losses are float32 whatever the compute dtype.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from gptj.contract.decoding import DecodePlan
+from gptj.contract.trainer import Trainer
+from gptj.spec.config import GPTJConfig
+from gptj.spec.lora import LoraConfig
+from gptj.spec.optimizer import AdamState
+from gptj.spec.outputs import ModelOutput
+from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.spec.training import UpdateRule
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend can do; tests and the command line ask here instead of trying.
+
+    Attributes:
+        heads: names of the heads it has.
+        dtypes: compute dtypes it has.
+        gradients: whether its losses can be differentiated.
+        in_graph_decode: whether it has a decoding loop of its own besides the shared driver:
+            `decode`, and `stream` for who wants every token at once.
+        capture: whether it can return the outputs of named modules.
+        adapters: whether its models can have adapters.
+        optimizers: whether the state of an optimizer can be taken out and put in.
+        training: whether it has a trainer of its own.
+        quantization: what weights it can compute with besides the dtypes: ``"int8"``,
+            ``"int4"``.
+    """
+
+    heads: tuple[str, ...]
+    dtypes: tuple[str, ...] = ("float32",)
+    gradients: bool = False
+    in_graph_decode: bool = False
+    capture: bool = False
+    adapters: bool = False
+    optimizers: bool = False
+    training: bool = False
+    quantization: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """How one framework runs GPT-J."""
+
+    name: str
+    capabilities: Capabilities
+    build_options: tuple[str, ...]
+
+    def build(
+        self,
+        config: GPTJConfig,
+        head: str,
+        *,
+        params: Tensors | None,
+        dtype: str,
+        device: Any,
+        **options: Any,
+    ) -> Any:
+        """Return a model with these parameters, or with new ones when `params` is None.
+
+        Args:
+            params: every parameter of the head by canonical name; stored weights and their scales
+                where the configuration says so, which only backends that declare it are given.
+            dtype: of the parameters and of the computation.
+            device: the framework's own name of a device, or None for its default.
+            options: what this backend takes besides, for example ``attn_implementation``.
+        """
+
+    def init_cache(self, model: Any, batch: int, max_length: int) -> Any:
+        """Return an empty cache that later calls write into."""
+
+    def forward(self, model: Any, **inputs: Any) -> ModelOutput:
+        """Run a model on tensors of the framework, without gradients and without dropout."""
+
+    def load_params(self, model: Any, params: Tensors) -> None:
+        """Replace a model's parameters, keeping their dtype and device."""
+
+    def resize(self, model: Any, vocab_size: int, params: Tensors) -> None:
+        """Give a model a vocabulary of another size, which its configuration then has.
+
+        Args:
+            params: the parameters with a row per token; the others stay.
+        """
+
+    def dump_params(self, model: Any) -> dict[str, LazyTensor]:
+        """Return a model's parameters by canonical name, without copying them yet."""
+
+    def to_numpy(self, tensor: Any) -> npt.NDArray[Any]:
+        """Return a tensor's values on the host."""
+
+    def from_numpy(self, array: Any, model: Any = None) -> Any:
+        """Return an array, list or tensor as a tensor of the framework, on the model's device."""
+
+    def concrete(self, tensor: Any) -> npt.NDArray[Any] | None:
+        """Return a tensor's values for a check, or None while they are being traced.
+
+        Also None where `gptj.spec.checks.values_are_checked` says no, so that decoding does not
+        wait for the device to look at every token.
+        """
+
+    def decode(self, model: Any, input_ids: Any, attention_mask: Any, plan: DecodePlan) -> Any:
+        """Continue (B, T) prompts in the framework's own loop; return (B, T + new) token ids.
+
+        What follows the end of a row is the plan's pad token. The result is as wide as its longest
+        row, or T + max_new_tokens while tracing. Only for backends that declare `in_graph_decode`.
+        """
+
+    def stream(
+        self, model: Any, input_ids: Any, attention_mask: Any, plan: DecodePlan
+    ) -> Iterator[npt.NDArray[np.int64]]:
+        """Yield what `decode` appends, (B, 1) of every step, before the next is computed.
+
+        For values that are known; like `decode` only for backends that declare `in_graph_decode`.
+        """
+
+    def capture(
+        self, model: Any, names: Sequence[str], **inputs: Any
+    ) -> tuple[ModelOutput, dict[str, Any]]:
+        """Run `forward` and return the outputs of named modules too, on the plain eager path.
+
+        A name is canonical: ``transformer.h.0.mlp.fc_out``. Only for backends that declare it.
+        """
+
+    def gradients(self, model: Any, **inputs: Any) -> tuple[float, dict[str, npt.NDArray[Any]]]:
+        """Return a loss and its gradient for every parameter, without dropout.
+
+        By canonical name, in canonical orientation, float32. Only for backends that declare it.
+        """
+
+    def add_adapter(self, model: Any, lora: LoraConfig, tensors: Tensors) -> None:
+        """Give a model an adapter, and let nothing else be trained.
+
+        This and the four that follow are only for backends that declare `adapters`.
+
+        Args:
+            tensors: by canonical name, as in ``gptj.spec.lora``; of modules that are trained whole
+                only those that take other values than they have.
+        """
+
+    def dump_adapter(self, model: Any) -> dict[str, LazyTensor]:
+        """Return the weights of a model's adapter, and of the modules trained whole, by name."""
+
+    def merge_adapter(self, model: Any) -> None:
+        """Add a model's adapter to its weights, computed in float32, and keep those from before."""
+
+    def unmerge_adapter(self, model: Any) -> None:
+        """Bring the weights from before back, bit for bit."""
+
+    def remove_adapter(self, model: Any) -> None:
+        """Let go of a model's adapter, merged or not, and let all parameters be trained again."""
+
+    def dump_optimizer(self, model: Any, optimizer: Any) -> AdamState:
+        """Return the state of a model's optimizer, without copying it yet.
+
+        This and the next are only for backends that declare `optimizers`.
+
+        Args:
+            optimizer: the framework's Adam or AdamW, or its state, of just what is trained.
+        """
+
+    def load_optimizer(self, model: Any, optimizer: Any, state: AdamState) -> Any:
+        """Return an optimizer with another state, keeping its dtypes, devices and learning rate."""
+
+    def mixed(self, dtype: str) -> dict[str, Any]:
+        """Return what ``load`` takes for products in half precision on float32 parameters.
+
+        This and `trainer` are only for backends that declare `training`.
+        """
+
+    def trainer(self, model: Any, rule: UpdateRule, dtype: str) -> Trainer:
+        """Return what updates the trainable parameters of a model, computing in `dtype`."""
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of the packages it stands on."""
+
+    def devices(self) -> list[str]:
+        """Return the names of the devices it sees."""
+
+    def compiled(self, function: Callable[..., Any], dtype: str) -> Callable[..., Any]:
+        """Return a function of a model in a dtype as users make it fast, compiled for shapes.
+
+        Where models are compiled by themselves, or run operation by operation, it stays as it is.
+        """
+
+    def kernels(self) -> dict[str, str]:
+        """Return, for dtypes of weights, what multiplies with them on this machine's CPU."""

@@ -1,1 +1,0 @@
-"""Whole checkpoints: from one form to another, from nothing, and what is in them."""

@@ -1,0 +1,237 @@
+"""Which files of a hub repository are needed, and how they come into huggingface_hub's cache."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from glob import escape
+from pathlib import Path
+from typing import Any, Final
+
+from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import (
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import tqdm
+
+from gptj.checkpoint.adapters import CONFIG_NAME as ADAPTER_CONFIG
+from gptj.checkpoint.adapters import OLD_WEIGHTS_NAME, WEIGHTS_NAME
+from gptj.checkpoint.folder import CONFIG_NAME, shard_files
+from gptj.checkpoint.formats import FORMATS
+from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
+from gptj.errors import CheckpointError, choices
+from gptj.generation.options import FILE_NAME as GENERATION_NAME
+from gptj.hub.errors import not_cached, not_downloaded, not_there
+from gptj.hub.names import Source, is_preset
+from gptj.system.json_files import read_json
+
+SMALL: Final = (CONFIG_NAME, GENERATION_NAME, *TOKENIZER_FILES, ADAPTER_CONFIG)
+"""The files beside the weights that anything in gptj reads."""
+
+ADAPTERS: Final = (WEIGHTS_NAME, OLD_WEIGHTS_NAME)
+WHOLE: Final = (*(form.whole for form in FORMATS.values()), *ADAPTERS)
+WEIGHTS: Final = (
+    *(name for form in FORMATS.values() for name in (form.whole, form.index)),
+    *ADAPTERS,
+)
+"""The files that stand for weights, the best first; an index names further ones.
+
+An adapter's come last: where there is a model, it is meant.
+"""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which files of a revision are asked for: all that it has of `small`, one of `large`.
+
+    Attributes:
+        small: the first is the one that is missing where there is none.
+        large: the best first.
+        whole: those of `large` to name in an error.
+    """
+
+    small: tuple[str, ...]
+    large: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
+
+
+WANTED: Final = {
+    "model": Wanted(SMALL, WEIGHTS, WHOLE),
+    "model without weights": Wanted(SMALL),
+    "adapter": Wanted((ADAPTER_CONFIG,), ADAPTERS, ADAPTERS),
+}
+"""What there is to ask for, by name."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What the hub says of a revision: its commit, and every file with its SHA-256 or None."""
+
+    commit: str
+    files: dict[str, str | None]
+
+
+class Bars(tqdm):  # type: ignore[misc]
+    """Progress bars on a terminal only; not all releases of huggingface_hub see to that."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        # tqdm takes None for "unless it is a terminal", and False for "in no case"
+        super().__init__(*args, **{**options, "disable": options.get("disable") or None})
+
+
+def fetch(source: Source, what: str) -> Path:
+    """Return the cache's folder with what is needed of a revision, downloaded if need be.
+
+    Whatever keeps the hub from answering, the cache will do if it is complete. Only a revision that
+    the hub says it does not have is never taken from there.
+
+    Args:
+        source: which revision, and how to ask for it.
+        what: a key of `WANTED`.
+
+    Raises:
+        CheckpointError: if it cannot be had, or has no weights that gptj reads.
+    """
+    source, wanted = _as_cached(source), WANTED[what]
+    if source.local_files_only:
+        return _from_cache(source, wanted, None)
+    try:
+        listing = _ask(source)
+    except RevisionNotFoundError as error:
+        raise not_downloaded(source, error) from error
+    except Exception as error:  # every release of huggingface_hub has another HTTP client
+        return _from_cache(source, wanted, error)
+    return _from_hub(source, listing, wanted)
+
+
+def _as_cached(source: Source) -> Source:
+    """Return the 6B in the spelling that the cache has: people write it in either case."""
+    if not is_preset(source.repository):
+        return source
+    folders = Path(source.cache_dir or constants.HF_HUB_CACHE).glob("models--*")
+    names = [path.name.removeprefix("models--").replace("--", "/") for path in folders]
+    same = [name for name in names if name.lower() == source.repository.lower()]
+    if not same or source.repository in same:
+        return source
+    return replace(source, repository=same[0])
+
+
+def _ask(source: Source) -> Listing:
+    info = HfApi().model_info(
+        source.repository,
+        revision=source.revision,
+        token=source.token,
+        timeout=constants.HF_HUB_ETAG_TIMEOUT,
+        files_metadata=True,
+    )
+    hashes = {file.rfilename: file.lfs.sha256 if file.lfs else None for file in info.siblings}
+    return Listing(info.sha, hashes)
+
+
+def _weight_files(path: Path) -> list[str]:
+    """Return what a file of `WEIGHTS` stands for: itself, or the files that it names."""
+    is_index = path.suffix == ".json"
+    return shard_files(path, read_json(path).get("weight_map")) if is_index else [path.name]
+
+
+def _from_cache(source: Source, wanted: Wanted, error: Exception | None) -> Path:
+    """Return the cached folder if it is complete; `error` is what came instead of an answer."""
+    folder = _cached_revision(source, error) / source.subfolder
+    names = {path.name for path in folder.glob("*") if path.exists()}  # a link may lead nowhere
+    large = [name for name in wanted.large if name in names][:1]
+    needed = [file for name in large for file in _weight_files(folder / name)]
+    missing = [source.path(name) for name in needed if name not in names]
+    if not large and not names & {*wanted.small}:
+        missing.append(source.path(wanted.small[0]))
+    any_of = () if large else wanted.whole
+    if missing or any_of or source.force_download:
+        raise not_cached(source, error, missing, any_of) from error
+    return folder
+
+
+def _cached_revision(source: Source, error: Exception | None) -> Path:
+    try:
+        snapshot = snapshot_download(
+            source.repository,
+            revision=source.revision,
+            cache_dir=source.cache_dir,
+            local_files_only=True,
+            allow_patterns=[],  # no file in particular
+        )
+    except (LocalEntryNotFoundError, HFValidationError) as absence:
+        raise not_cached(source, error) from error or absence
+    return Path(snapshot)
+
+
+def _from_hub(source: Source, listing: Listing, wanted: Wanted) -> Path:
+    """Download what is needed and not cached yet; the shards after the index that names them."""
+    small = [name for name in wanted.small if source.path(name) in listing.files]
+    large = [name for name in wanted.large if source.path(name) in listing.files][:1]
+    if wanted.large and not large:
+        names = choices(wanted.whole) + ("" if wanted.whole == wanted.large else ", or an index")
+        raise not_there(source, f"weights to read ({names})", listing.files)
+    if not (small or large):
+        where = f" in {source.subfolder!r}" if source.subfolder else ""
+        raise not_there(source, f"configuration and no tokenizer{where}", listing.files)
+    folder = _download(source, listing, small + large)
+    shards = [shard for name in large for shard in _weight_files(folder / name)]
+    absent = [name for name in shards if source.path(name) not in listing.files]
+    if absent:
+        raise not_there(source, f"{choices(absent)}, which {large[0]} names", listing.files)
+    return _download(source, listing, shards) if shards != large else folder
+
+
+def _download(source: Source, listing: Listing, names: list[str]) -> Path:
+    """Return the folder of the cache that has the files, after downloading those that it lacks."""
+    paths = [source.path(name) for name in names]
+    found = {path: _in_cache(source, listing.commit, path) for path in paths}
+    wanted = [path for path in paths if source.force_download or not found[path]]
+    if not wanted:
+        return Path(str(found[paths[0]])).parent
+    snapshot = _download_now(source, wanted)
+    if snapshot.name != listing.commit:
+        raise CheckpointError(f"{str(source)!r} changed while it was downloaded. Load it again.")
+    for path in wanted:
+        _check_hash(snapshot / path, listing.files[path])
+    return snapshot / source.subfolder
+
+
+def _download_now(source: Source, paths: list[str]) -> Path:
+    try:
+        snapshot = snapshot_download(
+            source.repository,
+            revision=source.revision,
+            cache_dir=source.cache_dir,
+            token=source.token,
+            force_download=source.force_download,
+            allow_patterns=[escape(path) for path in paths],
+            tqdm_class=Bars,
+        )
+    except Exception as error:  # every release of huggingface_hub has another HTTP client
+        raise not_downloaded(source, error) from error
+    return Path(snapshot)
+
+
+def _in_cache(source: Source, commit: str, path: str) -> str | None:
+    """Return where a file of a commit is cached, if the revision is known there to be that one."""
+    ask = (source.repository, path, source.cache_dir)
+    found = try_to_load_from_cache(*ask, revision=commit)
+    known = try_to_load_from_cache(*ask, revision=source.revision)
+    return found if isinstance(found, str) and found == known else None
+
+
+def _check_hash(file: Path, expected: str | None) -> None:
+    """Take a file out of the cache again if it is not what the hub says; lengths are not enough."""
+    if expected is None:
+        return
+    with file.open("rb") as opened:
+        found = hashlib.file_digest(opened, "sha256").hexdigest()
+    if found == expected:
+        return
+    file.resolve().unlink()
+    file.unlink(missing_ok=True)
+    raise CheckpointError(
+        f"{file.name} came damaged: its SHA-256 is {found}, and the hub says {expected}. It was "
+        "removed from the cache; load it again. If that does not help, look for a proxy that "
+        "changes downloads."
+    )

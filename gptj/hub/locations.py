@@ -1,0 +1,148 @@
+"""Where the files of a name are on this machine, downloaded if need be."""
+
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from gptj.checkpoint.adapter_folder import AdapterFolder, open_adapter
+from gptj.checkpoint.folder import CONFIG_NAME, is_adapter
+from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
+from gptj.errors import ArgumentError
+from gptj.hub.names import DEMO, Source, base_name, hub_id, is_preset
+
+
+def locate(
+    name: str | Path,
+    *,
+    weights: bool = True,
+    revision: str | None = None,
+    subfolder: str = "",
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+    force_download: bool = False,
+) -> Path:
+    """Return the local folder or file that a name stands for, downloading it if need be.
+
+    Of a repository come configuration, generation options, the tokenizer's files, and the weights
+    in the best format that it has. The environment of huggingface_hub holds: ``HF_HOME``,
+    ``HF_TOKEN``, ``HF_ENDPOINT``, ``HF_HUB_OFFLINE`` and so on.
+
+    Args:
+        name: ``"demo"``, ``"6B"`` in any case, a folder, a file, or a hub id, which may carry its
+            revision as ``org/name@revision``. Presets win over a folder of the same name, unless
+            it is written ``./demo`` or is a ``Path``.
+        weights: False leaves the weights on the hub: configuration and tokenizer are small.
+        revision: branch, tag or commit on the hub.
+        subfolder: where in the folder or repository the files are.
+        cache_dir: where downloads are kept, instead of the cache that all programs share.
+        local_files_only: take what the cache has and ask nobody.
+        token: opens a private or gated repository; None takes the one of ``hf auth login``, True
+            requires it, False sends none.
+        force_download: download also what the cache has.
+
+    Raises:
+        CheckpointError: if nothing of that name is found, saying what to do.
+        ArgumentError: for arguments that exclude each other.
+    """
+    return _locate(
+        name,
+        "model" if weights else "model without weights",
+        revision=revision,
+        subfolder=subfolder,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        token=token,
+        force_download=force_download,
+    )
+
+
+def locate_adapter(name: str | Path, **where: Any) -> Path:
+    """Return the local folder of an adapter; of a repository come its two files alone.
+
+    Args:
+        name: a folder, or a hub id, which may carry its revision.
+        where: as in `locate`.
+
+    Raises:
+        CheckpointError: if nothing of that name is found, saying what to do.
+    """
+    return _locate(name, "adapter", **where)
+
+
+def _locate(name: str | Path, wanted: str, **where: Any) -> Path:
+    """Return the local folder or file of a name; `wanted` is a key of ``download.WANTED``."""
+    asked = Source(str(name), **where)
+    if asked.local_files_only and asked.force_download:
+        raise ArgumentError(
+            "local_files_only=True forbids the download that force_download=True asks for; "
+            "pass one of them."
+        )
+    if str(name) and not is_preset(name) and Path(name).exists():
+        return Path(name) / asked.subfolder
+    if str(name) == DEMO:
+        return Path(str(files("gptj") / "data" / DEMO))
+    from gptj.hub.download import fetch  # huggingface_hub is slow to import
+
+    repository, revision = hub_id(str(name))
+    source = replace(
+        asked,
+        repository=repository,
+        revision=asked.revision or revision,
+        subfolder=asked.subfolder.strip("/"),
+    )
+    return fetch(source, wanted)
+
+
+def locate_config(name: str | Path, **options: Any) -> Path:
+    """Return the local ``config.json`` that a name stands for; options as in `locate`.
+
+    Where an adapter has none of its own it is that of the model which it belongs to.
+    """
+    found = locate(name, weights=False, **options)
+    adapter = open_adapter(found)
+    if adapter is not None and not (found / CONFIG_NAME).is_file():
+        found = locate_base(adapter, weights=False, **options)
+    if found.is_file():
+        return found if found.suffix == ".json" else found.parent / CONFIG_NAME
+    return found / CONFIG_NAME
+
+
+def locate_tokenizer(name: str | Path, **options: Any) -> str | Path:
+    """Return the preset or local folder whose tokenizer a name stands for; options as in `locate`.
+
+    Where an adapter has none of its own it is that of the model which it belongs to.
+    """
+    if is_preset(name):
+        return name
+    found = locate(name, weights=False, **options)
+    adapter = open_adapter(found)
+    if adapter is None or any((found / file).is_file() for file in TOKENIZER_FILES):
+        return found
+    if is_preset(adapter.base):
+        return adapter.base
+    return locate_base(adapter, weights=False, **options)
+
+
+def locate_base(adapter: AdapterFolder, *, weights: bool = True, **options: Any) -> Path:
+    """Return the local folder or file of the model that an adapter belongs to.
+
+    Its name may be a preset, a path from the adapter's folder or from here, or a hub id.
+
+    Args:
+        weights: as in `locate`.
+        options: as in `locate`; a revision and a subfolder are those of the adapter itself.
+
+    Raises:
+        CheckpointError: if it cannot be found or is no model, saying how to load both by hand.
+    """
+    access = {k: v for k, v in options.items() if k not in ("revision", "subfolder")}
+    name = adapter.base
+    try:
+        found = locate(base_name(adapter), weights=weights, revision=adapter.revision, **access)
+    except OSError as error:  # a stranger's name may be too long for a path
+        raise adapter.without_base(f"{name!r}: {error}") from error
+    if is_adapter(found):
+        raise adapter.without_base(f"{name!r} is an adapter itself.")
+    return found

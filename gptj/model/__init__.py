@@ -1,0 +1,1 @@
+"""What the models of all backends share: loading, saving, generation, adapters, optimizers."""

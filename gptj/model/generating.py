@@ -1,0 +1,216 @@
+"""What every language model can do with a prompt: generate(), and the same from text to text."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from gptj.contract.backend import Backend
+from gptj.contract.decoding import DecodePlan
+from gptj.errors import ArgumentError, UnsupportedFeature
+from gptj.generation import driver, text
+from gptj.generation.options import GenerationConfig
+from gptj.generation.plan import make_plan
+from gptj.generation.prompts import Inputs
+from gptj.generation.request import Request
+from gptj.generation.streaming import Streamer
+from gptj.generation.validation import as_tuple, check_combination, is_count, warn_idle
+from gptj.spec.config import GPTJConfig
+from gptj.tokenizer.lookup import find_tokenizer
+
+WHILE_TRACING: Final = (
+    "Inside a compiled function generate() has max_new_tokens, min_new_tokens, do_sample, "
+    "temperature, top_k, top_p, seed and the end and pad tokens. Call it outside for anything else."
+)
+
+
+class TextGeneration:
+    """Generation from tokens and from text; models of all backends inherit it."""
+
+    backend: ClassVar[Backend]
+    head: ClassVar[str]
+    config: GPTJConfig
+    generation_config: GenerationConfig | None
+    origin: Path | None
+
+    def generate(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        *,
+        inputs_embeds: Any = None,
+        past_key_values: Any = None,
+        generation_config: GenerationConfig | None = None,
+        logits_processor: Sequence[Callable[..., Any]] | None = None,
+        stopping_criteria: Sequence[Callable[..., Any]] | None = None,
+        streamer: Streamer | None = None,
+        assistant_model: Any = None,
+        tokenizer: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Continue prompts: greedily, by sampling, with beams, or by contrastive search.
+
+        Args:
+            input_ids: (B, T) token ids.
+            attention_mask: (B, T) of 1 and 0 for prompts that are padded, on either side.
+            inputs_embeds: (B, T, E), padded on the left only, instead of `input_ids`.
+            past_key_values: a cache of the first tokens of `input_ids`, which are not computed
+                again; one of a single row serves a whole batch.
+            generation_config: options to start from, instead of the model's own.
+            logits_processor: functions ``(input_ids, scores) -> scores`` (B, V), after those of the
+                options, in the framework's tensors; ``cur_len`` is passed to those that take it.
+            stopping_criteria: functions ``(input_ids, scores)`` that return a bool, or one per row.
+            streamer: told of every token before the next is computed.
+            assistant_model: a smaller model that guesses tokens; the text stays the same.
+            tokenizer: for `stop_strings`; the model's own if None.
+            options: fields of `GenerationConfig`.
+
+        Returns:
+            (B * num_return_sequences, T + new) token ids of the framework, prompts included, or
+            (.., new) for `inputs_embeds` alone. Rows that ended earlier are filled with the pad
+            token. With `return_dict_in_generate` a `ModelOutput`.
+
+        Raises:
+            ArgumentError: for an unknown or impossible option.
+            InputError, TokenOutOfRange, SequenceTooLong: for a prompt that does not fit.
+        """
+        self._check_head()
+        backend = self.backend
+        defaults = generation_config or self.generation_config
+        settings = GenerationConfig.from_model(self.config, defaults).updated(**options)
+        inputs = Inputs.of(backend, self, input_ids, attention_mask, inputs_embeds, past_key_values)
+        inputs.check(settings)
+        plan = make_plan(settings, inputs.length, self.config)
+        warn_idle(options, settings, assistant_model is not None)
+        check_combination(
+            settings,
+            assistant_model=assistant_model,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+        )
+        own = {
+            "processors": logits_processor or (),
+            "criteria": stopping_criteria or (),
+            "assistant": assistant_model,
+        }
+        suits_loop = inputs.suit_loop(settings, plan) and not any(own.values())
+        if suits_loop and streamer is None:
+            return backend.decode(self, *inputs.repeated(settings.num_return_sequences), plan)
+        if not inputs.is_concrete:
+            raise ArgumentError(WHILE_TRACING)
+        others = {**own, "streamer": streamer, "suits_loop": suits_loop}
+        return driver.generate(self._request(inputs, settings, plan, tokenizer, **others))
+
+    def generate_text(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        tokenizer: Any = None,
+        strip_prompt: bool = False,
+        batch_size: int = 8,
+        **options: Any,
+    ) -> Any:
+        """Continue texts, and return texts.
+
+        Args:
+            prompts: one text, or several of any lengths.
+            tokenizer: the model's own if None.
+            strip_prompt: return only what is new.
+            batch_size: prompts that are computed at once; sorted by length, returned in order.
+            options: as in `generate`. What neither they nor the model's generation options say is
+                taken from the configuration's old ``task_specific_params``, if it has any and no
+                `generation_config` is given.
+
+        Returns:
+            A text for a text, a list for a list; a list per prompt where `num_return_sequences` is
+            more than 1. A text ends before the first of `stop_strings`.
+
+        Raises:
+            ArgumentError: for an empty prompt, or as in `generate`.
+        """
+        if not is_count(batch_size, 1):
+            raise ArgumentError(f"batch_size must be a positive integer; found {batch_size!r}.")
+        reader = tokenizer or find_tokenizer(self.origin)
+        texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        rows = [text.encode(reader, one) for one in texts]
+        settings = self._text_options(options, max(map(len, rows), default=0))
+        count = settings.num_return_sequences
+        results: list[Any] = [None] * len(rows)
+        for part in text.batches(rows, batch_size):
+            tokens = self._continue([rows[index] for index in part], settings, reader)
+            written = [text.read(new, reader, settings) for new in tokens]
+            for place, index in enumerate(part):
+                start = "" if strip_prompt else texts[index]
+                found = [start + new for new in written[place * count : (place + 1) * count]]
+                results[index] = found if count > 1 else found[0]
+        return results[0] if isinstance(prompts, str) else results
+
+    def stream_text(self, prompt: str, *, tokenizer: Any = None, **options: Any) -> Iterator[str]:
+        """Yield what follows a text, piece by piece: each before the next token is computed.
+
+        Arguments and errors as in `generate_text`. A character of several bytes comes whole. What
+        might be the beginning of a stop string is held back until it is clear.
+        """
+        self._check_head()
+        reader = tokenizer or find_tokenizer(self.origin)
+        row = text.encode(reader, prompt)
+        settings = self._text_options(options, len(row))
+        if settings.num_beams > 1 or settings.num_return_sequences > 1:
+            raise ArgumentError(
+                "stream_text shows one text while it is written: leave num_beams and "
+                "num_return_sequences at 1, or call generate_text."
+            )
+        backend = self.backend
+        inputs = Inputs.of(backend, self, *text.pad([row]))
+        inputs.check(settings)
+        plan = make_plan(settings, inputs.length, self.config)
+        suits_loop = inputs.suit_loop(settings, plan)
+        request = self._request(inputs, settings, plan, reader, suits_loop=suits_loop)
+        steps = driver.written(request)
+        tokens = (int(token) for step in steps for token in step[0])
+        kept = takewhile(lambda token: not text.is_end(token, settings), tokens)
+        return text.pieces(kept, reader, as_tuple(settings.stop_strings or ()))
+
+    def _continue(self, rows: list[list[int]], settings: GenerationConfig, reader: Any) -> Any:
+        """Return the new tokens of some prompts, (B * num_return_sequences, new)."""
+        ids, mask = text.pad(rows)
+        plain = replace(settings, return_dict_in_generate=False)
+        end = settings.eos_token_id  # given by name: None means that there is none
+        found = self.generate(
+            ids, mask, generation_config=plain, tokenizer=reader, eos_token_id=end
+        )
+        return self.backend.to_numpy(found)[:, ids.shape[1] :]
+
+    def _text_options(self, options: dict[str, Any], longest: int) -> GenerationConfig:
+        """Return the options of a call from text to text, for prompts of up to so many tokens."""
+        given = options.pop("generation_config", None)
+        settings = GenerationConfig.from_model(self.config, given or self.generation_config)
+        if given is None:
+            settings = GenerationConfig.for_task(self.config, settings, longest)
+        if "max_new_tokens" in options:
+            settings = settings.updated(max_length=None)
+        settings = settings.updated(**options)
+        warn_idle(options, settings, has_assistant=False)
+        return settings
+
+    def _check_head(self) -> None:
+        if self.head != "causal_lm":
+            raise UnsupportedFeature(
+                f"generate() needs a language-model head; this model's head is {self.head!r}."
+            )
+
+    def _request(
+        self,
+        inputs: Inputs,
+        settings: GenerationConfig,
+        plan: DecodePlan,
+        tokenizer: Any,
+        **others: Any,
+    ) -> Request:
+        """Return what the driver starts from; the tokenizer is for stop strings."""
+        decode = None
+        if settings.stop_strings is not None:
+            decode = (tokenizer or find_tokenizer(self.origin)).decode
+        prompt = inputs.prompt(settings, plan)
+        return Request(inputs.backend, self, prompt, settings, plan, decode=decode, **others)

@@ -1,0 +1,218 @@
+"""From a name to a model: its files, the adapter among them, and the backend that builds it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from gptj import hub
+from gptj.checkpoint.adapter_folder import AdapterFolder, open_adapter
+from gptj.checkpoint.adapters import read_adapter
+from gptj.checkpoint.folder import Checkpoint, open_checkpoint
+from gptj.checkpoint.mapped import DTYPES as STORED
+from gptj.checkpoint.match import match_parameters
+from gptj.checkpoint.progress import byte_progress
+from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
+from gptj.errors import ArgumentError, CheckpointError, UnsupportedFeature, choices, suggest
+from gptj.generation.options import GenerationConfig
+from gptj.model.config import GPTJConfig
+from gptj.model.lora import require_adapters
+from gptj.spec import config as spec
+from gptj.spec.config import DTYPES, argument_names, dtype_name
+from gptj.spec.heads import find_head
+from gptj.spec.params import EMBEDDING, parameter_table
+from gptj.spec.quantization import check_quantization
+from gptj.spec.quantized import requantized
+from gptj.spec.tensors import LazyTensor, Tensors
+
+WITHOUT_EFFECT: Final = frozenset(
+    ("from_pt", "from_tf", "from_flax", "low_cpu_mem_usage", "use_safetensors", "trust_remote_code")
+)
+"""Arguments that other libraries need and this one does not; accepted for the sake of old code."""
+
+USUAL_HEAD: Final = "causal_lm"
+"""The head of a model where neither its user nor an adapter says otherwise."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a name stands for: the files of a model and, if the name is one's, of an adapter.
+
+    Attributes:
+        checkpoint: the model's.
+        adapter: what is put on it, if anything.
+        base: the name and the revision of the model without adapter, to find it again.
+    """
+
+    checkpoint: Checkpoint
+    adapter: AdapterFolder | None
+    base: tuple[str, str | None]
+
+    @property
+    def origin(self) -> Path:
+        """The folder that has the tokenizer: the adapter's, if it has one of its own."""
+        own = self.adapter.folder if self.adapter else self.checkpoint.folder
+        has_tokenizer = any((own / name).is_file() for name in TOKENIZER_FILES)
+        return own if has_tokenizer else self.checkpoint.folder
+
+    def head(self) -> str:
+        """Return the head that is meant where the user names none."""
+        return self.adapter.head() if self.adapter else USUAL_HEAD
+
+    def config(self, changes: Mapping[str, Any]) -> GPTJConfig:
+        """Return the configuration of the files, with changes."""
+        content = self.checkpoint.config()
+        if self.adapter is not None:
+            content = self.adapter.with_labels(content)
+        return GPTJConfig.from_dict(content, **changes)
+
+    def tensors(self, config: GPTJConfig, head: str) -> dict[str, LazyTensor]:
+        """Return the weights by name; modules that the adapter brings whole are the adapter's.
+
+        Raises:
+            CheckpointError: for an adapter that does not fit this model and this head.
+        """
+        if self.adapter is None:
+            return self.checkpoint.tensors
+        _, tensors, _ = read_adapter(self.adapter.folder, config, head)
+        table = parameter_table(config, head)
+        whole = {name: tensor for name, tensor in tensors.items() if name in table}
+        return self.checkpoint.tensors | whole
+
+
+def load_model(
+    backend: Any,
+    head: str | None,
+    name: str | Path,
+    *,
+    config: spec.GPTJConfig | None = None,
+    dtype: Any = "auto",
+    torch_dtype: Any = None,
+    device: Any = None,
+    revision: str | None = None,
+    subfolder: str = "",
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+    force_download: bool = False,
+    ignore_mismatched_sizes: bool = False,
+    quantize: str | None = None,
+    **options: Any,
+) -> Any:
+    """Return a backend's model with the weights of a preset, a folder, a file or a hub id.
+
+    Args:
+        backend: fulfils ``gptj.backends.base.Backend``.
+        head: a name of ``gptj.spec.heads.HEADS``; for None, that of an adapter, and of a model the
+            language model's.
+        name: ``"demo"``, ``"6B"``, a folder, a file, or a hub id with or without ``@revision``. Of
+            an adapter alone, the model that it belongs to is loaded, and the adapter into it.
+        config: instead of the checkpoint's own.
+        dtype: of parameters and computation; ``"auto"`` takes the configuration's, else the file's.
+        torch_dtype: the old name of `dtype`.
+        device: the framework's own name of a device.
+        revision, subfolder, cache_dir, local_files_only, token, force_download: which files of the
+            hub, and how to get them, as in ``gptj.hub.locate``.
+        ignore_mismatched_sizes: draw tensors of another shape anew, such as a head with other
+            labels, instead of failing.
+        quantize: ``"int8"`` or ``"int4"`` to round the weights to eight or four bits, tensor by
+            tensor; ``"none"`` to widen those of a quantized checkpoint; None takes it as it is.
+        options: fields of the configuration, and what the backend's `build` takes.
+
+    Raises:
+        CheckpointError: if files are missing or damaged, or hold other tensors than the head needs;
+            if the model that an adapter belongs to is not found.
+        ArgumentError: for an unknown argument.
+        ConfigError: for values that make no model, and sizes that do not fit the groups of int4.
+        UnsupportedFeature: for a head, a dtype or a way to quantize that the backend does not have.
+    """
+    _require(backend, "head", find_head(head or USUAL_HEAD).name, backend.capabilities.heads)
+    changes, options = _split(backend, options)
+    where = {
+        "revision": revision,
+        "subfolder": subfolder,
+        "cache_dir": cache_dir,
+        "local_files_only": local_files_only,
+        "token": token,
+        "force_download": force_download,
+    }
+    files = _find(backend, name, where)
+    head = head or files.head()
+    _require(backend, "head", head, backend.capabilities.heads)
+    config = files.config(changes) if config is None else _changed(config, changes)
+    tensors = match_parameters(
+        config,
+        head,
+        files.tensors(config, head),
+        str(name),
+        ignore_mismatched_sizes=ignore_mismatched_sizes,
+    )
+    wanted = _choose_dtype(dtype if torch_dtype is None else torch_dtype, config, tensors)
+    _require(backend, "dtype", wanted, backend.capabilities.dtypes)
+    wide = STORED.get(wanted, STORED["float32"])  # the parameters of a mixed policy
+    config, tensors = requantized(config, head, tensors, quantize, wide)
+    check_quantization(config, backend.name, backend.capabilities.quantization)
+    with byte_progress(tensors, f"Loading {name}") as params:
+        model = backend.build(config, head, params=params, dtype=wanted, device=device, **options)
+    model.generation_config = GenerationConfig.from_folder(files.checkpoint.folder, config)
+    model.origin, model.loaded_as = files.origin, files.base
+    return model if files.adapter is None else model.load_lora(files.adapter.folder)
+
+
+def _find(backend: Any, name: str | Path, where: Mapping[str, Any]) -> Files:
+    """Return the files of a name, or of an adapter's name and of the model that it belongs to.
+
+    Raises:
+        CheckpointError: if there are none.
+        UnsupportedFeature: for an adapter where the backend has none.
+    """
+    found = hub.locate(name, **where)
+    adapter = open_adapter(found)
+    if adapter is None:
+        # no name says which subfolder
+        place = found if where["subfolder"] else name
+        return Files(open_checkpoint(found), None, hub.lasting_name(place, where["revision"]))
+    require_adapters(backend)
+    folder = hub.locate_base(adapter, **where)
+    try:
+        checkpoint = open_checkpoint(folder)
+    except CheckpointError as error:
+        raise adapter.without_base(error) from error
+    return Files(checkpoint, adapter, hub.lasting_name(hub.base_name(adapter), adapter.revision))
+
+
+def _changed(config: spec.GPTJConfig, changes: Mapping[str, Any]) -> GPTJConfig:
+    return GPTJConfig.from_dict(config.to_dict(), **changes)
+
+
+def _split(backend: Any, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tell fields of the configuration from options of the backend; refuse the rest."""
+    fields = argument_names()
+    own = set(backend.build_options)
+    unknown = options.keys() - fields - own - WITHOUT_EFFECT
+    if unknown:
+        hints = "".join(suggest(name, [*fields, *own, *WITHOUT_EFFECT]) for name in unknown)
+        raise ArgumentError(
+            f"Loading has no argument {choices(sorted(unknown))}.{hints} Accepted are the fields "
+            f"of GPTJConfig and, for the backend {backend.name!r}, "
+            f"{choices(sorted(own)) or 'no more'}."
+        )
+    changes = {name: value for name, value in options.items() if name in fields}
+    return changes, {name: value for name, value in options.items() if name in own}
+
+
+def _choose_dtype(dtype: Any, config: spec.GPTJConfig, tensors: Tensors) -> str:
+    name = dtype_name(dtype)
+    if name in (None, "auto"):
+        embedding = tensors.get(EMBEDDING) or tensors[EMBEDDING.removeprefix("transformer.")]
+        name = config.dtype or str(embedding.dtype)
+    return str(name)
+
+
+def _require(backend: Any, what: str, value: str, accepted: tuple[str, ...]) -> None:
+    if value not in accepted:
+        known = "" if what != "dtype" or value in DTYPES else suggest(value, DTYPES)
+        raise UnsupportedFeature(
+            f"The backend {backend.name!r} does not have the {what} {value!r}.{known} "
+            f"It has {choices(accepted) or 'none'}."
+        )

@@ -1,0 +1,1 @@
+"""The machine and its files: processor, memory, versions, progress bars, atomic writes."""

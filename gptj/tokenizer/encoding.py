@@ -1,0 +1,185 @@
+"""What the tokenizer returns: a dict of rows, padded to one length and turned into tensors."""
+
+import importlib
+import importlib.util
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from gptj.errors import BackendUnavailable, TokenizerError, choices
+from gptj.spec import IGNORE_INDEX
+from gptj.system.versions import install_command
+
+_TENSORS: Final = {
+    "np": ("numpy", "numpy"),
+    "numpy": ("numpy", "numpy"),
+    "pt": ("torch", "torch"),
+    "torch": ("torch", "torch"),
+    "tf": ("tensorflow", "tf"),
+    "jax": ("jax", "flax"),
+    "flax": ("jax", "flax"),
+}
+"""What `return_tensors` may say: the module that makes the tensors, the extra that installs it."""
+
+PADDINGS: Final = {
+    None: "do_not_pad",
+    False: "do_not_pad",
+    True: "longest",
+    "do_not_pad": "do_not_pad",
+    "longest": "longest",
+    "max_length": "max_length",
+}
+SIDES: Final = ("left", "right")
+
+_FILLERS: Final = {
+    "attention_mask": 0,
+    "token_type_ids": 0,
+    "special_tokens_mask": 1,
+    "offset_mapping": (0, 0),
+    "labels": IGNORE_INDEX,
+}
+"""What pads each kind of row, next to `input_ids`, which the pad token does."""
+
+
+class BatchEncoding(dict[str, Any]):
+    """Model inputs by name; an entry is also an attribute (``batch.input_ids``)."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the entry called `name`."""
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(
+                f"This BatchEncoding has no {name!r}; it holds {choices(self)}."
+            ) from None
+
+    def to(self, device: Any) -> "BatchEncoding":
+        """Move every PyTorch tensor to `device` and return this batch.
+
+        Raises:
+            TokenizerError: when no entry is a PyTorch tensor.
+        """
+        movable = [name for name, value in self.items() if hasattr(value, "to")]
+        if not movable:
+            raise TokenizerError(
+                f"to({device!r}) moves PyTorch tensors, and none of {choices(self)} is one: "
+                "ask for them with return_tensors='pt'."
+            )
+        self.update({name: self[name].to(device) for name in movable})
+        return self
+
+
+def look_up(name: str, value: Any, accepted: Mapping[Any, Any] | Sequence[Any]) -> Any:
+    """Return what `value` stands for among those accepted, or raise TokenizerError."""
+    # A list or a tensor given by mistake cannot be hashed or compared, hence the type first.
+    if not isinstance(value, bool | str | None) or value not in accepted:
+        raise TokenizerError(f"{name} is {value!r}; accepted are {choices(accepted)}.")
+    return accepted[value] if isinstance(accepted, Mapping) else value
+
+
+def common_length(lengths: Iterable[int], fixed: int | None, multiple_of: int | None) -> int:
+    """Return `fixed`, or else the longest length, rounded up to a multiple of `multiple_of`."""
+    if multiple_of is not None and multiple_of < 1:
+        raise TokenizerError(f"pad_to_multiple_of is {multiple_of}; it must be 1 or more.")
+    length = max(lengths, default=0) if fixed is None else fixed
+    return length if multiple_of is None else -(-length // multiple_of) * multiple_of
+
+
+def pad_rows(batch: BatchEncoding, *, length: int, side: str, pad_token_id: int) -> BatchEncoding:
+    """Return `batch` with every row filled up to `length` on `side`; longer rows stay."""
+    fillers = _FILLERS | {"input_ids": pad_token_id}
+    sizes = [len(row) for row in batch["input_ids"]]
+    padded = BatchEncoding(batch)
+    for name in batch.keys() & fillers.keys():
+        rows = batch[name]
+        # Labels of texts instead of tokens are left alone.
+        if all(isinstance(row, list) for row in rows) and [len(row) for row in rows] == sizes:
+            padded[name] = [_pad(row, length, side, fillers[name]) for row in rows]
+    return padded
+
+
+def as_list(values: Any) -> Any:
+    """Return a tensor of any framework, on any device, as (nested) lists; leave the rest."""
+    if hasattr(values, "tolist"):
+        return values.tolist()
+    return values.numpy().tolist() if hasattr(values, "numpy") else values
+
+
+def id_row(token_ids: Any) -> list[int]:
+    """Return one id, or a row of ids in any container, as a list of integers."""
+    try:
+        row = np.atleast_1d(as_list(token_ids))
+    except ValueError:
+        row = np.empty((0, 0))
+    if row.ndim != 1 or (row.dtype.kind not in "iu" and row.size):
+        raise TokenizerError(
+            f"{token_ids!r} is not one row of integer ids: for a batch of rows use batch_decode."
+        )
+    return [int(index) for index in row]
+
+
+def collate(encoded: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> BatchEncoding:
+    """Return encodings, one by one or already together, as one batch of lists.
+
+    Raises:
+        TokenizerError: when one of them lacks ``input_ids``, or what another one has.
+    """
+    if not isinstance(encoded, Mapping):
+        names = list(dict.fromkeys(name for entry in encoded for name in entry))
+        lacking = [name for name in names if any(name not in entry for entry in encoded)]
+        if lacking:
+            raise TokenizerError(f"Only some of the encodings hold {choices(lacking)}: all must.")
+        encoded = {name: [entry[name] for entry in encoded] for name in names}
+    if "input_ids" not in encoded:
+        raise TokenizerError(f"pad needs 'input_ids', but was given {choices(encoded)}.")
+    return BatchEncoding(
+        {name: [as_list(row) for row in as_list(rows)] for name, rows in encoded.items()}
+    )
+
+
+def _pad(row: list[Any], length: int, side: str, filler: Any) -> list[Any]:
+    padding = [filler] * (length - len(row))
+    return padding + row if side == "left" else row + padding
+
+
+def tensors(batch: BatchEncoding, kind: str) -> BatchEncoding:
+    """Return `batch` as tensors of shape (B, T): int64 for NumPy and PyTorch, else int32.
+
+    Raises:
+        TokenizerError: for an unknown kind, or rows of different lengths.
+        BackendUnavailable: when the framework that makes such tensors is not installed.
+    """
+    framework, extra = look_up("return_tensors", kind, _TENSORS)
+    if importlib.util.find_spec(framework) is None:
+        raise BackendUnavailable(
+            f"return_tensors={kind!r} needs {framework}, which is not installed: "
+            f"{install_command(extra)}."
+        )
+    module = importlib.import_module(framework)
+    return BatchEncoding(
+        {name: _tensor(module, _rectangle(name, rows)) for name, rows in batch.items()}
+    )
+
+
+def _rectangle(name: str, rows: Any) -> np.ndarray:
+    try:
+        array = np.asarray(rows)
+    except ValueError:
+        lengths = sorted({np.size(row) for row in rows})
+        raise TokenizerError(
+            f"The rows of {name} have the lengths {lengths} and cannot make one tensor: "
+            "pass padding=True, and truncation=True if they are longer than max_length."
+        ) from None
+    is_float = array.dtype.kind == "f" and array.size > 0
+    return array.astype(np.float32 if is_float else np.int64)
+
+
+def _tensor(module: Any, array: np.ndarray) -> Any:
+    if module.__name__ == "numpy":
+        return array
+    if module.__name__ == "torch":
+        return module.from_numpy(array)
+    if array.dtype == np.int64:
+        array = array.astype(np.int32)  # TensorFlow's habit, and JAX has no int64 by default
+    return module.numpy.asarray(array) if module.__name__ == "jax" else module.constant(array)

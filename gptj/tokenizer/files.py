@@ -1,0 +1,201 @@
+"""Tokenizer files: what a folder holds becomes a `tokenizers.Tokenizer`, and back.
+
+A folder holds ``tokenizer.json``, which is complete, or ``vocab.json`` with ``merges.txt`` and
+perhaps ``added_tokens.json``; the settings lie beside them in ``tokenizer_config.json`` and
+``special_tokens_map.json``. Written are all six, as published with GPT-J.
+"""
+
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+
+from gptj.errors import TokenizerError
+from gptj.spec.vocabulary import EOS_TOKEN, EXTRA_TOKENS, Merge, vocabulary
+from gptj.system.atomic import write_text
+from gptj.system.json_files import read_json
+from gptj.tokenizer.token_table import ROLES
+
+_SETTINGS = ("padding_side", "truncation_side", "model_max_length")
+_VERSION_LINE = "#version: 0.2"
+
+
+def built_in_tokenizer() -> Tokenizer:
+    """Return GPT-J's tokenizer, made from the merges that come with the package."""
+    text = (files("gptj") / "data" / "gpt2_merges.txt").read_text(encoding="utf-8")
+    merges = _parse_merges(text, "the packaged merges")
+    tokenizer = _byte_level_bpe(vocabulary(merges), merges, add_prefix_space=False)
+    tokenizer.add_special_tokens([AddedToken(EOS_TOKEN, normalized=True)])
+    tokenizer.add_tokens([AddedToken(token, normalized=True) for token in EXTRA_TOKENS])
+    return tokenizer
+
+
+def read_tokenizer(folder: Path) -> Tokenizer | None:
+    """Return the tokenizer whose files lie in `folder`, or None when there are none.
+
+    Raises:
+        TokenizerError: for a file that is damaged, or one of a pair whose other half is missing.
+    """
+    if (folder / "tokenizer.json").is_file():
+        return _read_complete(folder / "tokenizer.json")
+    pair = [folder / "vocab.json", folder / "merges.txt"]
+    missing = [path.name for path in pair if not path.is_file()]
+    if len(missing) == len(pair):
+        return None
+    if missing:
+        raise TokenizerError(
+            f"{folder} lacks {missing[0]}: vocab.json and merges.txt go together. "
+            "Add it, or a tokenizer.json, which holds both."
+        )
+    return _read_pair(folder)
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Return the roles and settings that `folder` states, by the names GPTJTokenizer takes."""
+    config = _read_json(folder / "tokenizer_config.json")
+    stated = config | _read_json(folder / "special_tokens_map.json")
+    settings = {name: config[name] for name in _SETTINGS if config.get(name) is not None}
+    roles = {name: _content(stated[name]) for name in ROLES if stated.get(name) is not None}
+    return settings | roles
+
+
+def write_tokenizer(tokenizer: Tokenizer, settings: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write `tokenizer` and its settings to `folder`, each file whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    complete = tokenizer.to_str(pretty=True)
+    texts = {
+        "tokenizer.json": complete,
+        "added_tokens.json": json.dumps(_added_tokens(tokenizer)),
+        "special_tokens_map.json": json.dumps(_special_tokens_map(settings)),
+        "tokenizer_config.json": json.dumps(_tokenizer_config(tokenizer, settings), indent=2)
+        + "\n",
+    }
+    model = json.loads(complete)["model"]
+    if model["type"] == "BPE":
+        lines = [_VERSION_LINE, *(" ".join(merge) for merge in model["merges"])]
+        texts["vocab.json"] = json.dumps(model["vocab"])
+        texts["merges.txt"] = "\n".join(lines) + "\n"
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [folder / name for name in texts]
+
+
+def _byte_level_bpe(
+    vocab: dict[str, int], merges: list[Merge], *, add_prefix_space: bool
+) -> Tokenizer:
+    model = models.BPE(
+        vocab, merges, continuing_subword_prefix="", end_of_word_suffix="", fuse_unk=False
+    )
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _parse_merges(text: str, source: object) -> list[Merge]:
+    # Not splitlines(): a merge may hold characters that Python takes for line ends.
+    lines = text.rstrip("\n").split("\n")
+    if lines[0].startswith("#version"):
+        del lines[0]
+    pairs = [line.split(" ") for line in lines]
+    wrong = next((number for number, pair in enumerate(pairs, start=1) if len(pair) != 2), None)
+    if wrong is not None:
+        raise TokenizerError(
+            f"Merge {wrong} of {source} is {lines[wrong - 1]!r}; "
+            "a merge is two tokens with one blank between them."
+        )
+    return [(left, right) for left, right in pairs]
+
+
+def _read_complete(path: Path) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the package raises nothing narrower
+        raise TokenizerError(
+            f"{path} cannot be read as a tokenizer: {error}. Download it again, or remove it to "
+            "use vocab.json and merges.txt, or the built-in tokenizer."
+        ) from error
+    # Whoever trained with a fixed length saved it here; it would cut or pad every later text.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _read_pair(folder: Path) -> Tokenizer:
+    config = _read_json(folder / "tokenizer_config.json")
+    vocab = _read_json(folder / "vocab.json")
+    merges = _parse_merges((folder / "merges.txt").read_text("utf-8"), folder / "merges.txt")
+    has_prefix_space = bool(config.get("add_prefix_space", False))
+    try:
+        tokenizer = _byte_level_bpe(vocab, merges, add_prefix_space=has_prefix_space)
+    except Exception as error:  # the package raises nothing narrower
+        raise TokenizerError(
+            f"vocab.json and merges.txt in {folder} do not fit together: {error}. "
+            "Take both from the same model."
+        ) from error
+    declared = config.get("added_tokens_decoder", {}).items()
+    flags = {_content(entry): entry.get("special", False) for _, entry in declared}
+    ids = {_content(entry): int(index) for index, entry in declared}
+    _add_tokens(tokenizer, ids | _read_json(folder / "added_tokens.json"), flags)
+    return tokenizer
+
+
+def _add_tokens(tokenizer: Tokenizer, ids: dict[str, int], special: dict[str, bool]) -> None:
+    ordered = sorted(ids, key=lambda token: ids[token])
+    tokenizer.add_tokens(
+        [AddedToken(token, normalized=True, special=special.get(token, False)) for token in ordered]
+    )
+    moved = {token: ids[token] for token in ordered if tokenizer.token_to_id(token) != ids[token]}
+    if moved:
+        raise TokenizerError(
+            f"These added tokens cannot have their ids: {moved}. "
+            "Added ids must follow the vocabulary's without a gap."
+        )
+
+
+def _added_tokens(tokenizer: Tokenizer) -> dict[str, int]:
+    """Return the tokens outside the model's own vocabulary, in the order of their ids."""
+    own = tokenizer.get_vocab_size(with_added_tokens=False)
+    added = tokenizer.get_added_tokens_decoder()
+    return {added[index].content: index for index in sorted(added) if index >= own}
+
+
+def _special_tokens_map(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    # As published: the pad token is stated only where it is not just the end-of-text token.
+    unstated = {"pad_token"} if settings["pad_token"] == settings["eos_token"] else set()
+    return {
+        role: _token_entry(settings[role])
+        for role in ROLES
+        if role not in unstated and settings[role] is not None
+    }
+
+
+def _tokenizer_config(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "add_prefix_space": getattr(tokenizer.pre_tokenizer, "add_prefix_space", False),
+        "errors": "replace",
+        "tokenizer_class": "GPT2Tokenizer",
+        **{name: settings[name] for name in (*_SETTINGS, *ROLES) if settings[name] is not None},
+    }
+
+
+def _token_entry(content: str) -> dict[str, Any]:
+    return {
+        "content": content,
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": True,
+    }
+
+
+def _content(token: str | Mapping[str, Any]) -> str:
+    return token if isinstance(token, str) else token["content"]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return read_json(path, TokenizerError) if path.is_file() else {}

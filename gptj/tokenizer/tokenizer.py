@@ -1,0 +1,281 @@
+"""GPTJTokenizer: text to token ids and back, with the familiar call."""
+
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from tokenizers import Tokenizer
+
+from gptj.errors import TokenizerError
+from gptj.hub.locations import locate
+from gptj.hub.names import is_preset
+from gptj.spec.config import GPTJConfig
+from gptj.tokenizer.encoding import (
+    PADDINGS,
+    SIDES,
+    BatchEncoding,
+    collate,
+    common_length,
+    look_up,
+    pad_rows,
+    tensors,
+)
+from gptj.tokenizer.files import built_in_tokenizer, read_settings, read_tokenizer, write_tokenizer
+from gptj.tokenizer.token_table import ROLES, TokenTable
+from gptj.tokenizer.truncation import TRUNCATIONS, encode_pairs, text_pairs, windows
+
+_UNBOUNDED: Final = 10**20
+"""Published settings write "no limit" as a model_max_length above this."""
+
+
+class GPTJTokenizer(TokenTable):
+    """GPT-2's byte-level BPE with GPT-J's extra tokens; or another one, read from files.
+
+    Padding works at once, with ``<|endoftext|>``; the attention mask tells it from text. The
+    attributes `padding_side`, `truncation_side`, `model_max_length` and the special tokens may be
+    set.
+    """
+
+    model_input_names: Final = ("input_ids", "attention_mask")
+
+    def __init__(
+        self,
+        tokenizer_object: Tokenizer | None = None,
+        *,
+        bos_token: str | None = None,
+        eos_token: str | None = None,
+        unk_token: str | None = None,
+        pad_token: str | None = None,
+        padding_side: str = "right",
+        truncation_side: str = "right",
+        model_max_length: int = GPTJConfig.n_positions,
+    ) -> None:
+        """Wrap `tokenizer_object`, or build GPT-J's own tokenizer.
+
+        A special token that is not given is ``<|endoftext|>``; one that is new is added.
+        """
+        roles = dict(zip(ROLES, (bos_token, eos_token, unk_token, pad_token), strict=True))
+        bpe = built_in_tokenizer() if tokenizer_object is None else tokenizer_object
+        super().__init__(bpe, roles)
+        self.padding_side = padding_side
+        self.truncation_side = truncation_side
+        self.model_max_length = model_max_length
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path = "6B",
+        *,
+        padding_side: str | None = None,
+        truncation_side: str | None = None,
+        model_max_length: int | None = None,
+        pad_token: str | None = None,
+        **where: Any,
+    ) -> "GPTJTokenizer":
+        """Return the tokenizer of a preset, a folder, a model file's folder or a hub id.
+
+        The files of a folder win over the built-in tokenizer, and arguments over its settings.
+        `where` takes what ``gptj.hub.locate`` takes: ``revision``, ``cache_dir`` and so on.
+
+        Raises:
+            TokenizerError: for damaged files, or a vocabulary without its merges.
+        """
+        given = {
+            "padding_side": padding_side,
+            "truncation_side": truncation_side,
+            "model_max_length": model_max_length,
+            "pad_token": pad_token,
+        }
+        settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        folder = _folder(name, where)
+        if folder is None:
+            return cls(**settings)
+        return cls(read_tokenizer(folder), **(read_settings(folder) | settings))
+
+    def save_pretrained(self, folder: str | Path) -> list[Path]:
+        """Write the tokenizer to `folder` as published with GPT-J, and return the files."""
+        settings = {
+            **self.roles,
+            "padding_side": self.padding_side,
+            "truncation_side": self.truncation_side,
+            "model_max_length": self.model_max_length,
+        }
+        return write_tokenizer(self.bpe, settings, Path(folder))
+
+    def __call__(
+        self,
+        text: str | Collection[Any],
+        text_pair: str | Collection[str] | None = None,
+        *,
+        add_special_tokens: bool = True,
+        padding: bool | str | None = False,
+        truncation: bool | str | None = None,
+        max_length: int | None = None,
+        stride: int = 0,
+        padding_side: str | None = None,
+        pad_to_multiple_of: int | None = None,
+        return_tensors: str | None = None,
+        return_attention_mask: bool | None = None,
+        return_token_type_ids: bool | None = None,
+        return_overflowing_tokens: bool = False,
+        return_offsets_mapping: bool = False,
+    ) -> BatchEncoding:
+        """Encode a text, a pair of texts, or a list of either.
+
+        Args:
+            text: a string, a list of strings, or a list of (text, pair) tuples.
+            text_pair: what follows each text, in the same form as `text`.
+            padding: ``True`` to the longest row, ``"max_length"``, or ``False``.
+            truncation: ``True`` (the longer text first), ``"only_first"``, ``"only_second"`` or
+                ``False``; ``None`` truncates where `max_length` is given.
+            max_length: tokens per row; ``None`` stands for `model_max_length`.
+            stride: tokens that a window shares with the one before it.
+            return_tensors: ``"pt"``, ``"tf"``, ``"np"`` or ``"jax"``; (B, T) also for one text.
+            return_overflowing_tokens: make a row of every window of a text that is too long, and
+                name its text in ``overflow_to_sample_mapping``.
+            return_offsets_mapping: add each token's (start, end) in its text.
+
+        Raises:
+            TokenizerError: for other types, lengths or names than these.
+            BackendUnavailable: when the framework of `return_tensors` is not installed.
+        """
+        pairs = text_pairs(text, text_pair)
+        strategy = look_up("truncation", truncation, TRUNCATIONS)
+        if truncation is None and max_length is not None:
+            strategy = "longest_first"
+        limit = None if strategy == "do_not_truncate" else self._limit(max_length)
+        cut = partial(
+            windows,
+            self.bpe,
+            limit=limit,
+            strategy=strategy,
+            side=look_up("truncation_side", self.truncation_side, SIDES),
+            stride=stride,
+            add_special_tokens=add_special_tokens,
+        )
+        last = None if return_overflowing_tokens else 1
+        kept = [cut(pair)[:last] for pair in encode_pairs(self.bpe, pairs)]
+        encodings = [encoding for rows in kept for encoding in rows]
+        batch = BatchEncoding(input_ids=[encoding.ids for encoding in encodings])
+        if return_token_type_ids:
+            # Not Encoding.type_ids, which the windows left over lose; special tokens have None.
+            batch["token_type_ids"] = [
+                [number or 0 for number in encoding.sequence_ids] for encoding in encodings
+            ]
+        if return_attention_mask is not False:
+            batch["attention_mask"] = [encoding.attention_mask for encoding in encodings]
+        if return_offsets_mapping:
+            batch["offset_mapping"] = [encoding.offsets for encoding in encodings]
+        if return_overflowing_tokens:
+            batch["overflow_to_sample_mapping"] = [n for n, rows in enumerate(kept) for _ in rows]
+        is_one = isinstance(text, str) and not return_overflowing_tokens
+        return self._finish(
+            batch, is_one, padding, max_length, padding_side, pad_to_multiple_of, return_tensors
+        )
+
+    def pad(
+        self,
+        encoded: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        padding: bool | str | None = True,
+        *,
+        max_length: int | None = None,
+        padding_side: str | None = None,
+        pad_to_multiple_of: int | None = None,
+        return_attention_mask: bool | None = None,
+        return_tensors: str | None = None,
+    ) -> BatchEncoding:
+        """Pad encodings made earlier: a list of them, or one dict of rows."""
+        batch = collate(encoded)
+        is_one = not all(isinstance(row, list) for row in batch["input_ids"])
+        if is_one:
+            batch = BatchEncoding({name: [row] for name, row in batch.items()})
+        if return_attention_mask is not False and "attention_mask" not in batch:
+            batch["attention_mask"] = [[1] * len(row) for row in batch["input_ids"]]
+        return self._finish(
+            batch, is_one, padding, max_length, padding_side, pad_to_multiple_of, return_tensors
+        )
+
+    def encode(
+        self,
+        text: str,
+        text_pair: str | None = None,
+        *,
+        add_special_tokens: bool = True,
+        padding: bool | str | None = False,
+        truncation: bool | str | None = None,
+        max_length: int | None = None,
+        return_tensors: str | None = None,
+    ) -> Any:
+        """Return the ids of one text, or pair, as a list, or a tensor of shape (1, T)."""
+        return self(
+            text,
+            text_pair,
+            add_special_tokens=add_special_tokens,
+            padding=padding,
+            truncation=truncation,
+            max_length=max_length,
+            return_tensors=return_tensors,
+        )["input_ids"]
+
+    def tokenize(self, text: str) -> list[str]:
+        """Return the tokens of `text` as the vocabulary spells them (``Ġ`` for a blank)."""
+        tokens: list[str] = self.convert_ids_to_tokens(self.encode(text))
+        return tokens
+
+    def __repr__(self) -> str:
+        """Name what sets this tokenizer apart from another."""
+        return (
+            f"GPTJTokenizer({len(self)} tokens, {self.roles}, padding_side={self.padding_side!r}, "
+            f"model_max_length={self.model_max_length})"
+        )
+
+    def _finish(
+        self,
+        batch: BatchEncoding,
+        is_one: bool,
+        padding: bool | str | None,
+        max_length: int | None,
+        padding_side: str | None,
+        pad_to_multiple_of: int | None,
+        return_tensors: str | None,
+    ) -> BatchEncoding:
+        """Pad the rows and give them the form that the caller asked for."""
+        strategy = look_up("padding", padding, PADDINGS)
+        if strategy != "do_not_pad":
+            fixed = self._limit(max_length) if strategy == "max_length" else None
+            sizes = [len(row) for row in batch["input_ids"]]
+            batch = pad_rows(
+                batch,
+                length=common_length(sizes, fixed, pad_to_multiple_of),
+                side=look_up("padding_side", padding_side or self.padding_side, SIDES),
+                pad_token_id=self._pad_id(),
+            )
+        if return_tensors is not None:
+            return tensors(batch, return_tensors)
+        return BatchEncoding({name: rows[0] for name, rows in batch.items()}) if is_one else batch
+
+    def _limit(self, max_length: int | None) -> int:
+        limit = self.model_max_length if max_length is None else max_length
+        if not 0 <= limit < _UNBOUNDED:
+            raise TokenizerError(
+                f"The length to pad or truncate to is {limit}: pass a max_length of 0 or more, or "
+                "set tokenizer.model_max_length."
+            )
+        return limit
+
+    def _pad_id(self) -> int:
+        if self.pad_token_id is None:
+            raise TokenizerError(
+                "This tokenizer has no pad token: set tokenizer.pad_token to a token of its "
+                "vocabulary, for example tokenizer.pad_token = tokenizer.eos_token."
+            )
+        return self.pad_token_id
+
+
+def _folder(name: str | Path, where: Mapping[str, Any]) -> Path | None:
+    """Return the folder that holds the files of `name`, or None for a preset, which needs none."""
+    if is_preset(name):
+        return None
+    path = locate(name, weights=False, **where)
+    return path.parent if path.is_file() else path

@@ -1,0 +1,1 @@
+"""Work on whole checkpoints: convert, init, inspect, plan."""

@@ -1,0 +1,122 @@
+"""From any form, dtype and place of a checkpoint to any other."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gptj import hub
+from gptj.checkpoint.folder import open_checkpoint
+from gptj.checkpoint.mapped import DTYPES
+from gptj.checkpoint.match import match_parameters
+from gptj.checkpoint.progress import byte_progress
+from gptj.checkpoint.saving import QUANTIZED, save_checkpoint
+from gptj.errors import ArgumentError, CheckpointError, choices
+from gptj.generation.options import GenerationConfig
+from gptj.model.config import GPTJConfig
+from gptj.spec import config as spec
+from gptj.spec.config import dtype_name
+from gptj.spec.heads import find_head, head_of
+from gptj.spec.params import parameter_table
+from gptj.spec.quantization import NONE
+from gptj.spec.quantized import requantized
+from gptj.spec.tensors import LazyTensor
+from gptj.tokenizer.lookup import add_tokenizer
+from gptj.tools.init import STORED, known_config
+
+
+def convert(
+    source: str | Path,
+    dest: str | Path,
+    *,
+    to: str = "safetensors",
+    dtype: Any = None,
+    quantize: str | None = None,
+    max_shard_size: int | str = "5GB",
+    config: spec.GPTJConfig | str | Path | None = None,
+    **where: Any,
+) -> Path:
+    """Write a checkpoint in another form, one tensor in memory at a time.
+
+    Without `dtype` and `quantize` every tensor keeps its bits, but quantized weights are widened in
+    the forms that cannot hold them.
+
+    Args:
+        source: a folder, a file, a preset or a hub id; any form, the original's shards too.
+        dest: the folder to write; `source` itself is allowed, for another form beside the first.
+        to: ``"safetensors"``, ``"bin"``, ``"msgpack"``, ``"h5"`` or ``"mesh"``.
+        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"`` for all that is not quantized; what
+            does not fit is refused.
+        quantize: ``"int8"`` or ``"int4"`` for weights in eight or four bits, in safetensors alone;
+            ``"none"`` to widen those of a quantized source.
+        max_shard_size: bytes of one weight file, as a number or as ``"500MB"``.
+        config: where the source has none, such as the original's shards of a model that is not
+            the 6B: what `gptj.init` takes.
+        where: `revision`, `cache_dir` and the like, as in ``gptj.load``.
+
+    Returns:
+        `dest`.
+
+    Raises:
+        ArgumentError: for an unknown form, dtype or way to quantize.
+        ConfigError: for a model whose sizes do not fit the groups of int4.
+        UnsupportedFeature: for a dtype or head that the form cannot express, naming one that can.
+        CheckpointError: for files that are missing or damaged, and a disk that is full.
+    """
+    opened = open_checkpoint(hub.locate(source, **where))
+    chosen = GPTJConfig.from_dict(opened.config()) if config is None else known_config(config)
+    head = head_of(opened.tensors)
+    tensors = match_parameters(chosen, head, opened.tensors, str(source))
+    wanted = next(iter(tensors.values())).dtype if dtype is None else _dtype(dtype)
+    if quantize is None and to != QUANTIZED:
+        quantize = NONE
+    chosen, tensors = requantized(chosen, head, tensors, quantize, wanted)
+    if dtype is not None:
+        table = parameter_table(chosen, head)
+        tensors = {
+            name: cast(name, tensor, wanted) if table[name].dtype is None else tensor
+            for name, tensor in tensors.items()
+        }
+    chosen.architectures = [find_head(head).class_name]
+    chosen.dtype = str(next(iter(tensors.values())).dtype)
+    with byte_progress(tensors, f"Writing {to}") as counted:
+        save_checkpoint(
+            Path(dest),
+            chosen,
+            GenerationConfig.from_folder(opened.folder, chosen),
+            counted,
+            format=to,
+            max_shard_size=max_shard_size,
+            add_files=lambda folder: add_tokenizer(folder, opened.folder, chosen),
+            beside=Path(dest).resolve() == opened.folder.resolve(),
+        )
+    return Path(dest)
+
+
+def cast(name: str, tensor: LazyTensor, dtype: np.dtype[Any]) -> LazyTensor:
+    """Return a handle that rounds a tensor to another dtype when it is read.
+
+    Raises:
+        CheckpointError: on reading, for numbers above the dtype's largest.
+    """
+
+    def load() -> npt.NDArray[Any]:
+        array = tensor.load()
+        with np.errstate(over="ignore"):  # what overflows is refused below
+            rounded = array.astype(dtype)
+        if np.isinf(rounded).sum() > np.isinf(array).sum():
+            worst = np.abs(array[np.isfinite(array)]).max()
+            raise CheckpointError(
+                f"{name} holds {worst}, which {dtype} cannot; bfloat16 and float32 can."
+            )
+        return rounded
+
+    return tensor if tensor.dtype == dtype else LazyTensor(tensor.shape, dtype, load)
+
+
+def _dtype(dtype: Any) -> np.dtype[Any]:
+    name = dtype_name(dtype)
+    if name not in STORED:
+        raise ArgumentError(f"There is no dtype {name!r} here; accepted are {choices(STORED)}.")
+    return DTYPES[str(name)]

@@ -1,0 +1,209 @@
+"""What a checkpoint holds, and what is wrong with it, without loading it into any framework."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from gptj import hub
+from gptj.checkpoint.buffers import prefix_masks
+from gptj.checkpoint.folder import Checkpoint, open_checkpoint
+from gptj.checkpoint.formats import FORMATS
+from gptj.checkpoint.match import compare
+from gptj.checkpoint.progress import byte_progress
+from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
+from gptj.errors import CheckpointError, GPTJError, choices
+from gptj.model.config import GPTJConfig
+from gptj.spec import config as spec
+from gptj.spec.heads import head_of
+from gptj.spec.params import count_parameters
+from gptj.spec.tensors import LazyTensor
+from gptj.tokenizer import GPTJTokenizer
+from gptj.tools.init import known_config
+from gptj.tools.inspect_report import as_text
+
+BLOCK_NUMBERS: Final = 2**22
+"""How many numbers are looked at at a time."""
+
+
+SHOWN: Final = 4
+"""How many names a problem lists; the others are in the content."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What `inspect` found; `str` gives it as text.
+
+    Attributes:
+        content: everything, as JSON can hold it.
+    """
+
+    content: dict[str, Any]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong that would change what the model computes."""
+        return not self.content["problems"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything, as JSON can hold it."""
+        return self.content
+
+    def __str__(self) -> str:
+        return as_text(self.content)
+
+
+def inspect(
+    checkpoint: str | Path, *, config: spec.GPTJConfig | str | Path | None = None, **where: Any
+) -> Inspection:
+    """Look through a checkpoint of any form: every tensor is read once, one at a time.
+
+    Args:
+        checkpoint: a folder, a file, a preset or a hub id.
+        config: where it has none, as in ``gptj.convert``.
+        where: `revision`, `cache_dir` and the like, as in ``gptj.load``.
+
+    Returns:
+        Form, files and tensors with their SHA-256 (of the canonical bytes, so that it is the same
+        in every form); what is missing, unexpected, misshapen or mistyped; tensors that are all
+        zero, or hold NaN or infinity; masks that are not causal; how the weights are quantized;
+        whether vocabulary and tokenizer fit.
+
+    Raises:
+        CheckpointError: if files are missing, or so damaged that their tensors are not known.
+    """
+    opened = open_checkpoint(hub.locate(checkpoint, **where))
+    head = head_of(opened.tensors)
+    problems: list[str] = []
+    with byte_progress(opened.tensors, "Looking through") as counted:
+        tensors = {name: _look(name, tensor, problems) for name, tensor in counted.items()}
+    content: dict[str, Any] = {
+        "checkpoint": str(checkpoint),
+        "form": opened.form,
+        "dialect": _dialect(opened),
+        "head": head,
+        "parameters": sum(int(np.prod(tensor["shape"])) for tensor in tensors.values()),
+        "bytes": sum(tensor["bytes"] for tensor in tensors.values()),
+        "weights_sha256": _hash_of_all(tensors),
+        "files": [_file(path, problems) for path in opened.files],
+        "tensors": tensors,
+    }
+    try:
+        known = GPTJConfig.from_dict(opened.config()) if config is None else known_config(config)
+        content["config"] = known.to_dict()
+        if known.is_quantized:
+            content["parameters"] = count_parameters(known, head)
+        content |= _fit(opened, known, head, problems)
+    except GPTJError as error:
+        problems.append(str(error))
+    return Inspection(content | {"problems": problems})
+
+
+def _look(name: str, tensor: LazyTensor, problems: list[str]) -> dict[str, Any]:
+    """Read one tensor; return its description, and note what is wrong with its values."""
+    found: dict[str, Any] = {
+        "shape": list(tensor.shape),
+        "dtype": str(tensor.dtype),
+        "bytes": tensor.nbytes,
+    }
+    try:
+        array = np.asarray(tensor.read(), order="C")
+    except (CheckpointError, OSError, ValueError) as error:
+        problems.append(f"{name} cannot be read: {error}")
+        return found | {"sha256": None}
+    counts = {"nan": 0, "infinite": 0, "nonzero": 0}
+    digest = hashlib.sha256()
+    for block in _blocks(array):
+        digest.update(block.view(np.uint8).data)
+        counts["nonzero"] += int(np.count_nonzero(block))
+        if block.dtype.kind not in "iub":
+            counts["nan"] += int(np.isnan(block).sum())
+            counts["infinite"] += int(np.isinf(block).sum())
+    for kind in ("nan", "infinite"):
+        if counts[kind]:
+            problems.append(f"{name} holds {counts[kind]} numbers that are {kind}.")
+    if array.size and not counts["nonzero"] and not name.endswith("bias"):
+        problems.append(f"{name} is all zero.")
+    return found | {"sha256": digest.hexdigest(), **counts}
+
+
+def _blocks(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    flat = array.reshape(-1)
+    return (flat[start : start + BLOCK_NUMBERS] for start in range(0, flat.size, BLOCK_NUMBERS))
+
+
+def _hash_of_all(tensors: dict[str, dict[str, Any]]) -> str:
+    """Return one hash of all weights, the same in every form and cut into any shards."""
+    lines = (f"{name} {t['dtype']} {t['sha256']}" for name, t in sorted(tensors.items()))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _file(path: Path, problems: list[str]) -> dict[str, Any]:
+    """Return a file's size and hash, which the hub's cache has as the name of its content."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    blob = path.resolve()
+    if blob.parent.name == "blobs" and len(blob.name) == len(digest) and blob.name != digest:
+        problems.append(
+            f"{path.name} is not what the hub has: its SHA-256 is {digest}, not {blob.name}. "
+            "Delete it and load the model again."
+        )
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest}
+
+
+def _dialect(opened: Checkpoint) -> str:
+    """Return whose names the files use."""
+    if opened.form not in FORMATS:
+        return opened.form
+    return FORMATS[opened.form].dialect_of(opened.files[0])
+
+
+def _fit(opened: Checkpoint, config: GPTJConfig, head: str, problems: list[str]) -> dict[str, Any]:
+    """Return how tensors and configuration go together, and note what does not."""
+    match = compare(config, head, opened.tensors, str(opened.folder))
+    for what, names in match.differences().items():
+        if names:
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            problems.append(f"{len(names)} tensors {what}: {choices(names[:SHOWN])}{more}.")
+    masks = _noting(problems, lambda: prefix_masks(match.buffers)) or []
+    if masks:
+        problems.append(
+            f"{len(masks)} masks are not causal, from {masks[0]} on: the model was trained to see "
+            "its prompt both ways, which is not done here, and its text will be another."
+        )
+    length = _noting(problems, lambda: _tokenizer_length(opened.folder))
+    if length is not None and length > config.vocab_size:
+        problems.append(
+            f"The tokenizer has {length} tokens, the vocabulary only {config.vocab_size}."
+        )
+    return {
+        "missing": match.missing,
+        "unexpected": match.unexpected,
+        "misshapen": list(match.misshapen.values()),
+        "mistyped": list(match.mistyped.values()),
+        "quantization": config.quantization,
+        "buffers": list(match.buffers),
+        "prefix_masks": masks,
+        "vocabulary": config.vocab_size,
+        "tokenizer": length,
+    }
+
+
+def _tokenizer_length(folder: Path) -> int | None:
+    """Return how many tokens the checkpoint's own tokenizer has, None if it has none."""
+    if any((folder / name).is_file() for name in TOKENIZER_FILES):
+        return len(GPTJTokenizer.from_pretrained(folder))
+    return None
+
+
+def _noting(problems: list[str], action: Callable[[], Any]) -> Any:
+    """Return what an action gives; if it fails, note why and return None."""
+    try:
+        return action()
+    except GPTJError as error:
+        problems.append(str(error))
+        return None
