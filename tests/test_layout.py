@@ -46,10 +46,10 @@ EXTRA_FILES = {
     "flax/compiled": "jax: the call of a model is compiled once per shape, outside the module",
     "flax/loop": "jax: the loop is compiled; PyTorch's is a loop of Python's in `decode`",
     "tf/loop": "TensorFlow: the loop is compiled; PyTorch's is a loop of Python's in `decode`",
-    "torch/kernels/float32": "PyTorch: several libraries have products; the usual may be the slow one",
+    "torch/kernels/float32": "PyTorch: several libraries have matmuls; the usual may be slow",
     "torch/kernels/int4": "PyTorch: the one framework that has a kernel for int4 weights",
     "torch/kernels/int4_layout": "PyTorch: its kernel for int4 has a layout of its own",
-    "flax/kernels/platforms": "XLA: its CPU kernels want other forms of some operations than a GPU's",
+    "flax/kernels/platforms": "XLA: on a CPU some operations are fast in another form than on a GPU",
     "flax/parallel": "jax: a tree of shardings; TensorFlow users have tf.distribute around models",
     "torch/parallel": "PyTorch: modules are wrapped; TensorFlow users have tf.distribute",
     "flax/wrapper": "Linen: parameters live outside the module, so a class around it has the call",
@@ -298,9 +298,9 @@ def differences(file):
     }
 
 
-def stem(path, folder):
-    """Return a file's path in its backend, without the suffix: ``kernels/int8``."""
-    return path.relative_to(folder).with_suffix("").as_posix()
+def stems(folder):
+    """Return the files of a backend without their suffix: ``kernels/int8``."""
+    return {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.py")}
 
 
 @pytest.mark.parametrize("file", FILES)
