@@ -6,13 +6,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tqdm import tqdm
-
 from gptj.bench.client import Worker, WorkerFailed, WorkerLost
 from gptj.bench.contenders import Contender, groups
 from gptj.bench.gate import Gate
 from gptj.bench.log import Log
 from gptj.bench.workloads import Workload
+from gptj.system.progress import progress_bar
 
 
 @dataclass
@@ -68,9 +67,8 @@ class Runner:
         """Measure contenders that are loaded at the same time; failures become records."""
         open_ones = [c for c in contenders if any(self._is_open(c, w) for w in workloads)]
         members: list[Member] = []
-        hidden = True if self.quiet else None  # None: where there is no terminal
         total = len(open_ones) * len(workloads) * (self.repetitions + 1)
-        with tqdm(total=total, unit="run", disable=hidden) as bar, ExitStack() as stack:
+        with progress_bar(total, "run", hidden=self.quiet) as bar, ExitStack() as stack:
             for contender in open_ones:
                 bar.set_description(f"starting {contender}")
                 members.append(Member(contender))

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy.typing as npt
 
 from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.system.progress import progress_bar
 
 WORTH_SHOWING: Final = 2**28
 """What takes less than about a second needs no bar."""
@@ -16,11 +17,8 @@ WORTH_SHOWING: Final = 2**28
 @contextmanager
 def byte_progress(tensors: Tensors, what: str) -> Iterator[dict[str, LazyTensor]]:
     """Give the same tensors, whose first reading moves a bar with the title `what`."""
-    from tqdm import tqdm  # not needed for most of what imports this
-
     total = sum(tensor.nbytes for tensor in tensors.values())
-    hidden = True if total < WORTH_SHOWING else None  # None: where there is no terminal
-    with tqdm(total=total, desc=what, unit="B", unit_scale=True, disable=hidden) as bar:
+    with progress_bar(total, "B", what, hidden=total < WORTH_SHOWING) as bar:
         unread = set(tensors)
 
         def counted(name: str, tensor: LazyTensor) -> LazyTensor:

@@ -10,6 +10,7 @@ import click
 
 from gptj.cli.counting import CountingTokenizer
 from gptj.generation.options import GenerationConfig
+from gptj.system.progress import progress_bar
 
 
 @dataclass
@@ -57,12 +58,9 @@ class Writer:
         It has "prompt" and "text", which is only what is new; "texts", a list, where several per
         prompt are asked for.
         """
-        from tqdm import tqdm  # not needed for a single text
-
         several = self.options.num_return_sequences > 1
         written = []
-        hidden = True if quiet else None  # None: where there is no terminal
-        with tqdm(total=len(prompts), unit="prompt", disable=hidden) as bar:
+        with progress_bar(len(prompts), "prompt", hidden=quiet) as bar:
             for part in _batches(prompts, batch_size):
                 for prompt, texts in zip(part, self._continue(part), strict=True):
                     found = {"texts": texts} if several else {"text": texts[0]}

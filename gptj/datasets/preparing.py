@@ -1,6 +1,5 @@
 """What every kind of data set begins with: its arguments checked, its texts tokenised."""
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from tokenizers import Encoding
 from gptj.datasets.sources import Record
 from gptj.errors import ArgumentError, SequenceTooLong
 from gptj.spec.config import GPTJConfig
+from gptj.system.progress import progress_bar
 from gptj.tokenizer import GPTJTokenizer
 
 AT_ONCE: Final = 2**20
@@ -96,9 +96,6 @@ def some_tokens(ids: list[int], record: Record, name: str) -> list[int]:
 @contextmanager
 def reading(files: Sequence[Path]) -> Iterator[Callable[[int], Any]]:
     """Give a function that moves a bar by so many bytes of the files; on a terminal only."""
-    from tqdm import tqdm  # not needed where the tokens are in the cache
-
     total = sum(path.stat().st_size for path in files)
-    hidden = total < WORTH_SHOWING or not sys.stderr.isatty()
-    with tqdm(total=total, desc="Tokenising", unit="B", unit_scale=True, disable=hidden) as bar:
+    with progress_bar(total, "B", "Tokenising", hidden=total < WORTH_SHOWING) as bar:
         yield bar.update

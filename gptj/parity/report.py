@@ -10,8 +10,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from gptj import hub
 from gptj.backends import BUILT_IN, default_backend, get_backend, is_installed, resolve_name
 from gptj.checkpoint.folder import open_checkpoint
@@ -33,6 +31,7 @@ from gptj.spec.heads import find_head
 from gptj.spec.params import parameter_table
 from gptj.system.atomic import write_text
 from gptj.system.memory import free_bytes
+from gptj.system.progress import progress_bar
 from gptj.system.versions import distribution
 
 
@@ -125,15 +124,16 @@ def _record(
 ) -> list[Recording]:
     """Run the oracle and then every backend, each in its own folder of activations."""
     recordings: list[Recording] = []
-    # None: shown on a terminal only
-    for name in tqdm([None, *names], desc=dtype, unit="run", disable=None, leave=False):
-        folder = scratch / str(len(recordings))
-        folder.mkdir()
-        free = free_bytes() if limit is None else limit
-        if name is None:
-            recordings.append(record_oracle(task, dtype, folder, free))
-        else:
-            recordings.append(record_backend(task, get_backend(name), dtype, folder, free))
+    with progress_bar(1 + len(names), "run", dtype, leave=False) as bar:
+        for name in (None, *names):
+            folder = scratch / str(len(recordings))
+            folder.mkdir()
+            free = free_bytes() if limit is None else limit
+            if name is None:
+                recordings.append(record_oracle(task, dtype, folder, free))
+            else:
+                recordings.append(record_backend(task, get_backend(name), dtype, folder, free))
+            bar.update()
     return recordings
 
 

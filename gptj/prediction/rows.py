@@ -12,6 +12,7 @@ from gptj.generation.text import batches
 from gptj.scoring.windows import padded_length
 from gptj.spec.checks import already_checked
 from gptj.spec.outputs import ModelOutput
+from gptj.system.progress import progress_bar
 from gptj.tokenizer import GPTJTokenizer
 
 
@@ -67,11 +68,8 @@ def run(
         batch_size: how many rows are computed at once; those of similar length are together.
         names: the fields.
     """
-    from tqdm import tqdm  # not needed by those who import this and predict nothing
-
     found: dict[int, dict[str, npt.NDArray[np.float32]]] = {}
-    # shown if it takes seconds; None hides it where there is no terminal
-    with tqdm(total=len(rows), desc="Predicting", unit="row", delay=2, disable=None) as bar:
+    with progress_bar(len(rows), "text", "Predicting", delay=2) as bar:
         for batch in batches(rows, batch_size):
             output = _forward(backend, model, [rows[index] for index in batch])
             fields = {name: backend.to_numpy(output[name]) for name in names}

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from gptj.scoring.windows import Pass, Window, batches, padded_length, passes
 from gptj.spec.checks import already_checked
+from gptj.system.progress import progress_bar
 
 Ids = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.float32]
@@ -26,12 +27,9 @@ def score_windows(
         rows: windows of tokens that the model knows, not longer than its context.
         batch_size: how many windows are computed at once.
     """
-    from tqdm import tqdm  # not needed by those who import this and score nothing
-
     found: dict[int, tuple[LogProbs, Greedy]] = {}
     total = sum(len(row.ids) for row in rows)
-    # shown if it takes seconds; None hides it where there is no terminal
-    with tqdm(total=total, desc="Scoring", unit="token", delay=2, disable=None) as bar:
+    with progress_bar(total, "token", "Scoring", delay=2) as bar:
         for batch in batches(rows, batch_size):
             chosen = [rows[row] for row in batch]
             found |= zip(batch, _score_batch(backend, model, chosen), strict=True)

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from gptj.errors import TrainingError
 from gptj.spec.training import divide
+from gptj.system.progress import progress_bar
 from gptj.training import checkpoints
 from gptj.training.checkpoints import Place
 from gptj.training.data import Data
@@ -77,7 +78,10 @@ class Loop:
             first % self.steps_per_epoch,
             drop_last=True,
         )
-        with Interruption() as interruption, self._bar(first, self.total, "Training") as bar:
+        with (
+            Interruption() as interruption,
+            self._bar(self.total, "step", "Training", initial=first) as bar,
+        ):
             for _, rows in zip(range(first, self.total), batches, strict=False):
                 bar.set_postfix_str(self._step(rows), refresh=False)
                 bar.update()
@@ -118,7 +122,7 @@ class Loop:
         held_out, step = self.data.held_out, self.place.step
         if held_out is None:
             return
-        with self._bar(0, len(held_out), "Evaluating", leave=False) as bar:
+        with self._bar(len(held_out), "example", "Evaluating", leave=False) as bar:
             size = self.settings.batch_size
             figures = evaluate(self.trainer, held_out, self.settings.head, size, bar.update)
         self.history.add(step, figures)
@@ -126,9 +130,8 @@ class Loop:
         if not self.quiet:
             tqdm.write(f"step {step} of {self.total}: {shown}", file=sys.stderr)
 
-    def _bar(self, done: int, total: int, what: str, leave: bool = True) -> Any:
-        hidden = True if self.quiet else None  # None: where there is no terminal
-        return tqdm(total=total, initial=done, desc=what, leave=leave, disable=hidden)
+    def _bar(self, total: int, unit: str, title: str, **options: Any) -> Any:
+        return progress_bar(total, unit, title, hidden=self.quiet, **options)
 
     def _not_finite(self, loss: float, norm: float, rate: float) -> TrainingError:
         step, per_epoch = self.place.step, self.steps_per_epoch
