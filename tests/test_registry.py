@@ -113,12 +113,12 @@ def test_a_framework_that_is_installed_but_broken_shows_its_own_error(monkeypatc
 
 
 def test_another_distribution_can_plug_in_a_backend(monkeypatch):
-    plug_in(monkeypatch, mine="gptj.spec.config:GPTJConfig")
+    plug_in(monkeypatch, mine="gptj.model.config:GPTJConfig")
     assert backends.get_backend("mine") is gptj.GPTJConfig
 
 
 def test_a_backend_that_is_plugged_in_is_listed_and_suggested(monkeypatch):
-    plug_in(monkeypatch, mine="gptj.spec.config:GPTJConfig")
+    plug_in(monkeypatch, mine="gptj.model.config:GPTJConfig")
     assert backends.backend_names() == ["torch", "tf", "flax", "mine"]
     with pytest.raises(ArgumentError, match="Did you mean 'mine'"):
         backends.resolve_name("mina")
@@ -132,6 +132,6 @@ def test_a_built_in_backend_cannot_be_replaced(monkeypatch):
 
 
 def test_two_backends_of_one_name_are_refused(monkeypatch):
-    plug_in(monkeypatch, mine="gptj.spec.config:GPTJConfig", mine_="gptj.errors:GPTJError")
+    plug_in(monkeypatch, mine="gptj.model.config:GPTJConfig", mine_="gptj.errors:GPTJError")
     with pytest.raises(ArgumentError, match="Several distributions plug in a backend 'mine'"):
         backends.get_backend("mine")

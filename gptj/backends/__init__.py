@@ -3,8 +3,9 @@
 import importlib
 import importlib.util
 from importlib.metadata import entry_points
-from typing import Any, Final
+from typing import Final, cast
 
+from gptj.contract.backend import Backend
 from gptj.errors import ArgumentError, BackendUnavailable, choices, suggest
 from gptj.system.versions import install_command
 
@@ -71,7 +72,7 @@ def resolve_name(name: str | None) -> str:
     return resolved
 
 
-def get_backend(name: str | None = None) -> Any:
+def get_backend(name: str | None = None) -> Backend:
     """Return a backend, importing its framework; see ``gptj.backends.base.Backend``.
 
     Raises:
@@ -87,10 +88,11 @@ def get_backend(name: str | None = None) -> Any:
                 f"Several distributions plug in a backend {resolved!r}: "
                 f"{choices(point.value for point in points)}. Uninstall all but one."
             )
-        return points[0].load()
+        return cast(Backend, points[0].load())
     if not is_installed(resolved):
         raise BackendUnavailable(
             f"The backend {resolved!r} needs {BUILT_IN[resolved]}, which is not installed. "
             f"Install it with: {install_command(resolved)}."
         )
-    return importlib.import_module(f"gptj.backends.{resolved}.backend").BACKEND
+    module = importlib.import_module(f"gptj.backends.{resolved}.backend")
+    return cast(Backend, module.BACKEND)

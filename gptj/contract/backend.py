@@ -26,19 +26,26 @@ They return a ``ModelOutput``; logits and losses are float32 whatever the comput
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from gptj.contract.cache import Cache
 from gptj.contract.decoding import DecodePlan
-from gptj.contract.trainer import Trainer
+from gptj.contract.model import Model
+from gptj.contract.trainer import Optimizer, Trainer
 from gptj.spec.config import GPTJConfig
 from gptj.spec.lora import LoraConfig
 from gptj.spec.optimizer import AdamState
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.tensors import LazyTensor, Tensors
 from gptj.spec.training import UpdateRule
+from gptj.spec.types import Device, Tensor, TensorLike
+
+ModelT = TypeVar("ModelT", bound=Model)
+TensorT = TypeVar("TensorT", bound=Tensor)
+CacheT_co = TypeVar("CacheT_co", bound=Cache, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -71,12 +78,21 @@ class Capabilities:
 
 
 @runtime_checkable
-class Backend(Protocol):
-    """How one framework runs GPT-J."""
+class FrameworkBackend(Protocol[ModelT, TensorT, CacheT_co]):
+    """How one framework runs GPT-J, in the framework's own types.
 
-    name: str
-    capabilities: Capabilities
-    build_options: tuple[str, ...]
+    Attributes:
+        name: its name in the registry.
+        capabilities: what it can do.
+        build_options: the names of the options that `build` takes.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def capabilities(self) -> Capabilities: ...
+    @property
+    def build_options(self) -> tuple[str, ...]: ...
 
     def build(
         self,
@@ -85,9 +101,9 @@ class Backend(Protocol):
         *,
         params: Tensors | None,
         dtype: str,
-        device: Any,
+        device: Device,
         **options: Any,
-    ) -> Any:
+    ) -> ModelT:
         """Return a model with these parameters, or with new ones when `params` is None.
 
         Args:
@@ -98,39 +114,41 @@ class Backend(Protocol):
             options: what this backend takes besides, for example ``attn_implementation``.
         """
 
-    def init_cache(self, model: Any, batch: int, max_length: int) -> Any:
+    def init_cache(self, model: ModelT, batch: int, max_length: int) -> CacheT_co:
         """Return an empty cache that later calls write into."""
 
-    def forward(self, model: Any, **inputs: Any) -> ModelOutput:
+    def forward(self, model: ModelT, **inputs: Any) -> ModelOutput:
         """Run a model on tensors of the framework, without gradients and without dropout."""
 
-    def load_params(self, model: Any, params: Tensors) -> None:
+    def load_params(self, model: ModelT, params: Tensors) -> None:
         """Replace a model's parameters, keeping their dtype and device."""
 
-    def resize(self, model: Any, vocab_size: int, params: Tensors) -> None:
+    def resize(self, model: ModelT, vocab_size: int, params: Tensors) -> None:
         """Give a model a vocabulary of another size, which its configuration then has.
 
         Args:
             params: the parameters with a row per token; the others stay.
         """
 
-    def dump_params(self, model: Any) -> dict[str, LazyTensor]:
+    def dump_params(self, model: ModelT) -> dict[str, LazyTensor]:
         """Return a model's parameters by canonical name, without copying them yet."""
 
-    def to_numpy(self, tensor: Any) -> npt.NDArray[Any]:
+    def to_numpy(self, tensor: TensorT) -> npt.NDArray[Any]:
         """Return a tensor's values on the host."""
 
-    def from_numpy(self, array: Any, model: Any = None) -> Any:
+    def from_numpy(self, array: TensorLike, model: ModelT | None = None) -> TensorT:
         """Return an array, list or tensor as a tensor of the framework, on the model's device."""
 
-    def concrete(self, tensor: Any) -> npt.NDArray[Any] | None:
+    def concrete(self, tensor: TensorT) -> npt.NDArray[Any] | None:
         """Return a tensor's values for a check, or None while they are being traced.
 
         Also None where `gptj.spec.checks.values_are_checked` says no, so that decoding does not
         wait for the device to look at every token.
         """
 
-    def decode(self, model: Any, input_ids: Any, attention_mask: Any, plan: DecodePlan) -> Any:
+    def decode(
+        self, model: ModelT, input_ids: TensorT, attention_mask: TensorT | None, plan: DecodePlan
+    ) -> TensorT:
         """Continue (B, T) prompts in the framework's own loop; return (B, T + new) token ids.
 
         What follows the end of a row is the plan's pad token. The result is as wide as its longest
@@ -138,7 +156,7 @@ class Backend(Protocol):
         """
 
     def stream(
-        self, model: Any, input_ids: Any, attention_mask: Any, plan: DecodePlan
+        self, model: ModelT, input_ids: TensorT, attention_mask: TensorT | None, plan: DecodePlan
     ) -> Iterator[npt.NDArray[np.int64]]:
         """Yield what `decode` appends, (B, 1) of every step, before the next is computed.
 
@@ -146,20 +164,20 @@ class Backend(Protocol):
         """
 
     def capture(
-        self, model: Any, names: Sequence[str], **inputs: Any
-    ) -> tuple[ModelOutput, dict[str, Any]]:
+        self, model: ModelT, names: Sequence[str], **inputs: Any
+    ) -> tuple[ModelOutput, dict[str, TensorT]]:
         """Run `forward` and return the outputs of named modules too, on the plain eager path.
 
         A name is canonical: ``transformer.h.0.mlp.fc_out``. Only for backends that declare it.
         """
 
-    def gradients(self, model: Any, **inputs: Any) -> tuple[float, dict[str, npt.NDArray[Any]]]:
+    def gradients(self, model: ModelT, **inputs: Any) -> tuple[float, dict[str, npt.NDArray[Any]]]:
         """Return a loss and its gradient for every parameter, without dropout.
 
         By canonical name, in canonical orientation, float32. Only for backends that declare it.
         """
 
-    def add_adapter(self, model: Any, lora: LoraConfig, tensors: Tensors) -> None:
+    def add_adapter(self, model: ModelT, lora: LoraConfig, tensors: Tensors) -> None:
         """Give a model an adapter, and let nothing else be trained.
 
         This and the four that follow are only for backends that declare `adapters`.
@@ -169,19 +187,19 @@ class Backend(Protocol):
                 only those that take other values than they have.
         """
 
-    def dump_adapter(self, model: Any) -> dict[str, LazyTensor]:
+    def dump_adapter(self, model: ModelT) -> dict[str, LazyTensor]:
         """Return the weights of a model's adapter, and of the modules trained whole, by name."""
 
-    def merge_adapter(self, model: Any) -> None:
+    def merge_adapter(self, model: ModelT) -> None:
         """Add a model's adapter to its weights, computed in float32, and keep those from before."""
 
-    def unmerge_adapter(self, model: Any) -> None:
+    def unmerge_adapter(self, model: ModelT) -> None:
         """Bring the weights from before back, bit for bit."""
 
-    def remove_adapter(self, model: Any) -> None:
+    def remove_adapter(self, model: ModelT) -> None:
         """Let go of a model's adapter, merged or not, and let all parameters be trained again."""
 
-    def dump_optimizer(self, model: Any, optimizer: Any) -> AdamState:
+    def dump_optimizer(self, model: ModelT, optimizer: Optimizer) -> AdamState:
         """Return the state of a model's optimizer, without copying it yet.
 
         This and the next are only for backends that declare `optimizers`.
@@ -190,7 +208,7 @@ class Backend(Protocol):
             optimizer: the framework's Adam or AdamW, or its state, of just what is trained.
         """
 
-    def load_optimizer(self, model: Any, optimizer: Any, state: AdamState) -> Any:
+    def load_optimizer(self, model: ModelT, optimizer: Optimizer, state: AdamState) -> Optimizer:
         """Return an optimizer with another state, keeping its dtypes, devices and learning rate."""
 
     def mixed(self, dtype: str) -> dict[str, Any]:
@@ -199,7 +217,7 @@ class Backend(Protocol):
         This and `trainer` are only for backends that declare `training`.
         """
 
-    def trainer(self, model: Any, rule: UpdateRule, dtype: str) -> Trainer:
+    def trainer(self, model: ModelT, rule: UpdateRule, dtype: str) -> Trainer:
         """Return what updates the trainable parameters of a model, computing in `dtype`."""
 
     def versions(self) -> dict[str, str]:
@@ -216,3 +234,12 @@ class Backend(Protocol):
 
     def kernels(self) -> dict[str, str]:
         """Return, for dtypes of weights, what multiplies with them on this machine's CPU."""
+
+
+@runtime_checkable
+class Backend(FrameworkBackend[Model, Tensor, Cache], Protocol):
+    """A backend for code that does not know which framework it is: what functions take."""
+
+
+AnyBackend: TypeAlias = FrameworkBackend[Any, Any, Any]
+"""The backend that a class of models has, which fits that class alone."""

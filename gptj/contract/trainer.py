@@ -1,11 +1,14 @@
 """What updates a model's parameters while it is trained."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy.typing as npt
 
 from gptj.spec.training import Part, Row
+
+Optimizer: TypeAlias = object
+"""Adam or AdamW of the framework, or in Flax its state; only a backend looks inside."""
 
 
 class Trainer(Protocol):
@@ -15,7 +18,7 @@ class Trainer(Protocol):
         optimizer: what `Backend.dump_optimizer` and `Backend.load_optimizer` take.
     """
 
-    optimizer: Any
+    optimizer: Any  # in the framework's own class, and may be set: no other type allows both
 
     def step(self, parts: Sequence[Part], rate: float, seed: int) -> tuple[float, float]:
         """Update once, as ``gptj.spec.training`` says.

@@ -6,7 +6,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from gptj.contract.backend import Backend
+from gptj.contract.backend import AnyBackend
 from gptj.contract.decoding import DecodePlan
 from gptj.errors import ArgumentError, UnsupportedFeature
 from gptj.generation import driver, text
@@ -28,7 +28,7 @@ WHILE_TRACING: Final = (
 class TextGeneration:
     """Generation from tokens and from text; models of all backends inherit it."""
 
-    backend: ClassVar[Backend]
+    backend: ClassVar[AnyBackend]
     head: ClassVar[str]
     config: GPTJConfig
     generation_config: GenerationConfig | None

@@ -8,7 +8,7 @@ import numpy as np
 
 from gptj import hub
 from gptj.checkpoint.adapters import read_adapter, write_adapter
-from gptj.contract.backend import Backend
+from gptj.contract.backend import AnyBackend
 from gptj.errors import ArgumentError, CheckpointError, UnsupportedFeature
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import find_head
@@ -32,7 +32,7 @@ class Adapters:
         loaded_as: the name and the revision that the model was loaded by, without any adapter.
     """
 
-    backend: ClassVar[Backend]
+    backend: ClassVar[AnyBackend]
     head: ClassVar[str]
     config: GPTJConfig
     loaded_as: tuple[str, str | None] = ("", None)

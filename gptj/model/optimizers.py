@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from gptj.checkpoint.optimizer import read_optimizer, write_optimizer
-from gptj.contract.backend import Backend
+from gptj.contract.backend import AnyBackend
 from gptj.errors import ArgumentError, UnsupportedFeature
 
 
@@ -16,7 +16,7 @@ class Optimizers:
     The learning rate and the decay of the weights belong to whoever makes the optimizer.
     """
 
-    backend: ClassVar[Backend]
+    backend: ClassVar[AnyBackend]
 
     def save_optimizer(self, folder: str | Path, optimizer: Any = None) -> None:
         """Write the state of Adam to ``optimizer.safetensors``, which every backend can load.

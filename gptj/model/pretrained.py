@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from gptj.checkpoint.progress import byte_progress
 from gptj.checkpoint.saving import save_checkpoint
-from gptj.contract.backend import Backend
+from gptj.contract.backend import AnyBackend
 from gptj.errors import ArgumentError, choices
 from gptj.generation.options import GenerationConfig
 from gptj.model.config import GPTJConfig
@@ -38,7 +38,7 @@ class Pretrained(TextGeneration, Adapters, Optimizers):
         origin: the folder that it was loaded from, if any.
     """
 
-    backend: ClassVar[Backend]
+    backend: ClassVar[AnyBackend]
     backend_name: ClassVar[str]
     head: ClassVar[str]
     config: spec.GPTJConfig
