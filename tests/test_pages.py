@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import gptj
 from gptj.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -39,6 +40,13 @@ def commands(page):
     return [call[1 : call.index(">")] if ">" in call else call[1:] for call in calls]
 
 
+def modules(page):
+    """Return the modules of the package that a page names, as paths without an ending."""
+    found = re.findall(r"\bgptj((?:\.[a-z_]+)+)", page.read_text(encoding="utf-8"))
+    names = [name[1:].split(".") for name in found]
+    return [ROOT.joinpath("gptj", *parts) for parts in names if parts[0] not in gptj.PUBLIC]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_the_links_lead_somewhere(page):
     for target, anchor in links(page):
@@ -52,6 +60,12 @@ def test_the_commands_have_the_options_that_a_page_gives(page, tmp_path, monkeyp
     (tmp_path / "prompts.txt").touch()
     for name, *options in commands(page):
         main.commands[name].make_context(name, options)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_the_modules_that_a_page_names_exist(page):
+    for module in modules(page):
+        assert module.is_dir() or module.with_suffix(".py").is_file(), module
 
 
 def test_the_index_lists_every_page():
