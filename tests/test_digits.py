@@ -44,7 +44,7 @@ def tensors(framework, x, numbers):
 
 
 def module(framework):
-    return import_module(f"gptj.backends.{framework.name}.digits")
+    return import_module(f"gptj.backends.{framework.name}.kernels.int8_limbs")
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -93,7 +93,7 @@ def test_a_few_rows_go_this_way_where_the_processor_multiplies_int8(
     x = np.resize(X[4], (rows, 192))
     given = tensors(framework, x, NUMBERS)
     scale = framework.from_numpy(np.full(24, 0.5, np.float32))
-    quantize = import_module(f"gptj.backends.{framework.name}.quantize")
+    quantize = import_module(f"gptj.backends.{framework.name}.kernels.int8")
     found = framework.to_numpy(quantize.product(*given, scale))
     assert_close(found, 0.5 * (x.astype(np.float64) @ NUMBERS.T), "float32")
     assert bool(taken) == (has_instructions and rows == 8)

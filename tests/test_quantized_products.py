@@ -19,13 +19,13 @@ MEANT = NUMBERS * SCALE[:, None].astype(np.float64)
 def module(framework, monkeypatch):
     """A backend's module, for which even these weights are several blocks and a rest."""
     set_blocks(framework, monkeypatch, 64 * 8)
-    return import_module(f"gptj.backends.{framework.name}.quantize")
+    return import_module(f"gptj.backends.{framework.name}.kernels.int8")
 
 
 def set_blocks(framework, monkeypatch, size):
     """Have blocks of `size` numbers; in Flax, whose blocks are all of one size, of about that."""
-    place = "half" if framework.name == "torch" else "products"
-    blocks = import_module(f"gptj.backends.{framework.name}.{place}")
+    place = "half" if framework.name == "torch" else "matmul"
+    blocks = import_module(f"gptj.backends.{framework.name}.kernels.{place}")
     sizes = size if framework.name == "tf" else dict.fromkeys(blocks.BLOCK, size)
     monkeypatch.setattr(blocks, "BLOCK", sizes)
     if framework.name == "tf":
