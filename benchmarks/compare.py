@@ -19,11 +19,11 @@ from compare_models import SHAPES, SIZES, config_of
 from compare_startup import measure_startup
 from compare_systems import HERE, choose, contender, python_of
 
-from gptj.bench.bench import Sizes, note_limits, note_run
+from gptj.bench.bench import Sizes, note_roofline, note_run
 from gptj.bench.client import Worker, WorkerFailed
 from gptj.bench.contenders import QUIET, backend_command
 from gptj.bench.gate import Gate, Reference, check_quiet
-from gptj.bench.limits import Limits
+from gptj.bench.limits import Roofline
 from gptj.bench.log import Log
 from gptj.bench.running import Runner
 from gptj.bench.workloads import Workload
@@ -36,7 +36,7 @@ PHASES = ("inference", "training", "curves", "startup")
 SMALL = Sizes(buffer=10**7, width=512)
 """For a trial, limits that are measured at once and mean nothing."""
 
-FEW = 3
+STARTUP_REPEATS = 3
 """Repetitions of what has many points, or takes seconds to start."""
 
 
@@ -51,13 +51,13 @@ def main():
         forget_failures(path)
     log = Log(path)
     note_run(log, options.model, config_of(options.model))
-    measure_limits(log, options)
+    measure_roofline(log, options)
     gate = Gate(Reference(), options.attempts)
     for phase in options.phases:
         if phase == "startup":
-            measure_startup(log, FEW, python_of(options.peers))
+            measure_startup(log, STARTUP_REPEATS, python_of(options.peers))
         else:
-            repeat = FEW if phase == "curves" else options.repeat
+            repeat = STARTUP_REPEATS if phase == "curves" else options.repeat
             runner = Runner(log, gate, repeat, options.budget, options.deadline)
             run_phase(phase, runner, options)
     print(f"python benchmarks/compare_report.py {options.folder}")
@@ -101,16 +101,16 @@ def dtypes(phase, options):
     return options.dtypes if phase == "inference" else options.dtypes[:1]
 
 
-def measure_limits(log, options):
+def measure_roofline(log, options):
     """Note what the machine can do at most, with NumPy, the frameworks, and oneDNN by itself."""
     sizes = SMALL if options.model == "small" else Sizes()
-    note_limits(log, {name: backend_command(name) for name in ("torch", "tf", "flax")}, sizes)
+    note_roofline(log, {name: backend_command(name) for name in ("torch", "tf", "flax")}, sizes)
     command = (sys.executable, str(HERE / "workers" / "products.py"))
     worker = None
     try:
         worker = Worker(command, {**QUIET, "PYTHONPATH": str(HERE.parent)})
         found = worker.ask("limits", buffer=sizes.buffer, width=sizes.width)["limits"]
-        log.add("limits", source="oneDNN", **Limits(**found).to_dict())
+        log.add("limits", source="oneDNN", **Roofline(**found).to_dict())
     except WorkerFailed as error:  # the operator is private, and may be gone
         note_failure(log, "oneDNN", "limits", False, str(error))
     finally:

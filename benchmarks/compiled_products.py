@@ -17,10 +17,10 @@ import tensorflow as tf
 from product_report import arguments, deliver, rate
 
 from gptj.backends.flax.kernels import int8 as flax_quantize
-from gptj.backends.flax.kernels import matmul as flax_products
+from gptj.backends.flax.kernels import matmul as flax_matmul
 from gptj.backends.tf.kernels import half as tf_half
 from gptj.backends.tf.kernels import int8 as tf_quantize
-from gptj.backends.tf.kernels import matmul as tf_products
+from gptj.backends.tf.kernels import matmul as tf_matmul
 
 TOKENS = (1, 2, 8, 32)
 SHAPES = ((1024, 4096), (4096, 1024), (4096, 4096), (4096, 16384), (16384, 4096))
@@ -43,23 +43,23 @@ class Flax:
         def own(x, weight):
             return x @ weight.astype(x.dtype)
 
-        def scaled(product):
-            return lambda x, weight: product(x, weight, jnp.ones(weight.shape[1]))
+        def scaled(matmul):
+            return lambda x, weight: matmul(x, weight, jnp.ones(weight.shape[1]))
 
         return {
             ("float32", "XLA"): own,
             ("bfloat16", "XLA"): own,
-            ("bfloat16", "gptj"): flax_products.product,
+            ("bfloat16", "gptj"): flax_matmul.matmul,
             ("int8", "blocks"): scaled(flax_quantize.by_blocks),
-            ("int8", "digits"): scaled(flax_quantize.by_digits),
+            ("int8", "digits"): scaled(flax_quantize.by_limbs),
         }
 
-    def compiled(self, name, product):
+    def compiled(self, name, matmul):
         """Return a function of rows and weights that multiplies them in turn, and waits."""
 
         def run(x, weights):
             def multiply(_, nothing):
-                return in_turn(product, x, weights, nothing)
+                return in_turn(matmul, x, weights, nothing)
 
             return jax.lax.fori_loop(0, PASSES, multiply, 0 * x[0, 0])
 
@@ -86,25 +86,23 @@ class TensorFlow:
         def own(x, weight):
             return tf.matmul(x, weight, transpose_b=True)
 
-        def scaled(product):
-            return lambda x, weight: product(x, weight, tf.ones(weight.shape[0]))
+        def scaled(matmul):
+            return lambda x, weight: matmul(x, weight, tf.ones(weight.shape[0]))
 
         return {
             ("float32", "XLA"): tf.matmul,
             ("bfloat16", "TensorFlow"): own,
-            ("bfloat16", "blocks"): lambda x, bits: tf.cast(
-                tf_products.by_blocks(x, bits), x.dtype
-            ),
+            ("bfloat16", "blocks"): lambda x, bits: tf.cast(tf_matmul.by_blocks(x, bits), x.dtype),
             ("int8", "blocks"): scaled(tf_quantize.by_blocks),
-            ("int8", "digits"): scaled(tf_quantize.by_digits),
+            ("int8", "digits"): scaled(tf_quantize.by_limbs),
         }
 
-    def compiled(self, name, product):
+    def compiled(self, name, matmul):
         """Return a function of rows and weights that multiplies them in turn, and waits."""
 
         def run(x, weights):
             def multiply(turn, nothing):
-                return turn + 1, in_turn(product, x, weights, nothing)
+                return turn + 1, in_turn(matmul, x, weights, nothing)
 
             first = tf.constant(0), 0 * x[0, 0]
             return tf.while_loop(lambda turn, _: turn < PASSES, multiply, first)[1]
@@ -122,14 +120,14 @@ class TensorFlow:
         return tf_half.as_bits(weight) if name == "blocks" else weight
 
 
-def in_turn(product, x, weights, nothing):
+def in_turn(matmul, x, weights, nothing):
     """Multiply with one matrix after another, each when the last product is there; return zero."""
     for weight in weights:
-        nothing = NOTHING * product(x + nothing, weight)[0, 0]
+        nothing = NOTHING * matmul(x + nothing, weight)[0, 0]
     return nothing
 
 
-def row(framework, dtype, name, product, shape):
+def row(framework, dtype, name, matmul, shape):
     """Return a line of the table: a kernel with matrices of a shape, for all numbers of tokens."""
     generator = np.random.Generator(np.random.PCG64(0))
     numbers = generator.integers(-127, 128, shape).astype(np.int8)
@@ -139,7 +137,7 @@ def row(framework, dtype, name, product, shape):
     cells = []
     for tokens in TOKENS:
         x = framework.rows(generator.standard_normal((tokens, shape[0])), computed)
-        run = partial(framework.compiled(name, product), x, weights)
+        run = partial(framework.compiled(name, matmul), x, weights)
         cells.append(f"{rate(run, PASSES * copies * numbers.size):.2f}")
     return [framework.name, dtype, name, f"{shape[0]} x {shape[1]}", *cells]
 
@@ -148,9 +146,9 @@ def main():
     options = arguments(__doc__)
     frameworks = (Flax(), TensorFlow())
     rows = [
-        row(framework, dtype, name, product, shape)
+        row(framework, dtype, name, matmul, shape)
         for framework in frameworks
-        for (dtype, name), product in framework.kernels().items()
+        for (dtype, name), matmul in framework.kernels().items()
         for shape in SHAPES
     ]
     surroundings = "".join(f", {framework.version}" for framework in frameworks)

@@ -19,7 +19,7 @@ from peak import Peak
 
 import gptj
 from gptj.backends import get_backend
-from gptj.spec.training import UpdateRule, divide
+from gptj.spec.training import UpdateRule, split_batch
 
 STEPS, RANK, RATE = 2, 16, 1e-4
 
@@ -57,7 +57,7 @@ def main():
 def step(trainer, rows, number):
     """Do a step; return its loss and its seconds."""
     start = perf_counter()
-    loss, _ = trainer.step(divide("causal_lm", rows, 1), RATE, number)
+    loss, _ = trainer.step(split_batch("causal_lm", rows, 1), RATE, number)
     return loss, perf_counter() - start
 
 

@@ -28,31 +28,31 @@ def kernels_of():
     """Return (dtype of the weights, kernel) -> product of (N, in) with one of them."""
     scale = torch.rand(max(outputs for outputs, _ in SHAPES))
 
-    def int8(product, dtype):
-        return lambda x, weight: product(x.to(dtype), weight, scale[: len(weight)])
+    def int8(matmul, dtype):
+        return lambda x, weight: matmul(x.to(dtype), weight, scale[: len(weight)])
 
-    def dense(product):
-        return lambda x, weight: product(x.to(weight.dtype), weight, None)
+    def dense(matmul):
+        return lambda x, weight: matmul(x.to(weight.dtype), weight, None)
 
     found = {("float32", "pytorch"): dense(F.linear)}
     if float32.has_onednn():
         found["float32", "onednn"] = dense(float32.onednn)
     found["bfloat16", "pytorch"] = dense(F.linear)
-    found["bfloat16", "vector"] = dense(half.vector_product)
+    found["bfloat16", "vector"] = dense(half.matvec)
     found["bfloat16", "blocks"] = dense(
-        lambda x, w, _: half.widened_product(x, w, torch.float32).to(x.dtype)
+        lambda x, w, _: half.matmul_by_blocks(x, w, torch.float32).to(x.dtype)
     )
     if int8.has_packed():
         found["int8", "packed, x in bfloat16"] = int8(int8.packed, torch.bfloat16)
     for dtype in (torch.float32, torch.bfloat16):
         name = str(dtype).removeprefix("torch.")
         if int8_limbs.has_kernel():
-            found["int8", f"digits, x in {name}"] = int8(int8.by_digits, dtype)
+            found["int8", f"digits, x in {name}"] = int8(int8.by_limbs, dtype)
         found["int8", f"blocks, x in {name}"] = int8(int8.by_blocks, dtype)
     return found
 
 
-def cell(name, product, weights, tokens):
+def cell(name, matmul, weights, tokens):
     """Return a rate in words, where a kernel is one for so many tokens."""
     if name == "vector" and tokens > 1:
         return ""
@@ -60,7 +60,7 @@ def cell(name, product, weights, tokens):
 
     def multiply_in_turn():
         for weight in weights:
-            product(x, weight)
+            matmul(x, weight)
 
     return f"{rate(multiply_in_turn, sum(weight.numel() for weight in weights)):.2f}"
 
@@ -77,10 +77,10 @@ def drawn(dtype, shape):
 def main():
     options = arguments(__doc__)
     rows = []
-    for (dtype, name), product in kernels_of().items():
+    for (dtype, name), matmul in kernels_of().items():
         for shape in SHAPES:
             weights = drawn(dtype, shape)
-            cells = [cell(name, product, weights, tokens) for tokens in TOKENS]
+            cells = [cell(name, matmul, weights, tokens) for tokens in TOKENS]
             rows.append([dtype, name, f"{shape[0]} x {shape[1]}", *cells])
     surroundings = f" ({torch.backends.cpu.get_cpu_capability()}), PyTorch {torch.__version__}"
     columns = ("weights", "kernel", "out x in")

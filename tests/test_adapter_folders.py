@@ -288,7 +288,7 @@ def test_the_tokenizer_is_the_adapters_else_that_of_the_base(adapter, base, owne
     expected = ("right", 66) if owner == "adapter" else ("left", 77)
     tokenizer = gptj.load_tokenizer(adapter)
     assert (tokenizer.padding_side, tokenizer.model_max_length) == expected
-    assert load(adapter).origin == {"adapter": adapter, "base": base}[owner]
+    assert load(adapter).source_folder == {"adapter": adapter, "base": base}[owner]
 
 
 def test_the_tokenizer_of_a_preset_needs_no_files(tmp_path):

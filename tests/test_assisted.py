@@ -102,12 +102,12 @@ PROMPTS = ([[2, 1, 2, 1]], [[2, 1, 2, 1], [0, 3, 0, 3], [1, 1, 1, 1]])
 
 @pytest.mark.parametrize("ids", PROMPTS, ids=["one", "three"])
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("guesser", ["text", "assistant"])
-def test_guesses_do_not_change_the_text(guesser, mode, ids):
+@pytest.mark.parametrize("drafter", ["text", "assistant"])
+def test_guesses_do_not_change_the_text(drafter, mode, ids):
     for seed in range(3):
         options = {"max_new_tokens": 12, "pad_token_id": 0, **MODES[mode]}
         expected = continued(Scripted(drawn_table(seed)), ids, **options)
-        if guesser == "text":
+        if drafter == "text":
             options["prompt_lookup_num_tokens"] = 3
         else:
             options["assistant_model"] = Scripted(half_right(seed))
@@ -118,23 +118,23 @@ def test_guesses_do_not_change_the_text_of_padded_prompts():
     ids, mask = np.array([[0, 0, 2, 1], [3, 1, 3, 1]]), np.array([[0, 0, 1, 1], [1, 1, 1, 1]])
     options = {"max_new_tokens": 8, "pad_token_id": 0}
     expected = Scripted(drawn_table(2)).generate(ids, mask, **options).tolist()
-    for guesser in (
+    for drafter in (
         {"assistant_model": Scripted(half_right(2))},
         {"prompt_lookup_num_tokens": 2},
     ):
-        found = Scripted(drawn_table(2)).generate(ids, mask, **options, **guesser)
+        found = Scripted(drawn_table(2)).generate(ids, mask, **options, **drafter)
         assert found.tolist() == expected
 
 
 def test_guesses_do_not_change_a_text_longer_than_the_context():
     options = {"max_new_tokens": 30, "truncation": "sliding_window", "eos_token_id": None}
     expected = continued(Scripted(drawn_table(3), n_positions=12), [[2, 1]], **options)
-    for guesser in (
+    for drafter in (
         {"assistant_model": Scripted(half_right(3), n_positions=12)},
         {"prompt_lookup_num_tokens": 3},
     ):
         model = Scripted(drawn_table(3), n_positions=12)
-        assert continued(model, [[2, 1]], **options, **guesser) == expected
+        assert continued(model, [[2, 1]], **options, **drafter) == expected
 
 
 def test_guesses_do_not_change_the_text_of_a_real_model():

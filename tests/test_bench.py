@@ -9,7 +9,7 @@ import gptj
 from gptj.bench.contenders import Contender, groups
 from gptj.bench.costs import cost_of
 from gptj.bench.gate import Gate, MachineBusy, Reference, check_quiet
-from gptj.bench.limits import Limits, best, framework_limits, numpy_limits, product_rate
+from gptj.bench.limits import Roofline, best, framework_roofline, matmul_rate, numpy_roofline
 from gptj.bench.log import Log
 from gptj.bench.picture import check_picture, draw
 from gptj.bench.report import make_report
@@ -61,7 +61,7 @@ def test_a_first_token_needs_the_logits_of_one_place_only():
 
 
 def test_the_limit_is_whatever_takes_longer():
-    limits = Limits(bytes=1e9, float32=1e12, bfloat16=5e11)
+    limits = Roofline(bytes=1e9, float32=1e12, bfloat16=5e11)
     cost = cost_of(Workload("decode", 1, 16, 8), mid(), "float32")
     assert limits.seconds(cost, "float32") == cost.bytes / 1e9
     cost = cost_of(Workload("prefill", 1, 2048), mid(), "float32")
@@ -69,19 +69,19 @@ def test_the_limit_is_whatever_takes_longer():
 
 
 def test_half_precision_may_be_computed_in_float32():
-    assert Limits(float32=4.0, bfloat16=1.0).operations("bfloat16") == 4.0
-    assert Limits(float32=4.0, bfloat16=9.0).operations("float32") == 4.0
+    assert Roofline(float32=4.0, bfloat16=1.0).operations("bfloat16") == 4.0
+    assert Roofline(float32=4.0, bfloat16=9.0).operations("float32") == 4.0
 
 
 def test_the_best_of_every_rate_counts():
-    found = best([Limits(1.0, 5.0, 2.0), Limits(3.0, 4.0, 1.0)])
-    assert found == Limits(3.0, 5.0, 2.0)
+    found = best([Roofline(1.0, 5.0, 2.0), Roofline(3.0, 4.0, 1.0)])
+    assert found == Roofline(3.0, 5.0, 2.0)
 
 
 def test_limits_are_measured_with_numpy_and_with_tensors(framework):
     found = [
-        numpy_limits(10**6, 256),
-        framework_limits(framework.from_numpy, framework.to_numpy, 10**6, 256),
+        numpy_roofline(10**6, 256),
+        framework_roofline(framework.from_numpy, framework.to_numpy, 10**6, 256),
     ]
     assert all(limits.bytes > 0 and limits.float32 > 0 for limits in found)
     assert found[1].bfloat16 > 0
@@ -90,7 +90,7 @@ def test_limits_are_measured_with_numpy_and_with_tensors(framework):
 def test_products_grow_until_they_take_long_enough(monkeypatch):
     widths = []
     monkeypatch.setattr("gptj.bench.limits.LONG_ENOUGH", 0.0)
-    product_rate(lambda a, b: widths.append(len(a)), lambda width: np.ones((width, 1)), 8192)
+    matmul_rate(lambda a, b: widths.append(len(a)), lambda width: np.ones((width, 1)), 8192)
     assert {*widths} == {256}
 
 

@@ -177,7 +177,7 @@ def fake_backend(monkeypatch):
     """All backends are the fake system, so that the command is fast."""
     monkeypatch.setattr(module, "backend_command", lambda name: FAKE)
     monkeypatch.setattr(module, "Reference", lambda: lambda: (1.0, 1.0))
-    monkeypatch.setattr(module, "numpy_limits", lambda **_: module.Limits(1e9, 1e10))
+    monkeypatch.setattr(module, "numpy_roofline", lambda **_: module.Roofline(1e9, 1e10))
 
 
 def test_the_command_prints_a_table_or_json(fake_backend):

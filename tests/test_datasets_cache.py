@@ -69,7 +69,7 @@ def test_other_options_and_tokenizers_have_tokens_of_their_own(folder, encoded):
 
 
 def test_text_is_tokenised_as_a_stream(folder, encoded, monkeypatch):
-    monkeypatch.setattr(preparing, "AT_ONCE", 25)
+    monkeypatch.setattr(preparing, "GROUP_CHARACTERS", 25)
     read = []
     monkeypatch.setattr(text, "pieces", watched_pieces(read))
     groups, encode = [], text.encode

@@ -5,7 +5,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from gptj.spec.digits import DIGITS, MOST_INPUTS, largest, split
+from gptj.spec.digits import LIMB_COUNTS, MAX_INPUTS, largest_number, split_limbs
 from tolerances import assert_close
 
 GENERATOR = np.random.Generator(np.random.PCG64(41))
@@ -22,7 +22,7 @@ def value(digits, step):
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_digits_are_half_a_step_from_the_number_at_most(count):
-    digits, step = split(X, count)
+    digits, step = split_limbs(X, count)
     assert digits.dtype == np.int8
     rounding = 2e-7 * np.abs(X).max(axis=1, keepdims=True)  # of the quotients, in float32
     assert (np.abs(value(digits, step) - X) <= step / 2 + rounding).all()
@@ -32,9 +32,9 @@ def test_digits_are_half_a_step_from_the_number_at_most(count):
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_the_largest_number_has_so_many_digits(count):
     x = np.array([[9.0, -9.0, 0.1]], np.float32)
-    digits, step = split(x, count)
-    assert largest(count) == value(digits, 1)[0, 0] == -value(digits, 1)[0, 1]
-    assert step == np.float32(9) / np.float32(largest(count))
+    digits, step = split_limbs(x, count)
+    assert largest_number(count) == value(digits, 1)[0, 0] == -value(digits, 1)[0, 1]
+    assert step == np.float32(9) / np.float32(largest_number(count))
 
 
 def tensors(framework, x, numbers):
@@ -49,8 +49,8 @@ def module(framework):
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_every_backend_finds_the_digits_of_the_specification(framework, count):
-    digits, step = split(X, count)
-    found, steps = module(framework).split(tensors(framework, X, NUMBERS)[0], count)
+    digits, step = split_limbs(X, count)
+    found, steps = module(framework).split_limbs(tensors(framework, X, NUMBERS)[0], count)
     assert np.allclose(framework.to_numpy(steps), step, rtol=2e-7)
     apart = np.abs(value(framework.to_numpy(found), 1) - value(digits, 1))
     assert apart.max() <= (0 if count == 2 else 1)  # a step that XLA computed by a reciprocal
@@ -59,16 +59,16 @@ def test_every_backend_finds_the_digits_of_the_specification(framework, count):
 @pytest.mark.parametrize("rows", [1, 2, 5])
 def test_products_are_as_exact_as_float32(framework, rows):
     given = tensors(framework, X[:rows], NUMBERS)
-    found = framework.to_numpy(module(framework).product(*given))
+    found = framework.to_numpy(module(framework).matmul(*given))
     exact = X[:rows].astype(np.float64) @ NUMBERS.T
     bound = np.abs(X[:rows]).max(axis=1, keepdims=True) * 127 * np.sqrt(X.shape[1])
     assert (np.abs(found - exact) <= 1e-7 * bound).all()
 
 
 def test_sums_of_the_longest_rows_fit(framework):
-    x = np.full((2, MOST_INPUTS), -1.0, np.float32)
-    numbers = np.stack((np.full(MOST_INPUTS, 127), np.full(MOST_INPUTS, -127))).astype(np.int8)
-    found = framework.to_numpy(module(framework).product(*tensors(framework, x, numbers)))
+    x = np.full((2, MAX_INPUTS), -1.0, np.float32)
+    numbers = np.stack((np.full(MAX_INPUTS, 127), np.full(MAX_INPUTS, -127))).astype(np.int8)
+    found = framework.to_numpy(module(framework).matmul(*tensors(framework, x, numbers)))
     assert_close(found, x.astype(np.float64) @ numbers.T, "float32")
 
 
@@ -76,7 +76,7 @@ def test_sums_of_the_longest_rows_fit(framework):
 def test_what_is_not_finite_stays_so(framework, bad):
     x = X[[0, 4]].copy()
     x[0, 7] = bad
-    found = framework.to_numpy(module(framework).product(*tensors(framework, x, NUMBERS)))
+    found = framework.to_numpy(module(framework).matmul(*tensors(framework, x, NUMBERS)))
     assert not np.isfinite(found[0]).any()
     assert_close(found[1], x[1].astype(np.float64) @ NUMBERS.T, "float32")
 
@@ -88,17 +88,17 @@ def test_a_few_rows_go_this_way_where_the_processor_multiplies_int8(
 ):
     digits = module(framework)
     monkeypatch.setattr(digits, "multiplies_in", lambda dtype: has_instructions and dtype == "int8")
-    taken, product = [], digits.product
-    monkeypatch.setattr(digits, "product", lambda *given: taken.append(1) or product(*given))
+    taken, matmul = [], digits.matmul
+    monkeypatch.setattr(digits, "matmul", lambda *given: taken.append(1) or matmul(*given))
     x = np.resize(X[4], (rows, 192))
     given = tensors(framework, x, NUMBERS)
     scale = framework.from_numpy(np.full(24, 0.5, np.float32))
     quantize = import_module(f"gptj.backends.{framework.name}.kernels.int8")
-    found = framework.to_numpy(quantize.product(*given, scale))
+    found = framework.to_numpy(quantize.matmul(*given, scale))
     assert_close(found, 0.5 * (x.astype(np.float64) @ NUMBERS.T), "float32")
     assert bool(taken) == (has_instructions and rows == 8)
     assert bool(quantize.digits.describe()) == has_instructions
 
 
 def test_every_dtype_of_computation_has_digits():
-    assert set(DIGITS) == {"float32", "bfloat16", "float16"}
+    assert set(LIMB_COUNTS) == {"float32", "bfloat16", "float16"}

@@ -104,7 +104,7 @@ def assert_goes_on_after_a_kill(name, folder, monkeypatch, **options):
     with monkeypatch.context() as patch, pytest.raises(Killed):
         stop_at(patch, 5, kill)
         train(name, folder / "killed", **options)
-    assert checkpoints.read_place(checkpoints.newest(folder / "killed")).step == 3
+    assert checkpoints.read_progress(checkpoints.newest(folder / "killed")).step == 3
     resumed = train(name, folder / "killed", **options)
     assert np.abs(losses(resumed) - losses(whole)).max() < 1e-6
     assert len(losses(resumed)) == 8
@@ -132,7 +132,7 @@ def test_a_process_that_is_killed_loses_the_steps_since_its_checkpoint(output, t
     process.send_signal(signal.SIGKILL)
     process.wait()
     found = checkpoints.newest(output)
-    place = checkpoints.read_place(found)
+    place = checkpoints.read_progress(found)
     assert place.step >= 2
     gptj.load(found, backend="torch").score("The house is red.")
     done = subprocess.run(
@@ -149,7 +149,7 @@ def test_who_asks_to_stop_loses_nothing(monkeypatch, kind, output, torch_backend
         stop_at(patch, 5, lambda: os.kill(os.getpid(), kind))
         with pytest.raises(KeyboardInterrupt, match="stopped after step 6 of 8, which is saved"):
             train("torch", output)
-    assert checkpoints.read_place(checkpoints.newest(output)).step == 6
+    assert checkpoints.read_progress(checkpoints.newest(output)).step == 6
     assert len(losses(train("torch", output))) == 8
 
 
@@ -205,7 +205,7 @@ def test_a_full_disk_costs_the_steps_since_the_last_checkpoint(monkeypatch, outp
         patch.setattr(checkpoints, "save", full)
         with pytest.raises(CheckpointError, match=r"No space left on device.*Make room"):
             train(name, output, save_every=2)
-    assert checkpoints.read_place(checkpoints.newest(output)).step == 2
+    assert checkpoints.read_progress(checkpoints.newest(output)).step == 2
     assert [path.name for path in (output / "checkpoints").iterdir()] == ["step-00000002"]
     assert len(losses(train(name, output))) == 8
 
@@ -271,7 +271,7 @@ def test_rows_longer_than_the_model_are_refused(output, torch_backend):
 def test_a_damaged_checkpoint_is_named(output, torch_backend):
     train("torch", output, max_steps=2)
     found = checkpoints.newest(output)
-    (found / checkpoints.PLACE).write_text("{")
+    (found / checkpoints.PROGRESS_FILE).write_text("{")
     with pytest.raises(CheckpointError, match=r"is damaged .* Remove the folder"):
         train("torch", output)
 

@@ -21,15 +21,15 @@ def model(backend):
 @pytest.fixture
 def followed(monkeypatch):
     """Make parts small; return a list that the parts after the first one come into."""
-    seen, following = [], parts.Parts.following
+    seen, following = [], parts.Segments.following
 
     def follow(self, *arguments):
         seen.append(following(self, *arguments))
         return seen[-1]
 
-    monkeypatch.setattr(parts, "FIRST", 64)
-    monkeypatch.setattr(parts, "WORTH", 2)
-    monkeypatch.setattr(parts.Parts, "following", follow)
+    monkeypatch.setattr(parts, "FIRST_CAPACITY", 64)
+    monkeypatch.setattr(parts, "MIN_STEPS_LEFT", 2)
+    monkeypatch.setattr(parts.Segments, "following", follow)
     return seen
 
 
@@ -47,8 +47,8 @@ def written(model, **options):
 @pytest.mark.parametrize("options", SAMPLED, ids=str)
 def test_the_text_is_that_of_the_driver_which_keeps_all_rows(model, followed, options):
     found = written(model, **options)
-    driver = written(model, **options, return_dict_in_generate=True)
-    np.testing.assert_array_equal(found, driver)
+    reference_text = written(model, **options, return_dict_in_generate=True)
+    np.testing.assert_array_equal(found, reference_text)
     lengths = (found[:, 5:] != 3).sum(1)
     assert len(set(lengths)) > 2, "all rows end at once, so this shows nothing"
 
@@ -59,7 +59,7 @@ def test_a_loop_of_tensorflow_without_xla_writes_the_same_text(
 ):
     model = tiny_model("tf", n_positions=192)
     expected = written(model, **options)
-    monkeypatch.setattr("gptj.backends.tf.loop.is_for_xla", lambda model, rows: False)
+    monkeypatch.setattr("gptj.backends.tf.loop.is_for_xla", lambda model, sequences: False)
     model.functions.compiled.clear()
     np.testing.assert_array_equal(written(model, **options), expected)
     assert followed
@@ -74,15 +74,15 @@ def compiled(request):
 
 def test_the_batch_of_a_compiled_loop_becomes_smaller(compiled, followed):
     written(compiled, **SAMPLED[0])
-    sizes = [part.rows for part in followed]
+    sizes = [segment.sequences for segment in followed]
     assert sizes == sorted(sizes, reverse=True) and sizes[-1] <= ROWS // 4
 
 
 def test_the_cache_of_a_compiled_loop_grows(compiled, followed):
     found = written(compiled, eos_token_id=None)
-    driver = written(compiled, eos_token_id=None, return_dict_in_generate=True)
-    np.testing.assert_array_equal(found, driver)
-    rooms = [part.capacity for part in followed]
+    reference_text = written(compiled, eos_token_id=None, return_dict_in_generate=True)
+    np.testing.assert_array_equal(found, reference_text)
+    rooms = [segment.capacity for segment in followed]
     assert rooms and rooms == sorted(set(rooms))
 
 

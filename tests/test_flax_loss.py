@@ -18,7 +18,7 @@ LABELS = np.where(IDS % 5 != 0, IDS, -100)
 @pytest.fixture(params=[False, True], ids=["own head", "tied"])
 def functions(request, monkeypatch):
     """Parameters, and both losses as functions of them; three positions of each row at a time."""
-    monkeypatch.setattr(losses, "ROWS", 9)
+    monkeypatch.setattr(losses, "POSITIONS_AT_A_TIME", 9)
     special = {"bos_token_id": 1, "eos_token_id": 2, "tie_word_embeddings": request.param}
     model = FlaxGPTJForCausalLM(GPTJConfig(vocab_size=61, **SHAPE, **special), seed=1)
 
@@ -82,4 +82,4 @@ def test_the_logits_are_in_memory_twice_at_most():
     [(1, 512, 256), (2, 256, 128), (2, 250, 125), (1, 509, 509), (300, 7, 1)],
 )
 def test_parts_are_even_and_never_tiny(batch, length, size):
-    assert losses._size_of_part(batch, length) == size
+    assert losses._chunk_size(batch, length) == size

@@ -270,20 +270,20 @@ def test_generate_inside_jit_has_its_full_width(model, logits):
 
 def test_lengths_of_one_bucket_share_a_compilation(model):
     model.generate(IDS[:1, :1], max_new_tokens=2)
-    before = loop.start._cache_size()
+    before = loop.prefill_and_decode._cache_size()
     for length in range(1, 11):
         ids = draw_ids((1, length))
         model.generate(ids, max_new_tokens=1 + length % 3, min_new_tokens=length % 2)
-    assert loop.start._cache_size() == before
+    assert loop.prefill_and_decode._cache_size() == before
 
 
 def test_other_numbers_of_sampling_share_a_compilation(model):
     options = {"do_sample": True, "max_new_tokens": 2}
     model.generate(IDS, seed=0, top_p=0.5, **options)
-    before = loop.start._cache_size()
+    before = loop.prefill_and_decode._cache_size()
     for seed, top_p in ((1, 0.9), (2**63 + 5, 0.1)):
         model.generate(IDS, seed=seed, top_p=top_p, temperature=1.0 / (1 + seed % 7), **options)
-    assert loop.start._cache_size() == before
+    assert loop.prefill_and_decode._cache_size() == before
 
 
 def test_steps_with_a_growing_mask_share_a_compilation(model):

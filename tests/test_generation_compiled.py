@@ -23,9 +23,9 @@ def write_a_hundred_lengths(model):
 def test_a_hundred_lengths_compile_a_handful_of_times_in_flax(flax_backend):
     from gptj.backends.flax import loop
 
-    before = loop.start._cache_size()
+    before = loop.prefill_and_decode._cache_size()
     write_a_hundred_lengths(tiny_model("flax", **LONG))
-    assert 0 < loop.start._cache_size() - before <= 3
+    assert 0 < loop.prefill_and_decode._cache_size() - before <= 3
 
 
 def test_a_hundred_lengths_compile_a_handful_of_times_in_tensorflow(tf_backend):
@@ -59,9 +59,9 @@ def test_a_loop_in_flax_writes_into_its_cache_and_copies_nothing_of_it(flax_back
     program, params = Program.of(model.module), model.params
     ids = IDS[:1].astype(np.int32)  # a single row, of which XLA would copy the cache
     mask, ends = np.ones_like(ids), (np.int32(1), np.int32(0))
-    state = loop.start(program, (8192, 64), params, ids, mask, plan, ends)
+    state = loop.prefill_and_decode(program, (8192, 64), params, ids, mask, plan, ends)
     keys = state.cache.layers[0][0].nbytes
-    lowered = loop.go_on.lower(program, params, state, plan, ends)
+    lowered = loop.continue_decode.lower(program, params, state, plan, ends)
     assert lowered.compile().memory_analysis().temp_size_in_bytes < keys
 
 
@@ -100,10 +100,10 @@ def test_a_streamed_text_compiles_once_in_flax(flax_backend):
     from gptj.backends.flax import loop
 
     model = tiny_model("flax")
-    before = loop.go_on._cache_size()
+    before = loop.continue_decode._cache_size()
     for count in (4, 9, 9):
         model.generate(IDS, LEFT, max_new_tokens=count, eos_token_id=None, streamer=Steps())
-    assert loop.go_on._cache_size() - before <= 1
+    assert loop.continue_decode._cache_size() - before <= 1
 
 
 def test_pytorch_is_as_its_caller_left_it_between_two_streamed_tokens(torch_backend):

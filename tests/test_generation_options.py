@@ -9,8 +9,8 @@ import pytest
 
 from gptj.errors import ArgumentError
 from gptj.generation.options import GenerationConfig
-from gptj.generation.plan import make_plan, needs_driver
-from gptj.generation.validation import warn_idle
+from gptj.generation.plan import make_plan, needs_reference_decoder
+from gptj.generation.validation import warn_unused
 from scripted import END, Scripted, options_and_plan, saying, small_config
 
 TOKEN = "a token id from 0 to 4"
@@ -121,7 +121,7 @@ def test_a_plan_takes_over_what_a_loop_needs():
     _, plan = options_and_plan(
         min_length=3, min_p=0.25, typical_p=0.5, filter_order="filters_first", num_beams=2
     )
-    found = (plan.min_length, plan.min_p, plan.typical_p, plan.filters_first, plan.least_kept)
+    found = (plan.min_length, plan.min_p, plan.typical_p, plan.filters_first, plan.min_candidates)
     assert found == (3, 0.25, 0.5, True, 2)
 
 
@@ -132,7 +132,7 @@ def test_min_length_is_nothing_beside_min_new_tokens():
 
 @pytest.mark.parametrize(("ends", "least"), [(None, 2), (1, 2), ([1, 2], 3), ([1, 2, 3], 4)])
 def test_beams_keep_one_candidate_more_than_there_are_ends(ends, least):
-    assert options_and_plan(num_beams=2, eos_token_id=ends)[1].least_kept == least
+    assert options_and_plan(num_beams=2, eos_token_id=ends)[1].min_candidates == least
 
 
 @pytest.mark.parametrize(
@@ -153,10 +153,10 @@ def test_beams_keep_one_candidate_more_than_there_are_ends(ends, least):
     ids=str,
 )
 def test_the_driver_is_needed_for_what_no_other_loop_has(options, is_needed):
-    assert needs_driver(GenerationConfig(**options)) is is_needed
+    assert needs_reference_decoder(GenerationConfig(**options)) is is_needed
 
 
-IDLE = [
+UNUSED = [
     ({"temperature": 0.5, "seed": 3}, "temperature, seed have"),
     ({"top_k": 3}, "top_k has"),
     ({"min_p": 0.1, "typical_p": 0.5, "top_p": 0.5}, "min_p, typical_p, top_p have"),
@@ -183,10 +183,10 @@ ACTIVE = [
 def warned(options, has_assistant=False):
     """Tell of idle options as generate() does."""
     settings = GenerationConfig.from_model(small_config()).updated(**options)
-    warn_idle(options, settings, has_assistant)
+    warn_unused(options, settings, has_assistant)
 
 
-@pytest.mark.parametrize(("options", "said"), IDLE, ids=[said for _, said in IDLE])
+@pytest.mark.parametrize(("options", "said"), UNUSED, ids=[said for _, said in UNUSED])
 def test_options_without_effect_are_named_in_one_line(caplog, options, said):
     with caplog.at_level(logging.WARNING, "gptj"):
         warned(options)

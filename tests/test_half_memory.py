@@ -32,7 +32,9 @@ def test_a_compiled_loop_holds_no_copy_of_its_weights(model):
     ids = np.full((1, 8), 7, np.int32)
     plan = make_plan(GenerationConfig(seed=1), 8, model.config)
     program, mask, ends = Program.of(model.module), np.ones_like(ids), (np.int32(8), np.int32(0))
-    lowered = loop.start.lower(program, (16, 8), model.params, ids, mask, as_arrays(plan), ends)
+    lowered = loop.prefill_and_decode.lower(
+        program, (16, 8), model.params, ids, mask, as_arrays(plan), ends
+    )
     temporary = lowered.compile().memory_analysis().temp_size_in_bytes
     assert temporary < 0.5 * weight_bytes(model)  # widened, they are twice as large as they were
 

@@ -212,20 +212,20 @@ EXCEPTIONS = {
         "as_arrays": "jax: a plan's numbers are traced, so that one compilation serves all",
     },
     "decode": {
-        "Batch": ROWS_LEAVE,
-        "Batch.without_finished": ROWS_LEAVE,
-        "is_step": COMPILED_STEP,
+        "DecodeState": ROWS_LEAVE,
+        "DecodeState.without_finished_sequences": ROWS_LEAVE,
+        "is_decode_step": COMPILED_STEP,
         "step": COMPILED_STEP,
     },
     "capture": {
-        "Recorded": "Keras: layers have no hooks",
-        "Recorded.forward": "Keras: layers have no hooks",
+        "Capturable": "Keras: layers have no hooks",
+        "Capturable.forward": "Keras: layers have no hooks",
         "find_layer": "Keras: layers are not looked up by a dotted name",
     },
     "kernels/int8": {
         "packed": "PyTorch: has a private kernel",
         "has_packed": "PyTorch: has a private kernel",
-        "by_parts": "TensorFlow: XLA multiplies few tokens by blocks, its own product many",
+        "by_slices": "TensorFlow: XLA multiplies few tokens by blocks, its own product many",
     },
     "kernels/int8_limbs": {"has_kernel": "PyTorch: has a private kernel"},
     "lora": {
@@ -237,7 +237,7 @@ EXCEPTIONS = {
     "optimizer": {
         "AdamW": "Keras: its own adds epsilon elsewhere than PyTorch and Optax do",
         "AdamW.update_step": "Keras: its own adds epsilon elsewhere than PyTorch and Optax do",
-        "Place": "jax: a state is a tree, of which the paths say what is where",
+        "LeafInfo": "jax: a state is a tree, of which the paths say what is where",
     },
     "backend": {
         "evaluating": "PyTorch: training is a mode of the module",

@@ -31,15 +31,15 @@ def test_tensorflow_multiplies_half_precision_by_blocks(tf_backend, monkeypatch,
     from gptj.backends.tf.kernels import matmul
 
     monkeypatch.setattr(matmul, "is_native", lambda dtype: False)
-    monkeypatch.setattr(matmul, "BLOCK", 24 * 8)  # four blocks and a rest
+    monkeypatch.setattr(matmul, "BLOCK_SIZE", 24 * 8)  # four blocks and a rest
     matmul._compiled.cache_clear()
     x, kernel = drawn(count, 24).astype(HALF[dtype]), drawn(37, 24, seed=1).astype(HALF[dtype])
-    found = matmul.product(tf.constant(x), tf.constant(kernel))
+    found = matmul.matmul(tf.constant(x), tf.constant(kernel))
     assert found.dtype.name == dtype
     checked(found, x, kernel, dtype)
 
     any_number = tf.TensorSpec((None, 24), dtype)
-    graph = tf.function(lambda x: matmul.product(x, tf.constant(kernel)), autograph=False)
+    graph = tf.function(lambda x: matmul.matmul(x, tf.constant(kernel)), autograph=False)
     checked(graph.get_concrete_function(any_number)(tf.constant(x)), x, kernel, dtype)
 
 
@@ -54,7 +54,7 @@ def test_tensorflow_has_the_derivatives_of_the_definition(tf_backend, monkeypatc
     given = tf.constant(x.astype(half)), tf.constant(kernel.astype(half))
     with tf.GradientTape() as tape:
         tape.watch(given)
-        y = matmul.product(*given)
+        y = matmul.matmul(*given)
     to_x, to_kernel = tape.gradient(y, given, tf.constant(dy.astype(half)))
     x, kernel, dy = (array.astype(half).astype(np.float64) for array in (x, kernel, dy))
     assert_close(np.asarray(to_x, np.float32), dy @ kernel, "bfloat16")
@@ -124,18 +124,18 @@ def test_flax_multiplies_with_and_without_instructions(
 
     from gptj.backends.flax.kernels import matmul
 
-    monkeypatch.setattr(matmul, "LARGE", 0)
+    monkeypatch.setattr(matmul, "MIN_UNCACHED_SIZE", 0)
     known = {"avx512f", "avx512_bf16"} if is_known else set()
     monkeypatch.setattr("gptj.system.processor.instructions", lambda: known)
     monkeypatch.setattr(matmul, "instructions", lambda: known)
     assert matmul.is_native(dtype) == (is_known and dtype == "bfloat16")
     x = jnp.asarray(drawn(2, count, 24), dtype)  # twice as many rows as counted
     kernel = jnp.asarray(drawn(24, 37, seed=1), dtype)
-    checked(matmul.product(x[0], kernel), x[0], kernel.T, dtype)
-    checked(matmul.product(x, kernel), x, kernel.T, dtype)
+    checked(matmul.matmul(x[0], kernel), x[0], kernel.T, dtype)
+    checked(matmul.matmul(x, kernel), x, kernel.T, dtype)
 
     def total(x, kernel):
-        return (matmul.product(x, kernel).astype(jnp.float32) ** 2).sum()
+        return (matmul.matmul(x, kernel).astype(jnp.float32) ** 2).sum()
 
     def plain(x, kernel):
         return ((x @ kernel).astype(jnp.float32) ** 2).sum()

@@ -16,7 +16,7 @@ from gptj.generation.options import GenerationConfig
 from gptj.model.config import GPTJConfig
 from gptj.model.loading import load_model
 from gptj.spec.params import count_parameters, initial_value, parameter_bytes, parameter_table
-from gptj.spec.quantization import ROUNDINGS
+from gptj.spec.quantization import QUANTIZERS
 from gptj.spec.quantized import quantized_tensors, stored_value
 from gptj.spec.tensors import LazyTensor
 from gptj.tools.plan import plan
@@ -24,8 +24,8 @@ from models import TINY, checkpoint_weights
 from quantized_cases import arrays, configuration, quantized_config
 
 INT8 = np.dtype(np.int8)
-ROUNDING = ROUNDINGS["int8"]
-QUANTIZED = {"quantization_config": dict(ROUNDING.description)}
+QUANTIZER = QUANTIZERS["int8"]
+QUANTIZED = {"quantization_config": dict(QUANTIZER.description)}
 
 
 @pytest.fixture(scope="module")
@@ -45,27 +45,27 @@ def rounded(weight):
 def test_a_weight_is_rounded_row_by_row(dtype):
     drawn = np.random.Generator(np.random.PCG64(1)).standard_normal((600, 5)).astype(dtype)
     numbers, scales = rounded(drawn.astype(np.float32))
-    np.testing.assert_array_equal(ROUNDING.scales(drawn), scales)
-    np.testing.assert_array_equal(ROUNDING.quantize(drawn, scales), numbers)
+    np.testing.assert_array_equal(QUANTIZER.scales(drawn), scales)
+    np.testing.assert_array_equal(QUANTIZER.quantize(drawn, scales), numbers)
 
 
 def test_halves_are_rounded_to_even_and_the_largest_stays():
     weight = np.array([[127, 0.5, 1.5, -2.5, -126.5]], np.float32)
-    assert ROUNDING.scales(weight).tolist() == [1.0]
-    assert ROUNDING.quantize(weight, ROUNDING.scales(weight)).tolist() == [[127, 0, 2, -2, -126]]
+    assert QUANTIZER.scales(weight).tolist() == [1.0]
+    assert QUANTIZER.quantize(weight, QUANTIZER.scales(weight)).tolist() == [[127, 0, 2, -2, -126]]
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-45])
 def test_a_row_without_numbers_that_count_has_the_scale_1(value):
     weight = np.array([[value, 0.0], [2.54, -1.27]], np.float32)
-    assert ROUNDING.scales(weight)[0] == 1.0
-    assert ROUNDING.quantize(weight, ROUNDING.scales(weight)).tolist() == [[0, 0], [127, -64]]
+    assert QUANTIZER.scales(weight)[0] == 1.0
+    assert QUANTIZER.quantize(weight, QUANTIZER.scales(weight)).tolist() == [[0, 0], [127, -64]]
 
 
 def test_the_error_is_half_a_scale_at_most():
     weight = np.random.Generator(np.random.PCG64(2)).standard_normal((64, 96)).astype(np.float32)
-    scale = ROUNDING.scales(weight)
-    meant = ROUNDING.dequantize(ROUNDING.quantize(weight, scale), scale, np.float64)
+    scale = QUANTIZER.scales(weight)
+    meant = QUANTIZER.dequantize(QUANTIZER.quantize(weight, scale), scale, np.float64)
     error = np.abs(meant - weight)
     assert (error <= scale[:, None] * (0.5 + 1e-5)).all()
 
@@ -133,7 +133,7 @@ def test_on_disk_are_int8_numbers_and_float32_scales(folder):
 
 
 def test_the_configuration_says_so(folder):
-    assert open_checkpoint(folder).config()["quantization_config"] == ROUNDING.description
+    assert open_checkpoint(folder).config()["quantization_config"] == QUANTIZER.description
     assert configuration(folder).is_quantized
     assert configuration(folder).dtype == "float32"
 
@@ -163,7 +163,7 @@ def test_other_forms_hold_what_the_numbers_mean(folder, tmp_path, options):
     assert found.keys() == arrays(TINY).keys()
     for name, array in found.items():
         scale = stored.get(f"{name}_scale")
-        wanted = stored[name] if scale is None else ROUNDING.dequantize(stored[name], scale)
+        wanted = stored[name] if scale is None else QUANTIZER.dequantize(stored[name], scale)
         np.testing.assert_array_equal(array, wanted)
 
 

@@ -13,7 +13,7 @@ from gptj.errors import CheckpointError, ConfigError, UnsupportedFeature
 from gptj.generation.options import GenerationConfig
 from gptj.model.config import GPTJConfig
 from gptj.spec.params import count_parameters, parameter_bytes, parameter_table
-from gptj.spec.quantization import ROUNDINGS, description_of
+from gptj.spec.quantization import QUANTIZERS, description_of
 from gptj.spec.reference import forward
 from gptj.spec.tensors import LazyTensor
 from gptj.tools.plan import plan
@@ -27,7 +27,7 @@ from quantized_cases import (
 )
 from tolerances import assert_close
 
-ROUNDING = ROUNDINGS["int4"]
+ROUNDING = QUANTIZERS["int4"]
 SIZES = {"n_embd": 128, "n_inner": 256, "n_layer": 1}
 INT4 = {"quantize": "int4", **SIZES}
 IDS = draw_ids((2, 6), seed=43)

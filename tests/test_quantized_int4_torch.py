@@ -8,7 +8,7 @@ import pytest
 import gptj
 from gptj.errors import UnsupportedFeature
 from gptj.spec.params import parameter_bytes
-from gptj.spec.quantization import ROUNDINGS
+from gptj.spec.quantization import QUANTIZERS
 from gptj.spec.reference import forward
 from models import DEMO, draw_ids, run
 from quantized_cases import quantized_config, quantized_model, quantized_weights
@@ -29,7 +29,7 @@ GENERATOR = np.random.Generator(np.random.PCG64(31))
 X = GENERATOR.standard_normal((7, 256)).astype(np.float32)
 STORED = GENERATOR.integers(0, 256, (192, 128)).astype(np.uint8)
 SCALE = (0.01 + 0.1 * GENERATOR.random((192, 2))).astype(np.float32)
-MEANT = ROUNDINGS["int4"].dequantize(STORED, SCALE, np.float64)
+MEANT = QUANTIZERS["int4"].dequantize(STORED, SCALE, np.float64)
 
 
 @pytest.fixture(params=["files", "kernel"])
@@ -54,10 +54,10 @@ def compute(function, weight, dtype):
 
 @pytest.mark.parametrize("is_native", [True, False], ids=["native", "widened"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize("path", [int8.product, int4.by_blocks, int4.at_once])
+@pytest.mark.parametrize("path", [int8.matmul, int4.by_blocks, int4.by_definition])
 def test_every_path_computes_the_definition(weight, path, dtype, is_native, monkeypatch):
-    blocks = dict.fromkeys(half.BLOCK, 256 * 128)  # a block and a rest
-    monkeypatch.setattr(half, "BLOCK", blocks)
+    blocks = dict.fromkeys(half.BLOCK_SIZE, 256 * 128)  # a block and a rest
+    monkeypatch.setattr(half, "BLOCK_SIZE", blocks)
     monkeypatch.setattr(half, "is_native", lambda dtype: is_native)
     assert_close(compute(path, weight, dtype), X @ MEANT.T, dtype)
 
@@ -70,7 +70,7 @@ def test_the_kernel_computes_the_definition(weight):
 
 @pytest.mark.parametrize("layout", ["kernel"], indirect=True)
 def test_the_layout_of_the_kernel_is_undone_exactly(weight, monkeypatch):
-    monkeypatch.setattr(int4_layout, "ROWS", 64)
+    monkeypatch.setattr(int4_layout, "ROWS_AT_A_TIME", 64)
     assert weight.nbytes == STORED.nbytes
     assert torch.equal(weight, int4_layout.to_kernel(torch.from_numpy(STORED)))
     np.testing.assert_array_equal(int4_layout.from_kernel(weight, len(STORED)), STORED)
@@ -100,7 +100,7 @@ def test_without_the_kernel_the_layout_of_files_stays(monkeypatch):
 
 def test_gradients_reach_the_input(weight):
     x = torch.from_numpy(X).requires_grad_()
-    int8.product(x, weight, torch.from_numpy(SCALE)).sum().backward()
+    int8.matmul(x, weight, torch.from_numpy(SCALE)).sum().backward()
     assert_close(x.grad.numpy(), np.ones((len(X), len(STORED))) @ MEANT, "float32")
 
 
@@ -108,7 +108,7 @@ def test_gradients_reach_the_input(weight):
 def test_compiled_code_takes_the_definition(weight, dtype, monkeypatch):
     monkeypatch.setattr(int4, "by_blocks", None)
     monkeypatch.setattr(int4, "by_kernel", None)
-    compiled = torch.compile(int8.product, backend="eager", fullgraph=True)
+    compiled = torch.compile(int8.matmul, backend="eager", fullgraph=True)
     assert_close(compute(compiled, weight, dtype), X @ MEANT.T, dtype)
 
 

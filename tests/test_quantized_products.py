@@ -26,14 +26,14 @@ def set_blocks(framework, monkeypatch, size):
     """Have blocks of `size` numbers; in Flax, whose blocks are all of one size, of about that."""
     place = "half" if framework.name == "torch" else "matmul"
     blocks = import_module(f"gptj.backends.{framework.name}.kernels.{place}")
-    sizes = size if framework.name == "tf" else dict.fromkeys(blocks.BLOCK, size)
-    monkeypatch.setattr(blocks, "BLOCK", sizes)
+    sizes = size if framework.name == "tf" else dict.fromkeys(blocks.BLOCK_SIZE, size)
+    monkeypatch.setattr(blocks, "BLOCK_SIZE", sizes)
     if framework.name == "tf":
         matmul = import_module("gptj.backends.tf.kernels.matmul")
         matmul._compiled.cache_clear()
     if framework.name == "flax":
-        monkeypatch.setattr(blocks, "LEAST_BLOCKS", dict.fromkeys(blocks.BLOCK, 1))
-        monkeypatch.setattr(blocks, "LEAST_ROWS", 1)
+        monkeypatch.setattr(blocks, "MIN_BLOCKS", dict.fromkeys(blocks.BLOCK_SIZE, 1))
+        monkeypatch.setattr(blocks, "MIN_BLOCK_ROWS", 1)
 
 
 def compute(framework, function, x, dtype):
@@ -57,7 +57,7 @@ def cast(framework, tensor, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize("path", ["product", "by_blocks", "by_digits", "at_once"])
+@pytest.mark.parametrize("path", ["matmul", "by_blocks", "by_limbs", "by_definition"])
 def test_every_path_computes_the_definition(framework, module, path, dtype):
     found = compute(framework, getattr(module, path), X, dtype)
     assert_close(found, X @ MEANT.T, dtype, path)
@@ -101,7 +101,7 @@ def test_without_the_private_kernel_the_plain_path_is_taken(torch_backend, monke
     monkeypatch.setattr(int8, "packed", missing)
     try:
         assert not int8.has_packed()
-        found = compute(torch_backend, int8.product, X, "bfloat16")
+        found = compute(torch_backend, int8.matmul, X, "bfloat16")
     finally:
         int8.has_packed.cache_clear()
     assert_close(found, X @ MEANT.T, "bfloat16")
@@ -118,39 +118,39 @@ def test_rows_of_any_length_are_read_to_their_end_and_not_beyond(torch_backend, 
     from gptj.backends.torch.kernels import int8
 
     weight, scale = torch.from_numpy(NUMBERS[:, :width].copy()), torch.from_numpy(SCALE)
-    found = int8.product(torch.from_numpy(X[:, :width]).bfloat16(), weight, scale)
+    found = int8.matmul(torch.from_numpy(X[:, :width]).bfloat16(), weight, scale)
     assert_close(found.float().numpy(), X[:, :width] @ MEANT[:, :width].T, "bfloat16")
 
 
 def test_gradients_reach_the_input(framework, module):
     expected = np.ones((len(X), len(NUMBERS))) @ MEANT
-    assert_close(GRADIENTS[framework.name](module.product), expected, "float32")
+    assert_close(GRADIENTS[framework.name](module.matmul), expected, "float32")
 
 
-def _torch(product):
+def _torch(matmul):
     import torch
 
     x = torch.from_numpy(X).requires_grad_()
-    product(x, torch.from_numpy(NUMBERS), torch.from_numpy(SCALE)).sum().backward()
+    matmul(x, torch.from_numpy(NUMBERS), torch.from_numpy(SCALE)).sum().backward()
     return x.grad.numpy()
 
 
-def _tf(product):
+def _tf(matmul):
     import tensorflow as tf
 
     x = tf.constant(X)
     with tf.GradientTape() as tape:
         tape.watch(x)
-        y = product(x, tf.constant(NUMBERS), tf.constant(SCALE))
+        y = matmul(x, tf.constant(NUMBERS), tf.constant(SCALE))
     return tape.gradient(y, x).numpy()
 
 
-def _flax(product):
+def _flax(matmul):
     import jax
     import jax.numpy as jnp
 
     weight, scale = jnp.asarray(NUMBERS.T), jnp.asarray(SCALE)
-    return np.asarray(jax.grad(lambda x: product(x, weight, scale).sum())(jnp.asarray(X)))
+    return np.asarray(jax.grad(lambda x: matmul(x, weight, scale).sum())(jnp.asarray(X)))
 
 
 GRADIENTS = {"torch": _torch, "tf": _tf, "flax": _flax}
@@ -162,7 +162,7 @@ def test_xla_compiles_the_blocks_of_tensorflow(tf_backend, monkeypatch):
     from gptj.backends.tf.kernels import int8
 
     set_blocks(tf_backend, monkeypatch, 64 * 8)
-    compiled = tf.function(int8.product, jit_compile=True, autograph=False)
+    compiled = tf.function(int8.matmul, jit_compile=True, autograph=False)
     assert_close(compute(tf_backend, compiled, X, "float32"), X @ MEANT.T, "float32")
 
 
@@ -173,10 +173,10 @@ def test_parts_of_tensorflow_are_in_a_dtype_that_holds_them(
 ):
     from gptj.backends.tf.kernels import int8, matmul
 
-    monkeypatch.setattr(int8, "PART", 64 * 8)  # several, and a rest
+    monkeypatch.setattr(int8, "SLICE_SIZE", 64 * 8)  # several, and a rest
     monkeypatch.setattr(matmul, "is_native", lambda dtype: is_native)
     x = 1000 * X  # with weights that have no scale yet, float16 could not hold the sums
-    found = compute(tf_backend, int8.by_parts, x, dtype)
+    found = compute(tf_backend, int8.by_slices, x, dtype)
     assert_close(found / 1000, X @ MEANT.T, dtype)
 
 
@@ -185,13 +185,13 @@ def test_tensorflow_multiplies_many_tokens_by_parts_but_not_in_a_loop(tf_backend
 
     from gptj.backends.tf.kernels import half, int8
 
-    for path in ("by_parts", "by_blocks"):
+    for path in ("by_slices", "by_blocks"):
         monkeypatch.setattr(int8, path, lambda x, weight, scale, path=path: path)
-    many, fewer = tf.zeros((int8.MANY, 8)), tf.zeros((int8.MANY - 1, 8))
+    many, fewer = tf.zeros((int8.MIN_SLICED_TOKENS, 8)), tf.zeros((int8.MIN_SLICED_TOKENS - 1, 8))
     paths = [int8._fastest(x)(x, None, None) for x in (many, fewer)]
     with half.reading({}):
         paths.append(int8._fastest(many)(many, None, None))
-    assert paths == ["by_parts", "by_blocks", "by_blocks"]
+    assert paths == ["by_slices", "by_blocks", "by_blocks"]
 
 
 def test_a_loop_in_a_callers_graph_multiplies_nothing_by_parts(tf_backend, monkeypatch):
@@ -199,7 +199,7 @@ def test_a_loop_in_a_callers_graph_multiplies_nothing_by_parts(tf_backend, monke
 
     from gptj.backends.tf.kernels import int8, int8_limbs
 
-    graphs = {"by_parts": [], "by_blocks": []}
+    graphs = {"by_slices": [], "by_blocks": []}
 
     def recording(path):
         compute = getattr(int8, path)
@@ -221,19 +221,19 @@ def test_a_loop_in_a_callers_graph_multiplies_nothing_by_parts(tf_backend, monke
 
     write.get_concrete_function()
     in_loop = {path: ["while_body" in name for name in names] for path, names in graphs.items()}
-    assert in_loop["by_parts"]
-    assert not any(in_loop["by_parts"])  # the prompt, of which nothing is known
+    assert in_loop["by_slices"]
+    assert not any(in_loop["by_slices"])  # the prompt, of which nothing is known
     assert in_loop["by_blocks"]
     assert all(in_loop["by_blocks"])
 
 
-@pytest.mark.parametrize("path", ["by_parts", "at_once"])
+@pytest.mark.parametrize("path", ["by_slices", "by_definition"])
 def test_a_graph_of_tensorflow_widens_no_weight_before_its_turn(tf_backend, monkeypatch, path):
     import tensorflow as tf
 
     from gptj.backends.tf.kernels import int8
 
-    monkeypatch.setattr(int8, "PART", 64 * 8)
+    monkeypatch.setattr(int8, "SLICE_SIZE", 64 * 8)
     weight, scale = tf.Variable(NUMBERS), tf.constant(SCALE)
     compiled = tf.function(getattr(int8, path), autograph=False)
     graph = compiled.get_concrete_function(tf.constant(X), weight, scale).graph
@@ -255,4 +255,4 @@ def test_compiled_and_exported_models_take_the_definition(torch_backend, monkeyp
 
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     monkeypatch.setattr(int8, "by_blocks", missing)
-    assert_close(compute(torch_backend, int8.product, X, "float32"), X @ MEANT.T, "float32")
+    assert_close(compute(torch_backend, int8.matmul, X, "float32"), X @ MEANT.T, "float32")

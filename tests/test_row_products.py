@@ -37,7 +37,7 @@ def tf_products(tf_backend, monkeypatch):
     matmul._compiled.cache_clear()
 
     def multiply(x, kernel):
-        monkeypatch.setattr(products, "BLOCK", 10 * len(kernel))  # four blocks and a rest
+        monkeypatch.setattr(products, "BLOCK_SIZE", 10 * len(kernel))  # four blocks and a rest
         return matmul.by_blocks(tf.constant(x), tf.constant(kernel.T))
 
     yield multiply

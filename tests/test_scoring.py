@@ -16,7 +16,7 @@ from gptj.errors import (
 )
 from gptj.scoring import windows as cutting
 from gptj.scoring.likelihood import log_probs
-from gptj.scoring.requests import Request
+from gptj.scoring.requests import ScoreRequest
 from gptj.scoring.result import Score
 from gptj.tokenizer import GPTJTokenizer
 from models import draw_ids, oracle, run, tiny_config, tiny_model
@@ -191,7 +191,7 @@ def test_a_continuation_of_a_long_text_sees_its_end():
 @pytest.mark.parametrize("length", [3, 11, 12, 40, 41, 100])
 @pytest.mark.parametrize("stride", [1, 4, 10])
 def test_windows_score_every_token_once_with_enough_before_it(length, stride):
-    request = Request("", tuple(range(length)), 2, 0)
+    request = ScoreRequest("", tuple(range(length)), 2, 0)
     scored = []
     for window in cutting.windows([request], 10, stride):
         assert len(window.ids) <= 11
@@ -242,7 +242,7 @@ def test_the_tokenizer_is_that_of_the_folder_which_the_model_came_from(
 ):
     words.save_pretrained(tmp_path)
     model = tiny_model("oracle")
-    monkeypatch.setattr(model, "origin", tmp_path, raising=False)
+    monkeypatch.setattr(model, "source_folder", tmp_path, raising=False)
     assert model.score("cab ab").tokens == ("ab", "Ġab")
 
 

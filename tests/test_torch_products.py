@@ -33,8 +33,8 @@ CASES = [
 def case(request, monkeypatch):
     """A kernel and its dtype; it is chosen, and a small weight has several blocks and a rest."""
     kernel, dtype = request.param
-    monkeypatch.setattr(matmul, "choose", lambda dtype, rows: kernel)
-    monkeypatch.setattr(half, "BLOCK", dict.fromkeys(half.BLOCK, 100))
+    monkeypatch.setattr(matmul, "choose_kernel", lambda dtype, rows: kernel)
+    monkeypatch.setattr(half, "BLOCK_SIZE", dict.fromkeys(half.BLOCK_SIZE, 100))
     return kernel, dtype
 
 
@@ -53,7 +53,9 @@ def test_value_and_derivatives_are_those_of_float64(case, rows, with_bias):
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_a_row_by_itself_is_multiplied_alike(monkeypatch, rows, with_bias):
     monkeypatch.setattr(half, "is_native", lambda dtype: True)
-    assert matmul.choose(torch.bfloat16, 1) is half.VECTOR is not half.native(torch.bfloat16, 2)
+    assert (
+        matmul.choose_kernel(torch.bfloat16, 1) is half.VECTOR is not half.native(torch.bfloat16, 2)
+    )
     check_value_and_derivatives(rows, torch.bfloat16, with_bias)
 
 
@@ -100,7 +102,7 @@ def test_transforms_see_pytorchs_own_product(case):
 
 
 def test_autocast_computes_in_its_dtype_and_keeps_gradients_in_float32(monkeypatch):
-    monkeypatch.setattr(matmul, "choose", lambda dtype, rows: half.BLOCKS)
+    monkeypatch.setattr(matmul, "choose_kernel", lambda dtype, rows: half.BLOCKS)
     x, weight = drawn(40, 24), drawn(37, 24)
     with torch.autocast("cpu", torch.bfloat16):
         y = matmul.linear(x, weight, None)
@@ -119,8 +121,8 @@ def test_only_what_is_asked_for_is_differentiated(case):
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (float32.NEVER, "MKL"),
-        (float32.ALWAYS, "oneDNN"),
+        (float32.NO_ROW_COUNTS, "MKL"),
+        (float32.ALL_ROW_COUNTS, "oneDNN"),
         (range(1, 129), "oneDNN up to 128 tokens, then MKL"),
         (range(3, 256), "MKL up to 2 tokens, then oneDNN up to 255 tokens, then MKL"),
     ],
@@ -164,7 +166,7 @@ LABELS = IDS.where(IDS % 5 != 0, -100)
 @pytest.fixture
 def model(monkeypatch):
     """A model whose rows of logits come in several parts, the last one smaller."""
-    monkeypatch.setattr(losses, "ROWS", 8)
+    monkeypatch.setattr(losses, "POSITIONS_AT_A_TIME", 8)
     return GPTJForCausalLM(CONFIG, seed=3, attn_implementation="eager")
 
 

@@ -13,7 +13,7 @@ from gptj.model.config import GPTJConfig
 from gptj.spec.params import initial_value, parameter_table
 from gptj.spec.reference import backward
 from gptj.spec.tensors import LazyTensor
-from gptj.spec.training import UpdateRule, count_targets, divide
+from gptj.spec.training import UpdateRule, count_targets, split_batch
 from models import tiny_config
 
 pytestmark = pytest.mark.usefixtures("promotion")
@@ -91,7 +91,7 @@ def curve(backend, parts=1, rule=RULE, seed=0, **changes):
     trainer = backend.trainer(build(backend, **changes), rule, "float32")
     steps = range(STEPS)
     return np.array(
-        [trainer.step(divide("causal_lm", batch(s), parts), RATE, seed + s) for s in steps]
+        [trainer.step(split_batch("causal_lm", batch(s), parts), RATE, seed + s) for s in steps]
     )
 
 
@@ -134,7 +134,7 @@ def test_only_an_adapter_is_trained_where_there_is_one(framework):
     adapter = {name: np.array(t.read()) for name, t in framework.dump_adapter(model).items()}
     trainer = framework.trainer(model, RULE, "float32")
     for step in range(3):
-        trainer.step(divide("causal_lm", batch(step), 2), RATE, step)
+        trainer.step(split_batch("causal_lm", batch(step), 2), RATE, step)
     after = framework.dump_params(model)
     assert all(np.array_equal(before[name], after[name].read()) for name in before)
     moved = framework.dump_adapter(model)
@@ -151,7 +151,7 @@ def test_half_precision_keeps_float32_parameters(framework, tmp_path):
     build(framework).save_pretrained(tmp_path)
     model = type(build(framework)).from_pretrained(tmp_path, **framework.mixed("bfloat16"))
     trainer = framework.trainer(model, RULE, "bfloat16")
-    losses = [trainer.step(divide("causal_lm", batch(s), 1), RATE, s)[0] for s in range(STEPS)]
+    losses = [trainer.step(split_batch("causal_lm", batch(s), 1), RATE, s)[0] for s in range(STEPS)]
     assert {str(tensor.dtype) for tensor in framework.dump_params(model).values()} == {"float32"}
     gap = np.abs(np.array(losses) - expected()[:, 0])
     assert 1e-6 < gap.max() < 0.05  # of half precision, not of float32
@@ -175,7 +175,7 @@ def test_targets_are_counted_as_the_losses_count_them(head, rows, count):
 
 def test_parts_of_rows_without_targets_count_alike():
     rows = {"input_ids": np.zeros((4, 3)), "labels": np.full((4, 3), -100)}
-    assert [part.share for part in divide("causal_lm", rows, 2)] == [0.5, 0.5]
+    assert [part.share for part in split_batch("causal_lm", rows, 2)] == [0.5, 0.5]
 
 
 def test_backends_declare_their_trainers(framework):

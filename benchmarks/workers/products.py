@@ -2,14 +2,14 @@
 
 import torch
 
-from gptj.bench.limits import Limits, fastest, product_rate
+from gptj.bench.limits import Roofline, fastest, matmul_rate
 from gptj.bench.protocol import serve
 
 
 class OneDNN:
     def limits(self, buffer, width):
         rates = {name: _rate(getattr(torch, name), width) for name in ("float32", "bfloat16")}
-        return Limits(bytes=_reading(buffer), **rates).to_dict()
+        return Roofline(bytes=_reading(buffer), **rates).to_dict()
 
 
 def _reading(buffer):
@@ -27,7 +27,7 @@ def _rate(dtype, width):
         return torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
 
     try:
-        return product_rate(multiply, lambda size: torch.ones(size, size, dtype=dtype), width)
+        return matmul_rate(multiply, lambda size: torch.ones(size, size, dtype=dtype), width)
     except RuntimeError:
         return 0.0
 

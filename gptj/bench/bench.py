@@ -10,7 +10,7 @@ from gptj.backends import BUILT_IN, default_backend, is_installed, resolve_name
 from gptj.bench.client import Worker, WorkerFailed
 from gptj.bench.contenders import QUIET, Contender, backend_command
 from gptj.bench.gate import Gate, Reference, check_quiet
-from gptj.bench.limits import BUFFER, WIDTHS, Limits, numpy_limits
+from gptj.bench.limits import BUFFER, WIDTHS, Roofline, numpy_roofline
 from gptj.bench.log import Log
 from gptj.bench.report import Report, make_report
 from gptj.bench.running import Runner
@@ -18,14 +18,14 @@ from gptj.bench.workloads import Workload, inference, step
 from gptj.errors import ArgumentError, UnsupportedFeature, choices
 from gptj.model.config import GPTJConfig
 from gptj.spec.params import count_parameters
-from gptj.spec.quantization import ROUNDINGS
+from gptj.spec.quantization import QUANTIZERS
 from gptj.system.machine import describe
 from gptj.system.memory import BYTES, free_bytes
 from gptj.tools.plan import plan
 
 PROMPT = 128
 NEW = 32
-DTYPES = (*BYTES, *ROUNDINGS)
+DTYPES = (*BYTES, *QUANTIZERS)
 PREFILL = 512
 
 
@@ -54,7 +54,7 @@ class Sizes:
     width: int = WIDTHS[-1]
 
 
-USUAL = Sizes()
+DEFAULT_SIZES = Sizes()
 """What is measured if nobody says otherwise."""
 
 
@@ -63,7 +63,7 @@ def bench(
     *,
     backends: Sequence[str] | None = None,
     dtypes: Sequence[str] = ("float32",),
-    sizes: Sizes = USUAL,
+    sizes: Sizes = DEFAULT_SIZES,
     log: Log | None = None,
     force: bool = False,
     quiet: bool = True,
@@ -88,16 +88,16 @@ def bench(
         BackendUnavailable: if a backend is not installed.
         MachineBusy: if other programs are running.
     """
-    names = _backend_names(backends)
+    names = _installed_backends(backends)
     _check(dtypes, sizes)
-    config = known_config(model)
+    config = located_config(model)
     work = workloads(config, sizes)
     training = [step(config, *sizes.train)] if sizes.train else []
     if not force:
         check_quiet()
     log = log or Log()
     note_run(log, str(model), config)
-    note_limits(log, {name: backend_command(name) for name in names}, sizes)
+    note_roofline(log, {name: backend_command(name) for name in names}, sizes)
     runner = Runner(log, Gate(Reference()), sizes.repeat, sizes.budget, quiet=quiet)
     for train, todo in ((False, work), (True, training)):
         entries = [entry(model, name, dtype, todo, train) for dtype in dtypes for name in names]
@@ -130,7 +130,7 @@ def memory_need(
     """Return the bytes that a backend needs for the largest piece of work, as far as is known."""
 
     quantized = {"dtype": "float32", "quantize": dtype}
-    stored = quantized if dtype in ROUNDINGS else {"dtype": dtype}
+    stored = quantized if dtype in QUANTIZERS else {"dtype": dtype}
 
     def need(one: Workload) -> int:
         sizes = {"batch": one.batch, "length": one.prompt + one.new}
@@ -139,10 +139,10 @@ def memory_need(
     try:
         return max((need(one) for one in work), default=0)
     except UnsupportedFeature:  # one that is plugged in has the weights, at least
-        return count_parameters(known_config(model)) * BYTES.get(dtype, 1)
+        return count_parameters(located_config(model)) * BYTES.get(dtype, 1)
 
 
-def known_config(model: str | Path) -> GPTJConfig:
+def located_config(model: str | Path) -> GPTJConfig:
     """Return the configuration of a model by its name."""
     return GPTJConfig.from_json_file(hub.locate_config(model))
 
@@ -154,15 +154,15 @@ def note_run(log: Log, model: str, config: GPTJConfig) -> None:
     log.add("run", model=model, parameters=parameters, config=fields, machine=machine)
 
 
-def note_limits(log: Log, commands: dict[str, tuple[str, ...]], sizes: Sizes) -> None:
+def note_roofline(log: Log, commands: dict[str, tuple[str, ...]], sizes: Sizes) -> None:
     """Measure the machine's limits, with NumPy and with systems, by name; one after the other."""
     asked = {"buffer": sizes.buffer, "width": sizes.width}
-    log.add("limits", source="numpy", **numpy_limits(**asked).to_dict())
+    log.add("limits", source="numpy", **numpy_roofline(**asked).to_dict())
     for name, command in commands.items():
         try:
             worker = Worker(command, QUIET)
             try:
-                found = Limits(**worker.ask("limits", **asked)["limits"])
+                found = Roofline(**worker.ask("limits", **asked)["limits"])
                 log.add("limits", source=name, **found.to_dict())
             finally:
                 worker.close()
@@ -171,7 +171,7 @@ def note_limits(log: Log, commands: dict[str, tuple[str, ...]], sizes: Sizes) ->
             log.add("failed", **key, workload=None, reason=str(error))
 
 
-def _backend_names(backends: Sequence[str] | None) -> list[str]:
+def _installed_backends(backends: Sequence[str] | None) -> list[str]:
     """Return the names of backends that are installed."""
     if backends is None:
         default_backend()  # says what to install where there is none
@@ -183,7 +183,7 @@ def _check(dtypes: Sequence[str], sizes: Sizes) -> None:
     unknown = [dtype for dtype in dtypes if dtype not in DTYPES]
     if unknown:
         raise ArgumentError(f"There is no dtype {unknown[0]!r}; accepted are {choices(DTYPES)}.")
-    quantized = [dtype for dtype in dtypes if dtype in ROUNDINGS]
+    quantized = [dtype for dtype in dtypes if dtype in QUANTIZERS]
     if quantized and sizes.train:
         raise ArgumentError(
             f"Weights in {quantized[0]} are not trained: leave out --train, or that dtype."

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from gptj.bench.workloads import Workload
 from gptj.model.config import GPTJConfig
 from gptj.spec.params import EMBEDDING, parameter_table
-from gptj.spec.quantization import ROUNDINGS
+from gptj.spec.quantization import QUANTIZERS
 from gptj.system.memory import BYTES
 
 BACKWARD = 2
@@ -33,7 +33,7 @@ def cost_of(workload: Workload, config: GPTJConfig, dtype: str) -> Cost:
     """
     # scales, and biases, are a few percent at most; over quantized weights the cache is narrow
     cached = BYTES.get(dtype, BYTES["bfloat16"])
-    size = ROUNDINGS[dtype].bits / 8 if dtype in ROUNDINGS else cached
+    size = QUANTIZERS[dtype].bits / 8 if dtype in QUANTIZERS else cached
     weights = _read_parameters(config) * size
     if workload.kind == "decode":
         context = workload.prompt + (workload.new + 1) / 2  # on average

@@ -19,7 +19,7 @@ from gptj.system.processor import cores
 TOLERANCE: Final = 0.10
 """By how much the reference may differ from its median."""
 
-USUAL: Final = 9
+REFERENCE_TIMINGS: Final = 9
 """Timings of the reference before the first measurement."""
 
 PAUSE: Final = 0.2
@@ -53,8 +53,8 @@ class Reference:
 
     def __call__(self) -> tuple[float, float]:
         """Return the seconds of the product, and of the reading; each the best of three."""
-        products = [_seconds(lambda: self.matrix @ self.matrix) for _ in range(3)]
-        return min(products), min(_seconds(lambda: read(self.buffer)) for _ in range(3))
+        matmuls = [_seconds(lambda: self.matrix @ self.matrix) for _ in range(3)]
+        return min(matmuls), min(_seconds(lambda: read(self.buffer)) for _ in range(3))
 
 
 class Gate:
@@ -77,7 +77,7 @@ class Gate:
         """
         self.reference, self.attempts = reference, attempts
         self.tolerance, self.pause = tolerance, pause
-        self.seen = [reference() for _ in range(USUAL)]
+        self.seen = [reference() for _ in range(REFERENCE_TIMINGS)]
 
     def run(self, measure: Callable[[], Any]) -> tuple[Any, bool]:
         """Measure, again if disturbed; return the last result, and whether it was disturbed."""

@@ -31,7 +31,7 @@ REPETITIONS: Final = 5
 
 
 @dataclass(frozen=True)
-class Limits:
+class Roofline:
     """The most that was seen, per second; 0 for what was not measured.
 
     Attributes:
@@ -56,25 +56,25 @@ class Limits:
         return asdict(self)
 
 
-def best(found: Iterable[Limits]) -> Limits:
+def best(found: Iterable[Roofline]) -> Roofline:
     """Return the highest of every rate."""
     rows = [limits.to_dict() for limits in found]
-    return Limits(**{name: max(row[name] for row in rows) for name in Limits().to_dict()})
+    return Roofline(**{name: max(row[name] for row in rows) for name in Roofline().to_dict()})
 
 
-def numpy_limits(buffer: int = BUFFER, width: int = WIDTHS[-1]) -> Limits:
+def numpy_roofline(buffer: int = BUFFER, width: int = WIDTHS[-1]) -> Roofline:
     """Measure with NumPy: reading with a thread per core, and its float32 product."""
     numbers = np.ones(buffer // 4, np.float32)
     seconds = fastest(lambda: read(numbers))
-    return Limits(numbers.nbytes / seconds, product_rate(np.ndarray.__matmul__, _ones, width))
+    return Roofline(numbers.nbytes / seconds, matmul_rate(np.ndarray.__matmul__, _ones, width))
 
 
-def framework_limits(
+def framework_roofline(
     make: Callable[[Array], Any],
     wait: Callable[[Any], Any],
     buffer: int = BUFFER,
     width: int = WIDTHS[-1],
-) -> Limits:
+) -> Roofline:
     """Measure with a framework: products with a vector, which read a matrix once, and of matrices.
 
     Args:
@@ -93,12 +93,12 @@ def framework_limits(
     seconds = fastest(lambda: multiply(matrix, vector))
 
     def rate(dtype: Any) -> float:
-        return product_rate(multiply, lambda size: make(_ones(size, dtype)), width)
+        return matmul_rate(multiply, lambda size: make(_ones(size, dtype)), width)
 
-    return Limits(matrix_bytes / seconds, rate(np.float32), rate(ml_dtypes.bfloat16))
+    return Roofline(matrix_bytes / seconds, rate(np.float32), rate(ml_dtypes.bfloat16))
 
 
-def product_rate(
+def matmul_rate(
     multiply: Callable[[Any, Any], Any], make: Callable[[int], Any], largest: int
 ) -> float:
     """Return operations per second for square matrices, as large as it takes to time them well.

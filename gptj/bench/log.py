@@ -19,7 +19,7 @@ from typing import Any
 
 from gptj.errors import DataError
 
-Record = dict[str, Any]
+LogRecord = dict[str, Any]
 
 OF_A_SYSTEM = ("system", "dtype", "train")
 
@@ -34,9 +34,9 @@ class Log:
             DataError: for a file with something else.
         """
         self.path = path
-        self.records: list[Record] = list(_read(path)) if path is not None else []
+        self.records: list[LogRecord] = list(_read(path)) if path is not None else []
 
-    def add(self, what: str, **fields: Any) -> Record:
+    def add(self, what: str, **fields: Any) -> LogRecord:
         """Keep a record, in the file at once, and return it."""
         record = {"what": what, **fields}
         self.records.append(record)
@@ -46,7 +46,7 @@ class Log:
                 file.write(json.dumps(record) + "\n")
         return record
 
-    def find(self, what: str, **fields: Any) -> list[Record]:
+    def find(self, what: str, **fields: Any) -> list[LogRecord]:
         """Return the records of a kind whose fields have these values."""
         wanted = {"what": what, **fields}
         return [r for r in self.records if all(r.get(key) == x for key, x in wanted.items())]
@@ -61,7 +61,7 @@ class Log:
         return any(record["workload"] in (None, workload) for record in found)
 
 
-def _read(path: Path) -> Iterator[Record]:
+def _read(path: Path) -> Iterator[LogRecord]:
     """Yield the records of a file; a last line that was cut off is left out."""
     if not path.exists():
         return

@@ -10,8 +10,8 @@ from gptj.bench.workloads import Workload
 from gptj.errors import ArgumentError, BackendUnavailable
 from gptj.system.versions import install_command
 
-OWN: Final = "#0072b2"
-PEER: Final = "#b0b0b0"
+OWN_COLOUR: Final = "#0072b2"
+PEER_COLOUR: Final = "#b0b0b0"
 """Okabe and Ito's blue for the systems of this package, and grey for others."""
 
 FORMATS: Final = (".svg", ".png", ".pdf")
@@ -71,7 +71,7 @@ def _panel(axes: Any, title: str, rows: Sequence[Any]) -> None:
     """Draw the bars of one workload, each with its share and its time."""
     names = [row["system"] for row in rows]
     shares = [row["fraction"] for row in rows]
-    colours = [OWN if name.startswith("gptj") else PEER for name in names]
+    colours = [OWN_COLOUR if name.startswith("gptj") else PEER_COLOUR for name in names]
     axes.barh(names, shares, color=colours)
     for place, row in enumerate(rows):
         label = f" {row['fraction']:.0%}, {duration(row['median'])}"

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gptj.bench.costs import cost_of
-from gptj.bench.limits import Limits, best
-from gptj.bench.log import OF_A_SYSTEM, Log, Record
+from gptj.bench.limits import Roofline, best
+from gptj.bench.log import OF_A_SYSTEM, Log, LogRecord
 from gptj.bench.summary import summarise
 from gptj.bench.workloads import Workload
 from gptj.errors import DataError
@@ -31,7 +31,7 @@ def make_report(log: Log) -> Report:
             f"{log.path or 'The log'} holds no complete run: found {len(log.records)} records, "
             "none of a run or none of its limits. Measure first."
         )
-    run, limits = runs[-1], _limits(log)
+    run, limits = runs[-1], _rooflines(log)
     config = GPTJConfig.from_dict(run["config"])
     return {
         "model": run["model"],
@@ -45,12 +45,12 @@ def make_report(log: Log) -> Report:
     }
 
 
-def _limits(log: Log) -> dict[str, Limits]:
+def _rooflines(log: Log) -> dict[str, Roofline]:
     """Return the best of every source; a later run may have seen more than an earlier one."""
-    found: dict[str, Limits] = {}
+    found: dict[str, Roofline] = {}
     for record in log.find("limits"):
-        rates = Limits(**{name: record[name] for name in Limits().to_dict()})
-        found[record["source"]] = best([found.get(record["source"], Limits()), rates])
+        rates = Roofline(**{name: record[name] for name in Roofline().to_dict()})
+        found[record["source"]] = best([found.get(record["source"], Roofline()), rates])
     return found
 
 
@@ -78,7 +78,7 @@ def _system(log: Log, key: dict[str, Any]) -> Report:
     }
 
 
-def _above_base(records: list[Record], name: str, field: str) -> int | None:
+def _above_base(records: list[LogRecord], name: str, field: str) -> int | None:
     """Return the most bytes above those of the imported framework, where the system tells."""
     told = [record for record in records if record[name] and record["base"]]
     return max((r[name][field] - r["base"]["resident"] for r in told), default=None)
@@ -88,7 +88,7 @@ def _median(values: Iterable[float]) -> float:
     return summarise(list(values)).median
 
 
-def _results(log: Log, config: GPTJConfig, limits: Limits) -> Iterator[Report]:
+def _results(log: Log, config: GPTJConfig, limits: Roofline) -> Iterator[Report]:
     """Yield a row for every workload of a system."""
     for key in _distinct(log, (*OF_A_SYSTEM, "workload"), "time"):
         records = log.find("time", **key)

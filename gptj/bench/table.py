@@ -6,7 +6,7 @@ from typing import Any, Final
 from gptj.bench.report import Report
 from gptj.bench.workloads import KINDS, Workload
 
-Row = dict[str, Any]
+ResultRow = dict[str, Any]
 
 GB: Final = 1e9
 
@@ -25,10 +25,10 @@ def render(report: Report) -> str:
     return "\n\n".join(parts)
 
 
-def results_table(rows: Sequence[Row]) -> str:
+def results_table(rows: Sequence[ResultRow]) -> str:
     """Return the results of one kind, the fastest system of a workload first."""
     order = sorted(rows, key=lambda row: (_size(row), row["dtype"], row["median"]))
-    columns: dict[str, Callable[[Row], str]] = {
+    columns: dict[str, Callable[[ResultRow], str]] = {
         "tokens": lambda row: str(Workload(**row["workload"])).partition(" ")[2],
         "dtype": lambda row: row["dtype"],
         "system": lambda row: row["system"],
@@ -69,11 +69,11 @@ def _head(report: Report) -> str:
     )
 
 
-def _size(row: Row) -> tuple[int, int]:
+def _size(row: ResultRow) -> tuple[int, int]:
     return row["workload"]["batch"], row["workload"]["prompt"]
 
 
-def _runs(row: Row) -> str:
+def _runs(row: ResultRow) -> str:
     """Return how many repetitions there are, and how many of them were disturbed."""
     return (
         f"{row['count']} ({row['disturbed']} disturbed)" if row["disturbed"] else f"{row['count']}"
@@ -97,6 +97,6 @@ def _starts(report: Report) -> str:
     return table(columns, rows)
 
 
-def _failure(row: Row) -> str:
+def _failure(row: ResultRow) -> str:
     what = "nothing" if row["workload"] is None else f"no {Workload(**row['workload'])}"
     return f"- {row['system']}, {row['dtype']}: {what}: {row['reason']}"

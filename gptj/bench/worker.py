@@ -7,10 +7,10 @@ import numpy as np
 
 from gptj.api import load
 from gptj.backends import get_backend
-from gptj.bench.limits import framework_limits
+from gptj.bench.limits import framework_roofline
 from gptj.bench.protocol import Ids, serve
-from gptj.spec.quantization import ROUNDINGS
-from gptj.spec.training import Part, UpdateRule
+from gptj.spec.quantization import QUANTIZERS
+from gptj.spec.training import MicroBatch, UpdateRule
 from gptj.system.processor import multiplies_in
 
 RATE = 1e-5
@@ -36,9 +36,9 @@ class BackendSystem:
 
     def load(self, model: str, dtype: str, train: bool) -> None:
         """Load a model; one that is trained has float32 parameters."""
-        computed = over_quantized(self.backend.name) if dtype in ROUNDINGS else dtype
+        computed = over_quantized(self.backend.name) if dtype in QUANTIZERS else dtype
         options = {"dtype": computed}
-        if dtype in ROUNDINGS:
+        if dtype in QUANTIZERS:
             options["quantize"] = dtype
         elif train and dtype != "float32":
             options = self.backend.mixed(dtype)
@@ -63,12 +63,12 @@ class BackendSystem:
     def train_step(self, ids: Ids) -> float:
         """Update all parameters once."""
         rows = {"input_ids": ids, "attention_mask": np.ones_like(ids), "labels": ids}
-        loss, _ = self.trainer.step([Part(rows, 1.0)], RATE, 0)
+        loss, _ = self.trainer.step([MicroBatch(rows, 1.0)], RATE, 0)
         return float(loss)
 
     def limits(self, buffer: int, width: int) -> dict[str, float]:
         """Measure products of the framework's tensors."""
-        found = framework_limits(self.backend.from_numpy, self._wait, buffer, width)
+        found = framework_roofline(self.backend.from_numpy, self._wait, buffer, width)
         return found.to_dict()
 
     def _logits(self, tokens: Any) -> Any:

@@ -64,7 +64,7 @@ WITHOUT_EFFECT: Final = frozenset(
 )
 """Fields that change nothing in what an adapter computes."""
 
-ONLY: Final[Mapping[str, tuple[Any, ...]]] = {
+ONLY_VALUES: Final[Mapping[str, tuple[Any, ...]]] = {
     "peft_type": ("LORA",),
     "bias": ("none",),
     # others change the base model's weights when an adapter is made
@@ -177,10 +177,10 @@ def _check_fields(content: Mapping[str, Any], path: Path) -> None:
     for name, value in content.items():
         if name in UNDERSTOOD or name in WITHOUT_EFFECT or _is_off(value):
             continue
-        if name not in ONLY:
+        if name not in ONLY_VALUES:
             problems.append(f"{name} = {value!r}")
-        elif value not in ONLY[name]:
-            problems.append(f"{name} = {value!r} (accepted: {choices(ONLY[name])})")
+        elif value not in ONLY_VALUES[name]:
+            problems.append(f"{name} = {value!r} (accepted: {choices(ONLY_VALUES[name])})")
     if "peft_type" not in content:
         problems.append("no peft_type")
     if problems:
@@ -251,8 +251,10 @@ def _targets(content: Mapping[str, Any], tensors: Tensors) -> tuple[str, ...]:
     given = content.get("target_modules")
     if given == ALL_LINEAR:
         return (ALL_LINEAR,)
-    narrowed = any(not _is_off(content.get(n)) for n in ("exclude_modules", "layers_to_transform"))
-    if isinstance(given, list) and not narrowed:
+    is_restricted = any(
+        not _is_off(content.get(n)) for n in ("exclude_modules", "layers_to_transform")
+    )
+    if isinstance(given, list) and not is_restricted:
         return tuple(str(name) for name in given)
     named = (name.partition(".lora_") for name in tensors)
     return tuple(dict.fromkeys(module for module, lora, _ in named if lora))

@@ -222,5 +222,5 @@ def _with_bias(parts: list[_Leaf], biases: list[_Leaf]) -> LazyTensor:
 
 def _number(path: Path) -> int:
     """Return the number in a name such as ``shard_3`` or ``12.npz``."""
-    digits = re.fullmatch(r"(?:shard_)?(\d+)(?:\.npz)?", path.name)
-    return int(digits[1]) if digits else -1
+    number = re.fullmatch(r"(?:shard_)?(\d+)(?:\.npz)?", path.name)
+    return int(number[1]) if number else -1

@@ -22,8 +22,8 @@ FILE_NAME: Final = "optimizer.safetensors"
 VERSION: Final = 1
 """Of the form that is described above."""
 
-FIRST: Final = "exp_avg."
-SECOND: Final = "exp_avg_sq."
+FIRST_MOMENT: Final = "exp_avg."
+SECOND_MOMENT: Final = "exp_avg_sq."
 
 FLOAT32: Final = np.dtype(np.float32)
 
@@ -45,8 +45,8 @@ def write_optimizer(folder: Path, state: AdamState) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     fields = {"step": state.step, "betas": state.betas, "epsilon": state.epsilon}
     metadata = {name: json.dumps(value) for name, value in fields.items()}
-    tensors = {f"{FIRST}{name}": tensor for name, tensor in state.first.items()}
-    tensors |= {f"{SECOND}{name}": tensor for name, tensor in state.second.items()}
+    tensors = {f"{FIRST_MOMENT}{name}": tensor for name, tensor in state.first.items()}
+    tensors |= {f"{SECOND_MOMENT}{name}": tensor for name, tensor in state.second.items()}
     safetensors.write(folder / FILE_NAME, tensors, {"version": str(VERSION), **metadata})
 
 
@@ -70,8 +70,10 @@ def read_optimizer(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> AdamSta
     tensors = safetensors.read(file)
     fields = _read_fields(file)
     _check_tensors(file, tensors, shapes)
-    first = {name: tensors[f"{FIRST}{name}"] for name in shapes}
-    return AdamState(first=first, second={n: tensors[f"{SECOND}{n}"] for n in shapes}, **fields)
+    first = {name: tensors[f"{FIRST_MOMENT}{name}"] for name in shapes}
+    return AdamState(
+        first=first, second={n: tensors[f"{SECOND_MOMENT}{n}"] for n in shapes}, **fields
+    )
 
 
 def _read_fields(file: Path) -> dict[str, Any]:
@@ -121,7 +123,9 @@ def _require(file: Path, fits: bool, name: str, value: Any, accepted: str) -> No
 
 def _check_tensors(file: Path, tensors: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Refuse tensors that are missing, unexpected or of another shape, all of them at once."""
-    wanted = {f"{kind}{name}": shapes[name] for kind in (FIRST, SECOND) for name in shapes}
+    wanted = {
+        f"{kind}{name}": shapes[name] for kind in (FIRST_MOMENT, SECOND_MOMENT) for name in shapes
+    }
     differences = {
         "missing": [name for name in wanted if name not in tensors],
         "unexpected": [name for name in tensors if name not in wanted],

@@ -13,7 +13,7 @@ from gptj.cli.prompts import read_prompts
 from gptj.cli.quiet import start_backend
 from gptj.cli.writing import Writer
 from gptj.generation.options import GenerationConfig
-from gptj.generation.validation import warn_idle
+from gptj.generation.validation import warn_unused
 
 EXAMPLES = """\b
 Examples:
@@ -110,5 +110,5 @@ def _load(
     model = load(name, backend=framework.name, **build, **place)
     own = GenerationConfig.from_model(model.config, model.generation_config)
     settings = own.updated(**options)
-    warn_idle(options, settings, has_assistant=False)
+    warn_unused(options, settings, has_assistant=False)
     return Writer(model, CountingTokenizer(tokenizer), settings)

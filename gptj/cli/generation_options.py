@@ -8,7 +8,7 @@ import click
 
 from gptj.errors import ArgumentError, choices
 from gptj.generation.options import GenerationConfig
-from gptj.generation.validation import SAMPLING, TRUNCATIONS
+from gptj.generation.validation import PROMPT_TRUNCATIONS, SAMPLING_OPTIONS
 
 NEW_TOKENS: Final = 64
 """How many tokens the command writes if nobody says."""
@@ -45,7 +45,7 @@ OPTIONS: Final = (
     ),
     click.option(
         "--truncation",
-        type=click.Choice([name for name in TRUNCATIONS if name]),
+        type=click.Choice([name for name in PROMPT_TRUNCATIONS if name]),
         help="Of what exceeds the context: forget the prompt's start, or go on and on.",
     ),
     click.option(
@@ -105,7 +105,7 @@ def _parse(setting: str) -> tuple[str, Any]:
 
 def _asks_for_sampling(options: dict[str, Any]) -> bool:
     """Return whether an option makes sense only where tokens are drawn."""
-    if any(name in options for name in SAMPLING):
+    if any(name in options for name in SAMPLING_OPTIONS):
         return True
     if "top_k" in options and "penalty_alpha" not in options:  # contrastive search has one too
         return True

@@ -30,4 +30,4 @@ class DecodePlan:
     min_p: float = 0.0
     typical_p: float = 1.0
     filters_first: bool = False
-    least_kept: int = 1
+    min_candidates: int = 1

@@ -5,7 +5,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy.typing as npt
 
-from gptj.spec.training import Part, Row
+from gptj.spec.training import Examples, MicroBatch
 
 Optimizer: TypeAlias = object
 """Adam or AdamW of the framework, or in Flax its state; only a backend looks inside."""
@@ -20,7 +20,9 @@ class Trainer(Protocol):
 
     optimizer: Any  # in the framework's own class, and may be set: no other type allows both
 
-    def step(self, parts: Sequence[Part], rate: float, seed: int) -> tuple[float, float]:
+    def step(
+        self, micro_batches: Sequence[MicroBatch], rate: float, seed: int
+    ) -> tuple[float, float]:
         """Update once, as ``gptj.spec.training`` says.
 
         Args:
@@ -33,5 +35,5 @@ class Trainer(Protocol):
             cut. If either is not a number the parameters are not to be used any more.
         """
 
-    def evaluate(self, rows: Row, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    def evaluate(self, rows: Examples, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
         """Return some fields of the model's output on the host, without dropout."""

@@ -14,7 +14,7 @@ FIELD: Final = "answers"
 
 
 @dataclass(frozen=True)
-class Answer:
+class AnswerSpan:
     """Where an answer stands in its context: characters `start` to `end`, the latter outside.
 
     (-1, -1) says that the context has no answer.
@@ -24,10 +24,10 @@ class Answer:
     end: int
 
 
-NO_ANSWER: Final = Answer(-1, -1)
+UNANSWERED: Final = AnswerSpan(-1, -1)
 
 
-def read_answer(record: Record) -> Answer | None:
+def read_answer(record: Record) -> AnswerSpan | None:
     """Return the first answer of a line, or None where nothing is said of answers.
 
     Raises:
@@ -39,7 +39,7 @@ def read_answer(record: Record) -> Answer | None:
         return None
     texts, starts = _lists(record, given)
     if not texts:
-        return NO_ANSWER
+        return UNANSWERED
     text, start, context = texts[0], starts[0], record.text("context")
     if start < 0 or not text or context[start : start + len(text)] != text:
         found = context[max(start, 0) : max(start, 0) + len(text)]
@@ -47,7 +47,7 @@ def read_answer(record: Record) -> Answer | None:
             f"the answer {text!r} does not stand at character {start} of the context, where "
             f"{found!r} is. answer_start counts characters from 0, not bytes or tokens."
         )
-    return Answer(start, start + len(text))
+    return AnswerSpan(start, start + len(text))
 
 
 def _lists(record: Record, given: Any) -> tuple[list[str], list[int]]:

@@ -84,7 +84,7 @@ def _write(parent: Path, final: Path, build: Callable[[Path], None]) -> None:
 
 def _is_store(folder: Path) -> bool:
     try:
-        return (folder / CONTENTS).is_file() and Store(folder).is_whole()
+        return (folder / CONTENTS).is_file() and Store(folder).is_complete()
     except (ValueError, KeyError, TypeError):  # damaged, so it is written anew
         return False
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from gptj.datasets.cache import cache_key, cached
-from gptj.datasets.dataset import Dataset, Row
+from gptj.datasets.dataset import Dataset, Example
 from gptj.datasets.labels import Labels, find_labels
 from gptj.datasets.preparing import (
     check_length,
     encode,
-    find_tokenizer,
     groups,
     pad_id,
     reading,
+    resolve_tokenizer,
     some_tokens,
     token_type,
 )
@@ -57,7 +57,7 @@ class ClassificationDataset(Dataset):
     def _index(self) -> None:
         """A document is a row."""
 
-    def _row(self, number: int) -> Row:
+    def _example(self, number: int) -> Example:
         document = int(self.documents[number])
         row = self._padded(self._store.span("tokens", document)[: self.length])
         if self.problem_type == "multi_label_classification":
@@ -101,7 +101,7 @@ def classification_dataset(
             label of another kind or outside the classes, naming file and line.
         ArgumentError, SequenceTooLong: for arguments that make no sense, or do not fit the model.
     """
-    tokenizer = find_tokenizer(tokenizer)
+    tokenizer = resolve_tokenizer(tokenizer)
     check_length(length, config, tokenizer)
     files = find_files(paths)
     _check_names(label_names)
@@ -111,7 +111,7 @@ def classification_dataset(
         "names": None if label_names is None else list(label_names),
         "model": [config.problem_type, config.num_labels] if config else None,
     }
-    asked = Asked(text_field, label_field, label_names, config)
+    asked = LabelSource(text_field, label_field, label_names, config)
     build = partial(_write, files, tokenizer, asked)
     store = cached(cache_dir, cache_key(files, tokenizer, options), build)
     documents = np.arange(len(store["tokens_ends"]))
@@ -119,7 +119,7 @@ def classification_dataset(
 
 
 @dataclass(frozen=True)
-class Asked:
+class LabelSource:
     """What a caller said about the lines."""
 
     text_field: str
@@ -145,7 +145,7 @@ class Asked:
             yield record
 
 
-def _write(files: list[Path], tokenizer: GPTJTokenizer, asked: Asked, folder: Path) -> None:
+def _write(files: list[Path], tokenizer: GPTJTokenizer, asked: LabelSource, folder: Path) -> None:
     """Check all lines, then write their tokens and labels to `folder`."""
     labels = asked.labels(files)
     number = "<i4" if labels.problem_type == "single_label_classification" else "<f4"

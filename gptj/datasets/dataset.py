@@ -9,11 +9,11 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from gptj.datasets.order import Indices, check_place, part, permutation, step_count
+from gptj.datasets.order import Indices, check_place, permutation, split_indices, step_count
 from gptj.datasets.store import Store
 from gptj.errors import ArgumentError
 
-Row = dict[str, npt.NDArray[Any]]
+Example = dict[str, npt.NDArray[Any]]
 """The inputs of a model by name: of one row, or of a batch with B in front."""
 
 
@@ -47,16 +47,16 @@ class Dataset(ABC):
         """Work out which rows the documents have."""
 
     @abstractmethod
-    def _row(self, number: int) -> Row:
+    def _example(self, number: int) -> Example:
         """Return row `number`, from 0."""
 
-    def __getitem__(self, number: int) -> Row:
+    def __getitem__(self, number: int) -> Example:
         """Return one row: arrays of shape (T,) for tokens, and a shape of their own for targets.
 
         Raises:
             IndexError: for a number that no row has; negative ones count from the end.
         """
-        return self._row(self._place(number))
+        return self._example(self._place(number))
 
     def steps(self, batch_size: int, *, world: int = 1, drop_last: bool = False) -> int:
         """Return how many batches `batches` yields in an epoch, over all processes together.
@@ -77,7 +77,7 @@ class Dataset(ABC):
         drop_last: bool = False,
         rank: int = 0,
         world: int = 1,
-    ) -> Iterator[Row]:
+    ) -> Iterator[Example]:
         """Return an iterator over the batches of one epoch: dicts of arrays, (B, T) for tokens.
 
         The order of rows follows from `seed` and `epoch` alone, so after an interruption
@@ -113,7 +113,7 @@ class Dataset(ABC):
         epoch: int = 0,
         start: int = 0,
         **options: Any,
-    ) -> Iterator[Row]:
+    ) -> Iterator[Example]:
         """Return the batches of epoch after epoch, without an end.
 
         Args:
@@ -129,16 +129,16 @@ class Dataset(ABC):
                 f"rank={options['rank']}. Lower batch_size, or use fewer processes."
             )
         first = self.batches(batch_size, seed, epoch, start, **options)
-        return self._go_on(first, batch_size, seed, epoch, options)
+        return self._resume(first, batch_size, seed, epoch, options)
 
-    def _go_on(
+    def _resume(
         self,
-        first: Iterator[Row],
+        first: Iterator[Example],
         batch_size: int,
         seed: int | None,
         epoch: int,
         options: dict[str, Any],
-    ) -> Iterator[Row]:
+    ) -> Iterator[Example]:
         yield from first
         for later in count(epoch + 1):
             yield from self.batches(batch_size, seed, later, **options)
@@ -153,7 +153,7 @@ class Dataset(ABC):
         Raises:
             ArgumentError: for a single document, or a fraction that is none.
         """
-        rest, held = part(len(self.documents), held_out, seed)
+        rest, held = split_indices(len(self.documents), held_out, seed)
         return self._only(self.documents[rest]), self._only(self.documents[held])
 
     def _only(self, documents: Indices) -> Self:
@@ -168,11 +168,11 @@ class Dataset(ABC):
             raise IndexError(f"There is no row {number}: this data set has rows 0 to {rows - 1}.")
         return int(number) % rows
 
-    def _batch(self, numbers: Indices) -> Row:
-        rows = [self._row(int(number)) for number in numbers]
+    def _batch(self, numbers: Indices) -> Example:
+        rows = [self._example(int(number)) for number in numbers]
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
-    def _padded(self, tokens: npt.NDArray[Any]) -> Row:
+    def _padded(self, tokens: npt.NDArray[Any]) -> Example:
         """Return tokens and their mask, (T,) int32 each, padded on the right."""
         ids = np.full(self.length, self.pad_token_id, np.int32)
         mask = np.zeros(self.length, np.int32)

@@ -12,7 +12,7 @@ from gptj.datasets.sources import Record
 from gptj.errors import ArgumentError
 from gptj.spec.config import GPTJConfig
 
-TOGETHER: Final = (
+COMPATIBLE_KINDS: Final = (
     frozenset({"one", "name"}),
     frozenset({"one", "index", "number"}),
     frozenset({"several", "name"}),
@@ -115,9 +115,9 @@ def _value(record: Record, name: str) -> Any:
 def _joined(kinds: frozenset[str], value: Any, record: Record) -> frozenset[str]:
     own = _kinds(value)
     joined = kinds | own
-    if any(joined <= together for together in TOGETHER):
+    if any(joined <= together for together in COMPATIBLE_KINDS):
         return joined
-    is_label = any(own <= together for together in TOGETHER)
+    is_label = any(own <= together for together in COMPATIBLE_KINDS)
     problem = "is of another kind than those before" if is_label else "is no label"
     raise record.error(
         f"the label {value!r} {problem}. All labels must be names of classes, or all indices, or "

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from gptj.datasets.dataset import Dataset, Row
+from gptj.datasets.dataset import Dataset, Example
 from gptj.errors import BackendUnavailable
 from gptj.spec import IGNORE_INDEX
 from gptj.system.versions import install_command
@@ -34,7 +34,7 @@ def shifted_targets(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return targets
 
 
-def keras_batches(batches: Iterable[Row]) -> Iterator[tuple[Row, Any]]:
+def keras_batches(batches: Iterable[Example]) -> Iterator[tuple[Example, Any]]:
     """Yield every batch as (x, y), the form in which ``fit`` takes a generator.
 
     With ``fit(..., shuffle=False)``, as the order is the data set's own. The models' own losses

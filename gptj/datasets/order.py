@@ -32,7 +32,7 @@ def permutation(count: int, seed: int, stream: int) -> Indices:
     return np.argsort(bits, kind="stable")
 
 
-def part(count: int, fraction: float, seed: int) -> tuple[Indices, Indices]:
+def split_indices(count: int, fraction: float, seed: int) -> tuple[Indices, Indices]:
     """Return the numbers below `count` in two parts, each in rising order: (rest, held out).
 
     Raises:

@@ -13,7 +13,7 @@ from gptj.spec.config import GPTJConfig
 from gptj.system.progress import progress_bar
 from gptj.tokenizer import GPTJTokenizer
 
-AT_ONCE: Final = 2**20
+GROUP_CHARACTERS: Final = 2**20
 """Characters to tokenise together: enough for all processors, little for memory."""
 
 WORTH_SHOWING: Final = 2**23
@@ -22,7 +22,7 @@ WORTH_SHOWING: Final = 2**23
 Texts = TypeVar("Texts")
 
 
-def find_tokenizer(given: GPTJTokenizer | str | Path | None) -> GPTJTokenizer:
+def resolve_tokenizer(given: GPTJTokenizer | str | Path | None) -> GPTJTokenizer:
     """Return the tokenizer that was given, the one of a name, or GPT-J's own for None."""
     if given is None:
         return GPTJTokenizer()
@@ -70,7 +70,7 @@ def groups(items: Iterable[Texts], text: Callable[[Texts], str]) -> Iterator[lis
     for item in items:
         held.append(item)
         total += len(text(item))
-        if total >= AT_ONCE:
+        if total >= GROUP_CHARACTERS:
             yield held
             held, total = [], 0
     if held:

@@ -9,18 +9,18 @@ import numpy.typing as npt
 
 from gptj.datasets.answers import token_span
 from gptj.datasets.cache import cache_key, cached
-from gptj.datasets.dataset import Dataset, Row
+from gptj.datasets.dataset import Dataset, Example
 from gptj.datasets.order import Indices
-from gptj.datasets.preparing import check_length, find_tokenizer, pad_id
+from gptj.datasets.preparing import check_length, pad_id, resolve_tokenizer
 from gptj.datasets.questions import write_questions
 from gptj.datasets.sources import Paths, find_files
 from gptj.datasets.store import Store
-from gptj.datasets.windows import Window, Windows
+from gptj.datasets.windows import ContextWindow, ContextWindows
 from gptj.errors import ArgumentError, SequenceTooLong, choices
 from gptj.spec.config import GPTJConfig
 from gptj.tokenizer import GPTJTokenizer
 
-NO_ANSWER: Final = ("ignore", "first")
+NO_ANSWER_CHOICES: Final = ("ignore", "first")
 """Where a window without the answer may point: outside the row, or to its first token."""
 
 
@@ -76,11 +76,11 @@ class QuestionDataset(Dataset):
         self._questions = np.flatnonzero(np.isin(contexts, self.documents))
         asked = self._store.lengths("question")[self._questions]
         tokens = self._store.lengths("context")[contexts[self._questions]]
-        self._windows = Windows(asked, tokens, self.length, self.stride)
-        if self._windows.is_narrow.any():
-            raise self._too_narrow(int(np.argmax(self._windows.is_narrow)))
+        self._windows = ContextWindows(asked, tokens, self.length, self.stride)
+        if self._windows.has_too_little_room.any():
+            raise self._room_error(int(np.argmax(self._windows.has_too_little_room)))
 
-    def _too_narrow(self, place: int) -> SequenceTooLong:
+    def _room_error(self, place: int) -> SequenceTooLong:
         file, line = self._store["places"].reshape(-1, 2)[self._questions[place]]
         return SequenceTooLong(
             f"{self._store.facts['files'][file]}, line {line}: the question has "
@@ -89,7 +89,7 @@ class QuestionDataset(Dataset):
             "lower stride, or shorten the question."
         )
 
-    def _row(self, number: int) -> Row:
+    def _example(self, number: int) -> Example:
         window = self._windows[number]
         question = self._store.span("question", int(self._questions[window.question]))
         context = self._store.span("context", self._context_of(window))
@@ -103,7 +103,7 @@ class QuestionDataset(Dataset):
             "end_positions": np.array(end, np.int32),
         }
 
-    def _positions(self, window: Window) -> tuple[int, int]:
+    def _positions(self, window: ContextWindow) -> tuple[int, int]:
         """Return the first and the last position of the answer, or those of "no answer"."""
         question = int(self._questions[window.question])
         start, end = self._store["answers"].reshape(-1, 2)[question]
@@ -111,9 +111,9 @@ class QuestionDataset(Dataset):
         if start < 0:
             return nowhere, nowhere
         first, last = token_span(self._offsets(self._context_of(window)), start, end)
-        return window.row_positions(first, last) or (nowhere, nowhere)
+        return window.input_positions(first, last) or (nowhere, nowhere)
 
-    def _context_of(self, window: Window) -> int:
+    def _context_of(self, window: ContextWindow) -> int:
         return int(self._store["contexts"][self._questions[window.question]])
 
     def _offsets(self, context: int) -> npt.NDArray[Any]:
@@ -157,10 +157,12 @@ def question_dataset(
         ArgumentError, SequenceTooLong: for arguments that make no sense, or do not fit the model or
             the questions.
     """
-    tokenizer = find_tokenizer(tokenizer)
+    tokenizer = resolve_tokenizer(tokenizer)
     check_length(length, config, tokenizer)
-    if no_answer not in NO_ANSWER:
-        raise ArgumentError(f"no_answer must be one of {choices(NO_ANSWER)}; found {no_answer!r}.")
+    if no_answer not in NO_ANSWER_CHOICES:
+        raise ArgumentError(
+            f"no_answer must be one of {choices(NO_ANSWER_CHOICES)}; found {no_answer!r}."
+        )
     if not 0 <= stride < length:
         raise ArgumentError(f"stride must be from 0 to length - 1 = {length - 1}; found {stride}.")
     files = find_files(paths)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from gptj.datasets.answers import NO_ANSWER, check_questions, read_answer
+from gptj.datasets.answers import UNANSWERED, check_questions, read_answer
 from gptj.datasets.preparing import encode, groups, reading, some_tokens, token_type
 from gptj.datasets.sources import Record, records
 from gptj.datasets.store import StoreWriter
@@ -71,7 +71,7 @@ class _Writer:
         """Write the questions and answers of some lines, whose contexts are written."""
         texts = [record.text("question") for record in group]
         for record, encoding in zip(group, encode(self.tokenizer, texts), strict=True):
-            answer = read_answer(record) or NO_ANSWER
+            answer = read_answer(record) or UNANSWERED
             self.store.append("question", some_tokens(encoding.ids, record, "question"))
             self.store.end("question")
             self.store.append("contexts", self.numbers[_digest(record)])

@@ -95,7 +95,7 @@ class Store:
         """Return the length of every text of the array `name`."""
         return np.diff(np.asarray(self[f"{name}_ends"]), prepend=0)
 
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether every file has the size that was written."""
         return all(
             self._file(name).is_file()

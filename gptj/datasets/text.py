@@ -9,16 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from gptj.datasets.cache import cache_key, cached
-from gptj.datasets.dataset import Dataset, Row
+from gptj.datasets.dataset import Dataset, Example
 from gptj.datasets.documents import Piece, check_division, pieces
 from gptj.datasets.order import Indices
 from gptj.datasets.preparing import (
     check_length,
     encode,
-    find_tokenizer,
     groups,
     pad_id,
     reading,
+    resolve_tokenizer,
     token_type,
 )
 from gptj.datasets.sources import JSON_LINES, Paths, find_files, records
@@ -56,7 +56,7 @@ class TextDataset(Dataset):
         self._spans = self._lengths if self.packed else whole_rows
         self._ends = np.cumsum(self._spans)
 
-    def _row(self, number: int) -> Row:
+    def _example(self, number: int) -> Example:
         row = self._padded(np.concatenate(list(self._tokens(number * self.length))))
         labels = np.where(row["attention_mask"] == 1, row["input_ids"], np.int32(IGNORE_INDEX))
         return {**row, "labels": labels}
@@ -111,7 +111,7 @@ def text_dataset(
         ArgumentError, SequenceTooLong: for arguments that make no sense, or do not fit the model.
         TokenizerError: for a tokenizer without an end-of-text token.
     """
-    tokenizer = find_tokenizer(tokenizer)
+    tokenizer = resolve_tokenizer(tokenizer)
     check_length(length, config, tokenizer)
     check_division(document)
     end = tokenizer.eos_token_id

@@ -9,7 +9,7 @@ Lengths = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Window:
+class ContextWindow:
     """What one row holds.
 
     Attributes:
@@ -23,7 +23,7 @@ class Window:
     begin: int
     end: int
 
-    def row_positions(self, first: int, last: int) -> tuple[int, int] | None:
+    def input_positions(self, first: int, last: int) -> tuple[int, int] | None:
         """Return where two tokens of the context are in the row, or None if it lacks either."""
         if not self.begin <= first <= last < self.end:
             return None
@@ -38,7 +38,7 @@ class Window:
         return first - shift, last - shift
 
 
-class Windows:
+class ContextWindows:
     """The windows of many questions: each a row of at most `length` tokens.
 
     A window begins `stride` tokens before the one before it ends, and the last ends with the
@@ -56,17 +56,17 @@ class Windows:
         self.room = length - questions
         self.steps = np.maximum(self.room - stride, 1)
         excess = np.maximum(contexts - self.room, 0)
-        self.is_narrow = (self.room < 1) | ((excess > 0) & (self.room <= stride))
+        self.has_too_little_room = (self.room < 1) | ((excess > 0) & (self.room <= stride))
         self.ends = np.cumsum(1 - (-excess // self.steps))
 
     def __len__(self) -> int:
         """Return the number of all windows."""
         return int(self.ends[-1])
 
-    def __getitem__(self, number: int) -> Window:
+    def __getitem__(self, number: int) -> ContextWindow:
         """Return window `number`, from 0."""
         question = int(np.searchsorted(self.ends, number, side="right"))
         earlier = int(self.ends[question - 1]) if question else 0
         begin = (number - earlier) * int(self.steps[question])
         end = min(begin + int(self.room[question]), int(self.contexts[question]))
-        return Window(question, int(self.questions[question]), begin, end)
+        return ContextWindow(question, int(self.questions[question]), begin, end)

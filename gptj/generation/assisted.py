@@ -10,45 +10,45 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from gptj.errors import ArgumentError
-from gptj.generation.record import Record
-from gptj.generation.request import Ids, Request
-from gptj.generation.runner import Runner
-from gptj.generation.sampling import choose
-from gptj.generation.scores import Scorer
+from gptj.generation.record import OutputRecorder
+from gptj.generation.request import DecodeRequest, Ids
+from gptj.generation.runner import CachedForward
+from gptj.generation.sampling import choose_tokens
+from gptj.generation.scores import LogitsPipeline
 from gptj.generation.stopping import Stopping
 
-Guess = Callable[[Ids, int], Ids]
+Draft = Callable[[Ids, int], Ids]
 """(texts (B, L), how many at most) -> guesses (B, n), n may be 0."""
 
 
-def write(request: Request, runner: Runner, record: Record) -> Iterator[Ids]:
+def decode(request: DecodeRequest, runner: CachedForward, record: OutputRecorder) -> Iterator[Ids]:
     """Yield new tokens, (B, 1) each; as many runs of the model as guesses were wrong."""
     plan, ids = request.plan, request.prompt.ids
     length, step = ids.shape[1], 0
-    scorer = Scorer(request)
+    pipeline = LogitsPipeline(request)
     stopping = Stopping(request)
-    guess = _guesser(request)
+    draft = _drafter(request)
     finished = np.zeros(len(ids), bool)
     while step < plan.max_new_tokens and not finished.all() and not stopping.out_of_time():
         room = runner.room(ids.shape[1])  # a guess must not make a window slide
-        guesses = guess(ids, min(plan.max_new_tokens - step - 1, room))
-        count = guesses.shape[1]
-        logits = runner.run(np.hstack((ids, guesses)), keep=count + 1)
+        draft_tokens = draft(ids, min(plan.max_new_tokens - step - 1, room))
+        count = draft_tokens.shape[1]
+        logits = runner.run(np.hstack((ids, draft_tokens)), keep=count + 1)
         for place in range(count + 1):
-            scores = scorer(ids, logits[:, place], step, finished=finished)
-            drawn = np.where(finished, plan.pad_token_id, choose(scores, plan, step))
-            record.add(runner, logits[:, place], scorer.final(scores))
+            scores = pipeline(ids, logits[:, place], step, finished=finished)
+            drawn = np.where(finished, plan.pad_token_id, choose_tokens(scores, plan, step))
+            record.add(runner, logits[:, place], pipeline.final(scores))
             ids, step = np.hstack((ids, drawn[:, None])), step + 1
             yield drawn[:, None]
             finished |= stopping.ended(ids, length, scores)
             if finished.all() or place == count:
                 break
-            if (~finished & (drawn != guesses[:, place])).any():
+            if (~finished & (drawn != draft_tokens[:, place])).any():
                 break
         runner.crop(runner.places(ids.shape[1] - 1))
 
 
-def _guesser(request: Request) -> Guess:
+def _drafter(request: DecodeRequest) -> Draft:
     if request.assistant is None:
         options = request.options
         count = options.prompt_lookup_num_tokens or 0
@@ -82,7 +82,7 @@ class PromptLookup:
 class Assistant:
     """Guesses what a smaller model would write, greedily."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: DecodeRequest) -> None:
         """Give the assistant the prompt.
 
         Raises:
@@ -102,7 +102,7 @@ class Assistant:
         if request.prompt.embeds is not None:
             raise ArgumentError("assistant_model needs input_ids, not inputs_embeds.")
         self.count = request.options.num_assistant_tokens
-        self.runner = Runner(request, model, extra=self.count)
+        self.runner = CachedForward(request, model, extra=self.count)
 
     def __call__(self, ids: Ids, most: int) -> Ids:
         """Return guesses, (B, n)."""

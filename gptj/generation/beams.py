@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 
 from gptj.errors import ArgumentError
-from gptj.generation.beam_group import Group, Texts
+from gptj.generation.beam_group import BeamGroup, Hypotheses
 from gptj.generation.processors import Diversity
-from gptj.generation.record import Record
-from gptj.generation.request import Ids, Request
-from gptj.generation.runner import Floats, Runner
-from gptj.generation.scores import Scorer, log_softmax
+from gptj.generation.record import OutputRecorder
+from gptj.generation.request import DecodeRequest, Ids
+from gptj.generation.runner import CachedForward, Floats
+from gptj.generation.scores import LogitsPipeline, log_softmax
 from gptj.generation.stopping import Stopping
 
 
 class BeamSearch:
     """One search: a flat batch of B * beams texts, groups side by side within a prompt."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: DecodeRequest) -> None:
         """Prepare a request.
 
         Raises:
@@ -36,12 +36,12 @@ class BeamSearch:
             )
         self.request, self.options = request, request.options
         self.batch, self.beams = len(request.prompt.mask), request.options.num_beams
-        self.runner, self.record = Runner(request), Record(request)
+        self.runner, self.record = CachedForward(request), OutputRecorder(request)
         nothing = np.empty((self.batch, 0), np.int64)
         self.diversity = Diversity(self.options.diversity_penalty, nothing)
-        self.scorer = Scorer(request, self.diversity if self.diversity.penalty else None)
+        self.pipeline = LogitsPipeline(request, self.diversity if self.diversity.penalty else None)
         self.stopping = Stopping(request)
-        self.groups = [Group(request, index) for index in range(self.options.num_beam_groups)]
+        self.groups = [BeamGroup(request, index) for index in range(self.options.num_beam_groups)]
 
     def run(self) -> Any:
         """Return the best texts, (B * num_return_sequences, T + new), prompts included."""
@@ -49,9 +49,11 @@ class BeamSearch:
             ids = self._texts(step)
             logits = self._logits(ids, step)
             self.record.add(self.runner, logits, self._advance(ids, log_softmax(logits), step))
-            origins = np.hstack([group.running.origins[:, :, step] for group in self.groups])
-            self.runner.gather(origins.reshape(-1))
-            if not any(group.goes_on for group in self.groups) or self.stopping.out_of_time():
+            beam_indices = np.hstack(
+                [group.running.beam_indices[:, :, step] for group in self.groups]
+            )
+            self.runner.gather(beam_indices.reshape(-1))
+            if not any(group.continues for group in self.groups) or self.stopping.out_of_time():
                 break
         return self._deliver()
 
@@ -88,16 +90,18 @@ class BeamSearch:
     def _processed(self, texts: Ids, scores: Floats, step: int) -> Floats:
         """Return the processed scores of one group, (B, beams, V)."""
         flat = (texts.reshape(-1, texts.shape[-1]), scores.reshape(-1, scores.shape[-1]))
-        return self.scorer.final(self.scorer(*flat, step)).reshape(scores.shape)
+        return self.pipeline.final(self.pipeline(*flat, step)).reshape(scores.shape)
 
     def _deliver(self) -> Any:
         """Return the best finished texts of all groups, cut to the longest."""
-        finished = reduce(Texts.beside, [group.finished for group in self.groups])
+        finished = reduce(Hypotheses.beside, [group.finished for group in self.groups])
         count = self.options.num_return_sequences
         best = finished.take(np.argsort(-finished.scores, axis=1, kind="stable")[:, :count])
-        width = int((best.origins >= 0).sum(axis=-1).max())
+        width = int((best.beam_indices >= 0).sum(axis=-1).max())
         tokens = best.tokens[:, :, :width].reshape(-1, width)
-        others: dict[str, Any] = {"beam_indices": best.origins[:, :, :width].reshape(-1, width)}
+        others: dict[str, Any] = {
+            "beam_indices": best.beam_indices[:, :, :width].reshape(-1, width)
+        }
         if self.options.output_scores:
             others["sequences_scores"] = best.scores.reshape(-1)
         prompts = np.repeat(self.request.prompt.given, count, axis=0)

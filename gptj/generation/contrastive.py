@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gptj.generation.record import Record
-from gptj.generation.request import Ids, Request
-from gptj.generation.runner import Floats, Runner
-from gptj.generation.scores import Scorer, log_softmax
+from gptj.generation.record import OutputRecorder
+from gptj.generation.request import DecodeRequest, Ids
+from gptj.generation.runner import CachedForward, Floats
+from gptj.generation.scores import LogitsPipeline, log_softmax
 from gptj.generation.stopping import Stopping
 
 
-def write(request: Request, runner: Runner, record: Record) -> Iterator[Ids]:
+def decode(request: DecodeRequest, runner: CachedForward, record: OutputRecorder) -> Iterator[Ids]:
     """Yield new tokens, (B, 1) each.
 
     A candidate is one of the `top_k` likeliest tokens; the model runs them all, and takes the one
@@ -29,13 +29,13 @@ def write(request: Request, runner: Runner, record: Record) -> Iterator[Ids]:
     runner.options = replace(request.options, output_hidden_states=True)
     batch, length = len(ids), ids.shape[1]
     rows = chosen = np.arange(batch)
-    scorer, stopping = Scorer(request), Stopping(request)
+    pipeline, stopping = LogitsPipeline(request), Stopping(request)
     finished = np.zeros(batch, bool)
     logits = runner.run(ids)[:, -1]
-    memory = Memory(_states(request, runner), runner.mask != 0)
+    memory = StateMemory(_states(request, runner), runner.mask != 0)
     for step in range(plan.max_new_tokens):
-        scores = scorer(ids, logits, step, finished=finished)
-        record.add(runner, logits, scorer.final(scores), chosen)
+        scores = pipeline(ids, logits, step, finished=finished)
+        record.add(runner, logits, pipeline.final(scores), chosen)
         tokens = np.argsort(-scores, axis=-1, kind="stable")[:, :width]  # (B, K)
         probs = np.take_along_axis(np.exp(log_softmax(scores)), tokens, axis=-1)
         runner.gather(np.repeat(rows, width))
@@ -57,7 +57,7 @@ def write(request: Request, runner: Runner, record: Record) -> Iterator[Ids]:
             return
 
 
-class Memory:
+class StateMemory:
     """The last hidden states of texts, at unit length."""
 
     def __init__(self, states: Floats, known: npt.NDArray[np.bool_]) -> None:
@@ -77,7 +77,7 @@ class Memory:
         self.known = np.hstack((self.known, np.ones((len(states), 1), bool)))
 
 
-def _states(request: Request, runner: Runner) -> Floats:
+def _states(request: DecodeRequest, runner: CachedForward) -> Floats:
     """Return the last hidden states of the last run, (B, T, E), at unit length."""
     states: Any = request.backend.to_numpy(runner.output.hidden_states[-1]).astype(np.float32)
     return states / np.linalg.norm(states, axis=-1, keepdims=True)

@@ -11,15 +11,15 @@ import numpy as np
 
 from gptj.generation import assisted, contrastive
 from gptj.generation.beams import BeamSearch
-from gptj.generation.record import Record
-from gptj.generation.request import Ids, Request
-from gptj.generation.runner import Runner
-from gptj.generation.sampling import choose
-from gptj.generation.scores import Scorer
+from gptj.generation.record import OutputRecorder
+from gptj.generation.request import DecodeRequest, Ids
+from gptj.generation.runner import CachedForward
+from gptj.generation.sampling import choose_tokens
+from gptj.generation.scores import LogitsPipeline
 from gptj.generation.stopping import Stopping
 
 
-def generate(request: Request) -> Any:
+def generate(request: DecodeRequest) -> Any:
     """Continue prompts and return them with the new tokens, (B, T + new), as a tensor.
 
     Where `return_dict_in_generate` asks for it, in a `ModelOutput`. A streamer is told of every
@@ -29,42 +29,46 @@ def generate(request: Request) -> Any:
     if options.num_beams > 1:
         return BeamSearch(request).run()
     request = request.repeated(options.num_return_sequences)
-    runner, record = Runner(request, extra=_guesses(request)), Record(request)
+    runner, record = CachedForward(request, extra=_draft_length(request)), OutputRecorder(request)
     steps = _steps(request, runner, record)
     chosen = _streamed(request, steps) if request.streamer is not None else list(steps)
     return record.deliver(np.hstack((request.prompt.given, *chosen)), runner)
 
 
-def written(request: Request) -> Iterator[Ids]:
+def written(request: DecodeRequest) -> Iterator[Ids]:
     """Yield new tokens, (B, n), each before the next is computed."""
-    return _steps(request, Runner(request, extra=_guesses(request)), Record(request))
+    return _steps(
+        request, CachedForward(request, extra=_draft_length(request)), OutputRecorder(request)
+    )
 
 
-def _steps(request: Request, runner: Runner, record: Record) -> Iterator[Ids]:
+def _steps(request: DecodeRequest, runner: CachedForward, record: OutputRecorder) -> Iterator[Ids]:
     """Yield the new tokens as they are chosen, (B, 1) each."""
-    if request.suits_loop:
+    if request.uses_compiled_loop:
         tensor, prompt = request.backend.from_numpy, request.prompt
         given = (tensor(array, request.model) for array in (prompt.ids, prompt.mask))
         return request.backend.stream(request.model, *given, request.plan)
     if request.options.penalty_alpha is not None:
-        return contrastive.write(request, runner, record)
-    if _guesses(request):
-        return assisted.write(request, runner, record)
-    return _write(request, runner, record)
+        return contrastive.decode(request, runner, record)
+    if _draft_length(request):
+        return assisted.decode(request, runner, record)
+    return _decode_stepwise(request, runner, record)
 
 
-def _write(request: Request, runner: Runner, record: Record) -> Iterator[Ids]:
+def _decode_stepwise(
+    request: DecodeRequest, runner: CachedForward, record: OutputRecorder
+) -> Iterator[Ids]:
     """Choose one token per row and step."""
     plan, ids = request.plan, request.prompt.ids
     length = ids.shape[1]
-    scorer = Scorer(request)
+    pipeline = LogitsPipeline(request)
     stopping = Stopping(request)
     finished = np.zeros(len(ids), bool)
     for step in range(plan.max_new_tokens):
         logits = runner.run(ids)[:, -1]
-        scores = scorer(ids, logits, step, finished=finished)
-        drawn = np.where(finished, plan.pad_token_id, choose(scores, plan, step))
-        scores = scorer.final(scores)
+        scores = pipeline(ids, logits, step, finished=finished)
+        drawn = np.where(finished, plan.pad_token_id, choose_tokens(scores, plan, step))
+        scores = pipeline.final(scores)
         record.add(runner, logits, scores)
         ids = np.hstack((ids, drawn[:, None]))
         yield drawn[:, None]
@@ -73,7 +77,7 @@ def _write(request: Request, runner: Runner, record: Record) -> Iterator[Ids]:
             return
 
 
-def _streamed(request: Request, steps: Iterator[Ids]) -> list[Ids]:
+def _streamed(request: DecodeRequest, steps: Iterator[Ids]) -> list[Ids]:
     """Tell the streamer of the prompt, of every new token and of the end."""
     streamer, chosen = request.streamer, []
     assert streamer is not None
@@ -85,7 +89,7 @@ def _streamed(request: Request, steps: Iterator[Ids]) -> list[Ids]:
     return chosen
 
 
-def _guesses(request: Request) -> int:
+def _draft_length(request: DecodeRequest) -> int:
     """Return how many tokens are guessed before they are checked."""
     if request.assistant is not None:
         return request.options.num_assistant_tokens

@@ -8,18 +8,18 @@ compilation, which takes as long as dozens of steps: so they are few.
 from dataclasses import dataclass
 from typing import Final
 
-FIRST: Final = 512
+FIRST_CAPACITY: Final = 512
 """Tokens that the smallest cache has room for, where more may come; it doubles from there."""
 
-SHRINK: Final = 4
+SHRINK_FACTOR: Final = 4
 """Rows are dropped when no more than one of so many is left."""
 
-WORTH: Final = 64
+MIN_STEPS_LEFT: Final = 64
 """Steps that must be left for fewer rows to be worth a compilation."""
 
 
 @dataclass(frozen=True)
-class Part:
+class Segment:
     """What one part of the loop is for.
 
     Attributes:
@@ -30,13 +30,13 @@ class Part:
     """
 
     capacity: int
-    rows: int
+    sequences: int
     until: int
-    fewest: int
+    min_unfinished: int
 
 
 @dataclass(frozen=True)
-class Parts:
+class Segments:
     """The parts of one request.
 
     Attributes:
@@ -51,47 +51,49 @@ class Parts:
     room: int
     stride: int = 0
 
-    def whole(self, rows: int) -> Part:
+    def single(self, sequences: int) -> Segment:
         """Return the only part, for loops in a graph, which nobody can look into."""
-        return Part(self.room, rows, self.new, 0)
+        return Segment(self.room, sequences, self.new, 0)
 
-    def first(self, rows: int) -> Part:
+    def first(self, sequences: int) -> Segment:
         """Return the first part, whose cache has room for a good while more than the prompt."""
-        capacity = FIRST
+        capacity = FIRST_CAPACITY
         while 3 * self.prompt > 2 * capacity:
             capacity *= 2
-        return self._part(capacity, rows, step=0)
+        return self._segment(capacity, sequences, step=0)
 
-    def following(self, part: Part, step: int, unfinished: int) -> Part:
+    def following(self, segment: Segment, step: int, unfinished: int) -> Segment:
         """Return the part after one that ended at a step with so many unfinished rows."""
-        is_full = step >= self._full(part.capacity)
-        rows = part.rows
-        while self._is_worth(step) and _fewer(rows) >= unfinished:
-            rows = _fewer(rows)
-        return self._part(2 * part.capacity if is_full else part.capacity, rows, step)
+        is_full = step >= self._full(segment.capacity)
+        sequences = segment.sequences
+        while self._may_shrink(step) and _next_batch_size(sequences) >= unfinished:
+            sequences = _next_batch_size(sequences)
+        return self._segment(2 * segment.capacity if is_full else segment.capacity, sequences, step)
 
-    def _part(self, capacity: int, rows: int, step: int) -> Part:
+    def _segment(self, capacity: int, sequences: int, step: int) -> Segment:
         capacity = capacity if 2 * capacity <= self.room else self.room
-        fewest = _fewer(rows) if self._is_worth(step) else 0
+        min_unfinished = _next_batch_size(sequences) if self._may_shrink(step) else 0
         until = self._full(capacity)
-        return Part(capacity, rows, min(until, step + (self.stride or until)), fewest)
+        return Segment(
+            capacity, sequences, min(until, step + (self.stride or until)), min_unfinished
+        )
 
     def _full(self, capacity: int) -> int:
         """Return the step at which a cache is full; the last token drawn is not in it."""
         return min(self.new, capacity - self.prompt + 1)
 
-    def _is_worth(self, step: int) -> bool:
-        return self.new - step >= WORTH
+    def _may_shrink(self, step: int) -> bool:
+        return self.new - step >= MIN_STEPS_LEFT
 
 
 def most_room(room: int) -> int:
     """Return room in the last cache and in the one that is copied into it."""
-    before = FIRST
+    before = FIRST_CAPACITY
     while 4 * before <= room:
         before *= 2
-    return room + before if 2 * FIRST <= room else room
+    return room + before if 2 * FIRST_CAPACITY <= room else room
 
 
-def _fewer(rows: int) -> int:
+def _next_batch_size(sequences: int) -> int:
     """Return to how many rows a batch shrinks next; 0 if it is too small for that."""
-    return -(-rows // SHRINK) if rows >= SHRINK else 0
+    return -(-sequences // SHRINK_FACTOR) if sequences >= SHRINK_FACTOR else 0

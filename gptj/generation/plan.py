@@ -6,12 +6,12 @@ from typing import Final
 from gptj.contract.decoding import DecodePlan
 from gptj.errors import ArgumentError, SequenceTooLong
 from gptj.generation.options import GenerationConfig
-from gptj.generation.validation import as_tuple, check_options
+from gptj.generation.validation import as_tuple, check_generation_options
 from gptj.spec.config import GPTJConfig
 
 DEFAULT_NEW_TOKENS: Final = 20
 
-DRIVER_ONLY: Final = (
+REFERENCE_DECODER_ONLY: Final = (
     "min_length",
     "max_time",
     "stop_strings",
@@ -47,7 +47,7 @@ def make_plan(
         ArgumentError: for an impossible value.
         SequenceTooLong: if prompt and new tokens exceed the context.
     """
-    check_options(options, config.vocab_size)
+    check_generation_options(options, config.vocab_size)
     eos = options.eos_token_id
     eos_ids = () if eos is None else tuple(int(token) for token in as_tuple(eos))
     pad = options.pad_token_id
@@ -65,14 +65,14 @@ def make_plan(
         min_p=float(options.min_p or 0.0),
         typical_p=float(options.typical_p),
         filters_first=options.filter_order == "filters_first",
-        least_kept=1 if options.num_beams == 1 else max(2, len(eos_ids) + 1),
+        min_candidates=1 if options.num_beams == 1 else max(2, len(eos_ids) + 1),
     )
 
 
-def needs_driver(options: GenerationConfig) -> bool:
+def needs_reference_decoder(options: GenerationConfig) -> bool:
     """Return whether the options ask for more than every backend's own loop can do."""
     default = GenerationConfig()
-    return any(getattr(options, name) != getattr(default, name) for name in DRIVER_ONLY)
+    return any(getattr(options, name) != getattr(default, name) for name in REFERENCE_DECODER_ONLY)
 
 
 def _new_tokens(options: GenerationConfig, prompt_length: int | None, limit: int) -> int:

@@ -17,8 +17,8 @@ from gptj.generation.options import GenerationConfig
 from gptj.generation.validation import as_tuple, bias_pairs
 
 Floats = npt.NDArray[np.float32]
-Rows = Sequence[npt.NDArray[np.int64]]
-Processor = Callable[[Rows, Floats, int], Floats]
+TokenSequences = Sequence[npt.NDArray[np.int64]]
+Processor = Callable[[TokenSequences, Floats, int], Floats]
 """(texts of the rows, scores (B, V), step) -> scores."""
 
 
@@ -28,8 +28,8 @@ def make_processors(
     """Return the processors that the options ask for, in order."""
     bias, eos, ngram = options.sequence_bias, plan.eos_token_ids, options.no_repeat_ngram_size
     bad = [ids for ids in options.bad_words_ids or [] if tuple(ids) not in {(e,) for e in eos}]
-    suppressed, at_first = _listed(options.suppress_tokens), _listed(options.begin_suppress_tokens)
-    forced, last = _listed(options.forced_eos_token_id), plan.max_new_tokens - 1
+    suppressed, at_first = _as_ids(options.suppress_tokens), _as_ids(options.begin_suppress_tokens)
+    forced, last = _as_ids(options.forced_eos_token_id), plan.max_new_tokens - 1
     penalty = options.repetition_penalty
     wanted: list[Processor | None] = [
         SequenceBias.of(bias_pairs(bias) or []) if bias else None,
@@ -46,7 +46,7 @@ def make_processors(
     return [processor for processor in wanted if processor is not None]
 
 
-def _listed(tokens: Any) -> tuple[int, ...]:
+def _as_ids(tokens: Any) -> tuple[int, ...]:
     return () if tokens is None else as_tuple(tokens)
 
 
@@ -63,13 +63,13 @@ class SequenceBias:
         single = tuple((ids[0], bias) for ids, bias in pairs if len(ids) == 1)
         return cls(single, tuple((ids, bias) for ids, bias in pairs if len(ids) > 1))
 
-    def __call__(self, rows: Rows, scores: Floats, step: int) -> Floats:
+    def __call__(self, sequences: TokenSequences, scores: Floats, step: int) -> Floats:
         """Return the scores with the bias."""
         for token, bias in self.single:
             scores[:, token] += np.float32(bias)
         for ids, bias in self.longer:
             start = np.array(ids[:-1])
-            for row, text in enumerate(rows):
+            for row, text in enumerate(sequences):
                 # the reference ignores a sequence that is longer than the text
                 if len(ids) <= len(text) and np.array_equal(text[-len(start) :], start):
                     scores[row, ids[-1]] += np.float32(bias)
@@ -82,10 +82,10 @@ class Repetition:
 
     penalty: float
 
-    def __call__(self, rows: Rows, scores: Floats, step: int) -> Floats:
+    def __call__(self, sequences: TokenSequences, scores: Floats, step: int) -> Floats:
         """Return the scores with the penalty."""
         penalty = np.float32(self.penalty)
-        for row, text in enumerate(rows):
+        for row, text in enumerate(sequences):
             seen = np.unique(text)
             values = scores[row, seen]
             scores[row, seen] = np.where(values < 0, values * penalty, values / penalty)
@@ -98,9 +98,9 @@ class NoRepeatedNgram:
 
     size: int
 
-    def __call__(self, rows: Rows, scores: Floats, step: int) -> Floats:
+    def __call__(self, sequences: TokenSequences, scores: Floats, step: int) -> Floats:
         """Return the scores with -inf for such tokens."""
-        for row, text in enumerate(rows):
+        for row, text in enumerate(sequences):
             if len(text) < self.size:
                 continue
             windows = np.lib.stride_tricks.sliding_window_view(text, self.size)
@@ -117,9 +117,9 @@ class MinLength:
     length: int
     ends: tuple[int, ...]
 
-    def __call__(self, rows: Rows, scores: Floats, step: int) -> Floats:
+    def __call__(self, sequences: TokenSequences, scores: Floats, step: int) -> Floats:
         """Return the scores with -inf for the end of short rows."""
-        short = [row for row, text in enumerate(rows) if len(text) < self.length]
+        short = [row for row, text in enumerate(sequences) if len(text) < self.length]
         scores[np.ix_(short, self.ends)] = -np.inf
         return scores
 
@@ -131,7 +131,7 @@ class Forbidden:
     tokens: tuple[int, ...]
     steps: range | None = None
 
-    def __call__(self, rows: Rows, scores: Floats, step: int) -> Floats:
+    def __call__(self, sequences: TokenSequences, scores: Floats, step: int) -> Floats:
         """Return the scores with -inf for the tokens."""
         if self.steps is None or step in self.steps:
             scores[:, list(self.tokens)] = -np.inf
@@ -145,7 +145,7 @@ class Forced:
     tokens: tuple[int, ...]
     step: int
 
-    def __call__(self, rows: Rows, scores: Floats, step: int) -> Floats:
+    def __call__(self, sequences: TokenSequences, scores: Floats, step: int) -> Floats:
         """Return scores that are -inf except for the tokens."""
         if step != self.step:
             return scores
@@ -167,7 +167,7 @@ class Diversity:
     penalty: float
     chosen: npt.NDArray[np.int64]
 
-    def __call__(self, rows: Rows, scores: Floats, step: int) -> Floats:
+    def __call__(self, sequences: TokenSequences, scores: Floats, step: int) -> Floats:
         """Return the scores with the penalty, times how often a token was chosen."""
         batch, vocab = len(self.chosen), scores.shape[-1]
         for row in range(batch):

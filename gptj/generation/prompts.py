@@ -8,7 +8,7 @@ import numpy as np
 from gptj.contract.decoding import DecodePlan
 from gptj.errors import ArgumentError, InputError
 from gptj.generation.options import GenerationConfig
-from gptj.generation.plan import needs_driver
+from gptj.generation.plan import needs_reference_decoder
 from gptj.generation.request import Ids, Mask, Prompt
 from gptj.spec.checks import check_prompt
 
@@ -67,10 +67,12 @@ class Inputs:
             config, self.ids, self.mask, self.backend.concrete, embeds=self.embeds, cut_to=most
         )
 
-    def suit_loop(self, options: GenerationConfig, plan: DecodePlan) -> bool:
+    def fits_compiled_loop(self, options: GenerationConfig, plan: DecodePlan) -> bool:
         """Return whether a backend's own loop takes these prompts under these options."""
         fit = (self.length or 0) + plan.max_new_tokens <= self.model.config.n_positions
-        is_plain = self.embeds is None and self.cache is None and not needs_driver(options)
+        is_plain = (
+            self.embeds is None and self.cache is None and not needs_reference_decoder(options)
+        )
         return fit and is_plain and bool(self.backend.capabilities.in_graph_decode)
 
     def repeated(self, count: int) -> tuple[Any, Any]:

@@ -4,26 +4,26 @@ from typing import Any
 
 import numpy as np
 
-from gptj.generation.request import Ids, Request
-from gptj.generation.runner import Floats, Runner
+from gptj.generation.request import DecodeRequest, Ids
+from gptj.generation.runner import CachedForward, Floats
 from gptj.spec.outputs import ModelOutput
 
-PER_STEP = ("scores", "logits", "attentions", "hidden_states")
+FIELDS_PER_STEP = ("scores", "logits", "attentions", "hidden_states")
 
 
-class Record:
+class OutputRecorder:
     """Keeps, step by step, what the options ask for."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: DecodeRequest) -> None:
         """Look up what is wanted."""
         options = request.options
         self.request = request
         wanted = options.return_dict_in_generate
         self.steps: dict[str, list[Any]] = {
-            name: [] for name in PER_STEP if wanted and getattr(options, f"output_{name}")
+            name: [] for name in FIELDS_PER_STEP if wanted and getattr(options, f"output_{name}")
         }
 
-    def add(self, runner: Runner, logits: Floats, scores: Floats, rows: Any = None) -> None:
+    def add(self, runner: CachedForward, logits: Floats, scores: Floats, rows: Any = None) -> None:
         """Keep one step: raw logits and processed scores (B, V), and what the model returned.
 
         Args:
@@ -47,7 +47,7 @@ class Record:
         for name, steps in self.steps.items():
             steps.append(found[name]())
 
-    def deliver(self, ids: Ids, runner: Runner, **others: Any) -> Any:
+    def deliver(self, ids: Ids, runner: CachedForward, **others: Any) -> Any:
         """Return tokens as a tensor, or with everything else in a `ModelOutput`."""
         backend, model = self.request.backend, self.request.model
         sequences = backend.from_numpy(ids, model)

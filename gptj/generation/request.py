@@ -40,7 +40,7 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class Request:
+class DecodeRequest:
     """What is asked of a decoding mode.
 
     Attributes:
@@ -62,9 +62,9 @@ class Request:
     streamer: Streamer | None = None
     assistant: Any = None
     decode: Callable[[Any], str] | None = None
-    suits_loop: bool = False
+    uses_compiled_loop: bool = False
 
-    def repeated(self, count: int) -> "Request":
+    def repeated(self, count: int) -> "DecodeRequest":
         """Return the same request with every prompt `count` times, copies side by side."""
         if count == 1:
             return self

@@ -7,13 +7,13 @@ import numpy.typing as npt
 
 from gptj.errors import ArgumentError
 from gptj.generation.buckets import bucket_length
-from gptj.generation.request import Ids, Request
+from gptj.generation.request import DecodeRequest, Ids
 from gptj.spec.checks import already_checked
 
 Floats = npt.NDArray[np.float32]
 
 
-class Runner:
+class CachedForward:
     """A model, the cache of its texts, and the mask of their prompts.
 
     Attributes:
@@ -21,7 +21,7 @@ class Runner:
         output: what the last call of the model returned.
     """
 
-    def __init__(self, request: Request, model: Any = None, extra: int = 0) -> None:
+    def __init__(self, request: DecodeRequest, model: Any = None, extra: int = 0) -> None:
         """Make room for a prompt and its continuation, and `extra` tokens that may be dropped.
 
         Args:

@@ -11,10 +11,10 @@ from gptj.spec.random import gumbel_noise
 def next_tokens(logits: Floats, plan: DecodePlan, step: int) -> Ids:
     """Choose one token per row of (B, V) logits, which may not end before its time."""
     no_early_end = Forbidden(plan.eos_token_ids, range(plan.min_new_tokens))
-    return choose(no_early_end((), logits.astype(np.float32), step), plan, step)
+    return choose_tokens(no_early_end((), logits.astype(np.float32), step), plan, step)
 
 
-def choose(scores: Floats, plan: DecodePlan, step: int) -> Ids:
+def choose_tokens(scores: Floats, plan: DecodePlan, step: int) -> Ids:
     """Choose one token per row of (B, V) scores; ties go to the lower id.
 
     Greedily, or among the candidates the argmax of scores plus Gumbel noise, which is a draw from

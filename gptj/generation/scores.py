@@ -8,14 +8,14 @@ import numpy.typing as npt
 
 from gptj.errors import ArgumentError
 from gptj.generation.processors import Processor, make_processors
-from gptj.generation.request import Ids, Request
+from gptj.generation.request import DecodeRequest, Ids
 from gptj.generation.warpers import Floats, candidates, spread
 
 
-class Scorer:
+class LogitsPipeline:
     """The processors of a request: its options', then the caller's own."""
 
-    def __init__(self, request: Request, diversity: Processor | None = None) -> None:
+    def __init__(self, request: DecodeRequest, diversity: Processor | None = None) -> None:
         """Make the processors, among which that of groups of beams may be."""
         self.request = request
         attended = request.prompt.mask.sum(axis=1)  # processors see no padding
@@ -29,10 +29,10 @@ class Scorer:
             finished: (B,) rows that need no token any more.
         """
         starts = np.repeat(self.starts, len(ids) // len(self.starts))
-        rows = [text[start:] for text, start in zip(ids, starts, strict=True)]
+        sequences = [text[start:] for text, start in zip(ids, starts, strict=True)]
         scores = scores.copy()
         for processor in self.processors:
-            scores = processor(rows, scores, step)
+            scores = processor(sequences, scores, step)
         for own in self.request.processors:
             scores = self._ask(own, ids, scores)
         _check(scores.reshape(len(self.starts), -1), step, finished)  # of beams one may go on

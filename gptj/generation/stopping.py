@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gptj.errors import ArgumentError
-from gptj.generation.request import Ids, Request
+from gptj.generation.request import DecodeRequest, Ids
 from gptj.generation.validation import as_tuple
 
 Bools = npt.NDArray[np.bool_]
@@ -17,7 +17,7 @@ Bools = npt.NDArray[np.bool_]
 class Stopping:
     """End-of-text tokens, stop strings, the caller's own criteria, and the time."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: DecodeRequest) -> None:
         """Start the clock."""
         options, plan = request.options, request.plan
         self.request = request

@@ -26,22 +26,22 @@ def encode(tokenizer: Any, text: str) -> list[int]:
     return list(ids)
 
 
-def batches(rows: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
+def batch_indices(sequences: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
     """Yield the indices of rows, `size` at a time, such that similar lengths are together."""
-    order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+    order = sorted(range(len(sequences)), key=lambda index: len(sequences[index]))
     for start in range(0, len(order), size):
         yield order[start : start + size]
 
 
-def pad(rows: Sequence[Sequence[int]]) -> tuple[Any, Any]:
+def pad(sequences: Sequence[Sequence[int]]) -> tuple[Any, Any]:
     """Return rows of tokens as ids and mask, (B, T), padded on the left."""
-    width = max(map(len, rows))
-    ids = np.array([[0] * (width - len(row)) + list(row) for row in rows])
-    mask = np.array([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+    width = max(map(len, sequences))
+    ids = np.array([[0] * (width - len(row)) + list(row) for row in sequences])
+    mask = np.array([[0] * (width - len(row)) + [1] * len(row) for row in sequences])
     return ids, mask
 
 
-def read(tokens: Any, tokenizer: Any, options: GenerationConfig) -> str:
+def decode_text(tokens: Any, tokenizer: Any, options: GenerationConfig) -> str:
     """Return the text of new tokens, (new,), up to its end or the first stop string."""
     kept = []
     for token in tokens:
@@ -56,7 +56,7 @@ def is_end(token: int, options: GenerationConfig) -> bool:
     return options.eos_token_id is not None and token in as_tuple(options.eos_token_id)
 
 
-def pieces(tokens: Iterable[int], tokenizer: Any, stops: Sequence[str]) -> Iterator[str]:
+def text_pieces(tokens: Iterable[int], tokenizer: Any, stops: Sequence[str]) -> Iterator[str]:
     """Yield a text as it grows, up to the first of the stop strings.
 
     What may be the beginning of one is held back until that is clear.

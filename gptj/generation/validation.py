@@ -11,20 +11,25 @@ from gptj.generation.options import GenerationConfig
 
 log = logging.getLogger("gptj")
 
-ORDERS: Final = ("temperature_first", "filters_first")
-TRUNCATIONS: Final = (None, "left", "sliding_window")
+FILTER_ORDERS: Final = ("temperature_first", "filters_first")
+PROMPT_TRUNCATIONS: Final = (None, "left", "sliding_window")
 
-SAMPLING: Final = ("temperature", "top_p", "min_p", "typical_p", "seed", "filter_order")
+SAMPLING_OPTIONS: Final = ("temperature", "top_p", "min_p", "typical_p", "seed", "filter_order")
 """What has an effect only where tokens are drawn; `top_k` also in contrastive search."""
 
-BEAMS: Final = ("num_beam_groups", "diversity_penalty", "length_penalty", "early_stopping")
+BEAM_OPTIONS: Final = ("num_beam_groups", "diversity_penalty", "length_penalty", "early_stopping")
 """What has an effect only with several beams."""
 
-OUTPUTS: Final = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
+OUTPUT_OPTIONS: Final = (
+    "output_scores",
+    "output_logits",
+    "output_attentions",
+    "output_hidden_states",
+)
 """What can only be returned beside the tokens."""
 
 
-def check_options(options: GenerationConfig, vocab_size: int) -> None:
+def check_generation_options(options: GenerationConfig, vocab_size: int) -> None:
     """Refuse values that mean nothing, all of them in one message, and impossible pairs.
 
     Raises:
@@ -42,29 +47,29 @@ def check_options(options: GenerationConfig, vocab_size: int) -> None:
     _check_pairs(options)
 
 
-def warn_idle(given: Iterable[str], options: GenerationConfig, has_assistant: bool) -> None:
+def warn_unused(given: Iterable[str], options: GenerationConfig, has_assistant: bool) -> None:
     """Say once, in one line, which of the options a caller has given have no effect."""
-    guesses = has_assistant or options.prompt_lookup_num_tokens is not None
-    idle = set()
+    drafts = has_assistant or options.prompt_lookup_num_tokens is not None
+    unused = set()
     if not options.do_sample:
-        idle |= set(SAMPLING)
-        idle |= set() if options.penalty_alpha is not None else {"top_k"}
+        unused |= set(SAMPLING_OPTIONS)
+        unused |= set() if options.penalty_alpha is not None else {"top_k"}
     if options.num_beams == 1:
-        idle |= set(BEAMS)
+        unused |= set(BEAM_OPTIONS)
     if options.num_beam_groups == 1:
-        idle |= {"diversity_penalty"}
+        unused |= {"diversity_penalty"}
     if not options.return_dict_in_generate:
-        idle |= set(OUTPUTS)
+        unused |= set(OUTPUT_OPTIONS)
     if options.eos_token_id is None:
-        idle |= {"min_new_tokens", "min_length"}
+        unused |= {"min_new_tokens", "min_length"}
     if options.max_new_tokens is not None:
-        idle |= {"max_length"}
+        unused |= {"max_length"}
     if options.min_new_tokens:
-        idle |= {"min_length"}
-    idle |= set() if guesses else {"max_matching_ngram_size"}
-    idle |= set() if has_assistant else {"num_assistant_tokens"}
+        unused |= {"min_length"}
+    unused |= set() if drafts else {"max_matching_ngram_size"}
+    unused |= set() if has_assistant else {"num_assistant_tokens"}
     default = GenerationConfig()
-    found = [name for name in given if name in idle and _differs(name, options, default)]
+    found = [name for name in given if name in unused and _differs(name, options, default)]
     if found:
         one = len(found) == 1
         log.warning("generate(): %s %s no effect here.", ", ".join(found), "has" if one else "have")
@@ -79,7 +84,13 @@ Rules = dict[str, tuple[bool, str]]
 
 
 def _flag_rules(options: GenerationConfig) -> Rules:
-    names = ("do_sample", "renormalize_logits", "use_cache", "return_dict_in_generate", *OUTPUTS)
+    names = (
+        "do_sample",
+        "renormalize_logits",
+        "use_cache",
+        "return_dict_in_generate",
+        *OUTPUT_OPTIONS,
+    )
     return {name: (isinstance(getattr(options, name), bool), "a bool") for name in names}
 
 
@@ -96,7 +107,10 @@ def _length_rules(options: GenerationConfig) -> Rules:
             stops is None or all(isinstance(text, str) and text for text in as_tuple(stops)),
             "a text that is not empty, or several",
         ),
-        "truncation": (options.truncation in TRUNCATIONS, "None, 'left' or 'sliding_window'"),
+        "truncation": (
+            options.truncation in PROMPT_TRUNCATIONS,
+            "None, 'left' or 'sliding_window'",
+        ),
     }
 
 
@@ -111,7 +125,10 @@ def _sampling_rules(options: GenerationConfig) -> Rules:
         "top_p": (_is_number(options.top_p) and 0 < options.top_p <= 1, "in (0, 1]"),
         "min_p": (min_p is None or (_is_number(min_p) and 0 <= min_p <= 1), "in [0, 1]"),
         "typical_p": (_is_number(typical) and 0 < typical <= 1, "in (0, 1]"),
-        "filter_order": (options.filter_order in ORDERS, f"{ORDERS[0]!r} or {ORDERS[1]!r}"),
+        "filter_order": (
+            options.filter_order in FILTER_ORDERS,
+            f"{FILTER_ORDERS[0]!r} or {FILTER_ORDERS[1]!r}",
+        ),
         "seed": (options.seed is None or _is_integer(options.seed), "an integer or None"),
         "repetition_penalty": (
             _is_number(options.repetition_penalty) and options.repetition_penalty > 0,

@@ -41,22 +41,24 @@ def _filtered(scores: Floats, plan: DecodePlan) -> tuple[Floats, Ids]:
     keeps_all = plan.top_k >= vocab and plan.top_p >= 1.0
     if keeps_all and plan.min_p == 0.0 and plan.typical_p >= 1.0:
         return scores, np.broadcast_to(np.arange(vocab), (batch, vocab))
-    top_k = max(plan.top_k, plan.least_kept)
+    top_k = max(plan.top_k, plan.min_candidates)
     ids = np.argsort(-scores, axis=-1, kind="stable")[:, :top_k]  # ties: the lower id first
     values: Any = np.take_along_axis(scores, ids, axis=-1)
     if plan.top_p < 1.0:
         probs = _softmax(values)
         before = probs.cumsum(axis=-1) - probs  # probability of the likelier ones
-        values = _keep(values, before < np.float32(plan.top_p), plan.least_kept)
+        values = _drop_unlikely(values, before < np.float32(plan.top_p), plan.min_candidates)
     if plan.min_p > 0.0:
         probs = _softmax(values)
-        values = _keep(values, probs >= np.float32(plan.min_p) * probs[:, :1], plan.least_kept)
+        values = _drop_unlikely(
+            values, probs >= np.float32(plan.min_p) * probs[:, :1], plan.min_candidates
+        )
     if plan.typical_p < 1.0:
         values = _typical(values, plan)
     return values.astype(np.float32), ids
 
 
-def _keep(values: Floats, kept: npt.NDArray[np.bool_], least: int) -> Floats:
+def _drop_unlikely(values: Floats, kept: npt.NDArray[np.bool_], least: int) -> Floats:
     """Drop what is not kept, but never one of the `least` likeliest."""
     kept[:, :least] = True
     return np.where(kept, values, np.float32(-np.inf))
@@ -73,7 +75,7 @@ def _typical(values: Floats, plan: DecodePlan) -> Floats:
     ordered = np.take_along_axis(probs, order, axis=-1)
     before = ordered.cumsum(axis=-1) - ordered
     kept = before < np.float32(plan.typical_p)
-    kept[:, : plan.least_kept] = True
+    kept[:, : plan.min_candidates] = True
     back = np.zeros_like(kept)
     np.put_along_axis(back, order, kept, axis=-1)
     return np.where(back, values, np.float32(-np.inf))

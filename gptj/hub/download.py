@@ -25,11 +25,11 @@ from gptj.hub.errors import not_cached, not_downloaded, not_there
 from gptj.hub.names import Source, is_preset
 from gptj.system.json_files import read_json
 
-SMALL: Final = (CONFIG_NAME, GENERATION_NAME, *TOKENIZER_FILES, ADAPTER_CONFIG)
+SMALL_FILES: Final = (CONFIG_NAME, GENERATION_NAME, *TOKENIZER_FILES, ADAPTER_CONFIG)
 """The files beside the weights that anything in gptj reads."""
 
 ADAPTERS: Final = (WEIGHTS_NAME, OLD_WEIGHTS_NAME)
-WHOLE: Final = (*(form.whole for form in FORMATS.values()), *ADAPTERS)
+WHOLE_WEIGHTS: Final = (*(form.whole for form in FORMATS.values()), *ADAPTERS)
 WEIGHTS: Final = (
     *(name for form in FORMATS.values() for name in (form.whole, form.index)),
     *ADAPTERS,
@@ -41,7 +41,7 @@ An adapter's come last: where there is a model, it is meant.
 
 
 @dataclass(frozen=True)
-class Wanted:
+class FileRequest:
     """Which files of a revision are asked for: all that it has of `small`, one of `large`.
 
     Attributes:
@@ -55,10 +55,10 @@ class Wanted:
     whole: tuple[str, ...] = ()
 
 
-WANTED: Final = {
-    "model": Wanted(SMALL, WEIGHTS, WHOLE),
-    "model without weights": Wanted(SMALL),
-    "adapter": Wanted((ADAPTER_CONFIG,), ADAPTERS, ADAPTERS),
+REQUESTS: Final = {
+    "model": FileRequest(SMALL_FILES, WEIGHTS, WHOLE_WEIGHTS),
+    "model without weights": FileRequest(SMALL_FILES),
+    "adapter": FileRequest((ADAPTER_CONFIG,), ADAPTERS, ADAPTERS),
 }
 """What there is to ask for, by name."""
 
@@ -92,7 +92,7 @@ def fetch(source: Source, what: str) -> Path:
     Raises:
         CheckpointError: if it cannot be had, or has no weights that gptj reads.
     """
-    source, wanted = _as_cached(source), WANTED[what]
+    source, wanted = _as_cached(source), REQUESTS[what]
     if source.local_files_only:
         return _from_cache(source, wanted, None)
     try:
@@ -134,7 +134,7 @@ def _weight_files(path: Path) -> list[str]:
     return shard_files(path, read_json(path).get("weight_map")) if is_index else [path.name]
 
 
-def _from_cache(source: Source, wanted: Wanted, error: Exception | None) -> Path:
+def _from_cache(source: Source, wanted: FileRequest, error: Exception | None) -> Path:
     """Return the cached folder if it is complete; `error` is what came instead of an answer."""
     folder = _cached_revision(source, error) / source.subfolder
     names = {path.name for path in folder.glob("*") if path.exists()}  # a link may lead nowhere
@@ -163,7 +163,7 @@ def _cached_revision(source: Source, error: Exception | None) -> Path:
     return Path(snapshot)
 
 
-def _from_hub(source: Source, listing: Listing, wanted: Wanted) -> Path:
+def _from_hub(source: Source, listing: Listing, wanted: FileRequest) -> Path:
     """Download what is needed and not cached yet; the shards after the index that names them."""
     small = [name for name in wanted.small if source.path(name) in listing.files]
     large = [name for name in wanted.large if source.path(name) in listing.files][:1]

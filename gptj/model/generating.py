@@ -13,9 +13,9 @@ from gptj.generation import driver, text
 from gptj.generation.options import GenerationConfig
 from gptj.generation.plan import make_plan
 from gptj.generation.prompts import Inputs
-from gptj.generation.request import Request
+from gptj.generation.request import DecodeRequest
 from gptj.generation.streaming import Streamer
-from gptj.generation.validation import as_tuple, check_combination, is_count, warn_idle
+from gptj.generation.validation import as_tuple, check_combination, is_count, warn_unused
 from gptj.spec.config import GPTJConfig
 from gptj.tokenizer.lookup import find_tokenizer
 
@@ -32,7 +32,7 @@ class TextGeneration:
     head: ClassVar[str]
     config: GPTJConfig
     generation_config: GenerationConfig | None
-    origin: Path | None
+    source_folder: Path | None
 
     def generate(
         self,
@@ -82,7 +82,7 @@ class TextGeneration:
         inputs = Inputs.of(backend, self, input_ids, attention_mask, inputs_embeds, past_key_values)
         inputs.check(settings)
         plan = make_plan(settings, inputs.length, self.config)
-        warn_idle(options, settings, assistant_model is not None)
+        warn_unused(options, settings, assistant_model is not None)
         check_combination(
             settings,
             assistant_model=assistant_model,
@@ -94,12 +94,12 @@ class TextGeneration:
             "criteria": stopping_criteria or (),
             "assistant": assistant_model,
         }
-        suits_loop = inputs.suit_loop(settings, plan) and not any(own.values())
-        if suits_loop and streamer is None:
+        uses_compiled_loop = inputs.fits_compiled_loop(settings, plan) and not any(own.values())
+        if uses_compiled_loop and streamer is None:
             return backend.decode(self, *inputs.repeated(settings.num_return_sequences), plan)
         if not inputs.is_concrete:
             raise ArgumentError(WHILE_TRACING)
-        others = {**own, "streamer": streamer, "suits_loop": suits_loop}
+        others = {**own, "streamer": streamer, "uses_compiled_loop": uses_compiled_loop}
         return driver.generate(self._request(inputs, settings, plan, tokenizer, **others))
 
     def generate_text(
@@ -131,16 +131,16 @@ class TextGeneration:
         """
         if not is_count(batch_size, 1):
             raise ArgumentError(f"batch_size must be a positive integer; found {batch_size!r}.")
-        reader = tokenizer or find_tokenizer(self.origin)
+        reader = tokenizer or find_tokenizer(self.source_folder)
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         rows = [text.encode(reader, one) for one in texts]
         settings = self._text_options(options, max(map(len, rows), default=0))
         count = settings.num_return_sequences
         results: list[Any] = [None] * len(rows)
-        for part in text.batches(rows, batch_size):
-            tokens = self._continue([rows[index] for index in part], settings, reader)
-            written = [text.read(new, reader, settings) for new in tokens]
-            for place, index in enumerate(part):
+        for batch in text.batch_indices(rows, batch_size):
+            tokens = self._continue([rows[index] for index in batch], settings, reader)
+            written = [text.decode_text(new, reader, settings) for new in tokens]
+            for place, index in enumerate(batch):
                 start = "" if strip_prompt else texts[index]
                 found = [start + new for new in written[place * count : (place + 1) * count]]
                 results[index] = found if count > 1 else found[0]
@@ -153,7 +153,7 @@ class TextGeneration:
         might be the beginning of a stop string is held back until it is clear.
         """
         self._check_head()
-        reader = tokenizer or find_tokenizer(self.origin)
+        reader = tokenizer or find_tokenizer(self.source_folder)
         row = text.encode(reader, prompt)
         settings = self._text_options(options, len(row))
         if settings.num_beams > 1 or settings.num_return_sequences > 1:
@@ -165,12 +165,14 @@ class TextGeneration:
         inputs = Inputs.of(backend, self, *text.pad([row]))
         inputs.check(settings)
         plan = make_plan(settings, inputs.length, self.config)
-        suits_loop = inputs.suit_loop(settings, plan)
-        request = self._request(inputs, settings, plan, reader, suits_loop=suits_loop)
+        uses_compiled_loop = inputs.fits_compiled_loop(settings, plan)
+        request = self._request(
+            inputs, settings, plan, reader, uses_compiled_loop=uses_compiled_loop
+        )
         steps = driver.written(request)
         tokens = (int(token) for step in steps for token in step[0])
         kept = takewhile(lambda token: not text.is_end(token, settings), tokens)
-        return text.pieces(kept, reader, as_tuple(settings.stop_strings or ()))
+        return text.text_pieces(kept, reader, as_tuple(settings.stop_strings or ()))
 
     def _continue(self, rows: list[list[int]], settings: GenerationConfig, reader: Any) -> Any:
         """Return the new tokens of some prompts, (B * num_return_sequences, new)."""
@@ -191,7 +193,7 @@ class TextGeneration:
         if "max_new_tokens" in options:
             settings = settings.updated(max_length=None)
         settings = settings.updated(**options)
-        warn_idle(options, settings, has_assistant=False)
+        warn_unused(options, settings, has_assistant=False)
         return settings
 
     def _check_head(self) -> None:
@@ -207,10 +209,10 @@ class TextGeneration:
         plan: DecodePlan,
         tokenizer: Any,
         **others: Any,
-    ) -> Request:
+    ) -> DecodeRequest:
         """Return what the driver starts from; the tokenizer is for stop strings."""
         decode = None
         if settings.stop_strings is not None:
-            decode = (tokenizer or find_tokenizer(self.origin)).decode
+            decode = (tokenizer or find_tokenizer(self.source_folder)).decode
         prompt = inputs.prompt(settings, plan)
-        return Request(inputs.backend, self, prompt, settings, plan, decode=decode, **others)
+        return DecodeRequest(inputs.backend, self, prompt, settings, plan, decode=decode, **others)

@@ -49,7 +49,7 @@ class Files:
     base: tuple[str, str | None]
 
     @property
-    def origin(self) -> Path:
+    def source_folder(self) -> Path:
         """The folder that has the tokenizer: the adapter's, if it has one of its own."""
         own = self.adapter.folder if self.adapter else self.checkpoint.folder
         has_tokenizer = any((own / name).is_file() for name in TOKENIZER_FILES)
@@ -155,7 +155,7 @@ def load_model(
     with byte_progress(tensors, f"Loading {name}") as params:
         model = backend.build(config, head, params=params, dtype=wanted, device=device, **options)
     model.generation_config = GenerationConfig.from_folder(files.checkpoint.folder, config)
-    model.origin, model.loaded_as = files.origin, files.base
+    model.source_folder, model.loaded_as = files.source_folder, files.base
     return model if files.adapter is None else model.load_lora(files.adapter.folder)
 
 

@@ -44,7 +44,7 @@ class Pretrained(TextGeneration, Adapters, Optimizers):
     config: spec.GPTJConfig
     config_class: ClassVar = GPTJConfig
     generation_config: GenerationConfig | None = None
-    origin: Path | None = None
+    source_folder: Path | None = None
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **options: Any) -> Any:
@@ -83,7 +83,7 @@ class Pretrained(TextGeneration, Adapters, Optimizers):
                 counted,
                 format=format,
                 max_shard_size=max_shard_size,
-                add_files=lambda new: add_tokenizer(new, self.origin, config),
+                add_files=lambda new: add_tokenizer(new, self.source_folder, config),
             )
 
     @UnlessALayer  # of that name, which the classification head has
@@ -159,9 +159,9 @@ class Pretrained(TextGeneration, Adapters, Optimizers):
             if value is not None
         }
         _, captured = backend.capture(self, names, **tensors)
-        idle = [name for name in names if captured.get(name) is None]
-        if idle:
-            raise ArgumentError(f"{choices(idle)} takes no part in a call with these inputs.")
+        unused = [name for name in names if captured.get(name) is None]
+        if unused:
+            raise ArgumentError(f"{choices(unused)} takes no part in a call with these inputs.")
         return {name: backend.to_numpy(captured[name]) for name in names}
 
     def resize_token_embeddings(

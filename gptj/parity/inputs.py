@@ -9,13 +9,13 @@ import numpy.typing as npt
 from gptj.model.config import GPTJConfig
 from gptj.spec import IGNORE_INDEX
 
-ROWS: Final = 2
-LENGTH: Final = 16
+BATCH_SIZE: Final = 2
+SEQUENCE_LENGTH: Final = 16
 SEED: Final = 0
 
 
 @dataclass(frozen=True)
-class Batch:
+class ParityBatch:
     """Inputs (B, T) and the targets of a head.
 
     Attributes:
@@ -37,14 +37,16 @@ class Batch:
         return self.inputs["attention_mask"] != 0
 
 
-def make_batch(config: GPTJConfig, head: str) -> Batch:
+def make_batch(config: GPTJConfig, head: str) -> ParityBatch:
     """Return the batch for a head: 2 rows of up to 16 random tokens, the second one padded."""
-    length = min(LENGTH, config.n_positions)
+    length = min(SEQUENCE_LENGTH, config.n_positions)
     generator = np.random.Generator(np.random.PCG64(SEED))
-    ids = generator.integers(0, config.vocab_size, (ROWS, length))
-    mask = np.ones((ROWS, length), np.int64)
+    ids = generator.integers(0, config.vocab_size, (BATCH_SIZE, length))
+    mask = np.ones((BATCH_SIZE, length), np.int64)
     mask[1, : length // 3] = 0
-    return Batch({"input_ids": ids, "attention_mask": mask}, _targets(config, head, ids, mask))
+    return ParityBatch(
+        {"input_ids": ids, "attention_mask": mask}, _targets(config, head, ids, mask)
+    )
 
 
 def _targets(

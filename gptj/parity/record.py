@@ -13,7 +13,7 @@ import numpy.typing as npt
 from gptj.model.config import GPTJConfig
 from gptj.model.loading import load_model
 from gptj.parity import memory
-from gptj.parity.inputs import Batch
+from gptj.parity.inputs import ParityBatch
 from gptj.spec.heads import find_head
 from gptj.spec.modules import module_names
 from gptj.spec.params import parameter_table
@@ -39,7 +39,7 @@ class Task:
     config: GPTJConfig
     head: str
     tensors: Tensors
-    batch: Batch
+    batch: ParityBatch
 
 
 @dataclass
@@ -115,7 +115,9 @@ def _no_gradients(task: Task, backend: Any, dtype: str, free: int) -> str | None
     return memory.shortage(memory.gradient_bytes(task.config, task.head, dtype), free)
 
 
-def _activations(backend: Any, model: Any, batch: Batch) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+def _activations(
+    backend: Any, model: Any, batch: ParityBatch
+) -> Iterator[tuple[str, npt.NDArray[Any]]]:
     """Yield the outputs of all modules, or of the blocks where a backend captures nothing."""
     prefix, inputs = find_head(model.head).prefix, _tensors(backend, model, batch.inputs)
     if backend.capabilities.capture:

@@ -88,7 +88,7 @@ def parity(
         ArgumentError: for an unknown backend, dtype or head.
         CheckpointError: for a checkpoint that is not there or does not fit the head.
     """
-    names = _backend_names(backends)
+    names = _chosen_backends(backends)
     wanted = [_known_dtype(dtype) for dtype in dtypes]
     find_head(head)
     opened = open_checkpoint(hub.locate(checkpoint))
@@ -175,7 +175,7 @@ def _against_oracle(found: Recording, oracle: Recording, task: Task, dtype: str)
     return result
 
 
-def _backend_names(backends: Sequence[str] | None) -> list[str]:
+def _chosen_backends(backends: Sequence[str] | None) -> list[str]:
     if backends is None:
         default_backend()  # says what to install where there is none
         return [name for name in BUILT_IN if is_installed(name)]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gptj.datasets.windows import Window, Windows
+from gptj.datasets.windows import ContextWindow, ContextWindows
 from gptj.errors import SequenceTooLong
 from gptj.prediction.rows import Tokens, encode, run
 from gptj.tokenizer import GPTJTokenizer
@@ -109,12 +109,14 @@ def _shifted(span: Span, begin: int) -> Span:
     return Span(span.first + begin, span.last + begin, span.logit, span.total)
 
 
-def _windows(asked: Tokens, tokens: Sequence[Tokens], length: int, stride: int) -> list[Window]:
+def _windows(
+    asked: Tokens, tokens: Sequence[Tokens], length: int, stride: int
+) -> list[ContextWindow]:
     """Cut contexts as ``gptj.question_dataset`` does for training."""
     questions = np.full(len(tokens), len(asked.ids))
     contexts = np.array([len(row.ids) for row in tokens])
-    windows = Windows(questions, contexts, length, stride)
-    if windows.is_narrow.any():
+    windows = ContextWindows(questions, contexts, length, stride)
+    if windows.has_too_little_room.any():
         raise SequenceTooLong(
             f"The question has {len(asked.ids)} tokens of a row of {length}. What is left must be "
             f"more than the stride, {stride} tokens. Shorten the question, or lower the stride."

@@ -14,7 +14,7 @@ from gptj.prediction.rows import encode, run
 from gptj.spec.targets import find_problem_type
 from gptj.tokenizer import GPTJTokenizer
 
-HALF: Final = 0.5
+LABEL_THRESHOLD: Final = 0.5
 """The probability from which on one of several labels counts as given."""
 
 
@@ -39,7 +39,7 @@ class Classification:
         if self.problem_type == "regression":
             return ()
         if self.problem_type == "multi_label_classification":
-            return tuple(label for label, value in self.values.items() if value >= HALF)
+            return tuple(label for label, value in self.values.items() if value >= LABEL_THRESHOLD)
         return (max(self.values, key=lambda label: self.values[label]),)
 
     def to_dict(self) -> dict[str, Any]:

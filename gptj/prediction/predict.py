@@ -14,13 +14,13 @@ from gptj.prediction.classes import classify
 from gptj.prediction.heads import check_head, served_head
 from gptj.tokenizer.lookup import find_tokenizer
 
-USUAL: Final[Mapping[str, Mapping[str, Any]]] = {
+DEFAULT_OPTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
     "sequence_classification": {"truncate": False},
     "question_answering": {"question": None, "stride": None, "longest": 64},
 }
 """What there is to say to one head alone, and what holds where nobody says it."""
 
-STRIDE: Final = 128
+DEFAULT_STRIDE: Final = 128
 """Tokens that windows share, unless a quarter of a row is less."""
 
 
@@ -68,7 +68,7 @@ def predict(
     options = {"truncate": truncate, "question": question, "stride": stride, "longest": longest}
     chosen = _options(net, options, batch_size, length)
     rows = [texts] if isinstance(texts, str) else list(texts)
-    reader = tokenizer or find_tokenizer(net.origin)
+    reader = tokenizer or find_tokenizer(net.source_folder)
     work = classify if net.head == "sequence_classification" else answer
     found = work(net.backend, net, rows, reader, **chosen) if rows else []
     return found[0] if isinstance(texts, str) else found
@@ -97,7 +97,7 @@ def _options(
     Raises:
         ArgumentError: for what belongs to the other head, is missing or is out of range.
     """
-    usual, limit = USUAL[model.head], model.config.n_positions
+    usual, limit = DEFAULT_OPTIONS[model.head], model.config.n_positions
     others = [n for n, value in given.items() if value not in (None, False) and n not in usual]
     if others:
         raise ArgumentError(
@@ -122,7 +122,7 @@ def _with_question(chosen: dict[str, Any]) -> dict[str, Any]:
             f"--question; found {chosen['question']!r}."
         )
     if chosen["stride"] is None:
-        chosen["stride"] = min(STRIDE, chosen["length"] // 4)
+        chosen["stride"] = min(DEFAULT_STRIDE, chosen["length"] // 4)
     if not is_count(chosen["stride"], 0):
         raise ArgumentError(f"stride must be 0 or more tokens; found {chosen['stride']!r}.")
     return chosen

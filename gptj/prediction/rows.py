@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gptj.errors import InputError, TokenOutOfRange
-from gptj.generation.text import batches
+from gptj.generation.text import batch_indices
 from gptj.scoring.windows import padded_length
 from gptj.spec.checks import already_checked
 from gptj.spec.outputs import ModelOutput
@@ -70,7 +70,7 @@ def run(
     """
     found: dict[int, dict[str, npt.NDArray[np.float32]]] = {}
     with progress_bar(len(rows), "text", "Predicting", delay=2) as bar:
-        for batch in batches(rows, batch_size):
+        for batch in batch_indices(rows, batch_size):
             output = _forward(backend, model, [rows[index] for index in batch])
             fields = {name: backend.to_numpy(output[name]) for name in names}
             for place, index in enumerate(batch):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gptj.scoring.windows import Pass, Window, batches, padded_length, passes
+from gptj.scoring.windows import ForwardPass, ScoreWindow, batches, padded_length, passes
 from gptj.spec.checks import already_checked
 from gptj.system.progress import progress_bar
 
@@ -17,7 +17,7 @@ Greedy = npt.NDArray[np.bool_]
 
 
 def score_windows(
-    backend: Any, model: Any, rows: Sequence[Window], batch_size: int
+    backend: Any, model: Any, rows: Sequence[ScoreWindow], batch_size: int
 ) -> list[tuple[LogProbs, Greedy]]:
     """Return for every window its scored tokens' log-probabilities and whether each was likeliest.
 
@@ -37,7 +37,9 @@ def score_windows(
     return [found[row] for row in range(len(rows))]
 
 
-def _score_batch(backend: Any, model: Any, rows: Sequence[Window]) -> list[tuple[LogProbs, Greedy]]:
+def _score_batch(
+    backend: Any, model: Any, rows: Sequence[ScoreWindow]
+) -> list[tuple[LogProbs, Greedy]]:
     """Run the rows through the model's cache, pass by pass."""
     config, batch = model.config, len(rows)
     width = padded_length(max(len(row.ids) for row in rows) - 1, config.n_positions)
@@ -56,7 +58,7 @@ def _score_batch(backend: Any, model: Any, rows: Sequence[Window]) -> list[tuple
 
 
 def _forward(
-    backend: Any, model: Any, ids: Ids, mask: Ids, cache: Any, now: Pass
+    backend: Any, model: Any, ids: Ids, mask: Ids, cache: Any, now: ForwardPass
 ) -> tuple[Logits, Any]:
     """Return the logits of the last positions, (B, keep, V), and the cache after this pass."""
     with already_checked():  # every id was checked when the text was encoded
@@ -84,7 +86,7 @@ def log_probs(logits: Logits, targets: Ids) -> tuple[LogProbs, Greedy]:
     return found, logits.argmax(axis=1) == targets
 
 
-def _left_padded(rows: Sequence[Window], width: int) -> tuple[Ids, Ids, Ids]:
+def _left_padded(rows: Sequence[ScoreWindow], width: int) -> tuple[Ids, Ids, Ids]:
     """Return what the rows read, their mask and what comes after each token, all (B, width).
 
     Padding is on the left, so that all rows are scored at the end.

@@ -9,7 +9,7 @@ from gptj.tokenizer import GPTJTokenizer
 
 
 @dataclass(frozen=True)
-class Request:
+class ScoreRequest:
     """A row of tokens of which the last are to be scored.
 
     Attributes:
@@ -37,23 +37,23 @@ class Encoder:
         self.vocab_size = vocab_size
         self.start = tuple(start)
 
-    def whole(self, text: Text, index: int) -> Request:
+    def whole(self, text: Text, index: int) -> ScoreRequest:
         """Return the request to score every token of a text that has one before it."""
         ids = self.encode(text, index)
         if not ids:
             raise InputError(f"Text {index} is empty. Give some text, or leave it out.")
         string = self.spell(text)
         if self.start:
-            return Request(string, (*self.start, *ids), len(self.start), len(string.encode()))
+            return ScoreRequest(string, (*self.start, *ids), len(self.start), len(string.encode()))
         if len(ids) == 1:
             raise InputError(
                 f"Text {index} is a single token, {string!r}, and nothing before it says how "
                 "likely it is. Give more text, or bos=True, which puts <|endoftext|> before it."
             )
         scored = self.tokenizer.decode(ids[1:])
-        return Request(string, tuple(ids), 1, len(scored.encode()))
+        return ScoreRequest(string, tuple(ids), 1, len(scored.encode()))
 
-    def continuation(self, text: Text, added: Text, index: int) -> Request:
+    def continuation(self, text: Text, added: Text, index: int) -> ScoreRequest:
         """Return the request to score what is added to a text.
 
         Strings are encoded together, and as many tokens as the text has alone are its own. Blanks
@@ -75,7 +75,7 @@ class Encoder:
         border = min(len(context), len(ids) - 1)  # a token over the border may take up the rest
         string = self.spell(added)
         first = len(self.start) + border
-        return Request(string, (*self.start, *ids), first, len(string.encode()))
+        return ScoreRequest(string, (*self.start, *ids), first, len(string.encode()))
 
     def encode(self, text: Text, index: int) -> list[int]:
         """Return the ids of a text, all of which the model knows."""

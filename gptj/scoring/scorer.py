@@ -7,7 +7,7 @@ import numpy as np
 
 from gptj.errors import ArgumentError, UnsupportedFeature
 from gptj.scoring.likelihood import Greedy, LogProbs, score_windows
-from gptj.scoring.requests import Encoder, Request
+from gptj.scoring.requests import Encoder, ScoreRequest
 from gptj.scoring.result import Score
 from gptj.scoring.texts import as_choices, as_texts
 from gptj.scoring.windows import windows
@@ -34,8 +34,8 @@ def score(
         model: its model, with a language-model head.
         texts, continuations, tokenizer, batch_size, stride, bos: as in ``model.score``.
     """
-    check_options(model, batch_size, stride)
-    tokenizer = tokenizer or find_tokenizer(model.origin)
+    check_score_options(model, batch_size, stride)
+    tokenizer = tokenizer or find_tokenizer(model.source_folder)
     encoder = Encoder(tokenizer, model.config.vocab_size, _start(model.config, bos))
     given, alone = as_texts(texts)
     if continuations is None:
@@ -53,7 +53,7 @@ def score(
     return lists[0] if alone else lists
 
 
-def check_options(model: Any, batch_size: int, stride: int | None) -> None:
+def check_score_options(model: Any, batch_size: int, stride: int | None) -> None:
     """Refuse what cannot be done, before anything is encoded.
 
     Raises:
@@ -76,7 +76,7 @@ def check_options(model: Any, batch_size: int, stride: int | None) -> None:
 def score_requests(
     backend: Any,
     model: Any,
-    requests: Sequence[Request],
+    requests: Sequence[ScoreRequest],
     tokenizer: GPTJTokenizer,
     batch_size: int,
     stride: int | None,
@@ -92,7 +92,7 @@ def score_requests(
 
 
 def _result(
-    request: Request, parts: Iterable[tuple[LogProbs, Greedy]], tokenizer: GPTJTokenizer
+    request: ScoreRequest, parts: Iterable[tuple[LogProbs, Greedy]], tokenizer: GPTJTokenizer
 ) -> Score:
     """Put together what the windows of a request have found."""
     numbers, greedy = zip(*parts, strict=True)

@@ -6,7 +6,7 @@ from typing import Final
 
 from gptj.errors import SequenceTooLong
 from gptj.generation.buckets import BUCKET, bucket_length
-from gptj.scoring.requests import Request
+from gptj.scoring.requests import ScoreRequest
 
 LOGITS_BYTES: Final = 2**27
 """What the float32 logits of one forward pass may take; one position per row is always allowed."""
@@ -16,7 +16,7 @@ TOKENS_AT_ONCE: Final = 1024
 
 
 @dataclass(frozen=True)
-class Window:
+class ScoreWindow:
     """What one row of a batch reads and scores.
 
     Attributes:
@@ -31,7 +31,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Pass:
+class ForwardPass:
     """One forward pass over positions `start` to `stop`, with logits of the last `keep`."""
 
     start: int
@@ -39,7 +39,9 @@ class Pass:
     keep: int
 
 
-def windows(requests: Sequence[Request], context: int, stride: int | None) -> list[Window]:
+def windows(
+    requests: Sequence[ScoreRequest], context: int, stride: int | None
+) -> list[ScoreWindow]:
     """Cut requests into windows that read at most `context` tokens.
 
     A request that is longer needs a `stride`: every window after the first scores so many tokens,
@@ -48,7 +50,7 @@ def windows(requests: Sequence[Request], context: int, stride: int | None) -> li
     Raises:
         SequenceTooLong: for a longer request without a stride.
     """
-    found: list[Window] = []
+    found: list[ScoreWindow] = []
     for index, request in enumerate(requests):
         if stride is None and len(request.ids) > context + 1:
             raise SequenceTooLong(
@@ -61,15 +63,17 @@ def windows(requests: Sequence[Request], context: int, stride: int | None) -> li
     return found
 
 
-def _windows_of(request: Request, index: int, context: int, stride: int) -> Iterator[Window]:
+def _windows_of(
+    request: ScoreRequest, index: int, context: int, stride: int
+) -> Iterator[ScoreWindow]:
     ids, scored = request.ids, request.first
     while scored < len(ids):
         stop = min(len(ids), max(scored + stride, context + 1))
-        yield Window(index, ids[max(0, stop - 1 - context) : stop], stop - scored)
+        yield ScoreWindow(index, ids[max(0, stop - 1 - context) : stop], stop - scored)
         scored = stop
 
 
-def batches(rows: Sequence[Window], batch_size: int) -> Iterator[list[int]]:
+def batches(rows: Sequence[ScoreWindow], batch_size: int) -> Iterator[list[int]]:
     """Yield indices of windows of similar length, the longest first."""
     order = sorted(range(len(rows)), key=lambda row: (-len(rows[row].ids), -rows[row].scored))
     for start in range(0, len(order), batch_size):
@@ -83,7 +87,7 @@ def padded_length(length: int, limit: int) -> int:
     return bucket_length(length, limit)
 
 
-def passes(width: int, scored: int, batch: int, vocab_size: int) -> Iterator[Pass]:
+def passes(width: int, scored: int, batch: int, vocab_size: int) -> Iterator[ForwardPass]:
     """Cut `width` positions, of which the last are scored, into forward passes.
 
     What is only read needs no logits; a pass that scores nothing keeps one position, as 0 would
@@ -94,7 +98,7 @@ def passes(width: int, scored: int, batch: int, vocab_size: int) -> Iterator[Pas
     border, start = width - scored, 0
     while start < width:
         stop = min(start + max(most, read), max(start, border) + most, width)
-        yield Pass(start, stop, max(stop - max(start, border), 1))
+        yield ForwardPass(start, stop, max(stop - max(start, border), 1))
         start = stop
 
 

@@ -32,7 +32,7 @@ FLAX_LEAVES: Final[dict[Kind, str]] = {
 }
 """Kind of a parameter -> the last part of its path in Flax's tree."""
 
-PARTS: Final = {
+CANONICAL_LEAVES: Final = {
     **dict.fromkeys(("weight", "embedding", "embeddings", "kernel", "gamma", "scale"), "weight"),
     **dict.fromkeys(("bias", "beta"), "bias"),
 }
@@ -46,10 +46,13 @@ TF_MODELS: Final = {
 }
 """Head -> the model's own name, with which TensorFlow's names of variables begin."""
 
-TOP: Final = ("transformer", *(module for head in HEADS.values() for module in head.modules))
+TOP_MODULES: Final = (
+    "transformer",
+    *(module for head in HEADS.values() for module in head.modules),
+)
 """What the names of a model with a head begin with."""
 
-_INSIDE: Final = re.compile(rf".*(?:^|/)((?:{'|'.join(TOP)})/.*)")
+_INSIDE: Final = re.compile(rf".*(?:^|/)((?:{'|'.join(TOP_MODULES)})/.*)")
 """TensorFlow's names, and in ``.h5`` files the layers' names, begin with the model's own."""
 
 
@@ -75,19 +78,19 @@ class Dialect:
 def from_tf(key: str) -> str:
     """Canonical name of ``tfgptj_for_causal_lm/transformer/h_._0/attn/q_proj/kernel:0``."""
     path = _INSIDE.sub(r"\1", key.removesuffix(":0")).replace("/h_._", "/h/")
-    return _with_canonical_part(path.replace("/", "."), key)
+    return _with_canonical_leaf(path.replace("/", "."), key)
 
 
 def to_tf(name: str) -> str:
     """The other way, without the model's name in front."""
     path = _with_leaf(name, TF_LEAVES).replace(".", "/")
-    path = path if path.startswith(TOP) else f"transformer/{path}"
+    path = path if path.startswith(TOP_MODULES) else f"transformer/{path}"
     return path.replace("/h/", "/h_._") + ":0"
 
 
 def from_flax(key: str) -> str:
     """Canonical name of ``transformer/h/0/attn/q_proj/kernel``, also with dots between."""
-    return _with_canonical_part(key.replace("/", "."), key)
+    return _with_canonical_leaf(key.replace("/", "."), key)
 
 
 def to_flax(name: str) -> str:
@@ -95,9 +98,9 @@ def to_flax(name: str) -> str:
     return _with_leaf(name, FLAX_LEAVES).replace(".", "/")
 
 
-def _with_canonical_part(path: str, key: str) -> str:
+def _with_canonical_leaf(path: str, key: str) -> str:
     owner, _, leaf = path.rpartition(".")
-    return f"{owner}.{PARTS[leaf]}" if leaf in PARTS else key
+    return f"{owner}.{CANONICAL_LEAVES[leaf]}" if leaf in CANONICAL_LEAVES else key
 
 
 def _with_leaf(name: str, leaves: dict[Kind, str]) -> str:

@@ -16,13 +16,13 @@ import numpy.typing as npt
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import BASE_PREFIX, find_head
 from gptj.spec.quantization import (
-    ROUNDINGS,
+    QUANTIZERS,
     SCALE,
     as_stored,
     is_quantized_module,
     stored_value,
 )
-from gptj.spec.rounding import Rounding
+from gptj.spec.rounding import Quantizer
 
 Kind = Literal[
     "embedding", "linear_weight", "linear_scale", "linear_bias", "norm_weight", "norm_bias"
@@ -53,7 +53,7 @@ class Parameter:
     axes: tuple[Axis, ...]
     dtype: str | None = None
     scaled: "Parameter | None" = None
-    rounding: Rounding | None = None
+    rounding: Quantizer | None = None
 
     @property
     def size(self) -> int:
@@ -85,7 +85,7 @@ def parameter_table(config: GPTJConfig, head: str = "causal_lm") -> dict[str, Pa
     prefix = find_head(head).prefix
     parameters = [*_base(config, prefix), *_HEAD_PARAMETERS[head](config)]
     if config.quantization is not None:
-        rounding = ROUNDINGS[config.quantization]
+        rounding = QUANTIZERS[config.quantization]
         parameters = [stored for p in parameters for stored in _quantized(p, rounding)]
     return {p.name: p for p in parameters}
 
@@ -164,7 +164,7 @@ def _block(config: GPTJConfig, prefix: str) -> Iterator[Parameter]:
     yield _bias(f"{prefix}mlp.fc_out", width, "embed")
 
 
-def _quantized(parameter: Parameter, rounding: Rounding) -> tuple[Parameter, ...]:
+def _quantized(parameter: Parameter, rounding: Quantizer) -> tuple[Parameter, ...]:
     """Return what stands for a parameter in a quantized model."""
     is_weight = parameter.kind == "linear_weight" and is_quantized_module(parameter.name)
     return as_stored(parameter, rounding) if is_weight else (parameter,)

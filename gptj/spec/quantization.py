@@ -13,7 +13,7 @@ import numpy.typing as npt
 from gptj.errors import ArgumentError, UnsupportedFeature, choices
 from gptj.spec.rounding import (
     GROUP,
-    Rounding,
+    Quantizer,
     pack_bytes,
     pack_nibbles,
     unpack_bytes,
@@ -28,8 +28,8 @@ INT8: Final = "int8"
 INT4: Final = "int4"
 NONE: Final = "none"
 
-ROUNDINGS: Final = {
-    INT8: Rounding(
+QUANTIZERS: Final = {
+    INT8: Quantizer(
         INT8,
         bits=8,
         group=None,
@@ -43,7 +43,7 @@ ROUNDINGS: Final = {
         pack=pack_bytes,
         unpack=unpack_bytes,
     ),
-    INT4: Rounding(
+    INT4: Quantizer(
         INT4,
         bits=4,
         group=GROUP,
@@ -61,10 +61,10 @@ ROUNDINGS: Final = {
 }
 """The ways to quantize, by the name that callers ask for."""
 
-ACCEPTED: Final = (*ROUNDINGS, NONE)
+ACCEPTED: Final = (*QUANTIZERS, NONE)
 """What callers may ask for; None leaves a checkpoint as it is."""
 
-METHODS: Final = {found.description["quant_method"]: found for found in ROUNDINGS.values()}
+METHODS: Final = {found.description["quant_method"]: found for found in QUANTIZERS.values()}
 """The same ways by the ``quant_method`` of a configuration."""
 
 SCALE: Final = "_scale"
@@ -86,7 +86,7 @@ def check_choice(quantize: Any) -> None:
 
 def description_of(quantize: str) -> dict[str, Any] | None:
     """Return the ``quantization_config`` of a choice, None for ``"none"``."""
-    return None if quantize == NONE else dict(ROUNDINGS[quantize].description)
+    return None if quantize == NONE else dict(QUANTIZERS[quantize].description)
 
 
 def check_trainable(config: "GPTJConfig", what: str) -> None:
@@ -121,7 +121,7 @@ def is_quantized_module(name: str) -> bool:
     return name.startswith(("transformer.", "h.", "lm_head"))
 
 
-def as_stored(weight: "Parameter", rounding: Rounding) -> tuple["Parameter", "Parameter"]:
+def as_stored(weight: "Parameter", rounding: Quantizer) -> tuple["Parameter", "Parameter"]:
     """Return the parameters that stand for a weight: what is stored of it, and its scales."""
     shape = rounding.scale_shape(weight.shape)
     stored = replace(

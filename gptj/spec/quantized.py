@@ -11,13 +11,13 @@ from gptj.spec.config import GPTJConfig
 from gptj.spec.params import Parameter, parameter_table
 from gptj.spec.quantization import (
     NONE,
-    ROUNDINGS,
+    QUANTIZERS,
     SCALE,
     check_choice,
     description_of,
     stored_value,
 )
-from gptj.spec.rounding import Rounding
+from gptj.spec.rounding import Quantizer
 from gptj.spec.tensors import LazyTensor, Tensors
 
 Config = TypeVar("Config", bound=GPTJConfig)
@@ -73,7 +73,7 @@ def dequantized_tensors(
     """
     if config.quantization is None:
         return dict(tensors)
-    rounding = ROUNDINGS[config.quantization]
+    rounding = QUANTIZERS[config.quantization]
     return {
         name: _meant(rounding, tensor, tensors[name + SCALE], dtype)
         if name + SCALE in tensors
@@ -95,7 +95,7 @@ def _stored(weight: LazyTensor, parameter: Parameter) -> LazyTensor:
     return LazyTensor(parameter.shape, np.dtype(parameter.dtype), load)
 
 
-def _meant(rounding: Rounding, stored: Any, scale: Any, dtype: Any) -> LazyTensor:
+def _meant(rounding: Quantizer, stored: Any, scale: Any, dtype: Any) -> LazyTensor:
     """Return a handle on what stored numbers and their scales mean."""
 
     def load() -> npt.NDArray[Any]:

@@ -17,7 +17,7 @@ from gptj.errors import CheckpointError
 Array = npt.NDArray[Any]
 Scales = npt.NDArray[np.float32]
 
-ROWS: Final = 256
+ROWS_AT_A_TIME: Final = 256
 """Rows that are computed at once, so that only the result is as large as the weight."""
 
 GROUP: Final = 128
@@ -55,7 +55,7 @@ def unpack_nibbles(stored: Array) -> Array:
 
 
 @dataclass(frozen=True, eq=False)
-class Rounding:
+class Quantizer:
     """One way to store weights in few bits.
 
     Attributes:
@@ -137,4 +137,4 @@ class Rounding:
 
 def _row_blocks(array: Array) -> Iterator[slice]:
     """Yield slices of a few rows each, which are all rows together."""
-    return (slice(start, start + ROWS) for start in range(0, len(array), ROWS))
+    return (slice(start, start + ROWS_AT_A_TIME) for start in range(0, len(array), ROWS_AT_A_TIME))

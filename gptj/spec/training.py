@@ -8,9 +8,9 @@ import numpy.typing as npt
 
 from gptj.spec import IGNORE_INDEX
 
-Row = dict[str, npt.NDArray[Any]]
+Examples = dict[str, npt.NDArray[Any]]
 
-SMALL: Final = 1e-6
+NORM_EPSILON: Final = 1e-6
 """What is added to a norm before something is divided by it; PyTorch's ``clip_grad_norm_``."""
 
 
@@ -37,18 +37,18 @@ class UpdateRule:
 
 
 @dataclass(frozen=True)
-class Part:
+class MicroBatch:
     """Some rows of a batch, and their share of its loss.
 
     The loss of rows is a mean over their targets. So a batch in parts has the loss of the whole one
     if the shares are in the ratio of the targets.
     """
 
-    rows: Row
+    rows: Examples
     share: float
 
 
-def count_targets(head: str, rows: Row) -> int:
+def count_targets(head: str, rows: Examples) -> int:
     """Return how many targets the loss of some rows is a mean over.
 
     Args:
@@ -61,13 +61,18 @@ def count_targets(head: str, rows: Row) -> int:
     return len(rows["input_ids"])
 
 
-def divide(head: str, rows: Row, count: int) -> list[Part]:
+def split_batch(head: str, rows: Examples, count: int) -> list[MicroBatch]:
     """Return a batch in `count` parts of as many rows each."""
     size = len(rows["input_ids"]) // count
     slices = [slice(size * index, size * (index + 1)) for index in range(count)]
-    parts = [{name: array[rows_of] for name, array in rows.items()} for rows_of in slices]
-    targets = np.array([count_targets(head, part) for part in parts], np.float64)
+    micro_batches = [{name: array[rows_of] for name, array in rows.items()} for rows_of in slices]
+    targets = np.array(
+        [count_targets(head, micro_batch) for micro_batch in micro_batches], np.float64
+    )
     if not targets.any():  # then every loss is 0
         targets[:] = 1.0
     shares = targets / targets.sum()
-    return [Part(part, float(share)) for part, share in zip(parts, shares, strict=True)]
+    return [
+        MicroBatch(micro_batch, float(share))
+        for micro_batch, share in zip(micro_batches, shares, strict=True)
+    ]

@@ -25,6 +25,8 @@ def add_tokenizer(folder: Path, source: Path | None, config: GPTJConfig) -> None
 
 
 @lru_cache(maxsize=4)  # it takes longer to make than a short text to encode
-def find_tokenizer(origin: Path | None) -> GPTJTokenizer:
+def find_tokenizer(source_folder: Path | None) -> GPTJTokenizer:
     """Return the tokenizer of the folder that a model came from, else GPT-J's own."""
-    return GPTJTokenizer() if origin is None else GPTJTokenizer.from_pretrained(origin)
+    return (
+        GPTJTokenizer() if source_folder is None else GPTJTokenizer.from_pretrained(source_folder)
+    )

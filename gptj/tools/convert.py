@@ -23,7 +23,7 @@ from gptj.spec.quantization import NONE
 from gptj.spec.quantized import requantized
 from gptj.spec.tensors import LazyTensor
 from gptj.tokenizer.lookup import add_tokenizer
-from gptj.tools.init import STORED, known_config
+from gptj.tools.init import STORED, resolve_config
 
 
 def convert(
@@ -65,7 +65,7 @@ def convert(
         CheckpointError: for files that are missing or damaged, and a disk that is full.
     """
     opened = open_checkpoint(hub.locate(source, **where))
-    chosen = GPTJConfig.from_dict(opened.config()) if config is None else known_config(config)
+    chosen = GPTJConfig.from_dict(opened.config()) if config is None else resolve_config(config)
     head = head_of(opened.tensors)
     tensors = match_parameters(chosen, head, opened.tensors, str(source))
     wanted = next(iter(tensors.values())).dtype if dtype is None else _dtype(dtype)

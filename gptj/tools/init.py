@@ -51,10 +51,10 @@ def init(
     """
     if dtype not in STORED:
         raise ArgumentError(f"There is no dtype {dtype!r} here; accepted are {choices(STORED)}.")
-    chosen = known_config(config)
+    chosen = resolve_config(config)
     chosen.architectures, chosen.dtype = [find_head(head).class_name], dtype
     tensors = {
-        name: _drawn(parameter, chosen, seed, DTYPES[dtype])
+        name: _initial_tensor(parameter, chosen, seed, DTYPES[dtype])
         for name, parameter in parameter_table(chosen, head).items()
     }
     with byte_progress(tensors, "Drawing") as counted:
@@ -70,7 +70,7 @@ def init(
     return Path(dest)
 
 
-def known_config(config: spec.GPTJConfig | str | Path) -> GPTJConfig:
+def resolve_config(config: spec.GPTJConfig | str | Path) -> GPTJConfig:
     """Return a configuration from a preset's name, a JSON file, a folder, or itself, copied.
 
     Raises:
@@ -90,7 +90,9 @@ def known_config(config: spec.GPTJConfig | str | Path) -> GPTJConfig:
     return GPTJConfig.from_json_file(path)
 
 
-def _drawn(parameter: Parameter, config: GPTJConfig, seed: int, dtype: np.dtype[Any]) -> LazyTensor:
+def _initial_tensor(
+    parameter: Parameter, config: GPTJConfig, seed: int, dtype: np.dtype[Any]
+) -> LazyTensor:
     def load() -> npt.NDArray[Any]:
         return initial_value(parameter, config, seed).astype(dtype)
 

@@ -23,7 +23,7 @@ from gptj.spec.heads import head_of
 from gptj.spec.params import count_parameters
 from gptj.spec.tensors import LazyTensor
 from gptj.tokenizer import GPTJTokenizer
-from gptj.tools.init import known_config
+from gptj.tools.init import resolve_config
 from gptj.tools.inspect_report import as_text
 
 BLOCK_NUMBERS: Final = 2**22
@@ -93,7 +93,7 @@ def inspect(
         "tensors": tensors,
     }
     try:
-        known = GPTJConfig.from_dict(opened.config()) if config is None else known_config(config)
+        known = GPTJConfig.from_dict(opened.config()) if config is None else resolve_config(config)
         content["config"] = known.to_dict()
         if known.is_quantized:
             content["parameters"] = count_parameters(known, head)

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from gptj.spec.quantization import ROUNDINGS
+from gptj.spec.quantization import QUANTIZERS
 from gptj.spec.sizes import readable_size
 
 
@@ -23,7 +23,7 @@ def as_text(content: dict[str, Any]) -> str:
     if content.get("buffers"):
         lines.append(f"{len(content['buffers'])} old buffers, which are no parameters")
     if content.get("quantization"):
-        rounding = ROUNDINGS[content["quantization"]]
+        rounding = QUANTIZERS[content["quantization"]]
         lines.append(f"weights in {rounding.name}, with a scale per {rounding.unit}")
     if content.get("tokenizer"):
         lines.append(f"tokenizer {content['tokenizer']}, vocabulary {content['vocabulary']}")

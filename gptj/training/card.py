@@ -5,7 +5,7 @@ from typing import Any
 
 from gptj.system.atomic import write_text
 from gptj.training import curve
-from gptj.training.checkpoints import Place
+from gptj.training.checkpoints import TrainingProgress
 from gptj.training.history import History
 from gptj.training.serving import serving_command
 
@@ -20,7 +20,7 @@ PURPOSE = {
 
 
 def write_card(
-    output: Path, place: Place, history: History, data: str, versions: dict[str, str]
+    output: Path, progress: TrainingProgress, history: History, data: str, versions: dict[str, str]
 ) -> None:
     """Write ``README.md`` and the picture in it.
 
@@ -28,25 +28,25 @@ def write_card(
         data: the names of the files that were learnt from.
         versions: of the packages that computed.
     """
-    head = place.settings["head"]
-    curve.draw(output / PICTURE, history.losses(), history.figures(), f"{place.model}, {head}")
+    head = progress.settings["head"]
+    curve.draw(output / PICTURE, history.losses(), history.figures(), f"{progress.model}, {head}")
     parts = [
-        _front_matter(place),
+        _front_matter(progress),
         f"# {output.name}",
-        f"`{place.model}`, trained further on {data} in {place.step} steps.",
+        f"`{progress.model}`, trained further on {data} in {progress.step} steps.",
         f"![Loss against steps]({PICTURE})",
         _figures(history),
         f"```sh\n{serving_command(output, head)}\n```",
-        _settings(place, versions),
+        _settings(progress, versions),
     ]
     write_text(output / "README.md", "\n\n".join(filter(None, parts)) + "\n")
 
 
-def _front_matter(place: Place) -> str:
+def _front_matter(progress: TrainingProgress) -> str:
     lines = {
-        "base_model": place.model,
-        "library_name": "peft" if place.settings["lora"] else "gptj",
-        "pipeline_tag": PURPOSE[place.settings["head"]],
+        "base_model": progress.model,
+        "library_name": "peft" if progress.settings["lora"] else "gptj",
+        "pipeline_tag": PURPOSE[progress.settings["head"]],
         "tags": "[gptj]",
     }
     return "---\n" + "".join(f"{name}: {value}\n" for name, value in lines.items()) + "---"
@@ -67,11 +67,11 @@ def _figures(history: History) -> str:
     return "\n".join([head, *rows])
 
 
-def _settings(place: Place, versions: dict[str, str]) -> str:
-    given = place.settings
-    idle = () if given["lora"] else ("lora_alpha", "lora_dropout", "lora_targets")
+def _settings(progress: TrainingProgress, versions: dict[str, str]) -> str:
+    given = progress.settings
+    unused = () if given["lora"] else ("lora_alpha", "lora_dropout", "lora_targets")
     chosen = {name: value for name, value in given.items() if value is not None}
-    chosen = {name: value for name, value in chosen.items() if name not in idle}
+    chosen = {name: value for name, value in chosen.items() if name not in unused}
     lines = [f"| {name} | {value} |" for name, value in chosen.items()]
     computed = ", ".join(f"{name} {version}" for name, version in versions.items())
     table = "\n".join(["| setting | |\n|---|---|", *lines])

@@ -18,10 +18,10 @@ from gptj.system.atomic import unwritable, write_text
 from gptj.training.settings import Settings
 
 FOLDER: Final = "checkpoints"
-PLACE: Final = "training.json"
+PROGRESS_FILE: Final = "training.json"
 UNFINISHED: Final = ".unfinished"
 
-FIXED: Final = (
+UNCHANGEABLE: Final = (
     "head",
     "length",
     "batch_size",
@@ -38,7 +38,7 @@ FIXED: Final = (
 
 
 @dataclass(frozen=True)
-class Place:
+class TrainingProgress:
     """Where a training stands.
 
     Attributes:
@@ -76,20 +76,20 @@ def check_room(output: Path, model: Any, keep: int) -> None:
         )
 
 
-def save(output: Path, model: Any, optimizer: Any, place: Place, keep: int) -> Path:
+def save(output: Path, model: Any, optimizer: Any, progress: TrainingProgress, keep: int) -> Path:
     """Write a checkpoint, then remove all but the newest `keep`; return its folder.
 
     Raises:
         CheckpointError: if the disk does not take it; earlier ones stay.
     """
     folder = output / FOLDER
-    final, new = _of_step(output, place.step), folder / UNFINISHED
+    final, new = _of_step(output, progress.step), folder / UNFINISHED
     shutil.rmtree(new, ignore_errors=True)  # of a program that was killed while it wrote
     try:
         new.mkdir(parents=True)
         save_model(model, new)
         model.save_optimizer(new, optimizer)
-        write_text(new / PLACE, json.dumps(asdict(place), indent=1))
+        write_text(new / PROGRESS_FILE, json.dumps(asdict(progress), indent=1))
         shutil.rmtree(final, ignore_errors=True)
         new.rename(final)
     except CheckpointError:
@@ -122,22 +122,24 @@ def discard(output: Path, step: int) -> None:
     shutil.rmtree(_of_step(output, step), ignore_errors=True)
 
 
-def read_place(folder: Path) -> Place:
+def read_progress(folder: Path) -> TrainingProgress:
     """Return where the training of a checkpoint stands.
 
     Raises:
         CheckpointError: if its file is damaged.
     """
     try:
-        return Place(**json.loads((folder / PLACE).read_text(encoding="utf-8")))
+        return TrainingProgress(**json.loads((folder / PROGRESS_FILE).read_text(encoding="utf-8")))
     except (ValueError, TypeError, OSError) as error:
         raise CheckpointError(
-            f"{folder / PLACE} is damaged ({error}). Remove the folder to go on from an earlier "
+            f"{folder / PROGRESS_FILE} is damaged ({error}). Remove the folder to go on from an earlier "
             "checkpoint, or from the beginning."
         ) from error
 
 
-def check_same(found: Place, wanted: Place, output: Path) -> dict[str, tuple[Any, Any]]:
+def check_same(
+    found: TrainingProgress, wanted: TrainingProgress, output: Path
+) -> dict[str, tuple[Any, Any]]:
     """Refuse to go on with another training; return the settings that changed, old and new.
 
     Raises:
@@ -145,7 +147,7 @@ def check_same(found: Place, wanted: Place, output: Path) -> dict[str, tuple[Any
     """
     before, now = found.settings, wanted.settings
     changed = {name: (before.get(name), now[name]) for name in now if before.get(name) != now[name]}
-    others = {name: change for name, change in changed.items() if name in FIXED}
+    others = {name: change for name, change in changed.items() if name in UNCHANGEABLE}
     for name in ("model", "data"):
         if getattr(found, name) != getattr(wanted, name):
             others[name] = (getattr(found, name), getattr(wanted, name))
@@ -172,4 +174,4 @@ def _of_step(output: Path, step: int) -> Path:
 
 def _all(output: Path) -> list[Path]:
     """Return the folders of all checkpoints, the newest last."""
-    return sorted(path.parent for path in output.glob(f"{FOLDER}/step-*/{PLACE}"))
+    return sorted(path.parent for path in output.glob(f"{FOLDER}/step-*/{PROGRESS_FILE}"))

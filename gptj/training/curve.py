@@ -5,14 +5,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from gptj.training.history import Record
+from gptj.training.history import LogEntry
 
 BLUE: Final = "#0072b2"
 ORANGE: Final = "#d55e00"
 """Okabe and Ito's, which colour-blind people can tell apart."""
 
 
-def draw(path: Path, losses: list[Record], figures: list[Record], title: str) -> None:
+def draw(path: Path, losses: list[LogEntry], figures: list[LogEntry], title: str) -> None:
     """Write a PNG: the loss of every step, its running mean, and that of held-out rows."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -31,7 +31,7 @@ def draw(path: Path, losses: list[Record], figures: list[Record], title: str) ->
     FigureCanvasAgg(figure).print_figure(path, dpi=120, format="png")
 
 
-def _points(records: list[Record], key: str) -> tuple[Any, Any]:
+def _points(records: list[LogEntry], key: str) -> tuple[Any, Any]:
     return [record["step"] for record in records], np.array([record[key] for record in records])
 
 

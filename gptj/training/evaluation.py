@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from gptj.datasets.dataset import Dataset, Row
+from gptj.datasets.dataset import Dataset, Example
 from gptj.spec.training import count_targets
 
 Outputs = dict[str, npt.NDArray[Any]]
@@ -52,7 +52,7 @@ def evaluate(
     return found
 
 
-def _hits(head: str, rows: Row, outputs: Outputs) -> npt.NDArray[np.bool_]:
+def _hits(head: str, rows: Example, outputs: Outputs) -> npt.NDArray[np.bool_]:
     """Return what was right and what was not; nothing where that is no question."""
     if head == "question_answering":
         starts, ends = rows["start_positions"], rows["end_positions"]

@@ -19,9 +19,9 @@ from gptj.system.versions import install_command
 from gptj.tokenizer.lookup import add_tokenizer
 from gptj.training import checkpoints
 from gptj.training.card import write_card
-from gptj.training.checkpoints import Place
+from gptj.training.checkpoints import TrainingProgress
 from gptj.training.data import Data, open_data
-from gptj.training.history import History, Record
+from gptj.training.history import History, LogEntry
 from gptj.training.loop import Loop
 from gptj.training.serving import serving_command
 from gptj.training.settings import Settings
@@ -43,11 +43,11 @@ class Finetuned:
 
     folder: Path
     steps: int
-    records: list[Record]
+    records: list[LogEntry]
     command: str
 
     @property
-    def figures(self) -> list[Record]:
+    def figures(self) -> list[LogEntry]:
         """The evaluations, from that before the first step to that after the last."""
         return [record for record in self.records if "held_out_loss" in record]
 
@@ -96,18 +96,18 @@ def finetune(
     config, tokenizer = GPTJConfig.from_pretrained(model), api.load_tokenizer(model)
     rows = open_data(data, held_out_data, chosen, config, tokenizer, cache_dir)
     values = checkpoints.as_json(chosen)
-    place = Place(0, str(model), rows.fingerprint(), values, framework.name)
-    earlier = _earlier(folder, place, quiet)
+    progress = TrainingProgress(0, str(model), rows.fingerprint(), values, framework.name)
+    earlier = _earlier(folder, progress, quiet)
     load = {"backend": framework.name, "device": device}
-    net, trainer, place = _start(place, earlier, chosen, rows, load)
+    net, trainer, progress = _start(progress, earlier, chosen, rows, load)
     checkpoints.check_room(folder, net, chosen.keep)
-    with History(folder, place.step) as history:
-        loop = Loop(net, trainer, rows, chosen, folder, history, place, quiet)
+    with History(folder, progress.step) as history:
+        loop = Loop(net, trainer, rows, chosen, folder, history, progress, quiet)
         _tell(loop, framework, quiet)
         loop.run()
         _finish(loop, framework.versions(), data)
     command = serving_command(folder, chosen.head)
-    return Finetuned(folder, loop.place.step, history.records, command)
+    return Finetuned(folder, loop.progress.step, history.records, command)
 
 
 def _training_backend(name: str | None) -> Any:
@@ -146,26 +146,30 @@ def _make(folder: Path) -> None:
         )
 
 
-def _earlier(folder: Path, place: Place, quiet: bool) -> Path | None:
+def _earlier(folder: Path, progress: TrainingProgress, quiet: bool) -> Path | None:
     """Return the checkpoint to go on from, if there is one; tell of settings that changed."""
     found = checkpoints.newest(folder)
     if found is None:
         return None
-    changed = checkpoints.check_same(checkpoints.read_place(found), place, folder)
+    changed = checkpoints.check_same(checkpoints.read_progress(found), progress, folder)
     told = [f"{name} {old} -> {new}" for name, (old, new) in changed.items()]
     _say(f"Going on from {found}" + (f"; changed: {', '.join(told)}" if told else ""), quiet)
     return found
 
 
 def _start(
-    place: Place, earlier: Path | None, settings: Settings, data: Data, load: dict[str, Any]
-) -> tuple[Any, Any, Place]:
+    progress: TrainingProgress,
+    earlier: Path | None,
+    settings: Settings,
+    data: Data,
+    load: dict[str, Any],
+) -> tuple[Any, Any, TrainingProgress]:
     """Return a model with its trainer, new or from a checkpoint, and where they stand."""
     framework = get_backend(load["backend"])
     options = {"head": settings.head, **load, **_precision(framework, settings), **data.labels()}
-    model = api.load(earlier or place.model, **options)
+    model = api.load(earlier or progress.model, **options)
     if earlier is not None:
-        place = replace(place, step=checkpoints.read_place(earlier).step)
+        progress = replace(progress, step=checkpoints.read_progress(earlier).step)
     elif settings.lora is not None:
         _add_lora(model, settings)
     else:
@@ -175,7 +179,7 @@ def _start(
     trainer = framework.trainer(model, settings.rule, "bfloat16" if settings.bf16 else "float32")
     if earlier is not None:
         trainer.optimizer = model.load_optimizer(earlier, trainer.optimizer)
-    return model, trainer, place
+    return model, trainer, progress
 
 
 def _precision(framework: Any, settings: Settings) -> dict[str, Any]:
@@ -200,17 +204,17 @@ def _finish(loop: Loop, versions: dict[str, str], data: Paths) -> None:
     """Write what is served, with its card."""
     checkpoints.save_model(loop.model, loop.output)
     if loop.model.lora is not None:
-        add_tokenizer(loop.output, loop.model.origin, loop.model.config)
+        add_tokenizer(loop.output, loop.model.source_folder, loop.model.config)
     named = [data] if isinstance(data, (str, Path)) else data
     names = ", ".join(f"`{Path(name).name}`" for name in named)
-    write_card(loop.output, loop.place, loop.history, names, versions)
+    write_card(loop.output, loop.progress, loop.history, names, versions)
 
 
 def _tell(loop: Loop, framework: Any, quiet: bool) -> None:
     """Say what is about to happen."""
     held_out = loop.data.held_out
     _say(
-        f"{loop.place.model} on {framework.name}: {len(loop.data.train):,} rows of "
+        f"{loop.progress.model} on {framework.name}: {len(loop.data.train):,} rows of "
         f"{loop.data.train.length} tokens, {0 if held_out is None else len(held_out):,} held out; "
         f"{loop.total:,} steps of {loop.settings.rows_per_step} rows",
         quiet,

@@ -10,7 +10,7 @@ from gptj.system.atomic import unwritable
 LOG: Final = "log.jsonl"
 TENSORBOARD: Final = "tensorboard"
 
-Record = dict[str, Any]
+LogEntry = dict[str, Any]
 
 
 class History:
@@ -57,16 +57,16 @@ class History:
         except OSError as error:
             raise unwritable("the logs", error) from error
 
-    def figures(self) -> list[Record]:
+    def figures(self) -> list[LogEntry]:
         """Return the records of evaluations."""
         return [record for record in self.records if "held_out_loss" in record]
 
-    def losses(self) -> list[Record]:
+    def losses(self) -> list[LogEntry]:
         """Return the records of steps."""
         return [record for record in self.records if "loss" in record]
 
 
-def read(path: Path) -> list[Record]:
+def read(path: Path) -> list[LogEntry]:
     """Return the records of a file; a last line that a kill cut off is none."""
     records = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():

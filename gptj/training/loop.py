@@ -10,10 +10,10 @@ from typing import Any
 from tqdm import tqdm
 
 from gptj.errors import TrainingError
-from gptj.spec.training import divide
+from gptj.spec.training import split_batch
 from gptj.system.progress import progress_bar
 from gptj.training import checkpoints
-from gptj.training.checkpoints import Place
+from gptj.training.checkpoints import TrainingProgress
 from gptj.training.data import Data
 from gptj.training.evaluation import evaluate
 from gptj.training.history import History
@@ -46,7 +46,7 @@ class Loop:
     settings: Settings
     output: Path
     history: History
-    place: Place
+    progress: TrainingProgress
     quiet: bool = False
 
     @property
@@ -68,9 +68,9 @@ class Loop:
             CheckpointError: if a checkpoint cannot be written.
             KeyboardInterrupt: if a signal asked to stop, after a checkpoint.
         """
-        if self.place.step == 0 and not self.history.records:
+        if self.progress.step == 0 and not self.history.records:
             self._evaluate()
-        first, settings = self.place.step, self.settings
+        first, settings = self.progress.step, self.settings
         batches = self.data.train.stream(
             settings.rows_per_step,
             settings.seed,
@@ -89,16 +89,16 @@ class Loop:
 
     def _step(self, rows: Any) -> str:
         """Do one step; return what to show of it."""
-        settings, step, start = self.settings, self.place.step, perf_counter()
+        settings, step, start = self.settings, self.progress.step, perf_counter()
         rate = learning_rate(
             step, self.total, settings.learning_rate, settings.schedule, settings.warmup
         )
-        parts = divide(settings.head, rows, settings.accumulate)
+        micro_batches = split_batch(settings.head, rows, settings.accumulate)
         seed = (settings.seed * 1_000_003 + step) % 2**31
-        loss, norm = self.trainer.step(parts, rate, seed)
+        loss, norm = self.trainer.step(micro_batches, rate, seed)
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise self._not_finite(loss, norm, rate)
-        self.place = Place(**{**vars(self.place), "step": step + 1})
+        self.progress = TrainingProgress(**{**vars(self.progress), "step": step + 1})
         speed = rows["attention_mask"].sum() / (perf_counter() - start)
         figures = {"loss": loss, "learning_rate": rate, "gradient_norm": norm}
         self.history.add(step + 1, figures | {"tokens_per_second": round(float(speed), 1)})
@@ -106,20 +106,20 @@ class Loop:
 
     def _pause(self, asked: bool) -> None:
         """Evaluate and save if it is time, or at the end; stop if somebody asked to."""
-        settings, done = self.settings, self.place.step
+        settings, done = self.settings, self.progress.step
         usual = max(1, self.total // OCCASIONS)
         if done % (settings.evaluate_every or usual) == 0 or done == self.total:
             self._evaluate()
         if done % (settings.save_every or usual) == 0 or done == self.total or asked:
             checkpoints.save(
-                self.output, self.model, self.trainer.optimizer, self.place, settings.keep
+                self.output, self.model, self.trainer.optimizer, self.progress, settings.keep
             )
         if asked and done < self.total:
             raise KeyboardInterrupt(f"stopped after step {done} of {self.total}, which is saved")
 
     def _evaluate(self) -> None:
         """Note how well the model does on rows that were held out, if any were."""
-        held_out, step = self.data.held_out, self.place.step
+        held_out, step = self.data.held_out, self.progress.step
         if held_out is None:
             return
         with self._bar(len(held_out), "example", "Evaluating", leave=False) as bar:
@@ -134,7 +134,7 @@ class Loop:
         return progress_bar(total, unit, title, hidden=self.quiet, **options)
 
     def _not_finite(self, loss: float, norm: float, rate: float) -> TrainingError:
-        step, per_epoch = self.place.step, self.steps_per_epoch
+        step, per_epoch = self.progress.step, self.steps_per_epoch
         checkpoints.discard(self.output, step)  # this loss is that of its weights
         last = checkpoints.newest(self.output)
         kept = "There is no checkpoint" if last is None else f"{last} holds the last good state"

@@ -10,7 +10,7 @@ from gptj.training.schedule import SCHEDULES
 
 HEADS_WITH_LOSS: Final = tuple(name for name, head in HEADS.items() if "loss" in head.outputs)
 
-FREE: Final = ("evaluate_every", "save_every", "keep")
+CHANGEABLE: Final = ("evaluate_every", "save_every", "keep")
 """Settings that may change when a training goes on: they change no number."""
 
 

@@ -70,7 +70,7 @@ def for_program(cache: KVCache, count: int, limit: int) -> KVCache:
     return KVCache(roomy.layers, length, preallocated=True)
 
 
-def for_whole_cache(inputs: dict[str, Any], capacity: int) -> dict[str, Any]:
+def pad_mask_to_capacity(inputs: dict[str, Any], capacity: int) -> dict[str, Any]:
     """Widen a 2-D mask to the cache's capacity: so its width, too, needs no new compilation."""
     mask = inputs.get("attention_mask")
     if mask is None or mask.ndim != 2:

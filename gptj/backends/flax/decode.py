@@ -9,11 +9,11 @@ import numpy as np
 
 from gptj.backends.flax import loop
 from gptj.backends.flax.compiled import Program
-from gptj.backends.flax.loop import State
+from gptj.backends.flax.loop import DecodeState
 from gptj.backends.flax.sampling import as_arrays
 from gptj.contract.decoding import DecodePlan
 from gptj.generation.buckets import bucket_length
-from gptj.generation.parts import Part, Parts
+from gptj.generation.parts import Segment, Segments
 from gptj.generation.request import Ids
 
 Array = Any
@@ -23,10 +23,10 @@ def decode(model: Any, input_ids: Array, attention_mask: Array | None, plan: Dec
     """Continue (B, T) prompts and return them with the new tokens."""
     if not _is_traced(model.params, input_ids, attention_mask):
         prompt = np.asarray(input_ids)  # NumPy: slicing in JAX compiles anew for every width
-        new = _written(model, input_ids, attention_mask, plan)
+        new = _run_segments(model, input_ids, attention_mask, plan)
         return jnp.asarray(np.concatenate((prompt, *new), axis=1).astype(prompt.dtype))
     job = _Job.of(model, input_ids, attention_mask, plan)
-    state = job.start(job.parts(plan.max_new_tokens).whole(len(input_ids)))
+    state = job.prefill_and_decode(job.segments(plan.max_new_tokens).single(len(input_ids)))
     # a width that depends on values needs values
     new = state.new[:, : plan.max_new_tokens].astype(input_ids.dtype)
     return jnp.concatenate((input_ids, new), axis=1)
@@ -36,26 +36,26 @@ def stream(
     model: Any, input_ids: Array, attention_mask: Array | None, plan: DecodePlan
 ) -> Iterator[Ids]:
     """Yield the new tokens, (B, 1) of every step, before the next is computed."""
-    return _written(model, input_ids, attention_mask, plan, stride=1)
+    return _run_segments(model, input_ids, attention_mask, plan, stride=1)
 
 
-def _written(
+def _run_segments(
     model: Any, input_ids: Array, attention_mask: Array | None, plan: DecodePlan, stride: int = 0
 ) -> Iterator[Ids]:
     """Run the loop part by part; yield the new tokens of each, (B, steps)."""
     job = _Job.of(model, input_ids, attention_mask, plan)
-    parts = job.parts(plan.max_new_tokens, stride)
-    part = parts.first(len(input_ids))
-    state, seen = job.start(part), 0
+    segments = job.segments(plan.max_new_tokens, stride)
+    segment = segments.first(len(input_ids))
+    state, seen = job.prefill_and_decode(segment), 0
     new = np.full(state.new.shape, plan.pad_token_id)
     while True:
-        new[np.asarray(state.rows)] = np.asarray(state.new)
+        new[np.asarray(state.sequences)] = np.asarray(state.new)
         step, unfinished = int(state.step), int(np.sum(~np.asarray(state.finished)))
         yield new[:, seen:step]
-        if step == parts.new or not unfinished:
+        if step == segments.new or not unfinished:
             return
-        part, seen = parts.following(part, step, unfinished), step
-        state = job.go_on(_resized(state, part), part)
+        segment, seen = segments.following(segment, step, unfinished), step
+        state = job.continue_decode(_resized_state(state, segment), segment)
 
 
 class _Job(NamedTuple):
@@ -74,39 +74,43 @@ class _Job(NamedTuple):
     ) -> "_Job":
         """Bring a model, its prompts and a plan into that form."""
         limit = model.config.n_positions
-        ids, mask = _widen(input_ids, attention_mask, bucket_length(input_ids.shape[1], limit))
-        program, params = Program.of(model.module), _untied(model.params)
+        ids, mask = _pad_prompts(
+            input_ids, attention_mask, bucket_length(input_ids.shape[1], limit)
+        )
+        program, params = Program.of(model.module), _with_untied_head(model.params)
         room = bucket_length(plan.max_new_tokens, limit)
         return cls(program, params, ids, mask, as_arrays(plan), room)
 
-    def parts(self, new: int, stride: int = 0) -> Parts:
+    def segments(self, new: int, stride: int = 0) -> Segments:
         """Return the parts of the loop."""
         prompt = self.ids.shape[1]
-        return Parts(prompt, new, prompt + self.room, stride)
+        return Segments(prompt, new, prompt + self.room, stride)
 
-    def start(self, part: Part) -> State:
+    def prefill_and_decode(self, segment: Segment) -> DecodeState:
         """Read the prompts and run the first part."""
-        sizes = part.capacity, self.room
+        sizes = segment.capacity, self.room
         given = self.params, self.ids, self.mask, self.plan
-        if part.until == 1:  # a loop takes as long to compile as the prompt
-            return loop.begin(self.program, sizes, *given)
-        return loop.start(self.program, sizes, *given, loop.ends_of(part))
+        if segment.until == 1:  # a loop takes as long to compile as the prompt
+            return loop.prefill(self.program, sizes, *given)
+        return loop.prefill_and_decode(self.program, sizes, *given, loop.ends_of(segment))
 
-    def go_on(self, state: State, part: Part) -> State:
+    def continue_decode(self, state: DecodeState, segment: Segment) -> DecodeState:
         """Run a further part."""
-        return loop.go_on(self.program, self.params, state, self.plan, loop.ends_of(part))
-
-
-def _resized(state: State, part: Part) -> State:
-    """Return the state with the rows and the room of a part; unfinished rows stay."""
-    if part.rows < len(state.rows):
-        kept = np.argsort(np.asarray(state.finished), kind="stable")[: part.rows]
-        rows, mask, new, finished = (
-            x[kept] for x in (state.rows, state.mask, state.new, state.finished)
+        return loop.continue_decode(
+            self.program, self.params, state, self.plan, loop.ends_of(segment)
         )
-        state = State(rows, mask, state.step, new, finished, state.cache.gather(kept))
-    if part.capacity > state.cache.capacity:
-        state = state._replace(cache=state.cache.with_capacity(part.capacity))
+
+
+def _resized_state(state: DecodeState, segment: Segment) -> DecodeState:
+    """Return the state with the rows and the room of a part; unfinished rows stay."""
+    if segment.sequences < len(state.sequences):
+        kept = np.argsort(np.asarray(state.finished), kind="stable")[: segment.sequences]
+        sequences, mask, new, finished = (
+            x[kept] for x in (state.sequences, state.mask, state.new, state.finished)
+        )
+        state = DecodeState(sequences, mask, state.step, new, finished, state.cache.gather(kept))
+    if segment.capacity > state.cache.capacity:
+        state = state._replace(cache=state.cache.with_capacity(segment.capacity))
     return state
 
 
@@ -116,7 +120,7 @@ def _is_traced(*values: Any) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in (inside, *jax.tree.leaves(values)))
 
 
-def _untied(params: Any) -> Any:
+def _with_untied_head(params: Any) -> Any:
     """Give a tied head a kernel of its own: XLA reads one four times as fast as the word table."""
     head = params["lm_head"]
     if "kernel" in head:
@@ -125,7 +129,7 @@ def _untied(params: Any) -> Any:
     return {**params, "lm_head": {**head, "kernel": kernel}}
 
 
-def _widen(ids: Array, mask: Array | None, width: int) -> tuple[Array, Array]:
+def _pad_prompts(ids: Array, mask: Array | None, width: int) -> tuple[Array, Array]:
     """Return prompts and their mask, (B, width), so that lengths share a compilation."""
     xp: Any = jnp if any(isinstance(given, jax.core.Tracer) for given in (ids, mask)) else np
     ids = xp.asarray(ids).astype(xp.int32)

@@ -12,10 +12,10 @@ from gptj.backends.flax.cache import LayerCache, extend
 from gptj.backends.flax.kernels import int8
 from gptj.backends.flax.kernels.half import look_up
 from gptj.backends.flax.kernels.matmul import (
-    product,
-    product_per_head,
+    matmul,
+    matmul_per_head,
     similarity_per_head,
-    tied_product,
+    tied_matmul,
 )
 from gptj.backends.flax.lora import LEAF, LORA
 from gptj.spec import MASK_VALUE
@@ -89,7 +89,7 @@ class Linear(nn.Module):
             kernel = self.param("kernel", draw, shape, self.param_dtype)
             y = self.multiply(x, kernel)
         else:  # Linen: a parameter has one owner, so a tied one is handed in
-            y = tied_product(x, tied)
+            y = tied_matmul(x, tied)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
             y = y + _row(bias.astype(self.dtype), y)
@@ -101,8 +101,8 @@ class Linear(nn.Module):
     def multiply(self, x: Array, kernel: Array) -> Array:
         """Return the product of (B, T, in) and (in, features), of whatever is in the kernel."""
         if self.has_variable("params", "kernel_scale"):
-            return int8.product(x, kernel, self.get_variable("params", "kernel_scale"))
-        return product(x, kernel)
+            return int8.matmul(x, kernel, self.get_variable("params", "kernel_scale"))
+        return matmul(x, kernel)
 
     def is_plain(self, x: Array) -> bool:
         """Whether the layer is nothing but the product with its kernel, and its bias, in float32.
@@ -231,7 +231,7 @@ class Attention(nn.Module):
         probs = self.attn_dropout(probs, deterministic)
         if head_mask is not None:
             probs = probs * head_mask.astype(probs.dtype)
-        return product_per_head(probs, value).astype(query.dtype), probs
+        return matmul_per_head(probs, value).astype(query.dtype), probs
 
 
 class MLP(nn.Module):

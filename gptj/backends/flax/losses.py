@@ -10,7 +10,7 @@ from gptj.spec import IGNORE_INDEX
 
 Array = Any
 
-ROWS: Final = 256
+POSITIONS_AT_A_TIME: Final = 256
 """Positions whose losses, and their gradients, are computed at a time."""
 
 
@@ -45,17 +45,17 @@ def head_loss(hidden: Array, kernel: Array, bias: Array, logits: Array, labels: 
         logits: (B, T, V), float32, which the head made.
         labels: (B, T), as for `causal_lm_loss`.
     """
-    targets, size = next_tokens(labels), _size_of_part(*labels.shape)
+    targets, size = next_tokens(labels), _chunk_size(*labels.shape)
     given = hidden, jax.lax.stop_gradient(logits), targets.clip(0, logits.shape[-1] - 1)
 
     @jax.checkpoint  # else the scan would keep every part's share of the logits' gradient
-    def part(start: Array) -> Array:
+    def chunk_losses(start: Array) -> Array:
         cut = (jax.lax.dynamic_slice_in_dim(x, start, size, axis=1) for x in given)
         states, known, wanted = (x.reshape(-1, *x.shape[2:]) for x in cut)
-        return _losses(_known_product(states, kernel, bias, known), wanted)
+        return _losses(_known_logits(states, kernel, bias, known), wanted)
 
     starts = jnp.arange(0, labels.shape[1], size, dtype=jnp.int32)
-    losses = jax.lax.map(part, starts).reshape(-1, len(labels), size)
+    losses = jax.lax.map(chunk_losses, starts).reshape(-1, len(labels), size)
     return _mean(losses.swapaxes(0, 1).reshape(-1), targets.reshape(-1))
 
 
@@ -113,27 +113,27 @@ def _mean(losses: Array, targets: Array) -> Array:
     return jnp.where(kept, losses, 0.0).sum() / count
 
 
-def _size_of_part(batch: int, length: int) -> int:
+def _chunk_size(batch: int, length: int) -> int:
     """Return how many positions of each row are computed at a time: a divisor of the length.
 
     Where there is none but small ones, it is the length.
     """
-    most = max(1, ROWS // batch)
+    most = max(1, POSITIONS_AT_A_TIME // batch)
     size = max(size for size in range(1, min(most, length) + 1) if length % size == 0)
     return size if 2 * size > most else length
 
 
 @jax.custom_jvp
-def _known_product(hidden: Array, kernel: Array, bias: Array, logits: Array) -> Array:
+def _known_logits(hidden: Array, kernel: Array, bias: Array, logits: Array) -> Array:
     """Return a head's product of hidden states (N, E), which is known to be `logits` (N, V)."""
     return logits
 
 
-@_known_product.defjvp
-def _known_product_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+@_known_logits.defjvp
+def _known_logits_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     hidden, kernel, _, _ = primals
     to_hidden, to_kernel, to_bias, _ = tangents
     # a product, as XLA adds up the rows of the bias's gradient on one thread
     rows = jnp.ones((len(hidden), 1), to_bias.dtype) @ to_bias[None]
     change = to_hidden @ kernel + hidden @ to_kernel + rows
-    return _known_product(*primals), change  # itself, as it may be differentiated once more
+    return _known_logits(*primals), change  # itself, as it may be differentiated once more

@@ -19,12 +19,12 @@ def additive_mask(
     """
     if attention_mask is not None and attention_mask.ndim == 4:
         own = attention_mask.astype(jnp.float32).clip(MASK_VALUE)
-        return _widen(own, capacity, MASK_VALUE)
+        return _pad_to_capacity(own, capacity, MASK_VALUE)
     query = (past_length + jnp.arange(length, dtype=jnp.int32))[:, None]
     allowed = jnp.arange(capacity, dtype=jnp.int32)[None, :] <= query  # (T, C)
     allowed = allowed[None, None]
     if attention_mask is not None:
-        kept = _widen(attention_mask != 0, capacity, False)
+        kept = _pad_to_capacity(attention_mask != 0, capacity, False)
         allowed = allowed & kept[:, None, None]
     return jnp.where(allowed, jnp.float32(0), jnp.float32(MASK_VALUE))
 
@@ -66,7 +66,7 @@ def last_attended(
     return jnp.where(attended, index, jnp.int32(0)).max(axis=1)
 
 
-def _widen(mask: Array, capacity: int, value: float) -> Array:
+def _pad_to_capacity(mask: Array, capacity: int, value: float) -> Array:
     """Pad the last axis up to the cache's capacity."""
     missing = [(0, 0)] * (mask.ndim - 1) + [(0, capacity - mask.shape[-1])]
     return jnp.pad(mask, missing, constant_values=value)

@@ -29,7 +29,7 @@ COUNTS: Final = ("count", "gradient_step")
 """What Optax calls the number of updates in its states, of Adam, of schedules and of the rest."""
 
 
-class Place(NamedTuple):
+class LeafInfo(NamedTuple):
     """What is at a path of the tree that is trained."""
 
     name: str  # canonical
@@ -94,7 +94,7 @@ def load_optimizer(model: Any, optimizer: Any, state: AdamState) -> Any:
     return jax.tree_util.tree_map_with_path(loaded, optimizer, is_leaf=_is_adam)
 
 
-def _places(model: Any) -> dict[str, Place]:
+def _places(model: Any) -> dict[str, LeafInfo]:
     """Return what is trained by its path: the adapter, or all parameters where there is none."""
     table = parameter_table(model.config, model.head)
     whole = table if model.lora is None else saved_parameters(model.lora, model.config, model.head)
@@ -102,16 +102,16 @@ def _places(model: Any) -> dict[str, Place]:
     for parameter in (table[name] for name in whole):
         shape = parameters.native_order(parameter, parameter.shape)
         turned = parameter.kind == "linear_weight"
-        places[parameters.native_name(parameter)] = Place(parameter.name, shape, turned)
+        places[parameters.native_name(parameter)] = LeafInfo(parameter.name, shape, turned)
     layers = {} if model.lora is None else lora_layers(model.lora, model.config, model.head)
     for layer in layers.values():
         path = f"{layer.module.replace('.', '/')}/{LEAF}"
-        places[f"{path}/lora_A"] = Place(layer.down, (layer.inputs, layer.rank), True)
-        places[f"{path}/lora_B"] = Place(layer.up, (layer.rank, layer.outputs), True)
+        places[f"{path}/lora_A"] = LeafInfo(layer.down, (layer.inputs, layer.rank), True)
+        places[f"{path}/lora_B"] = LeafInfo(layer.up, (layer.rank, layer.outputs), True)
     return places
 
 
-def _moments(places: dict[str, Place], optimizer: Any) -> tuple[Tensors, Tensors]:
+def _moments(places: dict[str, LeafInfo], optimizer: Any) -> tuple[Tensors, Tensors]:
     """Return both moments by canonical name, if the state has Adam over just what is trained."""
     nodes = _adams(optimizer)
     if not nodes:
@@ -125,7 +125,7 @@ def _moments(places: dict[str, Place], optimizer: Any) -> tuple[Tensors, Tensors
     return _handles(places, first), _handles(places, second)
 
 
-def _check_leaves(places: dict[str, Place], leaves: Sequence[Leaf]) -> None:
+def _check_leaves(places: dict[str, LeafInfo], leaves: Sequence[Leaf]) -> None:
     """Refuse moments of what is not trained, of another shape, and two of one parameter."""
     problems, seen = [], set()
     for path, leaf in leaves:
@@ -162,7 +162,7 @@ def _numbers(state: AdamState) -> dict[str, float | None]:
     return {**dict.fromkeys(COUNTS, state.step), "b1": first, "b2": second, "eps": state.epsilon}
 
 
-def _handles(places: dict[str, Place], leaves: Sequence[Leaf]) -> dict[str, LazyTensor]:
+def _handles(places: dict[str, LeafInfo], leaves: Sequence[Leaf]) -> dict[str, LazyTensor]:
     """Return handles on moments as float32, in canonical orientation, by canonical name."""
     found = {}
     for path, leaf in leaves:
@@ -176,7 +176,7 @@ def _float32(leaf: Any) -> npt.NDArray[Any]:
     return parameters.to_numpy(leaf).astype(np.float32, copy=False)
 
 
-def _tree_like(tree: Any, places: dict[str, Place], tensors: Tensors) -> Any:
+def _tree_like(tree: Any, places: dict[str, LeafInfo], tensors: Tensors) -> Any:
     """Return a tree like another, with these tensors."""
 
     def loaded(path: Any, leaf: Any) -> Any:

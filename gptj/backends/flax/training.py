@@ -12,7 +12,7 @@ import optax
 from gptj.backends.flax import params as parameters
 from gptj.backends.flax.lora import LORA
 from gptj.backends.flax.params import Params
-from gptj.spec.training import SMALL, Part, Row, UpdateRule
+from gptj.spec.training import NORM_EPSILON, Examples, MicroBatch, UpdateRule
 
 Array = Any
 
@@ -44,10 +44,12 @@ class Trainer:
         self._move = jax.jit(partial(self._moved, rule.max_norm), donate_argnums=(0, 1))
         self._evaluate = jax.jit(self._outputs, static_argnames="names")
 
-    def step(self, parts: Sequence[Part], rate: float, seed: int) -> tuple[float, float]:
+    def step(
+        self, micro_batches: Sequence[MicroBatch], rate: float, seed: int
+    ) -> tuple[float, float]:
         """Update the parameters once; return the loss before and the norm of the gradients."""
         trained, frozen = self._split(self.model.params)
-        loss, gradients = self._gradients(parts, trained, frozen, seed)
+        loss, gradients = self._gradients(micro_batches, trained, frozen, seed)
         trained, self.optimizer, norm = self._move(
             trained, self.optimizer, gradients, jnp.float32(rate)
         )
@@ -55,21 +57,21 @@ class Trainer:
         self._spare = gradients
         return float(loss), float(norm)
 
-    def evaluate(self, rows: Row, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    def evaluate(self, rows: Examples, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
         """Return some outputs of the model, without dropout."""
         outputs = self._evaluate(self.model.params, rows, names=tuple(names))
         return {name: parameters.to_numpy(array) for name, array in outputs.items()}
 
     def _gradients(
-        self, parts: Sequence[Part], trained: Params, frozen: Params, seed: int
+        self, micro_batches: Sequence[MicroBatch], trained: Params, frozen: Params, seed: int
     ) -> tuple[Array, Params]:
         """Return the loss of a batch and its gradients."""
         total, spare, self._spare = None, self._spare, None
-        keys = jax.random.split(jax.random.key(seed), len(parts))
-        for part, key in zip(parts, keys, strict=True):
+        keys = jax.random.split(jax.random.key(seed), len(micro_batches))
+        for micro_batch, key in zip(micro_batches, keys, strict=True):
             spare = jax.tree.map(jnp.zeros_like, trained) if spare is None else spare
-            share = jnp.float32(part.share)
-            found = self._differentiate(spare, trained, frozen, part.rows, share, key)
+            share = jnp.float32(micro_batch.share)
+            found = self._differentiate(spare, trained, frozen, micro_batch.rows, share, key)
             total, spare = (found, None) if total is None else (_sum(total, found), found[1])
         assert total is not None  # a batch has at least one part
         return total
@@ -96,7 +98,7 @@ class Trainer:
         self, max_norm: float, trained: Params, state: Any, gradients: Params, rate: Array
     ) -> tuple[Params, Any, Array]:
         norm = optax.tree.norm(gradients)
-        scale = jnp.minimum(max_norm / (norm + SMALL), 1.0)
+        scale = jnp.minimum(max_norm / (norm + NORM_EPSILON), 1.0)
         gradients = jax.tree.map(lambda gradient: gradient * scale, gradients)
         directions, state = self.direction.update(gradients, state, trained)
         trained = jax.tree.map(lambda p, d: (p - rate * d).astype(p.dtype), trained, directions)

@@ -223,7 +223,7 @@ class FlaxPretrained(Pretrained):
         roomy = None
         if cache is not None:
             roomy = compiled.for_program(cache, length, self.config.n_positions)
-            given = compiled.for_whole_cache(given, roomy.capacity)
+            given = compiled.pad_mask_to_capacity(given, roomy.capacity)
         program = compiled.Program.of(self.module, options, tuple(self.captured))
         output, intermediates = compiled.run(program, params, roomy, given, dropout_rng)
         for name in self.captured:

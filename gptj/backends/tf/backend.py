@@ -14,7 +14,7 @@ from gptj.backends.tf import params as parameters
 from gptj.backends.tf import tree
 from gptj.backends.tf.cache import KVCache
 from gptj.backends.tf.capture import capture
-from gptj.backends.tf.decode import decode, is_step, step, stream
+from gptj.backends.tf.decode import decode, is_decode_step, step, stream
 from gptj.backends.tf.gradients import loss_gradients
 from gptj.backends.tf.heads import MODELS
 from gptj.backends.tf.kernels import int8, matmul
@@ -80,7 +80,7 @@ class TFBackend:
 
     def forward(self, model: Any, **inputs: Any) -> ModelOutput:
         """Run a model without dropout; gradients are taken only where a tape watches."""
-        if is_step(**inputs):
+        if is_decode_step(**inputs):
             return step(model, **inputs)
         return model(**inputs, return_dict=True, training=False)
 

@@ -10,19 +10,19 @@ from typing import Any
 from gptj.errors import ArgumentError
 from gptj.spec.outputs import ModelOutput
 
-_wanted: ContextVar[dict[int, Any] | None] = ContextVar("gptj_tf_wanted", default=None)
+_captured: ContextVar[dict[int, Any] | None] = ContextVar("gptj_tf_wanted", default=None)
 
 
-class Recorded:
+class Capturable:
     """A layer whose output can be captured."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the layer, and keep what it returns for whoever asked."""
         output = super().__call__(*args, **kwargs)  # type: ignore[misc]
-        wanted = _wanted.get()
+        captured = _captured.get()
         # the word table runs again for token types: the first time counts
-        if wanted is not None and wanted.get(id(self), self) is None:
-            wanted[id(self)] = output[0] if isinstance(output, tuple) else output
+        if captured is not None and captured.get(id(self), self) is None:
+            captured[id(self)] = output[0] if isinstance(output, tuple) else output
         return output
 
 
@@ -31,16 +31,16 @@ def capture(
 ) -> tuple[ModelOutput, dict[str, Any]]:
     """Run a forward and return its output with those of the named modules, by canonical name."""
     layers = {name: find_layer(model, name) for name in names}
-    wanted: dict[int, Any] = {id(layer): None for layer in layers.values()}
-    token = _wanted.set(wanted)
+    captured: dict[int, Any] = {id(layer): None for layer in layers.values()}
+    token = _captured.set(captured)
     try:
         output = run()
     finally:
-        _wanted.reset(token)
-    return output, {name: wanted[id(layer)] for name, layer in layers.items()}
+        _captured.reset(token)
+    return output, {name: captured[id(layer)] for name, layer in layers.items()}
 
 
-def find_layer(model: Any, name: str) -> Recorded:
+def find_layer(model: Any, name: str) -> Capturable:
     """Return the layer of a canonical name, such as ``transformer.h.0.mlp``."""
     layer = model
     for part in name.split("."):
@@ -48,7 +48,7 @@ def find_layer(model: Any, name: str) -> Recorded:
             layer = layer[int(part)] if part.isdigit() else getattr(layer, part)
         except (AttributeError, IndexError, TypeError):
             layer = None
-    if not isinstance(layer, Recorded):
+    if not isinstance(layer, Capturable):
         raise ArgumentError(
             f"The model has no module {name!r}; names are canonical, such as 'h.0.mlp.fc_out', "
             "with 'transformer.' in front in a model with a head."

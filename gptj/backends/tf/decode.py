@@ -8,11 +8,19 @@ import tensorflow as tf
 from keras import ops
 
 from gptj.backends.tf.cache import KVCache
-from gptj.backends.tf.loop import State, chosen, ends_of, forward, graph_of, run, run_loop
+from gptj.backends.tf.loop import (
+    DecodeState,
+    ends_of,
+    forward,
+    graph_of,
+    run,
+    run_loop,
+    with_next_tokens,
+)
 from gptj.backends.tf.masks import to_left_padding
 from gptj.contract.decoding import DecodePlan
 from gptj.generation.buckets import bucket_length
-from gptj.generation.parts import Part, Parts
+from gptj.generation.parts import Segment, Segments
 from gptj.generation.request import Ids
 from gptj.spec.checks import already_checked
 from gptj.spec.outputs import ModelOutput
@@ -35,14 +43,14 @@ def decode(
     comes in buckets, and not for the prompt's length; XLA compiles it.
     """
     if tf.executing_eagerly():
-        written = np.hstack(list(_written(model, input_ids, attention_mask, plan)))
+        written = np.hstack(list(_run_segments(model, input_ids, attention_mask, plan)))
     else:  # a graph does not know its lengths
         batch, length = ops.shape(input_ids)
         total = length + plan.max_new_tokens
-        part = Parts(length, plan.max_new_tokens, total).whole(batch)
+        segment = Segments(length, plan.max_new_tokens, total).single(batch)
         with already_checked():
-            state = _start(model, input_ids, attention_mask, plan, part, plan.max_new_tokens)
-            written = run_loop(model, state, plan, ends_of(part), {}).new
+            state = _prefill(model, input_ids, attention_mask, plan, segment, plan.max_new_tokens)
+            written = run_loop(model, state, plan, ends_of(segment), {}).new
     return tf.concat((input_ids, tf.cast(written, input_ids.dtype)), axis=1)
 
 
@@ -53,10 +61,10 @@ def stream(
 
     XLA would copy the cache in each, and take longer to compile than it saves in most texts.
     """
-    return _written(model, input_ids, attention_mask, plan, stride=1)
+    return _run_segments(model, input_ids, attention_mask, plan, stride=1)
 
 
-def _written(
+def _run_segments(
     model: Any, input_ids: Tensor, attention_mask: Tensor | None, plan: DecodePlan, stride: int = 0
 ) -> Iterator[Ids]:
     """Run the loop part by part; yield the new tokens of each, (B, steps)."""
@@ -65,57 +73,57 @@ def _written(
     room, total = (
         bucket_length(n, limit) for n in (plan.max_new_tokens, length + plan.max_new_tokens)
     )
-    parts = Parts(length, plan.max_new_tokens, total, stride)
-    part = parts.first(batch)
+    segments = Segments(length, plan.max_new_tokens, total, stride)
+    segment = segments.first(batch)
     with already_checked():
-        state = _start(model, input_ids, attention_mask, plan, part, room)
+        state = _prefill(model, input_ids, attention_mask, plan, segment, room)
     new, seen = np.full(state.new.shape, plan.pad_token_id), 0
     while True:
-        new[state.rows.numpy()] = state.new.numpy()
+        new[state.sequences.numpy()] = state.new.numpy()
         step, unfinished = int(state.step), int(np.sum(~state.finished.numpy()))
         yield new[:, seen:step]
-        if step == parts.new or not unfinished:
+        if step == segments.new or not unfinished:
             return
-        part, seen = parts.following(part, step, unfinished), step
+        segment, seen = segments.following(segment, step, unfinished), step
         with already_checked():
-            state = run(model, _resized(state, part), plan, part, is_loop=stride != 1)
+            state = run(model, _resized_state(state, segment), plan, segment, is_loop=stride != 1)
 
 
-def _start(
-    model: Any, ids: Tensor, mask: Tensor | None, plan: DecodePlan, part: Part, room: int
-) -> State:
+def _prefill(
+    model: Any, ids: Tensor, mask: Tensor | None, plan: DecodePlan, segment: Segment, room: int
+) -> DecodeState:
     """Read the prompts, (B, T), and draw the first tokens."""
     batch, length = ops.shape(ids)
     ids, mask = to_left_padding(ids, mask)
-    mask = tf.pad(mask, [[0, 0], [0, part.capacity - length]], constant_values=1)
-    logits, cache = forward(model, ids, mask, model.init_cache(batch, part.capacity))
-    state = State(
-        rows=tf.range(batch),
+    mask = tf.pad(mask, [[0, 0], [0, segment.capacity - length]], constant_values=1)
+    logits, cache = forward(model, ids, mask, model.init_cache(batch, segment.capacity))
+    state = DecodeState(
+        sequences=tf.range(batch),
         mask=mask,
         step=tf.constant(0),
         new=tf.fill((batch, room), plan.pad_token_id),
         finished=tf.zeros((batch,), tf.bool),
         cache=KVCache(cache.layers, tf.convert_to_tensor(length), preallocated=True),
     )
-    return chosen(state, logits, plan)
+    return with_next_tokens(state, logits, plan)
 
 
-def _resized(state: State, part: Part) -> State:
+def _resized_state(state: DecodeState, segment: Segment) -> DecodeState:
     """Return the state with the rows and the room of a part; unfinished rows stay."""
-    if part.rows < len(state.rows):
-        kept = np.argsort(state.finished.numpy(), kind="stable")[: part.rows]
-        rows, mask, new, finished = (
-            tf.gather(x, kept) for x in (state.rows, state.mask, state.new, state.finished)
+    if segment.sequences < len(state.sequences):
+        kept = np.argsort(state.finished.numpy(), kind="stable")[: segment.sequences]
+        sequences, mask, new, finished = (
+            tf.gather(x, kept) for x in (state.sequences, state.mask, state.new, state.finished)
         )
-        state = State(rows, mask, state.step, new, finished, state.cache.gather(kept))
-    missing = part.capacity - state.cache.capacity
+        state = DecodeState(sequences, mask, state.step, new, finished, state.cache.gather(kept))
+    missing = segment.capacity - state.cache.capacity
     if missing:
         mask = tf.pad(state.mask, [[0, 0], [0, missing]], constant_values=1)
-        state = state._replace(mask=mask, cache=state.cache.with_capacity(part.capacity))
+        state = state._replace(mask=mask, cache=state.cache.with_capacity(segment.capacity))
     return state
 
 
-def is_step(past_key_values: Any = None, input_ids: Any = None, **inputs: Any) -> bool:
+def is_decode_step(past_key_values: Any = None, input_ids: Any = None, **inputs: Any) -> bool:
     """Whether a forward is one step of the driver's loop, which `step` runs faster."""
     return (
         tf.executing_eagerly()

@@ -34,7 +34,7 @@ INPUTS = (
 )
 """The inputs of a base model, among which there is no cache in a training loop."""
 
-HALF = ("bfloat16", "float16")
+HALF_DTYPES = ("bfloat16", "float16")
 
 
 class Fitted:
@@ -119,7 +119,7 @@ class Fitted:
         less than 1; but a square of a gradient below 2e-4 is 0, and the step is divided by it.
         """
         variables = self.trainable_variables  # type: ignore[attr-defined]
-        half = next((v.dtype for v in variables if v.dtype in HALF), None)
+        half = next((v.dtype for v in variables if v.dtype in HALF_DTYPES), None)
         if half is None or self.warned:
             return
         self.warned = True

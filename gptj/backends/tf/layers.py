@@ -10,7 +10,7 @@ from keras import ops
 
 from gptj.backends.tf import params
 from gptj.backends.tf.cache import LayerCache, extend
-from gptj.backends.tf.capture import Recorded
+from gptj.backends.tf.capture import Capturable
 from gptj.backends.tf.kernels import half, int8, matmul
 from gptj.spec import MASK_VALUE
 from gptj.spec.config import GPTJConfig
@@ -40,7 +40,7 @@ ACTIVATION: Final[dict[str, Callable[[Tensor], Tensor]]] = {
 }
 
 
-class Layer(Recorded, keras.layers.Layer):
+class Layer(Capturable, keras.layers.Layer):
     """What the layers share: no autocasting, and variables made by `build`, without an input."""
 
     def __init__(self, name: str, dtype: Any) -> None:
@@ -81,7 +81,7 @@ class Layer(Recorded, keras.layers.Layer):
         return tf.cast(variable, self.compute_dtype)
 
 
-class Dropout(Recorded, keras.layers.Dropout):
+class Dropout(Capturable, keras.layers.Dropout):
     """Dropout, while training."""
 
 
@@ -167,16 +167,16 @@ class Linear(Layer):
     def multiply(self, rows: Tensor) -> Tensor:
         """Return the product of (N, in) with the layer's kernel, of whatever is in it."""
         if self.quantized:
-            return int8.product(rows, self.kernel, self.kernel_scale)
+            return int8.matmul(rows, self.kernel, self.kernel_scale)
         if params.is_turned(self.variable_dtype):
             return tf.matmul(rows, self.read(self.kernel))
-        return matmul.product(rows, half.matrix(self.kernel))
+        return matmul.matmul(rows, half.matrix(self.kernel))
 
     def multiply_tied(self, rows: Tensor, table: Tensor) -> Tensor:
         """Return the product of (N, in) with a table (out, in)."""
         if params.is_turned(self.variable_dtype):
             return tf.matmul(rows, self.read(table), transpose_b=True)
-        return matmul.product(rows, half.matrix(table))
+        return matmul.matmul(rows, half.matrix(table))
 
     def resize(self, outputs: int) -> None:
         """Make kernel and bias anew for another number of outputs."""
@@ -264,7 +264,7 @@ class Attention(Layer):
         key, value = cache = extend(past, key, value, past_length)  # (B, H, C, D)
         width = ops.shape(score_mask)[-1]  # what is not filled yet need not be looked at
         key, value = key[:, :, :width], value[:, :, :width]  # (B, H, S, D)
-        key, value = half.widened_bits(key), half.widened_bits(value)
+        key, value = half.upcast_bits(key), half.upcast_bits(value)
         attended, probs = self.attend_eagerly(query, key, value, score_mask, head_mask)
         # bits that were widened are wider than what was given
         attended = tf.cast(tf.transpose(attended, (0, 2, 1, 3)), x.dtype)

@@ -8,24 +8,24 @@ from keras import ops
 
 from gptj.backends.tf.cache import KVCache, in_own_graph
 from gptj.backends.tf.kernels.half import as_bits, bits_of, from_bits, reading
-from gptj.backends.tf.kernels.matmul import LARGE, has_gpu, is_native
+from gptj.backends.tf.kernels.matmul import MAX_XLA_WEIGHTS, has_gpu, is_native
 from gptj.backends.tf.sampling import next_tokens, seed_words
 from gptj.contract.decoding import DecodePlan
-from gptj.generation.parts import Part
+from gptj.generation.parts import Segment
 
 Tensor = Any
 
-NUMBERS = ("min_new_tokens", "temperature", "pad_token_id")
+TENSOR_OPTIONS = ("min_new_tokens", "temperature", "pad_token_id")
 """What a compiled loop takes as tensors, besides the seed, so that one serves all their values."""
 
-MOST_FUNCTIONS = 16
+MAX_FUNCTIONS = 16
 """Compiled functions that a model keeps."""
 
 
-class State(NamedTuple):
+class DecodeState(NamedTuple):
     """Where the loop is, with A of the rows."""
 
-    rows: Tensor  # their numbers, (A,)
+    sequences: Tensor  # their numbers, (A,)
     mask: Tensor  # over the whole cache, (A, C)
     step: Tensor  # tokens drawn so far
     new: Tensor  # (A, room), filled up with padding
@@ -33,22 +33,24 @@ class State(NamedTuple):
     cache: KVCache
 
 
-def ends_of(part: Part) -> Tensor:
+def ends_of(segment: Segment) -> Tensor:
     """Return when a part ends: after how many steps, or with how many unfinished rows."""
-    return tf.constant((part.until, part.fewest))
+    return tf.constant((segment.until, segment.min_unfinished))
 
 
-def run(model: Any, state: State, plan: DecodePlan, part: Part, is_loop: bool) -> State:
+def run(
+    model: Any, state: DecodeState, plan: DecodePlan, segment: Segment, is_loop: bool
+) -> DecodeState:
     """Run a part, or one step, as a compiled function, which serves all numbers but shapes."""
-    nothing: dict[str, Any] = dict.fromkeys((*NUMBERS, "max_new_tokens", "seed"), 0)
+    nothing: dict[str, Any] = dict.fromkeys((*TENSOR_OPTIONS, "max_new_tokens", "seed"), 0)
     fixed = replace(plan, **nothing)
-    numbers = {name: tf.constant(getattr(plan, name)) for name in NUMBERS}
-    inputs = ({**numbers, "seed": seed_words(plan.seed)}, ends_of(part), state)
+    numbers = {name: tf.constant(getattr(plan, name)) for name in TENSOR_OPTIONS}
+    inputs = ({**numbers, "seed": seed_words(plan.seed)}, ends_of(segment), state)
 
-    def loop(bits: Any, numbers: Any, ends: Tensor, state: State) -> State:
+    def loop(bits: Any, numbers: Any, ends: Tensor, state: DecodeState) -> DecodeState:
         return run_loop(model, state, replace(fixed, **numbers), ends, bits)
 
-    def by_xla(numbers: Any, ends: Tensor, state: State) -> State:
+    def by_xla(numbers: Any, ends: Tensor, state: DecodeState) -> DecodeState:
         compiled = tf.function(loop, autograph=False, jit_compile=True)
         if has_gpu():
             return compiled({}, numbers, ends, state)
@@ -56,13 +58,13 @@ def run(model: Any, state: State, plan: DecodePlan, part: Part, is_loop: bool) -
         state = compiled(bits_of(model), numbers, ends, given)
         return tf.nest.map_structure(from_bits, state)
 
-    def by_tensorflow(numbers: Any, ends: Tensor, state: State) -> State:
+    def by_tensorflow(numbers: Any, ends: Tensor, state: DecodeState) -> DecodeState:
         with in_own_graph():
             if is_loop:
                 return loop({}, numbers, ends, state)
             return _advance(model, state, replace(fixed, **numbers))
 
-    function = by_xla if is_loop and is_for_xla(model, part.rows) else by_tensorflow
+    function = by_xla if is_loop and is_for_xla(model, segment.sequences) else by_tensorflow
     shapes = (tuple(state.mask.shape), state.new.shape[1])
     return graph_of(model, (fixed, shapes, is_loop), function, inputs)(*inputs)
 
@@ -74,14 +76,14 @@ def graph_of(model: Any, key: Any, function: Any, inputs: Any) -> Any:
     """
     functions = model.functions.compiled
     if key not in functions:
-        if len(functions) >= MOST_FUNCTIONS:
+        if len(functions) >= MAX_FUNCTIONS:
             functions.pop(next(iter(functions)))  # the oldest
         compiled = tf.function(function, autograph=False)
         functions[key] = compiled.get_concrete_function(*inputs)
     return functions[key]
 
 
-def is_for_xla(model: Any, rows: int) -> bool:
+def is_for_xla(model: Any, sequences: int) -> bool:
     """Return whether XLA compiles the loop.
 
     Of bfloat16 it would copy all kernels before the loop, but for a single row it takes their bits,
@@ -96,38 +98,40 @@ def is_for_xla(model: Any, rows: int) -> bool:
     if model.config.is_quantized:
         return True
     largest = model.config.n_embd * model.config.inner_dim
-    return rows == 1 and not (is_native(tf.bfloat16) and largest > LARGE)
+    return sequences == 1 and not (is_native(tf.bfloat16) and largest > MAX_XLA_WEIGHTS)
 
 
-def run_loop(model: Any, state: State, plan: DecodePlan, ends: Tensor, bits: Any) -> State:
+def run_loop(
+    model: Any, state: DecodeState, plan: DecodePlan, ends: Tensor, bits: Any
+) -> DecodeState:
     """Draw tokens until a step, or until no more rows are unfinished than so many.
 
     The model reads what it can from `bits`.
     """
-    until, fewest = ends[0], ends[1]
+    until, min_unfinished = ends[0], ends[1]
 
-    def goes_on(state: State) -> Tensor:
+    def continues(state: DecodeState) -> Tensor:
         unfinished = tf.reduce_sum(tf.cast(~state.finished, tf.int32))
-        return (state.step < until) & (unfinished > fewest)
+        return (state.step < until) & (unfinished > min_unfinished)
 
-    def advance(state: State) -> tuple[State]:
+    def advance(state: DecodeState) -> tuple[DecodeState]:
         return (_advance(model, state, plan),)
 
     with reading(bits):
-        (state,) = tf.while_loop(goes_on, advance, (state,))
+        (state,) = tf.while_loop(continues, advance, (state,))
     return state
 
 
-def _advance(model: Any, state: State, plan: DecodePlan) -> State:
+def _advance(model: Any, state: DecodeState, plan: DecodePlan) -> DecodeState:
     """Draw the tokens that follow the last ones."""
     tokens = tf.gather(state.new, state.step - 1, axis=1)[:, None]
     logits, cache = forward(model, tokens, state.mask, state.cache)
-    return chosen(state._replace(cache=cache), logits, plan)
+    return with_next_tokens(state._replace(cache=cache), logits, plan)
 
 
-def chosen(state: State, logits: Tensor, plan: DecodePlan) -> State:
+def with_next_tokens(state: DecodeState, logits: Tensor, plan: DecodePlan) -> DecodeState:
     """Return the state with one more token of every row, by logits (A, V)."""
-    drawn = next_tokens(logits, plan, state.step, state.rows)
+    drawn = next_tokens(logits, plan, state.step, state.sequences)
     drawn = tf.where(state.finished, plan.pad_token_id, drawn)
     finished = state.finished
     if plan.eos_token_ids:

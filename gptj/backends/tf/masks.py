@@ -22,13 +22,13 @@ def additive_mask(
     """
     if attention_mask is not None and len(attention_mask.shape) == 4:
         own = tf.maximum(tf.cast(attention_mask, tf.float32), MASK_VALUE)
-        return _widen(own, capacity, MASK_VALUE)
+        return _pad_to_capacity(own, capacity, MASK_VALUE)
     query = past_length + tf.range(length)[:, None]
     allowed = tf.range(capacity)[None, :] <= query  # (T, C)
     if attention_mask is None:
         allowed = allowed[None, None]
     else:
-        kept = _widen(tf.cast(attention_mask, tf.bool), capacity, False)
+        kept = _pad_to_capacity(tf.cast(attention_mask, tf.bool), capacity, False)
         allowed = allowed & kept[:, None, None]
     return tf.where(allowed, 0.0, MASK_VALUE)
 
@@ -76,7 +76,7 @@ def last_attended(
     return tf.reduce_max(tf.where(attended, index, 0), axis=1)
 
 
-def _widen(mask: Tensor, capacity: Any, value: Any) -> Tensor:
+def _pad_to_capacity(mask: Tensor, capacity: Any, value: Any) -> Tensor:
     """Pad the last axis up to so many keys, or cut it down to them."""
     mask = mask[..., :capacity]
     missing = capacity - ops.shape(mask)[-1]

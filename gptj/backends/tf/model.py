@@ -10,7 +10,7 @@ from keras import ops
 
 from gptj.backends.tf import params
 from gptj.backends.tf.cache import KVCache, has_fixed_shapes, init_cache
-from gptj.backends.tf.capture import Recorded
+from gptj.backends.tf.capture import Capturable
 from gptj.backends.tf.fitting import Fitted
 from gptj.backends.tf.inputs import as_keywords
 from gptj.backends.tf.layers import Block, Dropout, Embedding, LayerNorm, Linear, Rotary
@@ -26,7 +26,7 @@ from gptj.spec.resize import check_word_table
 Tensor = Any
 
 
-class TFPretrained(Recorded, Fitted, Served, Pretrained, keras.Model):
+class TFPretrained(Capturable, Fitted, Served, Pretrained, keras.Model):
     """What all the Keras models share: their inputs, their files, and where they are.
 
     A model has its variables from the start. Inputs may be keywords, one tensor, a list in the

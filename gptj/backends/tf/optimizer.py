@@ -18,7 +18,7 @@ from gptj.spec.tensors import LazyTensor
 Tensor = Any
 Variable = Any
 
-Place = tuple[int, str, bool]
+ParameterPlace = tuple[int, str, bool]
 """Of a moment: its index in the optimizer, its canonical name, whether it lies as (in, out)."""
 
 
@@ -113,7 +113,7 @@ def _set_constants(adam: Any, state: AdamState) -> None:
         adam.epsilon = state.epsilon if is_ours else right
 
 
-def _adam(model: Any, optimizer: Any) -> tuple[Any, list[Place]]:
+def _adam(model: Any, optimizer: Any) -> tuple[Any, list[ParameterPlace]]:
     """Return the Adam in an optimizer, and where its moments are, if it is Adam over just these."""
     adam = getattr(optimizer, "inner_optimizer", optimizer)
     _check_kind(adam)

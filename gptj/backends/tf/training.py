@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from gptj.backends.tf import params
 from gptj.backends.tf.optimizer import AdamW
-from gptj.spec.training import SMALL, Part, Row, UpdateRule
+from gptj.spec.training import NORM_EPSILON, Examples, MicroBatch, UpdateRule
 
 Tensor = Any
 
@@ -44,24 +44,30 @@ class Trainer:
         self._move = tf.function(self._moved, jit_compile=True)
         self._evaluate = tf.function(self._outputs)
 
-    def step(self, parts: Sequence[Part], rate: float, seed: int) -> tuple[float, float]:
+    def step(
+        self, micro_batches: Sequence[MicroBatch], rate: float, seed: int
+    ) -> tuple[float, float]:
         """Update the parameters once; return the loss before and the norm of the gradients."""
-        loss, gradients = self._gradients(parts, seed)
+        loss, gradients = self._gradients(micro_batches, seed)
         self.optimizer.learning_rate.assign(rate)
         norm = self._move(gradients)
         return float(loss), float(norm)
 
-    def evaluate(self, rows: Row, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    def evaluate(self, rows: Examples, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
         """Return some outputs of the model, without dropout."""
         outputs = self._evaluate(_tensors(rows), tuple(names))
         return {name: params.to_numpy(tensor) for name, tensor in outputs.items()}
 
-    def _gradients(self, parts: Sequence[Part], seed: int) -> tuple[Tensor, list[Tensor]]:
+    def _gradients(
+        self, micro_batches: Sequence[MicroBatch], seed: int
+    ) -> tuple[Tensor, list[Tensor]]:
         """Return the loss of a batch and its gradients."""
         total = None
         self._seed(seed)
-        for part in parts:
-            found = self._differentiate(_tensors(part.rows), tf.constant(part.share, tf.float32))
+        for micro_batch in micro_batches:
+            found = self._differentiate(
+                _tensors(micro_batch.rows), tf.constant(micro_batch.share, tf.float32)
+            )
             total = found if total is None else tf.nest.map_structure(tf.add, total, found)
         assert total is not None  # a batch has at least one part
         return total
@@ -82,7 +88,7 @@ class Trainer:
 
     def _moved(self, gradients: list[Tensor]) -> Tensor:
         norm = tf.linalg.global_norm(gradients)
-        scale = tf.minimum(self.rule.max_norm / (norm + SMALL), 1.0)
+        scale = tf.minimum(self.rule.max_norm / (norm + NORM_EPSILON), 1.0)
         self.optimizer.apply([gradient * scale for gradient in gradients], self.trained)
         return norm
 
@@ -91,5 +97,5 @@ class Trainer:
         return {name: output[name] for name in names}
 
 
-def _tensors(rows: Row) -> dict[str, Tensor]:
+def _tensors(rows: Examples) -> dict[str, Tensor]:
     return {name: tf.constant(array) for name, array in rows.items()}

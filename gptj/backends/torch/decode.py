@@ -16,7 +16,7 @@ from gptj.spec.checks import already_checked
 
 
 @dataclass
-class Batch:
+class DecodeState:
     """The rows that are still written, which are fewer than the prompts once some have ended.
 
     Attributes:
@@ -27,13 +27,13 @@ class Batch:
         finished: which of them have ended, (A,).
     """
 
-    rows: Tensor
+    sequences: Tensor
     tokens: Tensor
     mask: Tensor
     cache: KVCache
     finished: Tensor
 
-    def without_finished(self) -> "Batch":
+    def without_finished_sequences(self) -> "DecodeState":
         """Return the rows that have not ended, if these are half of them at most.
 
         So all the copies of a cache together are no larger than the first one.
@@ -41,8 +41,8 @@ class Batch:
         if 2 * int(self.finished.sum()) < len(self.finished):
             return self
         kept = (~self.finished).nonzero()[:, 0]
-        rows, tokens, mask = (x[kept] for x in (self.rows, self.tokens, self.mask))
-        return Batch(rows, tokens, mask, self.cache.gather(kept), self.finished[kept])
+        sequences, tokens, mask = (x[kept] for x in (self.sequences, self.tokens, self.mask))
+        return DecodeState(sequences, tokens, mask, self.cache.gather(kept), self.finished[kept])
 
 
 @torch.no_grad()
@@ -50,7 +50,7 @@ def decode(
     model: Any, input_ids: Tensor, attention_mask: Tensor | None, plan: DecodePlan
 ) -> Tensor:
     """Continue (B, T) prompts and return them with the new tokens; all stays on the device."""
-    new = list(_written(model, input_ids, attention_mask, plan))
+    new = list(_run_steps(model, input_ids, attention_mask, plan))
     return torch.cat((input_ids, torch.stack(new, dim=1).to(input_ids.dtype)), dim=1)
 
 
@@ -58,12 +58,12 @@ def stream(
     model: Any, input_ids: Tensor, attention_mask: Tensor | None, plan: DecodePlan
 ) -> Iterator[Ids]:
     """Yield the new tokens, (B, 1) of every step, before the next is computed."""
-    for tokens in _written(model, input_ids, attention_mask, plan):
+    for tokens in _run_steps(model, input_ids, attention_mask, plan):
         yield tokens[:, None].cpu().numpy()
 
 
 @torch.no_grad()
-def _written(
+def _run_steps(
     model: Any, input_ids: Tensor, attention_mask: Tensor | None, plan: DecodePlan
 ) -> Iterator[Tensor]:
     """Yield the next token of every row, (B,), step by step."""
@@ -71,30 +71,30 @@ def _written(
     ids, mask = to_left_padding(input_ids, attention_mask)
     mask = torch.nn.functional.pad(mask, (0, plan.max_new_tokens), value=1)
     cache = model.init_cache(count, length + plan.max_new_tokens)
-    rows = torch.arange(count, device=ids.device)
-    batch = Batch(rows, ids, mask, cache, torch.zeros_like(rows, dtype=torch.bool))
+    sequences = torch.arange(count, device=ids.device)
+    state = DecodeState(sequences, ids, mask, cache, torch.zeros_like(sequences, dtype=torch.bool))
     ends = torch.tensor(plan.eos_token_ids, dtype=torch.long, device=ids.device)
     for step in range(plan.max_new_tokens):
         with already_checked():
-            drawn = _advance(model, batch, plan, step)
-        yield torch.full_like(rows, plan.pad_token_id).index_copy(0, batch.rows, drawn)
-        batch.finished |= torch.isin(drawn, ends)
-        if bool(batch.finished.all()):
+            drawn = _advance(model, state, plan, step)
+        yield torch.full_like(sequences, plan.pad_token_id).index_copy(0, state.sequences, drawn)
+        state.finished |= torch.isin(drawn, ends)
+        if bool(state.finished.all()):
             return
-        batch.tokens = drawn[:, None]
-        batch = batch.without_finished()
+        state.tokens = drawn[:, None]
+        state = state.without_finished_sequences()
 
 
-def _advance(model: Any, batch: Batch, plan: DecodePlan, step: int) -> Tensor:
+def _advance(model: Any, state: DecodeState, plan: DecodePlan, step: int) -> Tensor:
     """Return the next token of every row, (A,), and leave the ones before in the cache."""
     output = model(
-        input_ids=batch.tokens,
-        attention_mask=batch.mask,
-        past_key_values=batch.cache,
+        input_ids=state.tokens,
+        attention_mask=state.mask,
+        past_key_values=state.cache,
         use_cache=True,
         logits_to_keep=1,
         return_dict=True,
     )
-    batch.cache = output.past_key_values
-    drawn = next_tokens(output.logits[:, -1], plan, step, batch.rows)
-    return torch.where(batch.finished, plan.pad_token_id, drawn)
+    state.cache = output.past_key_values
+    drawn = next_tokens(output.logits[:, -1], plan, step, state.sequences)
+    return torch.where(state.finished, plan.pad_token_id, drawn)

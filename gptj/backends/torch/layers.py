@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gptj.backends.torch.cache import LayerCache, extend
 from gptj.backends.torch.kernels.int4_layout import from_kernel, is_for_kernel
-from gptj.backends.torch.kernels.int8 import product
+from gptj.backends.torch.kernels.int8 import matmul
 from gptj.backends.torch.kernels.matmul import linear
 from gptj.backends.torch.masks import Mask
 from gptj.spec.config import GPTJConfig
@@ -60,7 +60,7 @@ class Linear(nn.Linear):
         if self.weight_scale is None:
             y = linear(x, self.weight, self.bias)
         else:
-            y = product(x, self.weight, self.weight_scale)
+            y = matmul(x, self.weight, self.weight_scale)
             y = y if self.bias is None else y + self.bias
         if self.adapter is None or self.adapter.original is not None:
             return y

@@ -11,7 +11,7 @@ from gptj.backends.torch.kernels.matmul import compute_dtype, is_concrete, kerne
 from gptj.backends.torch.layers import Linear
 from gptj.spec import IGNORE_INDEX
 
-ROWS: Final = 256
+POSITIONS_AT_A_TIME: Final = 256
 """Positions whose losses, and their gradients, are computed at a time."""
 
 
@@ -46,8 +46,8 @@ def head_loss(hidden: Tensor, head: Linear, logits: Tensor, labels: Tensor) -> T
         logits: (B, T, V), float32, which the head made.
         labels: (B, T), as for `causal_lm_loss`.
     """
-    is_product = isinstance(head, Linear) and head.is_plain()  # users put others in its place
-    if not is_product or not is_concrete(head.weight):
+    is_plain_linear = isinstance(head, Linear) and head.is_plain()  # users put others in its place
+    if not is_plain_linear or not is_concrete(head.weight):
         return causal_lm_loss(logits, labels)
     rows = logits.detach().flatten(0, 1), next_tokens(labels).flatten()
     loss: Tensor = _HeadLoss.apply(hidden.flatten(0, 1), head.weight, head.bias, *rows)
@@ -109,7 +109,9 @@ class _HeadLoss(torch.autograd.Function):
         hidden: Tensor, weight: Tensor, bias: Tensor | None, logits: Tensor, targets: Tensor
     ) -> Tensor:
         known = targets.long().clamp(0, logits.shape[-1] - 1)
-        parts = zip(logits.split(ROWS), known.split(ROWS), strict=True)
+        parts = zip(
+            logits.split(POSITIONS_AT_A_TIME), known.split(POSITIONS_AT_A_TIME), strict=True
+        )
         losses = [F.cross_entropy(*part, reduction="none") for part in parts]
         return _mean(torch.cat(losses), targets)
 
@@ -126,13 +128,13 @@ class _HeadLoss(torch.autograd.Function):
         hidden, weight, bias, logits, targets = ctx.saved_tensors
         kept = targets != IGNORE_INDEX
         share = torch.where(kept, gradients[0] / kept.sum().clamp(min=1), 0.0)  # (N,)
-        x, narrow = hidden.to(ctx.dtype), weight.to(ctx.dtype)
+        x, low_precision = hidden.to(ctx.dtype), weight.to(ctx.dtype)
         to_hidden: list[Any] = []
         to_weight: Any = None
         to_bias: Any = None
-        parts = (tensor.split(ROWS) for tensor in (x, logits, targets, share))
+        parts = (tensor.split(POSITIONS_AT_A_TIME) for tensor in (x, logits, targets, share))
         for rows in zip(*parts, strict=True):
-            found = _gradients_of_rows(rows, narrow, needed)
+            found = _gradients_of_positions(rows, low_precision, needed)
             to_hidden.append(found[0])
             to_weight, to_bias = _add(to_weight, found[1]), _add(to_bias, found[2])
         return (
@@ -144,7 +146,7 @@ class _HeadLoss(torch.autograd.Function):
         )
 
 
-def _gradients_of_rows(
+def _gradients_of_positions(
     given: Sequence[Tensor], weight: Tensor, needed: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Return the gradients of a few rows' losses to their hidden states, the weight and the bias.

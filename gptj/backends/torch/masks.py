@@ -33,7 +33,7 @@ def attention_bias(
     """
     if attention_mask is not None and attention_mask.ndim == 4:
         own = attention_mask.float().clamp(min=MASK_VALUE)
-        bias = _widen(own, capacity, MASK_VALUE)
+        bias = _pad_to_capacity(own, capacity, MASK_VALUE)
     else:
         bias = _additive(attention_mask, length, past_length, capacity, device)
     alive = (bias > MASK_VALUE).any(dim=-1, keepdim=True)
@@ -96,11 +96,11 @@ def _additive(
     if attention_mask is None:
         allowed = allowed[None, None]
     else:
-        kept = _widen(attention_mask != 0, capacity, False)
+        kept = _pad_to_capacity(attention_mask != 0, capacity, False)
         allowed = allowed & kept[:, None, None]
     return torch.zeros((), device=device).where(allowed, MASK_VALUE)
 
 
-def _widen(mask: Tensor, capacity: int, value: float) -> Tensor:
+def _pad_to_capacity(mask: Tensor, capacity: int, value: float) -> Tensor:
     """Pad the last axis up to so many keys, or cut it down to them."""
     return torch.nn.functional.pad(mask, (0, capacity - mask.shape[-1]), value=value)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gptj.backends.torch import params
-from gptj.spec.training import SMALL, Part, Row, UpdateRule
+from gptj.spec.training import NORM_EPSILON, Examples, MicroBatch, UpdateRule
 
 
 def mixed(dtype: str) -> dict[str, Any]:
@@ -41,12 +41,14 @@ class Trainer:
             fused=True,  # one pass over the memory instead of ten
         )
 
-    def step(self, parts: Sequence[Part], rate: float, seed: int) -> tuple[float, float]:
+    def step(
+        self, micro_batches: Sequence[MicroBatch], rate: float, seed: int
+    ) -> tuple[float, float]:
         """Update the parameters once; return the loss before and the norm of the gradients."""
         self.model.train()
-        loss = self._gradients(parts, seed)
+        loss = self._gradients(micro_batches, seed)
         norm = torch.nn.utils.get_total_norm([tensor.grad for tensor in self._moved()])
-        scale = (self.rule.max_norm / (norm + SMALL)).clamp(max=1.0)
+        scale = (self.rule.max_norm / (norm + NORM_EPSILON)).clamp(max=1.0)
         for tensor in self._moved():
             tensor.grad.mul_(scale)
         for group in self.optimizer.param_groups:
@@ -55,23 +57,23 @@ class Trainer:
         self.optimizer.zero_grad()
         return float(loss), float(norm)
 
-    def evaluate(self, rows: Row, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    def evaluate(self, rows: Examples, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
         """Return some outputs of the model, without dropout."""
         self.model.eval()
         with torch.no_grad(), self._autocast():
             output = self.model(**self._tensors(rows), return_dict=True)
         return {name: params.to_numpy(output[name]) for name in names}
 
-    def _gradients(self, parts: Sequence[Part], seed: int) -> Tensor:
+    def _gradients(self, micro_batches: Sequence[MicroBatch], seed: int) -> Tensor:
         """Leave the gradients of a batch in the parameters; return its loss."""
         loss = torch.zeros((), device=self.model.device)
         device = self.model.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
-            for part in parts:
+            for micro_batch in micro_batches:
                 with self._autocast():
-                    output = self.model(**self._tensors(part.rows), return_dict=True)
-                    share = output.loss * part.share
+                    output = self.model(**self._tensors(micro_batch.rows), return_dict=True)
+                    share = output.loss * micro_batch.share
                 share.backward()
                 loss += share.detach()
         return loss
@@ -80,7 +82,7 @@ class Trainer:
         """Return the parameters that the loss depends on."""
         return [tensor for tensor in self.trained if tensor.grad is not None]
 
-    def _tensors(self, rows: Row) -> dict[str, Tensor]:
+    def _tensors(self, rows: Examples) -> dict[str, Tensor]:
         device = self.model.device
         return {name: params.from_numpy(array, device) for name, array in rows.items()}
 

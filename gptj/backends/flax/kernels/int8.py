@@ -10,12 +10,12 @@ from gptj.backends.flax.kernels.platforms import on_cpu
 Array = Any
 
 
-def product(x: Array, weight: Array, scale: Array) -> Array:
+def matmul(x: Array, weight: Array, scale: Array) -> Array:
     """Return (..., in) x (in, out) int8, times a scale per output, (..., out), as `x` in dtype.
 
     Gradients reach `x`, as those of an adapter further down have to.
     """
-    return _product(x, weight, scale)
+    return _matmul(x, weight, scale)
 
 
 def by_blocks(x: Array, weight: Array, scale: Array) -> Array:
@@ -24,18 +24,18 @@ def by_blocks(x: Array, weight: Array, scale: Array) -> Array:
     return (matmul.add_up(x, weight) * row).astype(x.dtype)
 
 
-def by_digits(x: Array, weight: Array, scale: Array) -> Array:
+def by_limbs(x: Array, weight: Array, scale: Array) -> Array:
     """Return the product with exact sums, by digits of `x`."""
-    y = int8_limbs.product(x.reshape(-1, x.shape[-1]), weight)  # (N, out)
+    y = int8_limbs.matmul(x.reshape(-1, x.shape[-1]), weight)  # (N, out)
     return (y * scale.reshape(1, -1)).astype(x.dtype).reshape(*x.shape[:-1], -1)
 
 
-def at_once(x: Array, weight: Array, scale: Array) -> Array:
+def by_definition(x: Array, weight: Array, scale: Array) -> Array:
     """Return the product by the definition, which XLA fuses on an accelerator, but not on a CPU."""
-    return x @ widened(weight, scale, x.dtype)
+    return x @ dequantized(weight, scale, x.dtype)
 
 
-def widened(weight: Array, scale: Array, dtype: Any) -> Array:
+def dequantized(weight: Array, scale: Array, dtype: Any) -> Array:
     """Return what int8 numbers and scales mean, (in, out)."""
     return (weight.astype(jnp.float32) * scale.reshape(1, -1)).astype(dtype)
 
@@ -46,7 +46,7 @@ def describe() -> str:
 
 
 def _on_cpu(x: Array, weight: Array, scale: Array) -> Array:
-    return (by_digits if int8_limbs.serves(x) else by_blocks)(x, weight, scale)
+    return (by_limbs if int8_limbs.serves(x) else by_blocks)(x, weight, scale)
 
 
-_product = on_cpu(_on_cpu, at_once)
+_matmul = on_cpu(_on_cpu, by_definition)

@@ -18,46 +18,46 @@ from gptj.system.processor import instructions, multiplies_in
 
 Array = Any
 
-BLOCK: Final = {jnp.float32: 2**19, jnp.bfloat16: 2**20}
+BLOCK_SIZE: Final = {jnp.float32: 2**19, jnp.bfloat16: 2**20}
 """Numbers of a kernel that are multiplied at once: few enough for a processor's cache ..."""
 
-LEAST_BLOCKS: Final = {jnp.float32: 4, jnp.bfloat16: 2}
-LEAST_ROWS = 32
+MIN_BLOCKS: Final = {jnp.float32: 4, jnp.bfloat16: 2}
+MIN_BLOCK_ROWS = 32
 """... but small kernels come in no fewer blocks, and wide ones in blocks of no fewer rows."""
 
-TOGETHER: Final = 8
+ROWS_SUMMED_TOGETHER: Final = 8
 """Rows of a kernel that are added up at once for a single row: XLA fuses no more than these reads.
 
 With 200 million numbers of bfloat16 that takes 24 ms, where XLA's own products take 40.
 """
 
-PARTS: Final = {4: 512, 32: 1024}
+MIN_SPLIT_INPUTS: Final = {4: 512, 32: 1024}
 """Numbers of rows -> how many inputs at least are multiplied at once where XLA has a kernel.
 
 It shares the work among threads by these parts, and by outputs; for more rows that is no gain.
 """
 
-FEW: Final = range(3, 33)
+BLOCK_ROW_COUNTS: Final = range(3, 33)
 """Numbers of rows that float32 is multiplied with by blocks: 8 in 74 ms where XLA takes 138."""
 
-LARGE: Final = 2**18
+MIN_UNCACHED_SIZE: Final = 2**18
 """Numbers in a float32 kernel from which on it is read from memory, and not from a cache."""
 
 
-def product(x: Array, kernel: Array) -> Array:
+def matmul(x: Array, kernel: Array) -> Array:
     """Return (..., in) x (in, out) in the dtype of `x`."""
     return _operation(x, kernel)(x, kernel)
 
 
-def tied_product(x: Array, table: Array) -> Array:
+def tied_matmul(x: Array, table: Array) -> Array:
     """Return (..., in) x (out, in) transposed, in the dtype of `x`."""
-    multiply = _operation(x, table) if table.dtype.itemsize == 2 else _product
+    multiply = _operation(x, table) if table.dtype.itemsize == 2 else _matmul
     return multiply(x, table.T)
 
 
-def product_per_head(x: Array, y: Array) -> Array:
+def matmul_per_head(x: Array, y: Array) -> Array:
     """Return (B, H, T, K) x (B, H, K, N) in float32."""
-    return (_row_product if _is_alone(x) else _multiply)(x, y)
+    return (_row_matmul if _is_alone(x) else _multiply)(x, y)
 
 
 def similarity_per_head(x: Array, y: Array) -> Array:
@@ -67,9 +67,9 @@ def similarity_per_head(x: Array, y: Array) -> Array:
 
 def multiply_side_by_side(rows: Array, kernel: Array, sums: Any) -> Array:
     """Return (M, in) x (in, out) of the same dtype in that of the sums, by parts of the inputs."""
-    size = next((size for most, size in PARTS.items() if len(rows) <= most), len(kernel))
-    parts = even_parts(len(kernel), max(1, len(kernel) // size))
-    cut, kernels = rows.reshape(len(rows), parts, -1), kernel.reshape(parts, -1, kernel.shape[1])
+    size = next((size for most, size in MIN_SPLIT_INPUTS.items() if len(rows) <= most), len(kernel))
+    splits = even_divisor(len(kernel), max(1, len(kernel) // size))
+    cut, kernels = rows.reshape(len(rows), splits, -1), kernel.reshape(splits, -1, kernel.shape[1])
     # with the axes in any other order XLA does not see its kernel here, and widens the weight
     return jnp.einsum("mpi,pio->pmo", cut, kernels, preferred_element_type=sums).sum(0)
 
@@ -94,11 +94,11 @@ def is_native(dtype: Any) -> bool:
 
 def block_count(rows: int, width: int, dtype: Any) -> int:
     """Return how many blocks of the same size a kernel comes in, a power of two."""
-    most = min(rows * width // BLOCK[dtype], rows // LEAST_ROWS)
-    return even_parts(rows, max(LEAST_BLOCKS[dtype], most))
+    most = min(rows * width // BLOCK_SIZE[dtype], rows // MIN_BLOCK_ROWS)
+    return even_divisor(rows, max(MIN_BLOCKS[dtype], most))
 
 
-def even_parts(rows: int, most: int) -> int:
+def even_divisor(rows: int, most: int) -> int:
     """Return in how many parts of the same size rows come, a power of two up to `most`."""
     return math.gcd(rows, 1 << (most.bit_length() - 1))
 
@@ -106,8 +106,10 @@ def even_parts(rows: int, most: int) -> int:
 def describe(dtype: str) -> str:
     """Return what multiplies with numbers of a dtype on a CPU."""
     if dtype == "float32":
-        few = f"; for {FEW[0]} to {FEW[-1]} tokens {_in_words(jnp.float32)}"
-        return "XLA" + (few if _is_slow_with_few() else "")
+        by_blocks = (
+            f"; for {BLOCK_ROW_COUNTS[0]} to {BLOCK_ROW_COUNTS[-1]} tokens {_in_words(jnp.float32)}"
+        )
+        return "XLA" + (by_blocks if _is_slow_with_few() else "")
     own = "XLA" if is_native(dtype) else f"XLA, {_in_words(jnp.float32)}"
     return f"{own}; {_one_in_words()}"
 
@@ -121,11 +123,13 @@ def describe_blocks() -> str:
 def _operation(x: Array, kernel: Array) -> Any:
     """Return what multiplies with a kernel on this machine."""
     if kernel.dtype == x.dtype and is_native(kernel.dtype) and rows_of(x) != 1:
-        return _native_product
+        return _native_matmul
     if kernel.dtype.itemsize == 2:
-        return _block_product
-    is_read_slowly = kernel.size >= LARGE and rows_of(x) in FEW and _is_slow_with_few()
-    return _block_product if is_read_slowly else _product
+        return _block_matmul
+    is_read_slowly = (
+        kernel.size >= MIN_UNCACHED_SIZE and rows_of(x) in BLOCK_ROW_COUNTS and _is_slow_with_few()
+    )
+    return _block_matmul if is_read_slowly else _matmul
 
 
 def _add_up_rows(x: Array, kernel: Array) -> Array:
@@ -138,9 +142,9 @@ def _add_up_rows(x: Array, kernel: Array) -> Array:
     def add(block: Array, total: Array) -> Array:
         bits, start = bits_at(kernel, block * size)
         bits = jax.lax.dynamic_slice_in_dim(bits, start, size)
-        part = jax.lax.bitcast_convert_type(bits, kernel.dtype).astype(dtype)
+        block_rows = jax.lax.bitcast_convert_type(bits, kernel.dtype).astype(dtype)
         inputs = jax.lax.dynamic_slice_in_dim(wide, start, size, axis=1)
-        return total + _multiply(inputs, part)
+        return total + _multiply(inputs, block_rows)
 
     nothing = _multiply(wide[:, :0], kernel[:0].astype(dtype))  # zeros, as all the sums are
     return jax.lax.fori_loop(0, blocks, add, nothing).reshape(*x.shape[:-1], width)
@@ -153,10 +157,10 @@ def _add_up_row(x: Array, kernel: Array) -> Array:
     read from its start to its end, as a processor that reads ahead wants it.
     """
     inputs, width = kernel.shape
-    together = even_parts(inputs, TOGETHER)
+    together = even_divisor(inputs, ROWS_SUMMED_TOGETHER)
     groups = inputs // together
     # nothing is widened in the cache, so that blocks are as large as bfloat16's
-    least = LEAST_BLOCKS[jnp.float32]
+    least = MIN_BLOCKS[jnp.float32]
     blocks = math.gcd(groups, max(least, block_count(inputs, width, jnp.bfloat16)))
     size = groups // blocks  # G
     row = x.astype(jnp.float32).reshape(blocks, together, size, 1)
@@ -165,8 +169,10 @@ def _add_up_row(x: Array, kernel: Array) -> Array:
         bits, start = bits_at(kernel, block)
         bits = bits.reshape(blocks, together, size, width)
         for place in range(together):
-            part = jax.lax.dynamic_slice(bits, (start, place, 0, 0), (1, 1, size, width))[0, 0]
-            wide = jax.lax.bitcast_convert_type(part, kernel.dtype).astype(jnp.float32)
+            block_rows = jax.lax.dynamic_slice(bits, (start, place, 0, 0), (1, 1, size, width))[
+                0, 0
+            ]
+            wide = jax.lax.bitcast_convert_type(block_rows, kernel.dtype).astype(jnp.float32)
             sums = sums + row[block, place] * wide
         return sums
 
@@ -176,7 +182,7 @@ def _add_up_row(x: Array, kernel: Array) -> Array:
 
 
 def _in_words(dtype: Any) -> str:
-    return f"{BLOCK[dtype]} numbers at a time"
+    return f"{BLOCK_SIZE[dtype]} numbers at a time"
 
 
 def _one_in_words() -> str:
@@ -214,21 +220,21 @@ def _similarity_of_row(x: Array, y: Array) -> Array:
     return _similarity(_two_at_least(x), y)[..., :1, :]
 
 
-def _product(x: Array, kernel: Array) -> Array:
+def _matmul(x: Array, kernel: Array) -> Array:
     return x @ kernel.astype(x.dtype)
 
 
-def _product_by_blocks(x: Array, kernel: Array) -> Array:
+def _matmul_by_blocks(x: Array, kernel: Array) -> Array:
     return add_up(x, kernel).astype(x.dtype)
 
 
-def _product_as_it_is(x: Array, kernel: Array) -> Array:
+def _matmul_natively(x: Array, kernel: Array) -> Array:
     rows = x.reshape(-1, x.shape[-1])
     y = multiply_side_by_side(rows, kernel, jnp.float32)
     return y.astype(x.dtype).reshape(*x.shape[:-1], -1)
 
 
-_block_product = on_cpu(_product_by_blocks, _product)
-_native_product = on_cpu(_product_as_it_is, _product)
-_row_product = on_cpu(_multiply_row, _multiply)
+_block_matmul = on_cpu(_matmul_by_blocks, _matmul)
+_native_matmul = on_cpu(_matmul_natively, _matmul)
+_row_matmul = on_cpu(_multiply_row, _multiply)
 _row_similarity = on_cpu(_similarity_of_row, _similarity)

@@ -13,25 +13,27 @@ import tensorflow as tf
 
 Tensor = Any
 
-BITS: Final = {tf.bfloat16: tf.uint16, tf.float16: tf.int16}
+BITS_OF_DTYPE: Final = {tf.bfloat16: tf.uint16, tf.float16: tf.int16}
 """Dtype -> what its bits are given as, which tells the two apart."""
 
-NUMBERS: Final = {bits: numbers for numbers, bits in BITS.items()}
+DTYPE_OF_BITS: Final = {bits: numbers for numbers, bits in BITS_OF_DTYPE.items()}
 
 _given: ContextVar[dict[str, Tensor]] = ContextVar("gptj_tf_bits")
 
 
 def as_bits(matrix: Tensor) -> Tensor:
     """Return the bits of a matrix in half precision, without a copy, and any other as it is."""
-    return tf.bitcast(matrix, BITS[matrix.dtype]) if matrix.dtype in BITS else matrix
+    return (
+        tf.bitcast(matrix, BITS_OF_DTYPE[matrix.dtype]) if matrix.dtype in BITS_OF_DTYPE else matrix
+    )
 
 
 def from_bits(rows: Tensor) -> Tensor:
     """Return rows of a matrix as numbers."""
-    return tf.bitcast(rows, NUMBERS[rows.dtype]) if rows.dtype in NUMBERS else rows
+    return tf.bitcast(rows, DTYPE_OF_BITS[rows.dtype]) if rows.dtype in DTYPE_OF_BITS else rows
 
 
-def widened(rows: Tensor) -> Tensor:
+def upcast(rows: Tensor) -> Tensor:
     """Return rows of a matrix, numbers or bits, in float32."""
     if rows.dtype != tf.uint16:
         return tf.cast(from_bits(rows), tf.float32)
@@ -39,15 +41,17 @@ def widened(rows: Tensor) -> Tensor:
     return tf.bitcast(tf.bitwise.left_shift(tf.cast(rows, tf.uint32), 16), tf.float32)
 
 
-def widened_bits(x: Tensor) -> Tensor:
+def upcast_bits(x: Tensor) -> Tensor:
     """Return bits as numbers in float32, and numbers as they are."""
-    return widened(x) if x.dtype in NUMBERS else x
+    return upcast(x) if x.dtype in DTYPE_OF_BITS else x
 
 
 def bits_of(model: Any) -> dict[str, Tensor]:
     """Return the bits of a model's matrices in half precision by the paths of their variables."""
     tensors = {variable.path: tf.convert_to_tensor(variable.value) for variable in model.variables}
-    return {path: as_bits(x) for path, x in tensors.items() if x.dtype in BITS and x.ndim == 2}
+    return {
+        path: as_bits(x) for path, x in tensors.items() if x.dtype in BITS_OF_DTYPE and x.ndim == 2
+    }
 
 
 @contextmanager
@@ -60,7 +64,7 @@ def reading(bits: dict[str, Tensor]) -> Iterator[None]:
         _given.reset(token)
 
 
-def is_in_loop() -> bool:
+def is_in_compiled_loop() -> bool:
     """Return whether the model is read in a decoding loop, before which XLA would widen weights."""
     return _given.get(None) is not None
 

@@ -9,14 +9,14 @@ from gptj.backends.tf.kernels import half, int8_limbs, matmul
 
 Tensor = Any
 
-MANY: Final = 64
+MIN_SLICED_TOKENS: Final = 64
 """Number of tokens from which on TensorFlow's own products with widened parts are the fastest."""
 
-PART: Final = 2**24
+SLICE_SIZE: Final = 2**24
 """Numbers that are widened at once for them: enough for a product to reach its pace."""
 
 
-def product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+def matmul(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Return (N, in) x (out, in) int8, times a scale per output, (N, out), as `x` in dtype.
 
     Gradients reach `x`, as those of an adapter further down have to.
@@ -26,7 +26,9 @@ def product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
 
     @tf.custom_gradient
     def multiply(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        return compute(x, weight, scale), lambda dy: tf.matmul(dy, _widened_for(dy, weight, scale))
+        return compute(x, weight, scale), lambda dy: tf.matmul(
+            dy, _dequantized_for(dy, weight, scale)
+        )
 
     return multiply(x)
 
@@ -36,12 +38,12 @@ def by_blocks(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     return tf.cast(matmul.by_blocks(x, weight) * scale, x.dtype)
 
 
-def by_digits(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+def by_limbs(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Return the product with exact sums, by digits of `x`."""
-    return tf.cast(int8_limbs.product(x, weight) * scale, x.dtype)
+    return tf.cast(int8_limbs.matmul(x, weight) * scale, x.dtype)
 
 
-def by_parts(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+def by_slices(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Return the product by TensorFlow's own ones with parts of the outputs, compiled for no shape.
 
     They are in bfloat16 where `x` is and the processor multiplies in it: its eight bits hold all
@@ -50,46 +52,46 @@ def by_parts(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     is_own = x.dtype == tf.bfloat16 and matmul.is_native(x.dtype)
     rows = x if is_own else tf.cast(x, tf.float32)
     outputs, inputs = weight.shape
-    size = max(1, PART // inputs)
-    parts, before = [], rows
+    size = max(1, SLICE_SIZE // inputs)
+    blocks, before = [], rows
     for start in range(0, outputs, size):
         with tf.control_dependencies([before]):  # as in `_widened_for`
-            part = tf.cast(weight[start : start + size], rows.dtype)
-        before = tf.matmul(rows, part, transpose_b=True)
-        parts.append(before)
-    return tf.cast(tf.cast(tf.concat(parts, axis=1), tf.float32) * scale, x.dtype)
+            block = tf.cast(weight[start : start + size], rows.dtype)
+        before = tf.matmul(rows, block, transpose_b=True)
+        blocks.append(before)
+    return tf.cast(tf.cast(tf.concat(blocks, axis=1), tf.float32) * scale, x.dtype)
 
 
-def at_once(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+def by_definition(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Return the product by the definition, which takes a GPU no time."""
-    return tf.matmul(x, _widened_for(x, weight, scale), transpose_b=True)
+    return tf.matmul(x, _dequantized_for(x, weight, scale), transpose_b=True)
 
 
-def widened(weight: Tensor, scale: Tensor, dtype: Any) -> Tensor:
+def dequantized(weight: Tensor, scale: Tensor, dtype: Any) -> Tensor:
     """Return what int8 numbers and scales mean, (out, in)."""
     return tf.cast(tf.cast(weight, tf.float32) * scale[:, None], dtype)
 
 
 def describe() -> str:
     """Return in words what multiplies with int8 weights on this machine's CPU."""
-    many = f"TensorFlow from {MANY} tokens on, {PART} numbers at a time"
-    return "; else ".join(filter(None, (int8_limbs.describe(), many, matmul.describe_blocks())))
+    sliced = f"TensorFlow from {MIN_SLICED_TOKENS} tokens on, {SLICE_SIZE} numbers at a time"
+    return "; else ".join(filter(None, (int8_limbs.describe(), sliced, matmul.describe_blocks())))
 
 
-def _widened_for(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+def _dequantized_for(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Return what int8 numbers and scales mean, in the dtype of `x`, as soon as there is an `x`.
 
     A graph would widen all weights of a model at its start, as they wait for nothing.
     """
     with tf.control_dependencies([x]):
-        return widened(weight, scale, x.dtype)
+        return dequantized(weight, scale, x.dtype)
 
 
 def _fastest(x: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """Return what multiplies with (N, in) on this machine."""
     if matmul.has_gpu():
-        return at_once
+        return by_definition
     if int8_limbs.serves(x):
-        return by_digits
-    is_few = x.shape[0] is not None and x.shape[0] < MANY
-    return by_blocks if is_few or half.is_in_loop() else by_parts
+        return by_limbs
+    is_few = x.shape[0] is not None and x.shape[0] < MIN_SLICED_TOKENS
+    return by_blocks if is_few or half.is_in_compiled_loop() else by_slices

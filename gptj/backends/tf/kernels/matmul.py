@@ -13,28 +13,28 @@ from typing import Any, Final
 
 import tensorflow as tf
 
-from gptj.backends.tf.kernels.half import as_bits, widened
+from gptj.backends.tf.kernels.half import as_bits, upcast
 from gptj.system.processor import multiplies_in
 
 Tensor = Any
 
-BLOCK: Final = 2**19
+BLOCK_SIZE: Final = 2**19
 """Numbers of a kernel that are widened at once: few enough for a processor's cache."""
 
-TOGETHER: Final = 8
+RUNS_SUMMED_TOGETHER: Final = 8
 """Runs of inputs that are added up at once for a single row: XLA fuses no more reads."""
 
-RUN: Final = 32
+RUN_LENGTH: Final = 32
 """Numbers of half precision in a run, a line of a processor's cache."""
 
-LARGE: Final = 2**24
+MAX_XLA_WEIGHTS: Final = 2**24
 """Numbers of a kernel above which TensorFlow's own product reads bfloat16 faster for a row, too."""
 
-DIGITS: Final = 3
+SIGNIFICANT_BITS: Final = 3
 """Binary digits of the number of rows that a product is compiled for."""
 
 
-def product(x: Tensor, kernel: Tensor) -> Tensor:
+def matmul(x: Tensor, kernel: Tensor) -> Tensor:
     """Return (N, in) x (out, in) in half precision, (N, out), in the dtype of `x`.
 
     A kernel given as bits, as in a compiled loop, is multiplied by blocks.
@@ -82,13 +82,13 @@ def by_blocks(x: Tensor, kernel: Tensor) -> Tensor:
     return by_xla(_by_blocks, tf.stop_gradient(x), as_bits(tf.stop_gradient(kernel)))
 
 
-def by_xla(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, kernel: Tensor) -> Tensor:
+def by_xla(matmul: Callable[[Tensor, Tensor], Tensor], x: Tensor, kernel: Tensor) -> Tensor:
     """Return a product of (N, in) and (out, in), compiled for the number of rows."""
     count = x.shape[0]
     if not count:
-        return product(x, kernel)
+        return matmul(x, kernel)
     room = rounded_up(count)
-    compiled = _compiled(product, room, x.dtype, tuple(kernel.shape), kernel.dtype)
+    compiled = _compiled(matmul, room, x.dtype, tuple(kernel.shape), kernel.dtype)
     if room == count:  # as in most steps of decoding
         return compiled(x, kernel)
     return compiled(tf.pad(x, [[0, room - count], [0, 0]]), kernel)[:count]
@@ -96,7 +96,7 @@ def by_xla(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, kernel: Tenso
 
 def rounded_up(count: int) -> int:
     """Return a count of at most three binary digits before the zeros: few counts are compiled."""
-    unit = 1 << max(0, count.bit_length() - DIGITS)
+    unit = 1 << max(0, count.bit_length() - SIGNIFICANT_BITS)
     return -(-count // unit) * unit
 
 
@@ -106,18 +106,18 @@ def describe(dtype: str) -> str:
         return "TensorFlow"
     if not is_native(tf.as_dtype(dtype)):
         return describe_blocks()
-    smaller = f", with kernels of up to {LARGE} numbers," if dtype == "bfloat16" else ""
+    smaller = f", with kernels of up to {MAX_XLA_WEIGHTS} numbers," if dtype == "bfloat16" else ""
     return f"TensorFlow; for one token{smaller} {describe_blocks()}"
 
 
 def describe_blocks() -> str:
     """Return what multiplies with numbers that are widened."""
-    return f"XLA, {BLOCK} numbers at a time"
+    return f"XLA, {BLOCK_SIZE} numbers at a time"
 
 
 @cache
 def _compiled(
-    product: Callable[[Tensor, Tensor], Tensor],
+    matmul: Callable[[Tensor, Tensor], Tensor],
     count: int,
     dtype: tf.DType,
     shape: tuple[int, int],
@@ -126,7 +126,7 @@ def _compiled(
     """Return a product for `count` rows and for kernels of a shape and dtype."""
     inputs = tf.TensorSpec((count, shape[1]), dtype), tf.TensorSpec(shape, kernel)
     with tf.init_scope():  # whoever asks first may be tracing a graph of its own
-        compiled = tf.function(product, jit_compile=True, autograph=False)
+        compiled = tf.function(matmul, jit_compile=True, autograph=False)
         return compiled.get_concrete_function(*inputs)
 
 
@@ -134,7 +134,7 @@ def _by_blocks(x: Tensor, kernel: Tensor) -> Tensor:
     """Return the product; half precision comes as its bits."""
     wide = tf.cast(x, tf.float32)
     outputs, inputs = kernel.shape
-    size = max(1, BLOCK // inputs)
+    size = max(1, BLOCK_SIZE // inputs)
     count = outputs // size
     y = _multiply(wide, kernel[count * size :])
     if not count:
@@ -144,7 +144,7 @@ def _by_blocks(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def _multiply(x: Tensor, rows: Tensor) -> Tensor:
-    return tf.matmul(x, widened(rows), transpose_b=True)
+    return tf.matmul(x, upcast(rows), transpose_b=True)
 
 
 def _side_by_side(
@@ -177,7 +177,7 @@ def _multiply_block_by_row(x: Tensor, kernel: Tensor, start: Tensor, size: int) 
     def taken(place: int) -> Tensor:
         begin, length = [start, 0, 0, 0], [size, *shape]
         begin[axis], length[axis] = place, 1
-        return widened(tf.squeeze(tf.slice(cut, begin, length), axis))
+        return upcast(tf.squeeze(tf.slice(cut, begin, length), axis))
 
     row = tf.unstack(tf.reshape(x, (1, *shape)), axis=axis)
     sums = tf.add_n([numbers * taken(place) for place, numbers in enumerate(row)])
@@ -191,10 +191,10 @@ def _runs(inputs: int, dtype: tf.DType) -> tuple[tuple[int, int, int], int]:
     Eight runs of int8 that are added up first lie far apart, those of half precision side by side:
     the other way around, each reads about a tenth to a third fewer numbers a second.
     """
-    first = math.gcd(inputs, TOGETHER)
+    first = math.gcd(inputs, RUNS_SUMMED_TOGETHER)
     rest = inputs // first
     if dtype == tf.int8:
-        second = math.gcd(rest, TOGETHER)
+        second = math.gcd(rest, RUNS_SUMMED_TOGETHER)
         return (first, second, rest // second), 1
-    second = math.gcd(rest, 1 << max(1, rest // RUN).bit_length() - 1)
+    second = math.gcd(rest, 1 << max(1, rest // RUN_LENGTH).bit_length() - 1)
     return (second, first, rest // second), 2

@@ -16,15 +16,15 @@ from torch import Tensor
 from gptj.errors import ArgumentError, choices
 from gptj.system.processor import vendor
 
-VARIABLE: Final = "GPTJ_TORCH_PRODUCTS"
+KERNEL_VARIABLE: Final = "GPTJ_TORCH_PRODUCTS"
 """The environment variable that names a kernel for float32 on a CPU."""
 
-ALWAYS: Final = range(1, 1 << 62)
-NEVER: Final = range(0)
+ALL_ROW_COUNTS: Final = range(1, 1 << 62)
+NO_ROW_COUNTS: Final = range(0)
 
 ROWS_FOR_ONEDNN: Final = {
     ("AuthenticAMD", "AVX2"): range(1, 129),
-    ("AuthenticAMD", "AVX512"): ALWAYS,
+    ("AuthenticAMD", "AVX512"): ALL_ROW_COUNTS,
     ("GenuineIntel", "AVX512"): range(3, 256),
 }
 """Maker and vector instructions of a processor -> how many rows oneDNN is faster for, in float32.
@@ -114,10 +114,14 @@ def rows_for_onednn() -> range:
         ArgumentError: if the environment names a kernel that there is not.
     """
     there = [PYTORCH.name, ONEDNN.name] if has_onednn() else [PYTORCH.name]
-    named = os.environ.get(VARIABLE)
+    named = os.environ.get(KERNEL_VARIABLE)
     if named and named not in there:
-        raise ArgumentError(f"{VARIABLE} is {named!r}; this machine has {choices(there)}.")
+        raise ArgumentError(f"{KERNEL_VARIABLE} is {named!r}; this machine has {choices(there)}.")
     if named:
-        return ALWAYS if named == ONEDNN.name else NEVER
+        return ALL_ROW_COUNTS if named == ONEDNN.name else NO_ROW_COUNTS
     instructions = torch.backends.cpu.get_cpu_capability()
-    return ROWS_FOR_ONEDNN.get((vendor(), instructions), NEVER) if has_onednn() else NEVER
+    return (
+        ROWS_FOR_ONEDNN.get((vendor(), instructions), NO_ROW_COUNTS)
+        if has_onednn()
+        else NO_ROW_COUNTS
+    )

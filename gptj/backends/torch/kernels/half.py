@@ -16,10 +16,10 @@ from torch import Tensor
 
 from gptj.backends.torch.kernels.float32 import PYTORCH, Kernel, float32, rows_of
 
-BLOCK: Final = {torch.float32: 1 << 20, torch.bfloat16: 1 << 22}
+BLOCK_SIZE: Final = {torch.float32: 1 << 20, torch.bfloat16: 1 << 22}
 """Numbers that are widened at a time to a dtype: 4 and 8 MB, which stay in the cache."""
 
-FEW: Final = 3
+MAX_PYTORCH_TOKENS: Final = 3
 """Up to so many tokens PyTorch's own product is faster."""
 
 
@@ -34,21 +34,21 @@ def is_native(dtype: torch.dtype) -> bool:
     return ask is None or bool(ask())
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def matmul(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return (..., in) x (out, in) + (out,), with sums in float32."""
-    if rows_of(x) <= FEW:
+    if rows_of(x) <= MAX_PYTORCH_TOKENS:
         return F.linear(x, weight, bias)
-    y = widened_product(x, weight, torch.float32)
+    y = matmul_by_blocks(x, weight, torch.float32)
     return (y if bias is None else y + bias).to(x.dtype)
 
 
-def vector_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def matvec(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return (..., in) x (out, in) + (out,) for a single row."""
     y = torch.mv(weight, x.reshape(-1)).view(*x.shape[:-1], len(weight))
     return y if bias is None else y + bias
 
 
-def widened_product(x: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
+def matmul_by_blocks(x: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
     """Return (..., in) x (out, in) in a dtype, of whatever smaller one the weight is."""
     wide = x.to(dtype)
     return torch.cat([multiply(wide, block) for _, block in _blocks(weight, dtype)], dim=-1)
@@ -61,7 +61,7 @@ def multiply(x: Tensor, block: Tensor) -> Tensor:
     return kernel.forward(x, block, None)
 
 
-def transposed_product(rows: Tensor, weight: Tensor) -> Tensor:
+def input_gradient(rows: Tensor, weight: Tensor) -> Tensor:
     """Return (N, out) x (out, in), with sums in float32."""
     wide = rows.float()
     y = wide.new_zeros((len(rows), weight.shape[1]))
@@ -70,14 +70,14 @@ def transposed_product(rows: Tensor, weight: Tensor) -> Tensor:
     return y.to(rows.dtype)
 
 
-def weight_product(rows: Tensor, x: Tensor) -> Tensor:
+def weight_gradient(rows: Tensor, x: Tensor) -> Tensor:
     """Return (N, out) transposed x (N, in), with sums in float32."""
     return float32(len(rows)).to_weight(rows.float(), x.float()).to(rows.dtype)
 
 
-BLOCKS: Final = Kernel("blocks", product, transposed_product, weight_product)
+BLOCKS: Final = Kernel("blocks", matmul, input_gradient, weight_gradient)
 
-VECTOR: Final = Kernel("vector", vector_product, PYTORCH.to_inputs, PYTORCH.to_weight)
+VECTOR: Final = Kernel("vector", matvec, PYTORCH.to_inputs, PYTORCH.to_weight)
 """For a single row in native bfloat16: 10 billion weights a second, where PyTorch's linear layer
 multiplies with 7. In float16 it is the other way round."""
 
@@ -90,7 +90,7 @@ def dtype_of_blocks(x: Tensor) -> torch.dtype:
 
 def describe(dtype: torch.dtype) -> str:
     """Return in words how weights are widened to a dtype."""
-    return f"{BLOCK[dtype]} numbers at a time in {str(dtype).removeprefix('torch.')}"
+    return f"{BLOCK_SIZE[dtype]} numbers at a time in {str(dtype).removeprefix('torch.')}"
 
 
 def describe_quantized(kernel: str) -> str:
@@ -109,7 +109,7 @@ def native(dtype: torch.dtype, rows: int) -> Kernel:
 
 def _blocks(weight: Tensor, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
     """Yield blocks of rows in a dtype, and where each begins; the next one overwrites the last."""
-    size = max(1, min(BLOCK[dtype] // weight.shape[1], len(weight)))
+    size = max(1, min(BLOCK_SIZE[dtype] // weight.shape[1], len(weight)))
     # once: new memory takes longer than what it is for
     wide = weight.new_empty((size, weight.shape[1]), dtype=dtype)
     for start in range(0, len(weight), size):

@@ -13,7 +13,7 @@ from torch import Tensor
 from gptj.backends.torch.kernels import half
 from gptj.backends.torch.kernels.float32 import rows_of, trial
 from gptj.backends.torch.kernels.int4_layout import (
-    TOGETHER,
+    PACKED_ROWS,
     from_kernel,
     is_for_kernel,
     numbers_of,
@@ -21,7 +21,7 @@ from gptj.backends.torch.kernels.int4_layout import (
 )
 from gptj.spec.rounding import GROUP
 
-FEW: Final = 64
+MAX_INT4_KERNEL_TOKENS: Final = 64
 """Up to so many tokens the kernel is faster; it unpacks a weight anew for every few of them.
 
 On one core with AVX2, in bfloat16, it multiplies one token with 6 billion weights a second, where
@@ -31,11 +31,11 @@ it takes 0.5 billion: so it is for bfloat16 alone.
 """
 
 
-def product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+def matmul(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Return (..., in) x stored (out, in), with scales (out, in / GROUP), as `x` in dtype."""
     if torch.compiler.is_compiling() or x.device.type != "cpu":
-        return at_once(x, weight, scale)
-    if is_for_kernel(weight) and x.dtype == torch.bfloat16 and rows_of(x) <= FEW:
+        return by_definition(x, weight, scale)
+    if is_for_kernel(weight) and x.dtype == torch.bfloat16 and rows_of(x) <= MAX_INT4_KERNEL_TOKENS:
         return by_kernel(x, weight, scale)
     return by_blocks(x, weight, scale)
 
@@ -60,12 +60,12 @@ def by_kernel(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     return y.view(*x.shape[:-1], len(scale))
 
 
-def at_once(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+def by_definition(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Return the product by the definition, which takes a GPU or compiled code no time."""
-    return F.linear(x, widened(weight, scale, x.dtype))
+    return F.linear(x, dequantized(weight, scale, x.dtype))
 
 
-def widened(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+def dequantized(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
     """Return what stored numbers and scales mean, (out, in)."""
     numbers = numbers_of(weight, len(scale)).view(len(scale), -1, GROUP)
     return (numbers * scale[:, :, None]).flatten(1).to(dtype)
@@ -74,15 +74,15 @@ def widened(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
 def arranged(weight: Tensor, dtype: str) -> Tensor:
     """Return a stored weight (out, in / 2) in the layout that products in `dtype` are best with."""
     is_fit = dtype == "bfloat16" and weight.device.type == "cpu" and has_kernel()
-    return to_kernel(weight) if is_fit and len(weight) % TOGETHER == 0 else weight
+    return to_kernel(weight) if is_fit and len(weight) % PACKED_ROWS == 0 else weight
 
 
 @trial
 def has_kernel() -> bool:
     """Return whether PyTorch has the private kernel, in a layout that is known, and it is right."""
-    if not TOGETHER:
+    if not PACKED_ROWS:
         return False
-    shape = (2 * TOGETHER, GROUP)
+    shape = (2 * PACKED_ROWS, GROUP)
     weight = (torch.arange(shape[0] * shape[1]) * 37 % 251).to(torch.uint8).view(shape)
     scale = torch.tensor((1.0, 0.5)).expand(shape[0], 2)
     x = torch.zeros(1, 2 * GROUP, dtype=torch.bfloat16)
@@ -94,15 +94,17 @@ def has_kernel() -> bool:
 
 def describe() -> str:
     """Return in words which kernels multiply with int4 weights on this machine's CPU."""
-    kernel = f"PyTorch's kernel for int4 up to {FEW} tokens" if has_kernel() else ""
+    kernel = (
+        f"PyTorch's kernel for int4 up to {MAX_INT4_KERNEL_TOKENS} tokens" if has_kernel() else ""
+    )
     return half.describe_quantized(kernel)
 
 
 def _blocks(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
     """Yield blocks of rows in a dtype, (rows, in); the next one overwrites the last."""
     outputs, groups = scale.shape
-    together = TOGETHER if is_for_kernel(weight) else 1
-    size = max(half.BLOCK[dtype] // (groups * GROUP) // together, 1) * together
+    together = PACKED_ROWS if is_for_kernel(weight) else 1
+    size = max(half.BLOCK_SIZE[dtype] // (groups * GROUP) // together, 1) * together
     wide = scale.new_empty((min(size, outputs), groups, GROUP), dtype=dtype)  # once, as in `half`
     bytes_of_rows = weight.view(outputs, -1)
     for start in range(0, outputs, size):

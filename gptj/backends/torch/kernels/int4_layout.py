@@ -16,10 +16,10 @@ from gptj.spec.rounding import GROUP, OFFSET
 INT4: Final = torch.uint8
 """The dtype that int4 weights are stored in, two numbers a byte."""
 
-TOGETHER: Final = {"AVX2": 32, "AVX512": 64}.get(torch.backends.cpu.get_cpu_capability(), 0)
+PACKED_ROWS: Final = {"AVX2": 32, "AVX512": 64}.get(torch.backends.cpu.get_cpu_capability(), 0)
 """Rows that PyTorch's kernel holds together with this CPU's vector instructions; 0: not known."""
 
-ROWS: Final = 256
+ROWS_AT_A_TIME: Final = 256
 """Rows that are turned at once, as there are four bytes for every number in between."""
 
 
@@ -30,20 +30,20 @@ def is_for_kernel(weight: Tensor) -> bool:
 
 def to_kernel(weight: Tensor) -> Tensor:
     """Return (out, in / 2) in the layout of PyTorch's kernel; `out` is a multiple of `TOGETHER`."""
-    parts = [_packed(numbers_of(rows, len(rows))) for rows in weight.split(ROWS)]
+    parts = [_packed(numbers_of(rows, len(rows))) for rows in weight.split(ROWS_AT_A_TIME)]
     return torch.cat(parts)
 
 
 def from_kernel(weight: Tensor, outputs: int) -> Tensor:
     """Return (out, in / 2), as in the files, from the layout of PyTorch's kernel."""
-    parts = weight.view(outputs, -1).split(ROWS)
+    parts = weight.view(outputs, -1).split(ROWS_AT_A_TIME)
     return torch.cat([_stored(numbers_of(rows.flatten(), len(rows))) for rows in parts])
 
 
 def numbers_of(weight: Tensor, outputs: int) -> Tensor:
     """Return the numbers of a weight in either layout, (out, in) int8 from -8 to 7."""
     if is_for_kernel(weight):
-        blocks = weight.view(outputs // TOGETHER, -1, TOGETHER // 2)
+        blocks = weight.view(outputs // PACKED_ROWS, -1, PACKED_ROWS // 2)
         numbers = _halves(blocks).transpose(1, 2)  # (blocks, TOGETHER, in)
     else:
         numbers = _halves(weight.view(outputs, -1, GROUP // 2))  # (out, groups, GROUP)

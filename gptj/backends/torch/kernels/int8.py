@@ -8,48 +8,48 @@ from torch import Tensor
 
 from gptj.backends.torch.kernels import half, int4, int8_limbs
 from gptj.backends.torch.kernels.float32 import rows_of, trial
-from gptj.backends.torch.kernels.half import dtype_of_blocks, widened_product
+from gptj.backends.torch.kernels.half import dtype_of_blocks, matmul_by_blocks
 from gptj.backends.torch.kernels.int4_layout import INT4
 from gptj.backends.torch.kernels.matmul import is_concrete
 
-FEW: Final = 12
+MAX_INT8_KERNEL_TOKENS: Final = 12
 """Up to so many tokens PyTorch's private kernel is faster than blocks."""
 
-STEP: Final = 32
+KERNEL_WIDTH: Final = 32
 """PyTorch's private kernel reads so many numbers at a time, also where a row has fewer left."""
 
 
-def product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+def matmul(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Return (..., in) x (out, in), stored as int8 or int4, (..., out), as `x` in dtype.
 
     The scales are one per output (out,) with int8, one per group (out, groups) with int4. Gradients
     reach `x`, as those of an adapter further down have to.
     """
     if torch.is_grad_enabled() and x.requires_grad:
-        return _Product.apply(x, weight, scale)
-    return _product(x, weight, scale)
+        return _QuantizedMatmul.apply(x, weight, scale)
+    return _matmul(x, weight, scale)
 
 
 def by_blocks(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Return the product with float32 sums, where no widened copy of the weight is ever whole."""
-    return (widened_product(x, weight, dtype_of_blocks(x)) * scale).to(x.dtype)
+    return (matmul_by_blocks(x, weight, dtype_of_blocks(x)) * scale).to(x.dtype)
 
 
-def by_digits(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+def by_limbs(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Return the product with exact sums, by digits of `x`."""
-    y = int8_limbs.product(x.reshape(-1, x.shape[-1]), weight).mul_(scale)
+    y = int8_limbs.matmul(x.reshape(-1, x.shape[-1]), weight).mul_(scale)
     return y.to(x.dtype).view(*x.shape[:-1], len(weight))
 
 
-def at_once(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+def by_definition(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Return the product by the definition, which takes a GPU or compiled code no time."""
-    return F.linear(x, widened(weight, scale, x.dtype))
+    return F.linear(x, dequantized(weight, scale, x.dtype))
 
 
-def widened(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+def dequantized(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
     """Return what stored numbers and scales mean, (out, in)."""
     if weight.dtype == INT4:
-        return int4.widened(weight, scale, dtype)
+        return int4.dequantized(weight, scale, dtype)
     return (weight * scale[:, None]).to(dtype)
 
 
@@ -61,43 +61,45 @@ def packed(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
 
 def describe() -> str:
     """Return in words which kernels multiply with int8 weights on this machine's CPU."""
-    packed = f"PyTorch's kernel for int8 up to {FEW} tokens" if has_packed() else ""
+    packed = (
+        f"PyTorch's kernel for int8 up to {MAX_INT8_KERNEL_TOKENS} tokens" if has_packed() else ""
+    )
     return "; else ".join(filter(None, (int8_limbs.describe(), half.describe_quantized(packed))))
 
 
 @trial
 def has_packed() -> bool:
     """Return whether this PyTorch has the private kernel, and it computes what it should."""
-    x = torch.arange(STEP, dtype=torch.bfloat16)[None]
-    weight = torch.full((2, STEP), 3, dtype=torch.int8)
+    x = torch.arange(KERNEL_WIDTH, dtype=torch.bfloat16)[None]
+    weight = torch.full((2, KERNEL_WIDTH), 3, dtype=torch.int8)
     scale = torch.tensor((1.0, -0.5))
     return torch.equal(packed(x, weight, scale), by_blocks(x, weight, scale))
 
 
-class _Product(torch.autograd.Function):
+class _QuantizedMatmul(torch.autograd.Function):
     """The product with its gradient for `x`: PyTorch has none for an integer matrix."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
         ctx.save_for_backward(weight, scale)
-        return _product(x, weight, scale)
+        return _matmul(x, weight, scale)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         weight, scale = ctx.saved_tensors
-        return gradients[0] @ widened(weight, scale, gradients[0].dtype), None, None
+        return gradients[0] @ dequantized(weight, scale, gradients[0].dtype), None, None
 
 
-def _product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+def _matmul(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Return the product by the fastest way that there is for these tensors."""
     if weight.dtype == INT4:
-        return int4.product(x, weight, scale)
+        return int4.matmul(x, weight, scale)
     if x.device.type != "cpu" or not is_concrete(weight):
-        return at_once(x, weight, scale)
+        return by_definition(x, weight, scale)
     if int8_limbs.serves(x):
-        return by_digits(x, weight, scale)
-    is_fit = x.dtype == torch.bfloat16 and x.shape[-1] % STEP == 0
-    if not is_fit or rows_of(x) > FEW or not has_packed():
+        return by_limbs(x, weight, scale)
+    is_fit = x.dtype == torch.bfloat16 and x.shape[-1] % KERNEL_WIDTH == 0
+    if not is_fit or rows_of(x) > MAX_INT8_KERNEL_TOKENS or not has_packed():
         return by_blocks(x, weight, scale)
     y = packed(x.reshape(-1, x.shape[-1]), weight, scale)
     return y.view(*x.shape[:-1], len(weight))

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from gptj.backends.torch.kernels import half
 from gptj.backends.torch.kernels.float32 import (
-    ALWAYS,
-    NEVER,
+    ALL_ROW_COUNTS,
+    NO_ROW_COUNTS,
     PYTORCH,
     Kernel,
     float32,
@@ -24,7 +24,7 @@ from gptj.backends.torch.kernels.float32 import (
 # PyTorch: whether torch.func is at work; nothing public tells
 _is_transformed = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
 
-HALF: Final = (torch.bfloat16, torch.float16)
+HALF_DTYPES: Final = (torch.bfloat16, torch.float16)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -36,7 +36,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     if not torch.is_grad_enabled():
         return kernel.forward(x, weight, bias)
-    y: Tensor = _Product.apply(kernel, x, weight, bias)
+    y: Tensor = _Linear.apply(kernel, x, weight, bias)
     return y
 
 
@@ -44,7 +44,7 @@ def kernel_for(x: Tensor, weight: Tensor) -> Kernel:
     """Return the kernel of a product."""
     if x.device.type != "cpu" or not is_concrete(weight):
         return PYTORCH
-    return choose(compute_dtype(x), rows_of(x))
+    return choose_kernel(compute_dtype(x), rows_of(x))
 
 
 def is_concrete(tensor: Tensor) -> bool:
@@ -53,11 +53,11 @@ def is_concrete(tensor: Tensor) -> bool:
     return type(tensor.data) is Tensor and not is_traced and not _is_transformed()
 
 
-def choose(dtype: torch.dtype, rows: int) -> Kernel:
+def choose_kernel(dtype: torch.dtype, rows: int) -> Kernel:
     """Return the kernel for products of so many rows in a dtype on this machine's CPU."""
     if dtype == torch.float32:
         return float32(rows)
-    if dtype not in HALF:
+    if dtype not in HALF_DTYPES:
         return PYTORCH
     return half.native(dtype, rows) if half.is_native(dtype) else half.BLOCKS
 
@@ -65,14 +65,16 @@ def choose(dtype: torch.dtype, rows: int) -> Kernel:
 def describe(dtype: torch.dtype) -> str:
     """Return in words which kernels multiply in a dtype on this machine's CPU."""
     own = "MKL" if dtype == torch.float32 and torch.backends.mkl.is_available() else "PyTorch"
-    if dtype in HALF and not half.is_native(dtype):
-        return f"{own} up to {half.FEW} tokens, then {half.describe(torch.float32)}"
-    rows = rows_for_onednn() if dtype == torch.float32 else NEVER
+    if dtype in HALF_DTYPES and not half.is_native(dtype):
+        return f"{own} up to {half.MAX_PYTORCH_TOKENS} tokens, then {half.describe(torch.float32)}"
+    rows = rows_for_onednn() if dtype == torch.float32 else NO_ROW_COUNTS
     if not rows:
         return own
     parts = [f"{own} up to {rows.start - 1} tokens"] if rows.start > 1 else []
-    parts.append("oneDNN" if rows.stop == ALWAYS.stop else f"oneDNN up to {rows.stop - 1} tokens")
-    parts += [own] if rows.stop < ALWAYS.stop else []
+    parts.append(
+        "oneDNN" if rows.stop == ALL_ROW_COUNTS.stop else f"oneDNN up to {rows.stop - 1} tokens"
+    )
+    parts += [own] if rows.stop < ALL_ROW_COUNTS.stop else []
     return ", then ".join(parts)
 
 
@@ -82,7 +84,7 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(x.device.type) if is_cast else x.dtype
 
 
-class _Product(torch.autograd.Function):
+class _Linear(torch.autograd.Function):
     """The product by a kernel, and its derivatives."""
 
     @staticmethod
