@@ -20,12 +20,12 @@ from compare_startup import measure_startup
 from compare_systems import HERE, choose, contender, python_of
 
 from gptj.bench.bench import Sizes, note_roofline, note_run
-from gptj.bench.client import Worker, WorkerFailed
 from gptj.bench.contenders import QUIET, backend_command
-from gptj.bench.gate import Gate, Reference, check_quiet
-from gptj.bench.limits import Roofline
 from gptj.bench.log import Log
-from gptj.bench.running import Runner
+from gptj.bench.quiet_gate import Gate, Reference, check_quiet
+from gptj.bench.roofline import Roofline
+from gptj.bench.runner import Runner
+from gptj.bench.worker_process import Worker, WorkerFailed
 from gptj.bench.workloads import Workload
 from gptj.errors import GPTJError
 from gptj.system.memory import free_bytes

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from compare_curves import draw_batches, draw_contexts, is_of_a_curve
 
+from gptj.bench.bar_chart import draw
 from gptj.bench.log import Log
-from gptj.bench.picture import draw
 from gptj.bench.report import make_report
 from gptj.bench.summary import summarise
 from gptj.bench.table import duration, render, table

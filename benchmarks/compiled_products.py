@@ -17,10 +17,10 @@ import tensorflow as tf
 from product_report import arguments, deliver, rate
 
 from gptj.backends.flax.kernels import int8 as flax_quantize
-from gptj.backends.flax.kernels import matmul as flax_matmul
-from gptj.backends.tf.kernels import half as tf_half
+from gptj.backends.flax.kernels import linear as flax_linear
+from gptj.backends.tf.kernels import half_precision as tf_half
 from gptj.backends.tf.kernels import int8 as tf_quantize
-from gptj.backends.tf.kernels import matmul as tf_matmul
+from gptj.backends.tf.kernels import linear as tf_linear
 
 TOKENS = (1, 2, 8, 32)
 SHAPES = ((1024, 4096), (4096, 1024), (4096, 4096), (4096, 16384), (16384, 4096))
@@ -49,7 +49,7 @@ class Flax:
         return {
             ("float32", "XLA"): own,
             ("bfloat16", "XLA"): own,
-            ("bfloat16", "gptj"): flax_matmul.matmul,
+            ("bfloat16", "gptj"): flax_linear.matmul,
             ("int8", "blocks"): scaled(flax_quantize.by_blocks),
             ("int8", "digits"): scaled(flax_quantize.by_limbs),
         }
@@ -92,7 +92,7 @@ class TensorFlow:
         return {
             ("float32", "XLA"): tf.matmul,
             ("bfloat16", "TensorFlow"): own,
-            ("bfloat16", "blocks"): lambda x, bits: tf.cast(tf_matmul.by_blocks(x, bits), x.dtype),
+            ("bfloat16", "blocks"): lambda x, bits: tf.cast(tf_linear.by_blocks(x, bits), x.dtype),
             ("int8", "blocks"): scaled(tf_quantize.by_blocks),
             ("int8", "digits"): scaled(tf_quantize.by_limbs),
         }

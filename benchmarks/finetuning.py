@@ -17,7 +17,7 @@ from time import perf_counter
 import numpy as np
 from matplotlib.figure import Figure
 
-from gptj.training.history import LOG, read
+from gptj.training.run_log import LOG, read
 
 BACKENDS = ("torch", "tf", "flax")
 COLOURS = {"torch": "#d55e00", "tf": "#e69f00", "flax": "#0072b2"}

@@ -19,7 +19,7 @@ from peak import Peak
 
 import gptj
 from gptj.backends import get_backend
-from gptj.spec.training import UpdateRule, split_batch
+from gptj.spec.update_rule import UpdateRule, split_batch
 
 STEPS, RANK, RATE = 2, 16, 1e-4
 

@@ -12,11 +12,7 @@ import torch
 import torch.nn.functional as F
 from product_report import arguments, deliver, rate
 
-from gptj.backends.torch.kernels import (
-    float32,
-    half,
-    int8_limbs,
-)
+from gptj.backends.torch.kernels import float32, half_precision, int8_limbs
 
 TOKENS = (1, 2, 4, 8, 16, 32, 128, 512)
 SHAPES = ((1024, 1024), (4096, 1024), (1024, 4096), (50400, 1024))
@@ -38,9 +34,9 @@ def kernels_of():
     if float32.has_onednn():
         found["float32", "onednn"] = dense(float32.onednn)
     found["bfloat16", "pytorch"] = dense(F.linear)
-    found["bfloat16", "vector"] = dense(half.matvec)
+    found["bfloat16", "vector"] = dense(half_precision.matvec)
     found["bfloat16", "blocks"] = dense(
-        lambda x, w, _: half.matmul_by_blocks(x, w, torch.float32).to(x.dtype)
+        lambda x, w, _: half_precision.matmul_by_blocks(x, w, torch.float32).to(x.dtype)
     )
     if int8.has_packed():
         found["int8", "packed, x in bfloat16"] = int8(int8.packed, torch.bfloat16)

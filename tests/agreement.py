@@ -9,8 +9,8 @@ import warnings
 
 import numpy as np
 
-from gptj.generation.processors import Forbidden
-from gptj.generation.warpers import candidates
+from gptj.generation.logits_processors import Forbidden
+from gptj.generation.sampling_filters import candidates
 from gptj.spec.random import gumbel_noise
 from gptj.spec.reference import forward
 

@@ -10,9 +10,9 @@ import json
 import numpy as np
 
 import gptj
-from gptj.checkpoint import bin, bin_writer
+from gptj.checkpoint import pytorch_bin, pytorch_bin_writer
 from gptj.checkpoint.folder import open_checkpoint
-from gptj.checkpoint.match import match_parameters
+from gptj.checkpoint.parameter_matching import match_parameters
 from gptj.spec.reference import forward
 from gptj.spec.tensors import LazyTensor
 
@@ -98,13 +98,15 @@ def make_old(folder):
     """Give a folder what the 6B has: its fields, and the causal masks among the weights."""
     (folder / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n", encoding="utf-8")
     path = folder / "pytorch_model.bin"
-    tensors = {name: LazyTensor.of(tensor.read().copy()) for name, tensor in bin.read(path).items()}
+    tensors = {
+        name: LazyTensor.of(tensor.read().copy()) for name, tensor in pytorch_bin.read(path).items()
+    }
     mask = np.tri(CONFIG["n_positions"], dtype=np.uint8)[None, None]  # (1, 1, N, N)
     for layer in range(CONFIG["n_layer"]):
         name = f"transformer.h.{layer}.attn"
         tensors[f"{name}.bias"] = LazyTensor.of(mask)
         tensors[f"{name}.masked_bias"] = LazyTensor.of(np.array(-1e9, np.float32))
-    bin_writer.write(path, tensors)
+    pytorch_bin_writer.write(path, tensors)
 
 
 def folder_of(cache, repository, revision="main"):

@@ -9,7 +9,7 @@ from gptj.checkpoint.folder import open_checkpoint
 from gptj.model.config import GPTJConfig
 from gptj.spec.params import parameter_table
 from gptj.spec.quantization import INT8, description_of
-from gptj.spec.quantized import dequantized_tensors, quantized_tensors
+from gptj.spec.quantized_tensors import dequantized_tensors, quantized_tensors
 from gptj.spec.tensors import LazyTensor
 from models import tiny_config, tiny_weights
 

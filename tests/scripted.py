@@ -8,8 +8,8 @@ from functools import cache
 
 import numpy as np
 
+from gptj.generation.decode_plan import make_plan
 from gptj.generation.options import GenerationConfig
-from gptj.generation.plan import make_plan
 from gptj.model.config import GPTJConfig
 from gptj.model.generating import TextGeneration
 from gptj.spec.outputs import ModelOutput

@@ -14,7 +14,7 @@ from conftest import FRAMEWORKS
 from golden_cases import GOLDEN
 from gptj import hub
 from gptj.backends import get_backend
-from gptj.checkpoint.adapters import write_adapter
+from gptj.checkpoint.adapter_files import write_adapter
 from gptj.checkpoint.folder import open_checkpoint
 from gptj.checkpoint.saving import save_checkpoint
 from gptj.cli import main

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from gptj.errors import ArgumentError
+from gptj.spec.config_checks import ACTIVATIONS
 from gptj.spec.reference import backward, forward
-from gptj.spec.validation import ACTIVATIONS
 from models import draw_ids, tiny_config, tiny_weights
 
 STEP, TOLERANCE = 1e-5, 2e-7

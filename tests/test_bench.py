@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 import gptj
+from gptj.bench.bar_chart import check_picture, draw
 from gptj.bench.contenders import Contender, groups
 from gptj.bench.costs import cost_of
-from gptj.bench.gate import Gate, MachineBusy, Reference, check_quiet
-from gptj.bench.limits import Roofline, best, framework_roofline, matmul_rate, numpy_roofline
 from gptj.bench.log import Log
-from gptj.bench.picture import check_picture, draw
+from gptj.bench.quiet_gate import Gate, MachineBusy, Reference, check_quiet
 from gptj.bench.report import make_report
+from gptj.bench.roofline import Roofline, best, framework_roofline, matmul_rate, numpy_roofline
 from gptj.bench.summary import summarise
 from gptj.bench.table import duration, render, table
 from gptj.bench.workloads import Workload, inference, step
@@ -89,7 +89,7 @@ def test_limits_are_measured_with_numpy_and_with_tensors(framework):
 
 def test_products_grow_until_they_take_long_enough(monkeypatch):
     widths = []
-    monkeypatch.setattr("gptj.bench.limits.LONG_ENOUGH", 0.0)
+    monkeypatch.setattr("gptj.bench.roofline.LONG_ENOUGH", 0.0)
     matmul_rate(lambda a, b: widths.append(len(a)), lambda width: np.ones((width, 1)), 8192)
     assert {*widths} == {256}
 

@@ -12,14 +12,14 @@ from click.testing import CliRunner
 from conftest import FRAMEWORKS
 from gptj.bench import bench as module
 from gptj.bench.bench import Sizes, bench
-from gptj.bench.client import Worker, WorkerFailed, WorkerLost
 from gptj.bench.contenders import Contender
-from gptj.bench.gate import Gate
 from gptj.bench.log import Log
 from gptj.bench.protocol import seconds_of
+from gptj.bench.quiet_gate import Gate
 from gptj.bench.report import make_report
-from gptj.bench.running import Runner
+from gptj.bench.runner import Runner
 from gptj.bench.worker import BackendSystem
+from gptj.bench.worker_process import Worker, WorkerFailed, WorkerLost
 from gptj.bench.workloads import Workload
 from gptj.cli import main
 from gptj.errors import ArgumentError

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from agreement import DRIVEN, Steps, assert_same_tokens
+from gptj.generation.decode_plan import make_plan
 from gptj.generation.options import GenerationConfig
-from gptj.generation.plan import make_plan
 from gptj.model.config import GPTJConfig
+from gptj.spec.config_checks import ACTIVATIONS
 from gptj.spec.params import parameter_table
 from gptj.spec.reference import forward
 from gptj.spec.tensors import LazyTensor
-from gptj.spec.validation import ACTIVATIONS
 from models import draw_ids, run, tiny_config, tiny_model, tiny_weights
 from tolerances import assert_close
 

@@ -13,8 +13,8 @@ from gptj.checkpoint.saving import save_checkpoint
 from gptj.errors import ArgumentError, CheckpointError
 from gptj.generation.options import GenerationConfig
 from gptj.model.config import GPTJConfig
+from gptj.spec.byte_sizes import parse_size
 from gptj.spec.params import initial_value, parameter_table
-from gptj.spec.sizes import parse_size
 from gptj.spec.tensors import LazyTensor
 from gptj.system.atomic import replacing
 

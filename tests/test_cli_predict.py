@@ -12,7 +12,7 @@ import gptj
 from conftest import FRAMEWORKS
 from gptj.cli import main
 from gptj.cli.predict import EXAMPLES
-from gptj.training.serving import serving_command
+from gptj.training.serving_command import serving_command
 from prediction_cases import ANSWERS, CLASSES, TEXTS, save_model
 
 FIRST = FRAMEWORKS[0] if FRAMEWORKS else "oracle"

@@ -10,7 +10,7 @@ import pytest
 from gptj.errors import ConfigError
 from gptj.model.config import GPTJConfig
 from gptj.spec.config import dtype_name
-from gptj.spec.validation import ACTIVATIONS
+from gptj.spec.config_checks import ACTIVATIONS
 
 DEFAULTS = {
     "vocab_size": 50400,

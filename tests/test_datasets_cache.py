@@ -12,7 +12,7 @@ import pytest
 
 import gptj
 from corpora import ids_of, tokenizer, write_lines
-from gptj.datasets import DataError, cache, preparing, text
+from gptj.datasets import DataError, text, token_cache, tokenizing
 
 
 def load(folder, **options):
@@ -29,7 +29,7 @@ def folder(tmp_path):
 @pytest.fixture
 def encoded(monkeypatch):
     """A list that gets the texts that are tokenised."""
-    texts, encode = [], preparing.encode
+    texts, encode = [], tokenizing.encode
 
     def watched(tokenizer, group):
         texts.extend(group)
@@ -69,7 +69,7 @@ def test_other_options_and_tokenizers_have_tokens_of_their_own(folder, encoded):
 
 
 def test_text_is_tokenised_as_a_stream(folder, encoded, monkeypatch):
-    monkeypatch.setattr(preparing, "GROUP_CHARACTERS", 25)
+    monkeypatch.setattr(tokenizing, "GROUP_CHARACTERS", 25)
     read = []
     monkeypatch.setattr(text, "pieces", watched_pieces(read))
     groups, encode = [], text.encode
@@ -147,11 +147,11 @@ def test_a_program_that_is_killed_leaves_no_half_of_a_store(folder):
         assert program.stdout.readline() == "tokenising\n"
         program.send_signal(signal.SIGKILL)
     (left,) = (folder / "cache").iterdir()
-    assert left.name.startswith(cache.UNFINISHED)
+    assert left.name.startswith(token_cache.UNFINISHED)
     assert rows(load(folder)) == rows(load(folder, cache_dir=folder / "other"))
     assert left.exists()  # somebody might still be writing there
     for path in (*left.iterdir(), left):
-        os.utime(path, (time.time() - 2 * cache.ABANDONED,) * 2)
+        os.utime(path, (time.time() - 2 * token_cache.ABANDONED,) * 2)
     load(folder, document="line")
     assert not left.exists()
 
@@ -171,7 +171,7 @@ def test_of_two_programs_that_build_the_same_one_is_taken(folder, monkeypatch):
     def overtaken(tokenizer, group):
         monkeypatch.undo()
         load(folder)
-        return preparing.encode(tokenizer, group)
+        return tokenizing.encode(tokenizer, group)
 
     monkeypatch.setattr(text, "encode", overtaken)
     assert rows(load(folder)) == rows(load(folder))
@@ -191,7 +191,7 @@ def test_the_cache_is_where_caches_are_by_default(folder, monkeypatch):
 
 
 def test_the_bar_is_for_terminals_only(folder, monkeypatch, capsys):
-    monkeypatch.setattr(preparing, "WORTH_SHOWING", 0)
+    monkeypatch.setattr(tokenizing, "WORTH_SHOWING", 0)
     load(folder)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)

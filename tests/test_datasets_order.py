@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import gptj
 from corpora import tokenizer, write_lines
-from gptj.datasets.order import permutation
+from gptj.datasets.shuffling import permutation
 from gptj.errors import ArgumentError
 
 ROWS = 23

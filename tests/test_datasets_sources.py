@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import gptj
 from corpora import END, ids_of, tokenizer, write_lines
 from gptj.datasets import DataError, documents
-from gptj.datasets.sources import find_files, lines
+from gptj.datasets.source_files import find_files, lines
 from gptj.errors import ArgumentError, SequenceTooLong, TokenizerError
 from gptj.model.config import GPTJConfig
 from gptj.tokenizer import GPTJTokenizer

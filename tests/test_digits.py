@@ -5,7 +5,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from gptj.spec.digits import LIMB_COUNTS, MAX_INPUTS, largest_number, split_limbs
+from gptj.spec.int8_limbs import LIMB_COUNTS, MAX_INPUTS, largest_number, split_limbs
 from tolerances import assert_close
 
 GENERATOR = np.random.Generator(np.random.PCG64(41))

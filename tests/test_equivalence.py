@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from golden_cases import golden_cases
+from gptj.spec.config_checks import ACTIVATIONS
 from gptj.spec.heads import HEADS
 from gptj.spec.reference import forward
-from gptj.spec.validation import ACTIVATIONS
 from models import (
     ALL_FIELDS,
     DEMO,

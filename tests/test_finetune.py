@@ -22,7 +22,7 @@ from gptj.errors import (
     UnsupportedFeature,
 )
 from gptj.training import checkpoints, finetune
-from gptj.training.history import LOG, read
+from gptj.training.run_log import LOG, read
 from rules import write_functions, write_questions, write_sentences
 
 pytest.importorskip("matplotlib")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gptj.backends import get_backend
-from gptj.generation import parts
+from gptj.generation import segments
 from models import tiny_model
 
 ENDS = list(range(40, 61))
@@ -21,15 +21,15 @@ def model(backend):
 @pytest.fixture
 def followed(monkeypatch):
     """Make parts small; return a list that the parts after the first one come into."""
-    seen, following = [], parts.Segments.following
+    seen, following = [], segments.Segments.following
 
     def follow(self, *arguments):
         seen.append(following(self, *arguments))
         return seen[-1]
 
-    monkeypatch.setattr(parts, "FIRST_CAPACITY", 64)
-    monkeypatch.setattr(parts, "MIN_STEPS_LEFT", 2)
-    monkeypatch.setattr(parts.Segments, "following", follow)
+    monkeypatch.setattr(segments, "FIRST_CAPACITY", 64)
+    monkeypatch.setattr(segments, "MIN_STEPS_LEFT", 2)
+    monkeypatch.setattr(segments.Segments, "following", follow)
     return seen
 
 
@@ -59,7 +59,7 @@ def test_a_loop_of_tensorflow_without_xla_writes_the_same_text(
 ):
     model = tiny_model("tf", n_positions=192)
     expected = written(model, **options)
-    monkeypatch.setattr("gptj.backends.tf.loop.is_for_xla", lambda model, sequences: False)
+    monkeypatch.setattr("gptj.backends.tf.compiled_loop.is_for_xla", lambda model, sequences: False)
     model.functions.compiled.clear()
     np.testing.assert_array_equal(written(model, **options), expected)
     assert followed

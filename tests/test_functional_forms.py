@@ -15,7 +15,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 import gptj
 from gptj.backends import get_backend
-from gptj.backends.flax import compiled, loop
+from gptj.backends.flax import compiled_forward, compiled_loop
 from gptj.backends.flax.heads import FlaxGPTJForCausalLM, FlaxGPTJModel
 from gptj.errors import ArgumentError, InputError, UnsupportedFeature
 from gptj.model.config import GPTJConfig
@@ -270,30 +270,30 @@ def test_generate_inside_jit_has_its_full_width(model, logits):
 
 def test_lengths_of_one_bucket_share_a_compilation(model):
     model.generate(IDS[:1, :1], max_new_tokens=2)
-    before = loop.prefill_and_decode._cache_size()
+    before = compiled_loop.prefill_and_decode._cache_size()
     for length in range(1, 11):
         ids = draw_ids((1, length))
         model.generate(ids, max_new_tokens=1 + length % 3, min_new_tokens=length % 2)
-    assert loop.prefill_and_decode._cache_size() == before
+    assert compiled_loop.prefill_and_decode._cache_size() == before
 
 
 def test_other_numbers_of_sampling_share_a_compilation(model):
     options = {"do_sample": True, "max_new_tokens": 2}
     model.generate(IDS, seed=0, top_p=0.5, **options)
-    before = loop.prefill_and_decode._cache_size()
+    before = compiled_loop.prefill_and_decode._cache_size()
     for seed, top_p in ((1, 0.9), (2**63 + 5, 0.1)):
         model.generate(IDS, seed=seed, top_p=top_p, temperature=1.0 / (1 + seed % 7), **options)
-    assert loop.prefill_and_decode._cache_size() == before
+    assert compiled_loop.prefill_and_decode._cache_size() == before
 
 
 def test_steps_with_a_growing_mask_share_a_compilation(model):
     cache = model(IDS[:, :2], MASK[:, :2]).past_key_values
     for end in range(3, 8):
         if end == 4:
-            before = compiled.run._cache_size()
+            before = compiled_forward.run._cache_size()
         output = model(IDS[:, end - 1 : end], MASK[:, :end], past_key_values=cache)
         cache = output.past_key_values
-    assert compiled.run._cache_size() == before
+    assert compiled_forward.run._cache_size() == before
 
 
 def test_a_change_of_the_configuration_is_not_lost_in_a_compilation():

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from agreement import DRIVEN, Steps, assert_same_tokens
 from conftest import FRAMEWORKS, PLUGGED_IN
 from gptj.backends import get_backend
+from gptj.generation.decode_plan import make_plan
 from gptj.generation.options import GenerationConfig
-from gptj.generation.plan import make_plan
 from models import draw_ids, tiny_config, tiny_model, tiny_weights
 
 REQUESTS = 200

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from agreement import Steps
+from gptj.generation.decode_plan import make_plan
 from gptj.generation.options import GenerationConfig
-from gptj.generation.plan import make_plan
 from models import draw_ids, tiny_model
 
 LONG = {"n_positions": 256}
@@ -21,11 +21,11 @@ def write_a_hundred_lengths(model):
 
 
 def test_a_hundred_lengths_compile_a_handful_of_times_in_flax(flax_backend):
-    from gptj.backends.flax import loop
+    from gptj.backends.flax import compiled_loop
 
-    before = loop.prefill_and_decode._cache_size()
+    before = compiled_loop.prefill_and_decode._cache_size()
     write_a_hundred_lengths(tiny_model("flax", **LONG))
-    assert 0 < loop.prefill_and_decode._cache_size() - before <= 3
+    assert 0 < compiled_loop.prefill_and_decode._cache_size() - before <= 3
 
 
 def test_a_hundred_lengths_compile_a_handful_of_times_in_tensorflow(tf_backend):
@@ -50,8 +50,8 @@ def test_a_hundred_lengths_compile_a_handful_of_times_in_pytorch(torch_backend):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_loop_in_flax_writes_into_its_cache_and_copies_nothing_of_it(flax_backend, dtype):
-    from gptj.backends.flax import loop
-    from gptj.backends.flax.compiled import Program
+    from gptj.backends.flax import compiled_loop
+    from gptj.backends.flax.compiled_forward import Program
     from gptj.backends.flax.sampling import as_arrays
 
     model = tiny_model("flax", n_positions=8192, dtype=dtype)
@@ -59,9 +59,9 @@ def test_a_loop_in_flax_writes_into_its_cache_and_copies_nothing_of_it(flax_back
     program, params = Program.of(model.module), model.params
     ids = IDS[:1].astype(np.int32)  # a single row, of which XLA would copy the cache
     mask, ends = np.ones_like(ids), (np.int32(1), np.int32(0))
-    state = loop.prefill_and_decode(program, (8192, 64), params, ids, mask, plan, ends)
+    state = compiled_loop.prefill_and_decode(program, (8192, 64), params, ids, mask, plan, ends)
     keys = state.cache.layers[0][0].nbytes
-    lowered = loop.continue_decode.lower(program, params, state, plan, ends)
+    lowered = compiled_loop.continue_decode.lower(program, params, state, plan, ends)
     assert lowered.compile().memory_analysis().temp_size_in_bytes < keys
 
 
@@ -97,13 +97,13 @@ def test_tensorflow_attends_to_the_filled_part_where_shapes_may_change(tf_backen
 
 
 def test_a_streamed_text_compiles_once_in_flax(flax_backend):
-    from gptj.backends.flax import loop
+    from gptj.backends.flax import compiled_loop
 
     model = tiny_model("flax")
-    before = loop.continue_decode._cache_size()
+    before = compiled_loop.continue_decode._cache_size()
     for count in (4, 9, 9):
         model.generate(IDS, LEFT, max_new_tokens=count, eos_token_id=None, streamer=Steps())
-    assert loop.continue_decode._cache_size() - before <= 1
+    assert compiled_loop.continue_decode._cache_size() - before <= 1
 
 
 def test_pytorch_is_as_its_caller_left_it_between_two_streamed_tokens(torch_backend):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from gptj.errors import ArgumentError
+from gptj.generation.decode_plan import make_plan, needs_reference_decoder
+from gptj.generation.option_checks import warn_unused
 from gptj.generation.options import GenerationConfig
-from gptj.generation.plan import make_plan, needs_reference_decoder
-from gptj.generation.validation import warn_unused
 from scripted import END, Scripted, options_and_plan, saying, small_config
 
 TOKEN = "a token id from 0 to 4"

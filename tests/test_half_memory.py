@@ -23,16 +23,16 @@ def weight_bytes(model):
 
 
 def test_a_compiled_loop_holds_no_copy_of_its_weights(model):
-    from gptj.backends.flax import loop
-    from gptj.backends.flax.compiled import Program
+    from gptj.backends.flax import compiled_loop
+    from gptj.backends.flax.compiled_forward import Program
     from gptj.backends.flax.sampling import as_arrays
+    from gptj.generation.decode_plan import make_plan
     from gptj.generation.options import GenerationConfig
-    from gptj.generation.plan import make_plan
 
     ids = np.full((1, 8), 7, np.int32)
     plan = make_plan(GenerationConfig(seed=1), 8, model.config)
     program, mask, ends = Program.of(model.module), np.ones_like(ids), (np.int32(8), np.int32(0))
-    lowered = loop.prefill_and_decode.lower(
+    lowered = compiled_loop.prefill_and_decode.lower(
         program, (16, 8), model.params, ids, mask, as_arrays(plan), ends
     )
     temporary = lowered.compile().memory_analysis().temp_size_in_bytes

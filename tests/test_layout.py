@@ -40,19 +40,19 @@ FORWARD = {"call": "forward", "__call__": "forward"}
 MAKING = {"setup", "build"}
 
 EXTRA_FILES = {
-    "tf/inputs": "Keras: one argument may be a tensor, a list or a dict of all inputs",
-    "tf/fitting": "Keras: a training loop of its own, which runs in a graph; others write theirs",
-    "tf/serving": "TensorFlow: a SavedModel has signatures, which return plain dicts of tensors",
-    "flax/compiled": "jax: the call of a model is compiled once per shape, outside the module",
-    "flax/loop": "jax: the loop is compiled; PyTorch's is a loop of Python's in `decode`",
-    "tf/loop": "TensorFlow: the loop is compiled; PyTorch's is a loop of Python's in `decode`",
+    "tf/call_inputs": "Keras: one argument may be a tensor, a list or a dict of all inputs",
+    "tf/keras_fit": "Keras: a training loop of its own, which runs in a graph; others write theirs",
+    "tf/saved_model": "TensorFlow: a SavedModel has signatures, which return plain dicts of tensors",
+    "flax/compiled_forward": "jax: the call of a model is compiled once per shape, outside the module",
+    "flax/compiled_loop": "jax: the loop is compiled; PyTorch's is a loop of Python's in `decode`",
+    "tf/compiled_loop": "TensorFlow: the loop is compiled; PyTorch's is a loop of Python's in `decode`",
     "torch/kernels/float32": "PyTorch: several libraries have matmuls; the usual may be slow",
     "torch/kernels/int4": "PyTorch: the one framework that has a kernel for int4 weights",
     "torch/kernels/int4_layout": "PyTorch: its kernel for int4 has a layout of its own",
     "flax/kernels/platforms": "XLA: on a CPU some operations are faster in another form",
     "flax/parallel": "jax: a tree of shardings; TensorFlow users have tf.distribute around models",
     "torch/parallel": "PyTorch: modules are wrapped; TensorFlow users have tf.distribute",
-    "flax/wrapper": "Linen: parameters live outside the module, so a class around it has the call",
+    "flax/pretrained": "Linen: parameters live outside the module, so a class around it has the call",
     "torch/devices": "PyTorch: modules may be on several devices, and tensors are moved by hand",
     "torch/placement": "PyTorch: modules may be on several devices, and somebody has to choose",
 }

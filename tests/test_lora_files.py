@@ -14,8 +14,8 @@ import gptj
 from conftest import FRAMEWORKS
 from golden_cases import GOLDEN
 from gptj.backends import get_backend
-from gptj.checkpoint import bin_writer, safetensors
-from gptj.checkpoint.adapters import read_adapter, write_adapter
+from gptj.checkpoint import pytorch_bin_writer, safetensors
+from gptj.checkpoint.adapter_files import read_adapter, write_adapter
 from gptj.errors import ArgumentError, CheckpointError
 from gptj.spec.lora import LoraConfig
 from gptj.spec.tensors import LazyTensor
@@ -125,7 +125,7 @@ def test_fields_that_say_nothing_new_are_passed_over(saved):
 
 def test_an_adapter_in_pickled_form_is_read(saved):
     _, expected, _ = read(saved)
-    bin_writer.write(saved / "adapter_model.bin", safetensors.read(saved / FILE))
+    pytorch_bin_writer.write(saved / "adapter_model.bin", safetensors.read(saved / FILE))
     (saved / FILE).rename(saved / "elsewhere")
     _, found, _ = read(saved)
     assert found.keys() == expected.keys()

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 
-from gptj.checkpoint.match import match_parameters
+from gptj.checkpoint.parameter_matching import match_parameters
 from gptj.errors import CheckpointError
 from gptj.model.config import GPTJConfig
 from gptj.spec.heads import HEADS

@@ -28,33 +28,33 @@ def checked(found, x, kernel, dtype):
 def test_tensorflow_multiplies_half_precision_by_blocks(tf_backend, monkeypatch, count, dtype):
     import tensorflow as tf
 
-    from gptj.backends.tf.kernels import matmul
+    from gptj.backends.tf.kernels import linear
 
-    monkeypatch.setattr(matmul, "is_native", lambda dtype: False)
-    monkeypatch.setattr(matmul, "BLOCK_SIZE", 24 * 8)  # four blocks and a rest
-    matmul._compiled.cache_clear()
+    monkeypatch.setattr(linear, "is_native", lambda dtype: False)
+    monkeypatch.setattr(linear, "BLOCK_SIZE", 24 * 8)  # four blocks and a rest
+    linear._compiled.cache_clear()
     x, kernel = drawn(count, 24).astype(HALF[dtype]), drawn(37, 24, seed=1).astype(HALF[dtype])
-    found = matmul.matmul(tf.constant(x), tf.constant(kernel))
+    found = linear.matmul(tf.constant(x), tf.constant(kernel))
     assert found.dtype.name == dtype
     checked(found, x, kernel, dtype)
 
     any_number = tf.TensorSpec((None, 24), dtype)
-    graph = tf.function(lambda x: matmul.matmul(x, tf.constant(kernel)), autograph=False)
+    graph = tf.function(lambda x: linear.matmul(x, tf.constant(kernel)), autograph=False)
     checked(graph.get_concrete_function(any_number)(tf.constant(x)), x, kernel, dtype)
 
 
 def test_tensorflow_has_the_derivatives_of_the_definition(tf_backend, monkeypatch):
     import tensorflow as tf
 
-    from gptj.backends.tf.kernels import matmul
+    from gptj.backends.tf.kernels import linear
 
-    monkeypatch.setattr(matmul, "is_native", lambda dtype: False)
+    monkeypatch.setattr(linear, "is_native", lambda dtype: False)
     half = ml_dtypes.bfloat16
     x, kernel, dy = drawn(5, 24), drawn(37, 24, seed=1), drawn(5, 37, seed=2)
     given = tf.constant(x.astype(half)), tf.constant(kernel.astype(half))
     with tf.GradientTape() as tape:
         tape.watch(given)
-        y = matmul.matmul(*given)
+        y = linear.matmul(*given)
     to_x, to_kernel = tape.gradient(y, given, tf.constant(dy.astype(half)))
     x, kernel, dy = (array.astype(half).astype(np.float64) for array in (x, kernel, dy))
     assert_close(np.asarray(to_x, np.float32), dy @ kernel, "bfloat16")
@@ -64,7 +64,7 @@ def test_tensorflow_has_the_derivatives_of_the_definition(tf_backend, monkeypatc
 def test_xla_leaves_additions_out_of_the_products_of_a_row(tf_backend):
     import tensorflow as tf
 
-    from gptj.backends.tf.kernels import matmul
+    from gptj.backends.tf.kernels import linear
 
     x, kernel, bias = (tf.constant(drawn(*shape)) for shape in ((1, 64), (64, 96), (96,)))
 
@@ -73,7 +73,7 @@ def test_xla_leaves_additions_out_of_the_products_of_a_row(tf_backend):
         return layer.experimental_get_compiler_ir(x)(stage="optimized_hlo")
 
     assert "kind=kOutput" in optimized(lambda y, bias: y + bias)  # else nobody needs the other way
-    assert "kind=kOutput" not in optimized(matmul.add)
+    assert "kind=kOutput" not in optimized(linear.add)
 
 
 @pytest.mark.parametrize("is_own", [True, False])
@@ -82,9 +82,9 @@ def test_tensorflow_compiles_with_xla_what_it_does_not_multiply_fast_itself(
 ):
     import tensorflow as tf
 
-    from gptj.backends.tf.kernels import matmul
+    from gptj.backends.tf.kernels import linear
 
-    monkeypatch.setattr(matmul, "is_native", lambda dtype: is_own and dtype == tf.bfloat16)
+    monkeypatch.setattr(linear, "is_native", lambda dtype: is_own and dtype == tf.bfloat16)
 
     def length(x):
         return tf.strings.length(tf.strings.as_string(x))  # XLA knows no text
@@ -104,7 +104,7 @@ def compiles(function):
 
 
 def test_tensorflow_compiles_for_few_numbers_of_rows(tf_backend):
-    from gptj.backends.tf.kernels.matmul import rounded_up
+    from gptj.backends.tf.kernels.linear import rounded_up
 
     known = {1: 1, 7: 7, 8: 8, 9: 10, 17: 20, 500: 512, 513: 640}
     assert {count: rounded_up(count) for count in known} == known
@@ -122,20 +122,20 @@ def test_flax_multiplies_with_and_without_instructions(
     import jax
     import jax.numpy as jnp
 
-    from gptj.backends.flax.kernels import matmul
+    from gptj.backends.flax.kernels import linear
 
-    monkeypatch.setattr(matmul, "MIN_UNCACHED_SIZE", 0)
+    monkeypatch.setattr(linear, "MIN_UNCACHED_SIZE", 0)
     known = {"avx512f", "avx512_bf16"} if is_known else set()
     monkeypatch.setattr("gptj.system.processor.instructions", lambda: known)
-    monkeypatch.setattr(matmul, "instructions", lambda: known)
-    assert matmul.is_native(dtype) == (is_known and dtype == "bfloat16")
+    monkeypatch.setattr(linear, "instructions", lambda: known)
+    assert linear.is_native(dtype) == (is_known and dtype == "bfloat16")
     x = jnp.asarray(drawn(2, count, 24), dtype)  # twice as many rows as counted
     kernel = jnp.asarray(drawn(24, 37, seed=1), dtype)
-    checked(matmul.matmul(x[0], kernel), x[0], kernel.T, dtype)
-    checked(matmul.matmul(x, kernel), x, kernel.T, dtype)
+    checked(linear.matmul(x[0], kernel), x[0], kernel.T, dtype)
+    checked(linear.matmul(x, kernel), x, kernel.T, dtype)
 
     def total(x, kernel):
-        return (matmul.matmul(x, kernel).astype(jnp.float32) ** 2).sum()
+        return (linear.matmul(x, kernel).astype(jnp.float32) ** 2).sum()
 
     def plain(x, kernel):
         return ((x @ kernel).astype(jnp.float32) ** 2).sum()
@@ -161,7 +161,7 @@ def test_flax_multiplies_with_and_without_instructions(
 def test_flax_has_blocks_of_one_size(flax_backend, shape, dtype, count):
     import jax.numpy as jnp
 
-    from gptj.backends.flax.kernels.matmul import block_count
+    from gptj.backends.flax.kernels.linear import block_count
 
     assert block_count(*shape, getattr(jnp, dtype)) == count
     assert shape[0] % count == 0
@@ -182,9 +182,9 @@ def test_flax_has_blocks_of_one_size(flax_backend, shape, dtype, count):
 def test_xla_compiles_the_loops_of_tensorflow_that_it_makes_faster(
     tf_backend, monkeypatch, dtype, rows, changes, is_native, expected
 ):
-    from gptj.backends.tf import loop
+    from gptj.backends.tf import compiled_loop
 
-    monkeypatch.setattr(loop, "is_native", lambda dtype: is_native)
+    monkeypatch.setattr(compiled_loop, "is_native", lambda dtype: is_native)
     config = GPTJConfig.from_dict({"n_head": 16, "rotary_dim": 32, **changes})
     model = SimpleNamespace(config=config, compute_dtype=dtype, variable_dtype=dtype)
-    assert loop.is_for_xla(model, rows) == expected
+    assert compiled_loop.is_for_xla(model, rows) == expected

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from gptj.checkpoint.optimizer import FILE_NAME, read_optimizer, write_optimizer
+from gptj.checkpoint.optimizer_file import FILE_NAME, read_optimizer, write_optimizer
 from gptj.errors import CheckpointError
 from gptj.spec.optimizer import AdamState
 from gptj.spec.tensors import LazyTensor

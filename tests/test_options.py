@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from gptj.errors import ArgumentError, ConfigError, SequenceTooLong
+from gptj.generation.decode_plan import make_plan
 from gptj.generation.options import GenerationConfig
-from gptj.generation.plan import make_plan
 from gptj.model.config import GPTJConfig
 
 CONFIG = GPTJConfig(

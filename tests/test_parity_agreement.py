@@ -11,8 +11,8 @@ from agreement import assert_same_tokens
 from conftest import FRAMEWORKS
 from gptj.backends import get_backend
 from gptj.cli import main
+from gptj.generation.decode_plan import make_plan
 from gptj.generation.options import GenerationConfig
-from gptj.generation.plan import make_plan
 from gptj.spec.heads import HEADS
 from models import (
     ALL_FIELDS,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gptj.generation.parts import (
+from gptj.generation.segments import (
     FIRST_CAPACITY,
     MIN_STEPS_LEFT,
     SHRINK_FACTOR,

@@ -14,9 +14,9 @@ from gptj.backends.torch.placement import (
 from gptj.errors import ArgumentError
 from gptj.model.config import GPTJConfig
 from gptj.model.loading import load_model
+from gptj.spec.byte_sizes import parse_size, readable_size
 from gptj.spec.heads import HEADS
 from gptj.spec.params import count_parameters, parameter_table
-from gptj.spec.sizes import parse_size, readable_size
 from models import TINY
 
 CONFIG = GPTJConfig(

@@ -16,9 +16,9 @@ from gptj.errors import (
     TokenOutOfRange,
     UnsupportedFeature,
 )
-from gptj.prediction.answers import Span, best_span, joined
-from gptj.prediction.classes import Classification
-from gptj.prediction.heads import served_head
+from gptj.prediction.classification import Classification
+from gptj.prediction.head_choice import served_head
+from gptj.prediction.question_answering import Span, best_span, joined
 from hub_server import connect, serve
 from models import tiny_model
 from prediction_cases import (

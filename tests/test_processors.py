@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gptj.errors import ArgumentError
-from gptj.generation.processors import Diversity, make_processors
+from gptj.generation.logits_processors import Diversity, make_processors
 from models import tiny_model
 from scripted import END, VOCAB, Scripted, continued, drawn_table, options_and_plan, saying
 

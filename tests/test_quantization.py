@@ -17,7 +17,7 @@ from gptj.model.config import GPTJConfig
 from gptj.model.loading import load_model
 from gptj.spec.params import count_parameters, initial_value, parameter_bytes, parameter_table
 from gptj.spec.quantization import QUANTIZERS
-from gptj.spec.quantized import quantized_tensors, stored_value
+from gptj.spec.quantized_tensors import quantized_tensors, stored_value
 from gptj.spec.tensors import LazyTensor
 from gptj.tools.plan import plan
 from models import TINY, checkpoint_weights
@@ -177,7 +177,7 @@ def test_an_interrupted_conversion_leaves_what_was_there(folder, tmp_path, monke
             raise KeyboardInterrupt
         return stored_value(parameter, weight)
 
-    monkeypatch.setattr("gptj.spec.quantized.stored_value", interrupted)
+    monkeypatch.setattr("gptj.spec.quantized_tensors.stored_value", interrupted)
     with pytest.raises(KeyboardInterrupt):
         gptj.convert(TINY, tmp_path, quantize="int8")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -16,7 +16,7 @@ from tolerances import assert_close
 
 torch = pytest.importorskip("torch")
 
-from gptj.backends.torch.kernels import half, int4, int4_layout, int8  # noqa: E402 (after the skip)
+from gptj.backends.torch.kernels import half_precision, int4, int4_layout, int8  # noqa: E402 (after the skip)
 
 SIZES = {"n_embd": 128, "n_inner": 256, "n_layer": 1, "vocab_size": 128}
 INT4 = {"quantize": "int4", **SIZES}
@@ -56,9 +56,9 @@ def compute(function, weight, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("path", [int8.matmul, int4.by_blocks, int4.by_definition])
 def test_every_path_computes_the_definition(weight, path, dtype, is_native, monkeypatch):
-    blocks = dict.fromkeys(half.BLOCK_SIZE, 256 * 128)  # a block and a rest
-    monkeypatch.setattr(half, "BLOCK_SIZE", blocks)
-    monkeypatch.setattr(half, "is_native", lambda dtype: is_native)
+    blocks = dict.fromkeys(half_precision.BLOCK_SIZE, 256 * 128)  # a block and a rest
+    monkeypatch.setattr(half_precision, "BLOCK_SIZE", blocks)
+    monkeypatch.setattr(half_precision, "is_native", lambda dtype: is_native)
     assert_close(compute(path, weight, dtype), X @ MEANT.T, dtype)
 
 

@@ -9,8 +9,8 @@ import gptj
 from agreement import assert_same_tokens
 from conftest import FRAMEWORKS
 from gptj.errors import UnsupportedFeature
+from gptj.generation.decode_plan import make_plan
 from gptj.generation.options import GenerationConfig
-from gptj.generation.plan import make_plan
 from gptj.spec.params import parameter_bytes
 from gptj.spec.reference import forward
 from models import DEMO, draw_ids, run, tiny_model

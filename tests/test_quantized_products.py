@@ -24,13 +24,13 @@ def module(framework, monkeypatch):
 
 def set_blocks(framework, monkeypatch, size):
     """Have blocks of `size` numbers; in Flax, whose blocks are all of one size, of about that."""
-    place = "half" if framework.name == "torch" else "matmul"
+    place = "half_precision" if framework.name == "torch" else "linear"
     blocks = import_module(f"gptj.backends.{framework.name}.kernels.{place}")
     sizes = size if framework.name == "tf" else dict.fromkeys(blocks.BLOCK_SIZE, size)
     monkeypatch.setattr(blocks, "BLOCK_SIZE", sizes)
     if framework.name == "tf":
-        matmul = import_module("gptj.backends.tf.kernels.matmul")
-        matmul._compiled.cache_clear()
+        linear = import_module("gptj.backends.tf.kernels.linear")
+        linear._compiled.cache_clear()
     if framework.name == "flax":
         monkeypatch.setattr(blocks, "MIN_BLOCKS", dict.fromkeys(blocks.BLOCK_SIZE, 1))
         monkeypatch.setattr(blocks, "MIN_BLOCK_ROWS", 1)
@@ -65,12 +65,14 @@ def test_every_path_computes_the_definition(framework, module, path, dtype):
 
 @pytest.mark.parametrize("is_native", [True, False])
 def test_blocks_are_widened_no_further_than_the_input(torch_backend, monkeypatch, is_native):
-    from gptj.backends.torch.kernels import half, int8
+    from gptj.backends.torch.kernels import half_precision, int8
 
-    monkeypatch.setattr(half, "is_native", lambda dtype: is_native)
+    monkeypatch.setattr(half_precision, "is_native", lambda dtype: is_native)
     seen = []
-    own = half.multiply
-    monkeypatch.setattr(half, "multiply", lambda x, block: seen.append(block) or own(x, block))
+    own = half_precision.multiply
+    monkeypatch.setattr(
+        half_precision, "multiply", lambda x, block: seen.append(block) or own(x, block)
+    )
     found = compute(torch_backend, int8.by_blocks, X, "bfloat16")
     assert_close(found, X @ MEANT.T, "bfloat16")
     assert {str(block.dtype) for block in seen} == {
@@ -171,10 +173,10 @@ def test_xla_compiles_the_blocks_of_tensorflow(tf_backend, monkeypatch):
 def test_parts_of_tensorflow_are_in_a_dtype_that_holds_them(
     tf_backend, monkeypatch, dtype, is_native
 ):
-    from gptj.backends.tf.kernels import int8, matmul
+    from gptj.backends.tf.kernels import int8, linear
 
     monkeypatch.setattr(int8, "SLICE_SIZE", 64 * 8)  # several, and a rest
-    monkeypatch.setattr(matmul, "is_native", lambda dtype: is_native)
+    monkeypatch.setattr(linear, "is_native", lambda dtype: is_native)
     x = 1000 * X  # with weights that have no scale yet, float16 could not hold the sums
     found = compute(tf_backend, int8.by_slices, x, dtype)
     assert_close(found / 1000, X @ MEANT.T, dtype)
@@ -183,13 +185,13 @@ def test_parts_of_tensorflow_are_in_a_dtype_that_holds_them(
 def test_tensorflow_multiplies_many_tokens_by_parts_but_not_in_a_loop(tf_backend, monkeypatch):
     import tensorflow as tf
 
-    from gptj.backends.tf.kernels import half, int8
+    from gptj.backends.tf.kernels import half_precision, int8
 
     for path in ("by_slices", "by_blocks"):
         monkeypatch.setattr(int8, path, lambda x, weight, scale, path=path: path)
     many, fewer = tf.zeros((int8.MIN_SLICED_TOKENS, 8)), tf.zeros((int8.MIN_SLICED_TOKENS - 1, 8))
     paths = [int8._fastest(x)(x, None, None) for x in (many, fewer)]
-    with half.reading({}):
+    with half_precision.reading({}):
         paths.append(int8._fastest(many)(many, None, None))
     assert paths == ["by_slices", "by_blocks", "by_blocks"]
 

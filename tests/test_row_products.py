@@ -23,25 +23,25 @@ def drawn(dtype, *shape, seed=0):
 def flax_products(flax_backend):
     import jax
 
-    from gptj.backends.flax.kernels import matmul
+    from gptj.backends.flax.kernels import linear
 
-    return jax.jit(matmul.add_up)
+    return jax.jit(linear.add_up)
 
 
 @pytest.fixture
 def tf_products(tf_backend, monkeypatch):
     import tensorflow as tf
 
-    from gptj.backends.tf.kernels import matmul
+    from gptj.backends.tf.kernels import linear
 
-    matmul._compiled.cache_clear()
+    linear._compiled.cache_clear()
 
     def multiply(x, kernel):
         monkeypatch.setattr(products, "BLOCK_SIZE", 10 * len(kernel))  # four blocks and a rest
-        return matmul.by_blocks(tf.constant(x), tf.constant(kernel.T))
+        return linear.by_blocks(tf.constant(x), tf.constant(kernel.T))
 
     yield multiply
-    matmul._compiled.cache_clear()
+    linear._compiled.cache_clear()
 
 
 @pytest.fixture(params=["tf", "flax"])

@@ -15,9 +15,9 @@ from gptj.errors import (
     UnsupportedFeature,
 )
 from gptj.scoring import windows as cutting
-from gptj.scoring.likelihood import log_probs
-from gptj.scoring.requests import ScoreRequest
-from gptj.scoring.result import Score
+from gptj.scoring.perplexity import Score
+from gptj.scoring.score_requests import ScoreRequest
+from gptj.scoring.token_log_probs import log_probs
 from gptj.tokenizer import GPTJTokenizer
 from models import draw_ids, oracle, run, tiny_config, tiny_model
 from tolerances import assert_close

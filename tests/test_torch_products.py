@@ -14,18 +14,18 @@ from gptj import GPTJConfig, GPTJForCausalLM  # noqa: E402
 from gptj.backends.torch import losses  # noqa: E402
 from gptj.backends.torch.kernels import (  # noqa: E402
     float32,
-    half,
+    half_precision,
     int4,
     int8,
     int8_limbs,
-    matmul,
+    linear,
 )
 
 FLOAT32 = [float32.PYTORCH] + ([float32.ONEDNN] if float32.has_onednn() else [])
 CASES = [
     *((kernel, torch.float32) for kernel in FLOAT32),
-    (half.BLOCKS, torch.bfloat16),
-    (half.BLOCKS, torch.float16),
+    (half_precision.BLOCKS, torch.bfloat16),
+    (half_precision.BLOCKS, torch.float16),
 ]
 
 
@@ -33,8 +33,8 @@ CASES = [
 def case(request, monkeypatch):
     """A kernel and its dtype; it is chosen, and a small weight has several blocks and a rest."""
     kernel, dtype = request.param
-    monkeypatch.setattr(matmul, "choose_kernel", lambda dtype, rows: kernel)
-    monkeypatch.setattr(half, "BLOCK_SIZE", dict.fromkeys(half.BLOCK_SIZE, 100))
+    monkeypatch.setattr(linear, "choose_kernel", lambda dtype, rows: kernel)
+    monkeypatch.setattr(half_precision, "BLOCK_SIZE", dict.fromkeys(half_precision.BLOCK_SIZE, 100))
     return kernel, dtype
 
 
@@ -52,9 +52,11 @@ def test_value_and_derivatives_are_those_of_float64(case, rows, with_bias):
 @pytest.mark.parametrize("rows", [(1, 1), (1,), ()], ids=str)
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_a_row_by_itself_is_multiplied_alike(monkeypatch, rows, with_bias):
-    monkeypatch.setattr(half, "is_native", lambda dtype: True)
+    monkeypatch.setattr(half_precision, "is_native", lambda dtype: True)
     assert (
-        matmul.choose_kernel(torch.bfloat16, 1) is half.VECTOR is not half.native(torch.bfloat16, 2)
+        linear.choose_kernel(torch.bfloat16, 1)
+        is half_precision.VECTOR
+        is not half_precision.native(torch.bfloat16, 2)
     )
     check_value_and_derivatives(rows, torch.bfloat16, with_bias)
 
@@ -62,7 +64,7 @@ def test_a_row_by_itself_is_multiplied_alike(monkeypatch, rows, with_bias):
 def check_value_and_derivatives(rows, dtype, with_bias):
     x, weight = drawn(*rows, 24, dtype=dtype), drawn(37, 24, dtype=dtype, seed=1)
     given = [x, weight, drawn(37, dtype=dtype, seed=2)] if with_bias else [x, weight]
-    y = matmul.linear(*given, *([] if with_bias else [None]))
+    y = linear.linear(*given, *([] if with_bias else [None]))
     wide = [tensor.detach().double().requires_grad_() for tensor in given]
     gradient = drawn(*rows, 37, dtype=dtype, seed=3).detach()
     found = torch.autograd.grad(y, given, gradient)
@@ -85,7 +87,7 @@ def test_derivatives_of_derivatives_are_those_of_pytorch(case):
         return torch.autograd.grad((slope * along).sum(), (x, weight))
 
     for one, other in zip(
-        second(lambda x, w: matmul.linear(x, w, None)), second(F.linear), strict=True
+        second(lambda x, w: linear.linear(x, w, None)), second(F.linear), strict=True
     ):
         torch.testing.assert_close(one, other)
 
@@ -94,7 +96,7 @@ def test_transforms_see_pytorchs_own_product(case):
     x, weight = drawn(4, 3, 24), drawn(37, 24, seed=1)
 
     def loss(weight, x):
-        return matmul.linear(x, weight, None).square().sum()
+        return linear.linear(x, weight, None).square().sum()
 
     found = torch.func.vmap(torch.func.grad(loss), (None, 0))(weight, x)
     expected = torch.stack([torch.autograd.grad(loss(weight, one), weight)[0] for one in x])
@@ -102,10 +104,10 @@ def test_transforms_see_pytorchs_own_product(case):
 
 
 def test_autocast_computes_in_its_dtype_and_keeps_gradients_in_float32(monkeypatch):
-    monkeypatch.setattr(matmul, "choose_kernel", lambda dtype, rows: half.BLOCKS)
+    monkeypatch.setattr(linear, "choose_kernel", lambda dtype, rows: half_precision.BLOCKS)
     x, weight = drawn(40, 24), drawn(37, 24)
     with torch.autocast("cpu", torch.bfloat16):
-        y = matmul.linear(x, weight, None)
+        y = linear.linear(x, weight, None)
     y.float().sum().backward()
     assert y.dtype == torch.bfloat16
     assert x.grad.dtype == weight.grad.dtype == torch.float32
@@ -114,7 +116,7 @@ def test_autocast_computes_in_its_dtype_and_keeps_gradients_in_float32(monkeypat
 def test_only_what_is_asked_for_is_differentiated(case):
     _, dtype = case
     x, weight = drawn(40, 24, dtype=dtype), drawn(37, 24, dtype=dtype).detach()
-    matmul.linear(x, weight, None).sum().backward()
+    linear.linear(x, weight, None).sum().backward()
     assert x.grad is not None and weight.grad is None
 
 
@@ -128,9 +130,9 @@ def test_only_what_is_asked_for_is_differentiated(case):
     ],
 )
 def test_the_kernels_for_float32_are_told_in_words(monkeypatch, rows, words):
-    monkeypatch.setattr(matmul, "rows_for_onednn", lambda: rows)
+    monkeypatch.setattr(linear, "rows_for_onednn", lambda: rows)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
-    assert matmul.describe(torch.float32) == words
+    assert linear.describe(torch.float32) == words
 
 
 @pytest.mark.parametrize("name", [kernel.name for kernel in FLOAT32])

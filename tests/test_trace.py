@@ -5,7 +5,7 @@ import pytest
 
 from gptj.errors import ArgumentError
 from gptj.spec.heads import HEADS
-from gptj.spec.modules import module_names
+from gptj.spec.module_names import module_names
 from gptj.spec.reference import forward
 from models import draw_ids, tiny_config, tiny_model, tiny_weights
 from tolerances import assert_close

@@ -1,6 +1,6 @@
 """One update in each framework is that of the specification, computed in float64.
 
-The reference is the oracle's gradients and the formula of ``gptj.spec.training.UpdateRule``.
+The reference is the oracle's gradients and the formula of ``gptj.spec.update_rule.UpdateRule``.
 """
 
 from functools import cache
@@ -13,7 +13,7 @@ from gptj.model.config import GPTJConfig
 from gptj.spec.params import initial_value, parameter_table
 from gptj.spec.reference import backward
 from gptj.spec.tensors import LazyTensor
-from gptj.spec.training import UpdateRule, count_targets, split_batch
+from gptj.spec.update_rule import UpdateRule, count_targets, split_batch
 from models import tiny_config
 
 pytestmark = pytest.mark.usefixtures("promotion")

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from gptj.errors import ArgumentError
-from gptj.training.schedule import learning_rate
+from gptj.training.learning_rate_schedule import learning_rate
 from gptj.training.settings import Settings
 
 

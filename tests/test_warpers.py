@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gptj.generation.warpers import candidates, spread
+from gptj.generation.sampling_filters import candidates, spread
 from scripted import options_and_plan
 
 PROBS = (0.4, 0.3, 0.15, 0.1, 0.05)

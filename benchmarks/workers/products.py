@@ -2,8 +2,8 @@
 
 import torch
 
-from gptj.bench.limits import Roofline, fastest, matmul_rate
 from gptj.bench.protocol import serve
+from gptj.bench.roofline import Roofline, fastest, matmul_rate
 
 
 class OneDNN:

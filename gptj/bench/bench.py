@@ -7,13 +7,13 @@ from pathlib import Path
 
 from gptj import hub
 from gptj.backends import BUILT_IN, default_backend, is_installed, resolve_name
-from gptj.bench.client import Worker, WorkerFailed
 from gptj.bench.contenders import QUIET, Contender, backend_command
-from gptj.bench.gate import Gate, Reference, check_quiet
-from gptj.bench.limits import BUFFER, WIDTHS, Roofline, numpy_roofline
 from gptj.bench.log import Log
+from gptj.bench.quiet_gate import Gate, Reference, check_quiet
 from gptj.bench.report import Report, make_report
-from gptj.bench.running import Runner
+from gptj.bench.roofline import BUFFER, WIDTHS, Roofline, numpy_roofline
+from gptj.bench.runner import Runner
+from gptj.bench.worker_process import Worker, WorkerFailed
 from gptj.bench.workloads import Workload, inference, step
 from gptj.errors import ArgumentError, UnsupportedFeature, choices
 from gptj.model.config import GPTJConfig

@@ -47,7 +47,7 @@ class System(Protocol):
         """Update the parameters once with AdamW on rows (B, T); return the loss before."""
 
     def limits(self, buffer: int, width: int) -> dict[str, float]:
-        """Return what ``gptj.bench.limits.Limits`` holds, measured with the framework."""
+        """Return what ``gptj.bench.roofline.Limits`` holds, measured with the framework."""
 
 
 def serve(system: System) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gptj.bench.costs import cost_of
-from gptj.bench.limits import Roofline, best
 from gptj.bench.log import OF_A_SYSTEM, Log, LogRecord
+from gptj.bench.roofline import Roofline, best
 from gptj.bench.summary import summarise
 from gptj.bench.workloads import Workload
 from gptj.errors import DataError

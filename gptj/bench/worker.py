@@ -7,10 +7,10 @@ import numpy as np
 
 from gptj.api import load
 from gptj.backends import get_backend
-from gptj.bench.limits import framework_roofline
 from gptj.bench.protocol import Ids, serve
+from gptj.bench.roofline import framework_roofline
 from gptj.spec.quantization import QUANTIZERS
-from gptj.spec.training import MicroBatch, UpdateRule
+from gptj.spec.update_rule import MicroBatch, UpdateRule
 from gptj.system.processor import multiplies_in
 
 RATE = 1e-5

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gptj.checkpoint import mesh
-from gptj.checkpoint.adapters import CONFIG_NAME as ADAPTER_CONFIG
+from gptj.checkpoint import mesh_transformer
+from gptj.checkpoint.adapter_files import CONFIG_NAME as ADAPTER_CONFIG
 from gptj.checkpoint.formats import FORMATS, Format
 from gptj.errors import CheckpointError, choices
 from gptj.spec.config import GPTJConfig
-from gptj.spec.dialects import DIALECTS
 from gptj.spec.params import parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.spec.weight_names import DIALECTS
 from gptj.system.json_files import read_json
 
 CONFIG_NAME: Final = "config.json"
@@ -67,10 +67,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
         for name in (form.whole, form.index):
             if (path / name).exists():
                 return _open_form(form, path / name)
-    step = mesh.find_step(path) if path.is_dir() else None
+    step = mesh_transformer.find_step(path) if path.is_dir() else None
     if step is not None:
         files = sorted(step.glob("shard_*/*.npz"))
-        return Checkpoint(_folder_of_step(step), "mesh", files, mesh.read(step))
+        return Checkpoint(_folder_of_step(step), "mesh", files, mesh_transformer.read(step))
     raise _no_weights(path)
 
 
@@ -79,7 +79,10 @@ def is_adapter(path: Path) -> bool:
     if not (path / ADAPTER_CONFIG).is_file():
         return False
     names = (name for form in FORMATS.values() for name in (form.whole, form.index))
-    return not any((path / name).exists() for name in names) and mesh.find_step(path) is None
+    return (
+        not any((path / name).exists() for name in names)
+        and mesh_transformer.find_step(path) is None
+    )
 
 
 def shard_files(index: Path, weight_map: Any) -> list[str]:

@@ -10,11 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gptj.checkpoint import bin, bin_writer, h5, msgpack, msgpack_writer, safetensors
-from gptj.checkpoint.mapped import DTYPES
+from gptj.checkpoint import (
+    h5,
+    msgpack,
+    msgpack_writer,
+    pytorch_bin,
+    pytorch_bin_writer,
+    safetensors,
+)
+from gptj.checkpoint.memory_map import DTYPES
 from gptj.errors import CheckpointError, UnsupportedFeature, choices
-from gptj.spec.dialects import DIALECTS, TF_MODELS, Dialect
 from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.spec.weight_names import DIALECTS, TF_MODELS, Dialect
 
 METADATA: Final = {"format": "pt"}
 """Other readers refuse a safetensors file that does not say whose layout it has."""
@@ -131,9 +138,9 @@ FORMATS: Final = {
             whole="pytorch_model.bin",
             dialect="pt",
             dialect_of=lambda path: "pt",
-            reader=bin.read,
-            whole_writer=lambda path, tensors, _: bin_writer.write(path, tensors),
-            shard_writer=lambda path, tensors, _: bin_writer.write(path, tensors),
+            reader=pytorch_bin.read,
+            whole_writer=lambda path, tensors, _: pytorch_bin_writer.write(path, tensors),
+            shard_writer=lambda path, tensors, _: pytorch_bin_writer.write(path, tensors),
         ),
         Format(
             name="msgpack",

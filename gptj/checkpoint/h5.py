@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from gptj.checkpoint.mapped import DTYPES, map_array
-from gptj.checkpoint.writing import announced, naming
+from gptj.checkpoint.memory_map import DTYPES, map_array
+from gptj.checkpoint.tensor_writing import announced, naming
 from gptj.errors import CheckpointError, choices
 from gptj.spec.tensors import LazyTensor, Tensors
 from gptj.system.atomic import replacing

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from gptj.checkpoint.mapped import DTYPES, Region
+from gptj.checkpoint.memory_map import DTYPES, Region
 from gptj.errors import CheckpointError, choices
 from gptj.spec.tensors import LazyTensor
 

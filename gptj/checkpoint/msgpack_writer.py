@@ -9,7 +9,7 @@ import msgpack
 import numpy as np
 
 from gptj.checkpoint.msgpack import ARRAY, CHUNKED
-from gptj.checkpoint.writing import as_bytes, naming, read_announced
+from gptj.checkpoint.tensor_writing import as_bytes, naming, read_announced
 from gptj.spec.tensors import LazyTensor, Tensors
 from gptj.system.atomic import replacing
 

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 from safetensors import SafetensorError, safe_open
 
-from gptj.checkpoint.mapped import DTYPES, map_array
-from gptj.checkpoint.writing import announced, as_bytes, naming
+from gptj.checkpoint.memory_map import DTYPES, map_array
+from gptj.checkpoint.tensor_writing import announced, as_bytes, naming
 from gptj.errors import CheckpointError, choices
-from gptj.spec.dialects import DIALECTS
 from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.spec.weight_names import DIALECTS
 from gptj.system.atomic import replacing
 
 CODES: Final = {

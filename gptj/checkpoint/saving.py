@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from gptj.checkpoint import mesh_writer
+from gptj.checkpoint import mesh_transformer_writer
 from gptj.checkpoint.folder import CONFIG_NAME
 from gptj.checkpoint.formats import FORMATS, Format
 from gptj.errors import ArgumentError, CheckpointError, UnsupportedFeature, choices, suggest
 from gptj.generation.options import FILE_NAME as GENERATION_NAME
 from gptj.generation.options import GenerationConfig
+from gptj.spec.byte_sizes import parse_size
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import head_of
-from gptj.spec.sizes import parse_size
 from gptj.spec.tensors import LazyTensor, Tensors
 from gptj.system.atomic import staged, write_text
 
@@ -58,7 +58,7 @@ def save_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     with staged(folder) as new:
         if format == MESH:
-            mesh_writer.write(new, config, tensors)
+            mesh_transformer_writer.write(new, config, tensors)
         else:
             _write_files(new, FORMATS[format], tensors, limit)
         write_text(new / CONFIG_NAME, config.to_json_string())
@@ -91,7 +91,7 @@ def _check(folder: Path, config: GPTJConfig, tensors: Tensors, format: str, besi
             "which readers could take for the new ones. Remove them, or save into another folder."
         )
     if format == MESH:
-        mesh_writer.check(config, tensors)
+        mesh_transformer_writer.check(config, tensors)
     else:
         FORMATS[format].check_dtypes(tensors)
 

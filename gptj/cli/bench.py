@@ -69,10 +69,10 @@ def bench(
     is the machine's: how many bytes it reads, and how many operations it does in a second, measured
     beforehand.
     """
+    from gptj.bench.bar_chart import check_picture, draw
     from gptj.bench.bench import Sizes  # not needed by the other commands
     from gptj.bench.bench import bench as measure
     from gptj.bench.log import Log
-    from gptj.bench.picture import check_picture, draw
     from gptj.bench.table import render
 
     if picture is not None:

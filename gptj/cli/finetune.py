@@ -6,8 +6,8 @@ from typing import Any
 import click
 
 from gptj.backends import ALIASES, BUILT_IN
-from gptj.cli.quiet import start_backend
-from gptj.training.schedule import SCHEDULES
+from gptj.cli.quiet_start import start_backend
+from gptj.training.learning_rate_schedule import SCHEDULES
 from gptj.training.settings import HEADS_WITH_LOSS, Settings
 
 EXAMPLES = """\b

@@ -6,14 +6,14 @@ from typing import Any
 import click
 
 from gptj.backends import ALIASES, BUILT_IN
-from gptj.cli.counting import CountingTokenizer
+from gptj.cli.counting_tokenizer import CountingTokenizer
 from gptj.cli.generation_options import chosen_options, generation_options
 from gptj.cli.hub_options import hub_options
 from gptj.cli.prompts import read_prompts
-from gptj.cli.quiet import start_backend
-from gptj.cli.writing import Writer
+from gptj.cli.quiet_start import start_backend
+from gptj.cli.text_writer import Writer
+from gptj.generation.option_checks import warn_unused
 from gptj.generation.options import GenerationConfig
-from gptj.generation.validation import warn_unused
 
 EXAMPLES = """\b
 Examples:

@@ -7,8 +7,8 @@ from typing import Any, Final
 import click
 
 from gptj.errors import ArgumentError, choices
+from gptj.generation.option_checks import PROMPT_TRUNCATIONS, SAMPLING_OPTIONS
 from gptj.generation.options import GenerationConfig
-from gptj.generation.validation import PROMPT_TRUNCATIONS, SAMPLING_OPTIONS
 
 NEW_TOKENS: Final = 64
 """How many tokens the command writes if nobody says."""

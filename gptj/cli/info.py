@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from gptj.backends import backend_names, is_installed
-from gptj.cli.quiet import start_backend
+from gptj.cli.quiet_start import start_backend
 from gptj.system.versions import install_command, version
 
 EXAMPLES = """\b

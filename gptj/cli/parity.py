@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from gptj.backends import BUILT_IN, is_installed, resolve_name
-from gptj.cli.quiet import start_backend
+from gptj.cli.quiet_start import start_backend
 
 EXAMPLES = """\b
 Examples:

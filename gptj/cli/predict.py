@@ -9,7 +9,7 @@ import click
 from gptj.backends import ALIASES, BUILT_IN
 from gptj.cli.hub_options import hub_options
 from gptj.cli.prompts import read_prompts
-from gptj.cli.quiet import start_backend
+from gptj.cli.quiet_start import start_backend
 from gptj.errors import ArgumentError
 
 EXAMPLES = """\b
@@ -80,7 +80,7 @@ def predict(
         "local_files_only": local_files_only,
     }
     from gptj.api import load, load_tokenizer  # --help need not wait for the tokenizer
-    from gptj.prediction.heads import check_head, served_head
+    from gptj.prediction.head_choice import check_head, served_head
     from gptj.prediction.predict import predict as predict_all
 
     head = head or served_head(model, **place)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from gptj.backends import ALIASES, BUILT_IN
-from gptj.cli.quiet import start_backend
+from gptj.cli.quiet_start import start_backend
 from gptj.errors import ArgumentError
 
 EXAMPLES = """\b

@@ -40,7 +40,7 @@ from gptj.spec.lora import LoraConfig
 from gptj.spec.optimizer import AdamState
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.tensors import LazyTensor, Tensors
-from gptj.spec.training import UpdateRule
+from gptj.spec.update_rule import UpdateRule
 from gptj.spec.types import Device, Tensor, TensorLike
 
 ModelT = TypeVar("ModelT", bound=Model)

@@ -5,7 +5,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy.typing as npt
 
-from gptj.spec.training import Examples, MicroBatch
+from gptj.spec.update_rule import Examples, MicroBatch
 
 Optimizer: TypeAlias = object
 """Adam or AdamW of the framework, or in Flax its state; only a backend looks inside."""
@@ -23,7 +23,7 @@ class Trainer(Protocol):
     def step(
         self, micro_batches: Sequence[MicroBatch], rate: float, seed: int
     ) -> tuple[float, float]:
-        """Update once, as ``gptj.spec.training`` says.
+        """Update once, as ``gptj.spec.update_rule`` says.
 
         Args:
             parts: of one batch, computed one after the other.

@@ -3,12 +3,12 @@
 `text_dataset`, `classification_dataset` and `question_dataset` read text and JSON lines, tokenise
 them once into a cache folder, and give a `Dataset`: rows of one length by number, and batches in an
 order that follows from a seed. Rows are dicts of NumPy arrays, so each framework takes them as they
-are; `gptj.datasets.loaders` has what Keras and TensorFlow like to be told besides.
+are; `gptj.datasets.framework_batches` has what Keras and TensorFlow like to be told besides.
 """
 
 from gptj.datasets.classification import ClassificationDataset, classification_dataset
 from gptj.datasets.dataset import Dataset
-from gptj.datasets.loaders import keras_batches, output_signature, shifted_targets
+from gptj.datasets.framework_batches import keras_batches, output_signature, shifted_targets
 from gptj.datasets.question_answering import QuestionDataset, question_dataset
 from gptj.datasets.text import TextDataset, text_dataset
 from gptj.errors import DataError

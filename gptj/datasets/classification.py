@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from gptj.datasets.cache import cache_key, cached
+from gptj.datasets.array_store import StoreWriter
 from gptj.datasets.dataset import Dataset, Example
 from gptj.datasets.labels import Labels, find_labels
-from gptj.datasets.preparing import (
+from gptj.datasets.source_files import Paths, Record, find_files, records, some_records
+from gptj.datasets.token_cache import cache_key, cached
+from gptj.datasets.tokenizing import (
     check_length,
     encode,
     groups,
@@ -20,8 +22,6 @@ from gptj.datasets.preparing import (
     some_tokens,
     token_type,
 )
-from gptj.datasets.sources import Paths, Record, find_files, records, some_records
-from gptj.datasets.store import StoreWriter
 from gptj.errors import ArgumentError
 from gptj.spec.config import GPTJConfig
 from gptj.tokenizer import GPTJTokenizer

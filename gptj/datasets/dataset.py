@@ -9,8 +9,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from gptj.datasets.order import Indices, check_place, permutation, split_indices, step_count
-from gptj.datasets.store import Store
+from gptj.datasets.array_store import Store
+from gptj.datasets.shuffling import Indices, check_place, permutation, split_indices, step_count
 from gptj.errors import ArgumentError
 
 Example = dict[str, npt.NDArray[Any]]

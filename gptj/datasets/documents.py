@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from gptj.datasets.sources import JSON_LINES, lines, records
+from gptj.datasets.source_files import JSON_LINES, lines, records
 from gptj.errors import ArgumentError, choices
 
 DIVISIONS: Final = ("file", "paragraph", "line")

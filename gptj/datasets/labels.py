@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from gptj.datasets.sources import Record
+from gptj.datasets.source_files import Record
 from gptj.errors import ArgumentError
 from gptj.spec.config import GPTJConfig
 

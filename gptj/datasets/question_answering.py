@@ -7,15 +7,15 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from gptj.datasets.answers import token_span
-from gptj.datasets.cache import cache_key, cached
+from gptj.datasets.array_store import Store
+from gptj.datasets.context_windows import ContextWindow, ContextWindows
 from gptj.datasets.dataset import Dataset, Example
-from gptj.datasets.order import Indices
-from gptj.datasets.preparing import check_length, pad_id, resolve_tokenizer
-from gptj.datasets.questions import write_questions
-from gptj.datasets.sources import Paths, find_files
-from gptj.datasets.store import Store
-from gptj.datasets.windows import ContextWindow, ContextWindows
+from gptj.datasets.question_store import write_questions
+from gptj.datasets.shuffling import Indices
+from gptj.datasets.source_files import Paths, find_files
+from gptj.datasets.squad_answers import token_span
+from gptj.datasets.token_cache import cache_key, cached
+from gptj.datasets.tokenizing import check_length, pad_id, resolve_tokenizer
 from gptj.errors import ArgumentError, SequenceTooLong, choices
 from gptj.spec.config import GPTJConfig
 from gptj.tokenizer import GPTJTokenizer

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gptj.datasets.cache import cache_key, cached
+from gptj.datasets.array_store import Store, StoreWriter
 from gptj.datasets.dataset import Dataset, Example
 from gptj.datasets.documents import Piece, check_division, pieces
-from gptj.datasets.order import Indices
-from gptj.datasets.preparing import (
+from gptj.datasets.shuffling import Indices
+from gptj.datasets.source_files import JSON_LINES, Paths, find_files, records
+from gptj.datasets.token_cache import cache_key, cached
+from gptj.datasets.tokenizing import (
     check_length,
     encode,
     groups,
@@ -21,8 +23,6 @@ from gptj.datasets.preparing import (
     resolve_tokenizer,
     token_type,
 )
-from gptj.datasets.sources import JSON_LINES, Paths, find_files, records
-from gptj.datasets.store import Store, StoreWriter
 from gptj.errors import DataError, TokenizerError
 from gptj.spec import IGNORE_INDEX
 from gptj.spec.config import GPTJConfig

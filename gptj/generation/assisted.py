@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from gptj.errors import ArgumentError
-from gptj.generation.record import OutputRecorder
-from gptj.generation.request import DecodeRequest, Ids
-from gptj.generation.runner import CachedForward
+from gptj.generation.cached_forward import CachedForward
+from gptj.generation.decode_request import DecodeRequest, Ids
+from gptj.generation.logits_pipeline import LogitsPipeline
+from gptj.generation.output_recorder import OutputRecorder
 from gptj.generation.sampling import choose_tokens
-from gptj.generation.scores import LogitsPipeline
 from gptj.generation.stopping import Stopping
 
 Draft = Callable[[Ids, int], Ids]

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gptj.contract.decoding import DecodePlan
+from gptj.generation.cached_forward import Floats
+from gptj.generation.decode_request import DecodeRequest, Ids
 from gptj.generation.options import GenerationConfig
-from gptj.generation.request import DecodeRequest, Ids
-from gptj.generation.runner import Floats
 from gptj.generation.stopping import Stopping
 from gptj.spec.random import gumbel_noise
 

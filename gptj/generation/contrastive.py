@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gptj.generation.record import OutputRecorder
-from gptj.generation.request import DecodeRequest, Ids
-from gptj.generation.runner import CachedForward, Floats
-from gptj.generation.scores import LogitsPipeline, log_softmax
+from gptj.generation.cached_forward import CachedForward, Floats
+from gptj.generation.decode_request import DecodeRequest, Ids
+from gptj.generation.logits_pipeline import LogitsPipeline, log_softmax
+from gptj.generation.output_recorder import OutputRecorder
 from gptj.generation.stopping import Stopping
 
 

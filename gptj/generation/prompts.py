@@ -7,9 +7,9 @@ import numpy as np
 
 from gptj.contract.decoding import DecodePlan
 from gptj.errors import ArgumentError, InputError
+from gptj.generation.decode_plan import needs_reference_decoder
+from gptj.generation.decode_request import Ids, Mask, Prompt
 from gptj.generation.options import GenerationConfig
-from gptj.generation.plan import needs_reference_decoder
-from gptj.generation.request import Ids, Mask, Prompt
 from gptj.spec.checks import check_prompt
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 from gptj.contract.decoding import DecodePlan
-from gptj.generation.processors import Forbidden
-from gptj.generation.warpers import Floats, Ids, candidates
+from gptj.generation.logits_processors import Forbidden
+from gptj.generation.sampling_filters import Floats, Ids, candidates
 from gptj.spec.random import gumbel_noise
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gptj.errors import ArgumentError
-from gptj.generation.request import DecodeRequest, Ids
-from gptj.generation.validation import as_tuple
+from gptj.generation.decode_request import DecodeRequest, Ids
+from gptj.generation.option_checks import as_tuple
 
 Bools = npt.NDArray[np.bool_]
 

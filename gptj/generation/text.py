@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from gptj.errors import ArgumentError
+from gptj.generation.option_checks import as_tuple
 from gptj.generation.options import GenerationConfig
 from gptj.generation.stopping import trim
 from gptj.generation.streaming import GrowingText
-from gptj.generation.validation import as_tuple
 
 
 def encode(tokenizer: Any, text: str) -> list[int]:

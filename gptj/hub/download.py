@@ -14,8 +14,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import tqdm
 
-from gptj.checkpoint.adapters import CONFIG_NAME as ADAPTER_CONFIG
-from gptj.checkpoint.adapters import OLD_WEIGHTS_NAME, WEIGHTS_NAME
+from gptj.checkpoint.adapter_files import CONFIG_NAME as ADAPTER_CONFIG
+from gptj.checkpoint.adapter_files import OLD_WEIGHTS_NAME, WEIGHTS_NAME
 from gptj.checkpoint.folder import CONFIG_NAME, shard_files
 from gptj.checkpoint.formats import FORMATS
 from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES

@@ -9,13 +9,13 @@ from typing import Any, ClassVar, Final
 from gptj.contract.backend import AnyBackend
 from gptj.contract.decoding import DecodePlan
 from gptj.errors import ArgumentError, UnsupportedFeature
-from gptj.generation import driver, text
+from gptj.generation import reference_decoder, text
+from gptj.generation.decode_plan import make_plan
+from gptj.generation.decode_request import DecodeRequest
+from gptj.generation.option_checks import as_tuple, check_combination, is_count, warn_unused
 from gptj.generation.options import GenerationConfig
-from gptj.generation.plan import make_plan
 from gptj.generation.prompts import Inputs
-from gptj.generation.request import DecodeRequest
 from gptj.generation.streaming import Streamer
-from gptj.generation.validation import as_tuple, check_combination, is_count, warn_unused
 from gptj.spec.config import GPTJConfig
 from gptj.tokenizer.lookup import find_tokenizer
 
@@ -100,7 +100,9 @@ class TextGeneration:
         if not inputs.is_concrete:
             raise ArgumentError(WHILE_TRACING)
         others = {**own, "streamer": streamer, "uses_compiled_loop": uses_compiled_loop}
-        return driver.generate(self._request(inputs, settings, plan, tokenizer, **others))
+        return reference_decoder.generate(
+            self._request(inputs, settings, plan, tokenizer, **others)
+        )
 
     def generate_text(
         self,
@@ -169,7 +171,7 @@ class TextGeneration:
         request = self._request(
             inputs, settings, plan, reader, uses_compiled_loop=uses_compiled_loop
         )
-        steps = driver.written(request)
+        steps = reference_decoder.written(request)
         tokens = (int(token) for step in steps for token in step[0])
         kept = takewhile(lambda token: not text.is_end(token, settings), tokens)
         return text.text_pieces(kept, reader, as_tuple(settings.stop_strings or ()))

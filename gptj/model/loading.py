@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from gptj import hub
+from gptj.checkpoint.adapter_files import read_adapter
 from gptj.checkpoint.adapter_folder import AdapterFolder, open_adapter
-from gptj.checkpoint.adapters import read_adapter
 from gptj.checkpoint.folder import Checkpoint, open_checkpoint
-from gptj.checkpoint.mapped import DTYPES as STORED
-from gptj.checkpoint.match import match_parameters
+from gptj.checkpoint.memory_map import DTYPES as STORED
+from gptj.checkpoint.parameter_matching import match_parameters
 from gptj.checkpoint.progress import byte_progress
 from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
 from gptj.errors import ArgumentError, CheckpointError, UnsupportedFeature, choices, suggest
@@ -22,7 +22,7 @@ from gptj.spec.config import DTYPES, argument_names, dtype_name
 from gptj.spec.heads import find_head
 from gptj.spec.params import EMBEDDING, parameter_table
 from gptj.spec.quantization import check_quantization
-from gptj.spec.quantized import requantized
+from gptj.spec.quantized_tensors import requantized
 from gptj.spec.tensors import LazyTensor, Tensors
 
 WITHOUT_EFFECT: Final = frozenset(

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gptj import hub
-from gptj.checkpoint.adapters import read_adapter, write_adapter
+from gptj.checkpoint.adapter_files import read_adapter, write_adapter
 from gptj.contract.backend import AnyBackend
 from gptj.errors import ArgumentError, CheckpointError, UnsupportedFeature
 from gptj.spec.config import GPTJConfig

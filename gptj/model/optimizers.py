@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
-from gptj.checkpoint.optimizer import read_optimizer, write_optimizer
+from gptj.checkpoint.optimizer_file import read_optimizer, write_optimizer
 from gptj.contract.backend import AnyBackend
 from gptj.errors import ArgumentError, UnsupportedFeature
 

@@ -16,11 +16,11 @@ from gptj.model.generating import TextGeneration
 from gptj.model.loading import load_model
 from gptj.model.lora import Adapters
 from gptj.model.optimizers import Optimizers
-from gptj.scoring import scorer
-from gptj.scoring.method import UnlessALayer
+from gptj.scoring import score_texts
+from gptj.scoring.score_method import UnlessALayer
 from gptj.spec import config as spec
 from gptj.spec.heads import find_head
-from gptj.spec.modules import check_module_names
+from gptj.spec.module_names import check_module_names
 from gptj.spec.resize import padded_size, resized_parameters
 from gptj.tokenizer.lookup import add_tokenizer
 
@@ -111,7 +111,7 @@ class Pretrained(TextGeneration, Adapters, Optimizers):
             bos: put ``<|endoftext|>`` before every text, so that its first token is scored too.
 
         Returns:
-            A ``gptj.scoring.result.Score``, or a list of them for a list of texts. With
+            A ``gptj.scoring.perplexity.Score``, or a list of them for a list of texts. With
             continuations a list for every text; the largest `total`, or `per_byte`, is the answer
             of a multiple choice.
 
@@ -121,7 +121,7 @@ class Pretrained(TextGeneration, Adapters, Optimizers):
                 another model, or is too long without a stride.
             UnsupportedFeature: for a model without a language-model head.
         """
-        return scorer.score(
+        return score_texts.score(
             self.backend,
             self,
             texts,
@@ -139,7 +139,7 @@ class Pretrained(TextGeneration, Adapters, Optimizers):
 
         Args:
             input_ids: (B, T) token ids, or `inputs_embeds` among the other inputs instead.
-            names: canonical names of modules, as in ``gptj.spec.modules``, the same in every
+            names: canonical names of modules, as in ``gptj.spec.module_names``, the same in every
                 backend: ``"transformer.h.1.mlp.fc_out"``; without the prefix in a base model.
             inputs: other inputs of the model, by name.
 

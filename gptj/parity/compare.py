@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gptj.generation.scores import log_softmax
-from gptj.parity.record import PROBS, Recording
+from gptj.generation.logits_pipeline import log_softmax
+from gptj.parity.recording import PROBS, Recording
 from gptj.parity.tolerances import Tolerance
 
 Numbers = dict[str, Any]

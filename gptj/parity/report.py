@@ -13,18 +13,12 @@ from typing import Any
 from gptj import hub
 from gptj.backends import BUILT_IN, default_backend, get_backend, is_installed, resolve_name
 from gptj.checkpoint.folder import open_checkpoint
-from gptj.checkpoint.match import match_parameters
+from gptj.checkpoint.parameter_matching import match_parameters
 from gptj.errors import ArgumentError, choices, suggest
 from gptj.model.config import GPTJConfig
-from gptj.parity import compare, page, text
+from gptj.parity import compare, html_page, text_report
 from gptj.parity.inputs import make_batch
-from gptj.parity.record import (
-    Recording,
-    Task,
-    ordered_names,
-    record_backend,
-    record_oracle,
-)
+from gptj.parity.recording import Recording, Task, ordered_names, record_backend, record_oracle
 from gptj.parity.tolerances import TOLERANCES
 from gptj.spec.config import dtype_name
 from gptj.spec.heads import find_head
@@ -56,11 +50,11 @@ class ParityReport:
 
     def __str__(self) -> str:
         """Return the report as text for a terminal."""
-        return text.render(self.content)
+        return text_report.render(self.content)
 
     def save_html(self, path: str | Path) -> None:
         """Write the report as one self-contained page, whole or not at all."""
-        write_text(Path(path), page.render(self.content))
+        write_text(Path(path), html_page.render(self.content))
 
 
 def parity(

@@ -7,11 +7,11 @@ from typing import Any, Final
 from gptj import hub
 from gptj.backends import get_backend
 from gptj.errors import ArgumentError, choices
-from gptj.generation.validation import is_count
+from gptj.generation.option_checks import is_count
 from gptj.model.loading import load_model
-from gptj.prediction.answers import answer
-from gptj.prediction.classes import classify
-from gptj.prediction.heads import check_head, served_head
+from gptj.prediction.classification import classify
+from gptj.prediction.head_choice import check_head, served_head
+from gptj.prediction.question_answering import answer
 from gptj.tokenizer.lookup import find_tokenizer
 
 DEFAULT_OPTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -54,8 +54,8 @@ def predict(
         loading: for a name, what `gptj.load` takes: `backend`, `dtype`, `head` ...
 
     Returns:
-        A ``gptj.prediction.classes.Classification`` or a ``gptj.prediction.answers.Answer``; a list
-        of them for a list of texts.
+        A ``gptj.prediction.classification.Classification`` or a
+        ``gptj.prediction.question_answering.Answer``; a list of them for a list of texts.
 
     Raises:
         ArgumentError: for arguments out of range or of the other head, and where nothing says which

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from gptj.errors import SequenceTooLong
-from gptj.generation.buckets import BUCKET, bucket_length
-from gptj.scoring.requests import ScoreRequest
+from gptj.generation.length_buckets import BUCKET, bucket_length
+from gptj.scoring.score_requests import ScoreRequest
 
 LOGITS_BYTES: Final = 2**27
 """What the float32 logits of one forward pass may take; one position per row is always allowed."""

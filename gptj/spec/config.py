@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from gptj.errors import ConfigError, suggest
+from gptj.spec.config_checks import config_problems, is_positive_int
 from gptj.spec.quantization import METHODS
-from gptj.spec.validation import config_problems, is_positive_int
 from gptj.spec.vocabulary import EOS_TOKEN_ID, VOCAB_SIZE
 from gptj.system.atomic import write_text
 from gptj.system.json_files import read_json

@@ -22,7 +22,7 @@ from gptj.spec.quantization import (
     is_quantized_module,
     stored_value,
 )
-from gptj.spec.rounding import Quantizer
+from gptj.spec.quantizers import Quantizer
 
 Kind = Literal[
     "embedding", "linear_weight", "linear_scale", "linear_bias", "norm_weight", "norm_bias"

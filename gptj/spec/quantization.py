@@ -2,7 +2,7 @@
 
 The weights of all blocks are quantized, and those of a language-model head that is not tied;
 embeddings, norms, biases and smaller heads keep their dtype. What the numbers mean:
-``gptj.spec.rounding``.
+``gptj.spec.quantizers``.
 """
 
 from dataclasses import replace
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy.typing as npt
 
 from gptj.errors import ArgumentError, UnsupportedFeature, choices
-from gptj.spec.rounding import (
+from gptj.spec.quantizers import (
     GROUP,
     Quantizer,
     pack_bytes,

@@ -12,7 +12,7 @@ from gptj.errors import ArgumentError, ConfigError, InputError, TokenOutOfRange,
 from gptj.spec import IGNORE_INDEX
 from gptj.spec.checks import Concrete, agree, check_integer, check_row_shape, place
 from gptj.spec.config import GPTJConfig
-from gptj.spec.validation import PROBLEM_TYPES
+from gptj.spec.config_checks import PROBLEM_TYPES
 
 
 def find_problem_type(config: GPTJConfig, labels: Any) -> str:

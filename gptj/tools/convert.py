@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from gptj import hub
 from gptj.checkpoint.folder import open_checkpoint
-from gptj.checkpoint.mapped import DTYPES
-from gptj.checkpoint.match import match_parameters
+from gptj.checkpoint.memory_map import DTYPES
+from gptj.checkpoint.parameter_matching import match_parameters
 from gptj.checkpoint.progress import byte_progress
 from gptj.checkpoint.saving import QUANTIZED, save_checkpoint
 from gptj.errors import ArgumentError, CheckpointError, choices
@@ -20,7 +20,7 @@ from gptj.spec.config import dtype_name
 from gptj.spec.heads import find_head, head_of
 from gptj.spec.params import parameter_table
 from gptj.spec.quantization import NONE
-from gptj.spec.quantized import requantized
+from gptj.spec.quantized_tensors import requantized
 from gptj.spec.tensors import LazyTensor
 from gptj.tokenizer.lookup import add_tokenizer
 from gptj.tools.init import STORED, resolve_config

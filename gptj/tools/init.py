@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from gptj.checkpoint.mapped import DTYPES
+from gptj.checkpoint.memory_map import DTYPES
 from gptj.checkpoint.progress import byte_progress
 from gptj.checkpoint.saving import save_checkpoint
 from gptj.errors import ArgumentError, choices

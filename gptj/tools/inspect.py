@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gptj import hub
-from gptj.checkpoint.buffers import prefix_masks
+from gptj.checkpoint.causal_masks import prefix_masks
 from gptj.checkpoint.folder import Checkpoint, open_checkpoint
 from gptj.checkpoint.formats import FORMATS
-from gptj.checkpoint.match import compare
+from gptj.checkpoint.parameter_matching import compare
 from gptj.checkpoint.progress import byte_progress
 from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
 from gptj.errors import CheckpointError, GPTJError, choices

@@ -3,8 +3,8 @@
 import re
 from typing import Any
 
+from gptj.spec.byte_sizes import readable_size
 from gptj.spec.quantization import QUANTIZERS
-from gptj.spec.sizes import readable_size
 
 
 def as_text(content: dict[str, Any]) -> str:

@@ -13,13 +13,13 @@ from typing import Any, Final
 from gptj import hub
 from gptj.backends import BUILT_IN, resolve_name
 from gptj.errors import ArgumentError, UnsupportedFeature, choices
-from gptj.generation.buckets import bucket_length
-from gptj.generation.parts import most_room
+from gptj.generation.length_buckets import bucket_length
+from gptj.generation.segments import most_room
 from gptj.model.config import GPTJConfig
+from gptj.spec.byte_sizes import parse_size, readable_size
 from gptj.spec.config import dtype_name
 from gptj.spec.params import parameter_bytes
 from gptj.spec.quantization import check_choice, check_trainable, description_of
-from gptj.spec.sizes import parse_size, readable_size
 from gptj.system.memory import BYTES, free_bytes
 
 

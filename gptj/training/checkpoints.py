@@ -132,8 +132,8 @@ def read_progress(folder: Path) -> TrainingProgress:
         return TrainingProgress(**json.loads((folder / PROGRESS_FILE).read_text(encoding="utf-8")))
     except (ValueError, TypeError, OSError) as error:
         raise CheckpointError(
-            f"{folder / PROGRESS_FILE} is damaged ({error}). Remove the folder to go on from an earlier "
-            "checkpoint, or from the beginning."
+            f"{folder / PROGRESS_FILE} is damaged ({error}). Remove the folder to go on from an "
+            "earlier checkpoint, or from the beginning."
         ) from error
 
 

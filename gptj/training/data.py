@@ -8,7 +8,7 @@ from typing import Any
 from gptj.datasets import classification_dataset, question_dataset, text_dataset
 from gptj.datasets.classification import ClassificationDataset
 from gptj.datasets.dataset import Dataset
-from gptj.datasets.sources import JSON_LINES, Paths, find_files
+from gptj.datasets.source_files import JSON_LINES, Paths, find_files
 from gptj.errors import ArgumentError, DataError
 from gptj.model.config import GPTJConfig
 from gptj.tokenizer import GPTJTokenizer

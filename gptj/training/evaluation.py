@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gptj.datasets.dataset import Dataset, Example
-from gptj.spec.training import count_targets
+from gptj.spec.update_rule import count_targets
 
 Outputs = dict[str, npt.NDArray[Any]]
 

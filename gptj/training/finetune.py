@@ -11,19 +11,19 @@ from tqdm import tqdm
 from gptj import api
 from gptj.backends import get_backend
 from gptj.checkpoint.formats import FORMATS
-from gptj.datasets.sources import Paths
+from gptj.datasets.source_files import Paths
 from gptj.errors import ArgumentError, BackendUnavailable, CheckpointError, UnsupportedFeature
 from gptj.model.config import GPTJConfig
 from gptj.spec.quantization import check_trainable
 from gptj.system.versions import install_command
 from gptj.tokenizer.lookup import add_tokenizer
 from gptj.training import checkpoints
-from gptj.training.card import write_card
 from gptj.training.checkpoints import TrainingProgress
 from gptj.training.data import Data, open_data
-from gptj.training.history import History, LogEntry
 from gptj.training.loop import Loop
-from gptj.training.serving import serving_command
+from gptj.training.model_card import write_card
+from gptj.training.run_log import History, LogEntry
+from gptj.training.serving_command import serving_command
 from gptj.training.settings import Settings
 
 EXTRAS: Final = ("matplotlib", "tensorboardX")

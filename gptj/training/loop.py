@@ -10,15 +10,15 @@ from typing import Any
 from tqdm import tqdm
 
 from gptj.errors import TrainingError
-from gptj.spec.training import split_batch
+from gptj.spec.update_rule import split_batch
 from gptj.system.progress import progress_bar
 from gptj.training import checkpoints
 from gptj.training.checkpoints import TrainingProgress
 from gptj.training.data import Data
 from gptj.training.evaluation import evaluate
-from gptj.training.history import History
 from gptj.training.interruption import Interruption
-from gptj.training.schedule import learning_rate
+from gptj.training.learning_rate_schedule import learning_rate
+from gptj.training.run_log import History
 from gptj.training.settings import Settings
 
 OCCASIONS = 10

@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from gptj.errors import ArgumentError, choices, suggest
 from gptj.spec.heads import HEADS
-from gptj.spec.training import UpdateRule
-from gptj.training.schedule import SCHEDULES
+from gptj.spec.update_rule import UpdateRule
+from gptj.training.learning_rate_schedule import SCHEDULES
 
 HEADS_WITH_LOSS: Final = tuple(name for name, head in HEADS.items() if "loss" in head.outputs)
 
@@ -29,7 +29,7 @@ class Settings:
         schedule: how it falls after the warm-up: to 0 by ``"cosine"`` or ``"linear"``; not at all
             by ``"constant"``.
         warmup: the part of all steps in which it rises.
-        weight_decay, max_norm, beta_1, beta_2, epsilon: as in ``gptj.spec.training.UpdateRule``.
+        weight_decay, max_norm, beta_1, beta_2, epsilon: as in ``gptj.spec.update_rule.UpdateRule``.
         seed: of the order of rows, of dropout, of the split and of all that is drawn new.
         bf16: compute products in bfloat16. Parameters stay float32; with an adapter the frozen ones
             are bfloat16, too.

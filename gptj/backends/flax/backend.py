@@ -9,29 +9,29 @@ import numpy.typing as npt
 
 from gptj.backends.flax import lora as adapters
 from gptj.backends.flax import optimizer as optimizers
-from gptj.backends.flax import parallel, tree
+from gptj.backends.flax import parallel, pytrees
 from gptj.backends.flax import params as parameters
 from gptj.backends.flax.cache import KVCache
 from gptj.backends.flax.capture import capture
 from gptj.backends.flax.decode import decode, stream
 from gptj.backends.flax.gradients import loss_gradients
 from gptj.backends.flax.heads import MODELS
-from gptj.backends.flax.kernels import int8, matmul
-from gptj.backends.flax.training import Trainer, mixed
-from gptj.backends.flax.wrapper import FlaxPretrained
+from gptj.backends.flax.kernels import int8, linear
+from gptj.backends.flax.pretrained import FlaxPretrained
+from gptj.backends.flax.trainer import Trainer, mixed
 from gptj.contract.backend import Capabilities
 from gptj.contract.decoding import DecodePlan
 from gptj.errors import ArgumentError, choices
-from gptj.generation.request import Ids
+from gptj.generation.decode_request import Ids
 from gptj.spec.config import DTYPES, GPTJConfig
 from gptj.spec.lora import LoraConfig
 from gptj.spec.optimizer import AdamState
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.quantization import INT8
 from gptj.spec.tensors import LazyTensor, Tensors
-from gptj.spec.training import UpdateRule
+from gptj.spec.update_rule import UpdateRule
 
-tree.register()
+pytrees.register()
 
 
 class FlaxBackend:
@@ -197,7 +197,7 @@ class FlaxBackend:
 
     def kernels(self) -> dict[str, str]:
         """Return, for dtypes of weights, what multiplies with them on this machine's CPU."""
-        own = {dtype: matmul.describe(dtype) for dtype in DTYPES}
+        own = {dtype: linear.describe(dtype) for dtype in DTYPES}
         return {**own, INT8: int8.describe()}
 
 

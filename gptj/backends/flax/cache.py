@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from gptj.backends.flax.kernels.platforms import on_cpu
-from gptj.generation.buckets import bucket_length
+from gptj.generation.length_buckets import bucket_length
 from gptj.spec.config import GPTJConfig
 
 Array = Any

@@ -1,4 +1,4 @@
-"""The decoding loop in JAX. Definition: ``gptj.generation.driver``."""
+"""The decoding loop in JAX. Definition: ``gptj.generation.reference_decoder``."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gptj.backends.flax import loop
-from gptj.backends.flax.compiled import Program
-from gptj.backends.flax.loop import DecodeState
+from gptj.backends.flax import compiled_loop
+from gptj.backends.flax.compiled_forward import Program
+from gptj.backends.flax.compiled_loop import DecodeState
 from gptj.backends.flax.sampling import as_arrays
 from gptj.contract.decoding import DecodePlan
-from gptj.generation.buckets import bucket_length
-from gptj.generation.parts import Segment, Segments
-from gptj.generation.request import Ids
+from gptj.generation.decode_request import Ids
+from gptj.generation.length_buckets import bucket_length
+from gptj.generation.segments import Segment, Segments
 
 Array = Any
 
@@ -91,13 +91,15 @@ class _Job(NamedTuple):
         sizes = segment.capacity, self.room
         given = self.params, self.ids, self.mask, self.plan
         if segment.until == 1:  # a loop takes as long to compile as the prompt
-            return loop.prefill(self.program, sizes, *given)
-        return loop.prefill_and_decode(self.program, sizes, *given, loop.ends_of(segment))
+            return compiled_loop.prefill(self.program, sizes, *given)
+        return compiled_loop.prefill_and_decode(
+            self.program, sizes, *given, compiled_loop.ends_of(segment)
+        )
 
     def continue_decode(self, state: DecodeState, segment: Segment) -> DecodeState:
         """Run a further part."""
-        return loop.continue_decode(
-            self.program, self.params, state, self.plan, loop.ends_of(segment)
+        return compiled_loop.continue_decode(
+            self.program, self.params, state, self.plan, compiled_loop.ends_of(segment)
         )
 
 

@@ -10,8 +10,8 @@ from flax import linen as nn
 
 from gptj.backends.flax.cache import LayerCache, extend
 from gptj.backends.flax.kernels import int8
-from gptj.backends.flax.kernels.half import look_up
-from gptj.backends.flax.kernels.matmul import (
+from gptj.backends.flax.kernels.half_precision import look_up
+from gptj.backends.flax.kernels.linear import (
     matmul,
     matmul_per_head,
     similarity_per_head,

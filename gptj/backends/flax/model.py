@@ -9,7 +9,7 @@ from gptj.backends.flax.cache import KVCache
 from gptj.backends.flax.layers import Blocks, Embedding, LayerNorm, Rotary
 from gptj.backends.flax.masks import additive_mask, positions
 from gptj.backends.flax.params import Params
-from gptj.backends.flax.wrapper import FlaxPretrained, as_tensors, deliver
+from gptj.backends.flax.pretrained import FlaxPretrained, as_tensors, deliver
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
 

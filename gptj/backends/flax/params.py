@@ -12,9 +12,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from gptj.errors import ArgumentError
 from gptj.spec.checks import values_are_checked
 from gptj.spec.config import GPTJConfig
-from gptj.spec.dialects import to_flax
 from gptj.spec.params import Parameter, initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors, copy_into
+from gptj.spec.weight_names import to_flax
 
 Params = Mapping[str, Any]
 """The published tree: nested mappings down to arrays; kernels are (in, out)."""

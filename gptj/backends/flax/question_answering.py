@@ -12,7 +12,7 @@ from gptj.backends.flax.losses import (
 )
 from gptj.backends.flax.model import FlaxGPTJModule
 from gptj.backends.flax.params import Params
-from gptj.backends.flax.wrapper import FlaxPretrained, as_tensors, deliver
+from gptj.backends.flax.pretrained import FlaxPretrained, as_tensors, deliver
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.targets import (

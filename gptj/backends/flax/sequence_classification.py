@@ -14,7 +14,7 @@ from gptj.backends.flax.losses import (
 from gptj.backends.flax.masks import last_attended
 from gptj.backends.flax.model import FlaxGPTJModule, length_of
 from gptj.backends.flax.params import Params
-from gptj.backends.flax.wrapper import FlaxPretrained, as_tensors, deliver
+from gptj.backends.flax.pretrained import FlaxPretrained, as_tensors, deliver
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.targets import (

@@ -11,33 +11,33 @@ import tensorflow as tf
 from gptj.backends.tf import lora as adapters
 from gptj.backends.tf import optimizer as optimizers
 from gptj.backends.tf import params as parameters
-from gptj.backends.tf import tree
+from gptj.backends.tf import pytrees
 from gptj.backends.tf.cache import KVCache
 from gptj.backends.tf.capture import capture
 from gptj.backends.tf.decode import decode, is_decode_step, step, stream
 from gptj.backends.tf.gradients import loss_gradients
 from gptj.backends.tf.heads import MODELS
-from gptj.backends.tf.kernels import int8, matmul
+from gptj.backends.tf.kernels import int8, linear
 from gptj.backends.tf.model import TFPretrained
-from gptj.backends.tf.training import Trainer, mixed
+from gptj.backends.tf.trainer import Trainer, mixed
 from gptj.contract.backend import Capabilities
 from gptj.contract.decoding import DecodePlan
 from gptj.errors import ArgumentError, choices
-from gptj.generation.request import Ids
+from gptj.generation.decode_request import Ids
 from gptj.spec.config import DTYPES, GPTJConfig
 from gptj.spec.lora import LoraConfig
 from gptj.spec.optimizer import AdamState
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.quantization import INT8
 from gptj.spec.tensors import LazyTensor, Tensors
-from gptj.spec.training import UpdateRule
+from gptj.spec.update_rule import UpdateRule
 
 Tensor = Any
 
 MIXED: Final = ("mixed_bfloat16", "mixed_float16")
 """Keras policies with float32 variables."""
 
-tree.register()
+pytrees.register()
 
 
 class TFBackend:
@@ -191,12 +191,12 @@ class TFBackend:
     def compiled(self, function: Callable[..., Any], dtype: str) -> Callable[..., Any]:
         """Return a function of tensors as users make it fast."""
         # on a CPU XLA multiplies in bfloat16 at a fifth of the speed of TensorFlow's own kernel
-        xla = matmul.has_gpu() or not matmul.is_native(tf.as_dtype(dtype))
+        xla = linear.has_gpu() or not linear.is_native(tf.as_dtype(dtype))
         return tf.function(function, autograph=False, jit_compile=xla)
 
     def kernels(self) -> dict[str, str]:
         """Return, for dtypes of weights, what multiplies with them on this machine's CPU."""
-        own = {dtype: matmul.describe(dtype) for dtype in DTYPES}
+        own = {dtype: linear.describe(dtype) for dtype in DTYPES}
         return {**own, INT8: int8.describe()}
 
 

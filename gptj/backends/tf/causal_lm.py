@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from gptj.backends.tf import params
 from gptj.backends.tf.cache import KVCache
-from gptj.backends.tf.fitting import on_host
+from gptj.backends.tf.keras_fit import on_host
 from gptj.backends.tf.layers import Linear
 from gptj.backends.tf.losses import (
     causal_lm_loss,

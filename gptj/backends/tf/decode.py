@@ -1,4 +1,4 @@
-"""The decoding loop in TensorFlow. Definition: ``gptj.generation.driver``."""
+"""The decoding loop in TensorFlow. Definition: ``gptj.generation.reference_decoder``."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras import ops
 
 from gptj.backends.tf.cache import KVCache
-from gptj.backends.tf.loop import (
+from gptj.backends.tf.compiled_loop import (
     DecodeState,
     ends_of,
     forward,
@@ -19,9 +19,9 @@ from gptj.backends.tf.loop import (
 )
 from gptj.backends.tf.masks import to_left_padding
 from gptj.contract.decoding import DecodePlan
-from gptj.generation.buckets import bucket_length
-from gptj.generation.parts import Segment, Segments
-from gptj.generation.request import Ids
+from gptj.generation.decode_request import Ids
+from gptj.generation.length_buckets import bucket_length
+from gptj.generation.segments import Segment, Segments
 from gptj.spec.checks import already_checked
 from gptj.spec.outputs import ModelOutput
 

@@ -11,7 +11,7 @@ from keras import ops
 from gptj.backends.tf import params
 from gptj.backends.tf.cache import LayerCache, extend
 from gptj.backends.tf.capture import Capturable
-from gptj.backends.tf.kernels import half, int8, matmul
+from gptj.backends.tf.kernels import half_precision, int8, linear
 from gptj.spec import MASK_VALUE
 from gptj.spec.config import GPTJConfig
 from gptj.spec.rotary import rotary_table
@@ -98,7 +98,7 @@ class Embedding(Layer):
 
     def call(self, ids: Tensor) -> Tensor:
         """Look up the rows of (B, T) ids, (B, T, E)."""
-        table = half.matrix(self.embeddings)
+        table = half_precision.matrix(self.embeddings)
 
         @tf.custom_gradient
         def look_up(table: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
@@ -110,7 +110,7 @@ class Embedding(Layer):
 
             return tf.gather(table, ids), gradient
 
-        return tf.cast(half.from_bits(look_up(table)), self.compute_dtype)
+        return tf.cast(half_precision.from_bits(look_up(table)), self.compute_dtype)
 
     def resize(self, count: int) -> None:
         """Make the table anew with another number of rows."""
@@ -159,7 +159,7 @@ class Linear(Layer):
         rows = tf.reshape(x, (-1, self.inputs))
         y = self.multiply(rows) if table is None else self.multiply_tied(rows, table)
         if self.bias is not None:
-            y = matmul.add(y, self.read(self.bias))
+            y = linear.add(y, self.read(self.bias))
         if self.adapter is not None and self.adapter.original is None:
             y = y + self.adapter(rows)
         return tf.reshape(y, (*ops.shape(x)[:-1], self.outputs))
@@ -170,13 +170,13 @@ class Linear(Layer):
             return int8.matmul(rows, self.kernel, self.kernel_scale)
         if params.is_turned(self.variable_dtype):
             return tf.matmul(rows, self.read(self.kernel))
-        return matmul.matmul(rows, half.matrix(self.kernel))
+        return linear.matmul(rows, half_precision.matrix(self.kernel))
 
     def multiply_tied(self, rows: Tensor, table: Tensor) -> Tensor:
         """Return the product of (N, in) with a table (out, in)."""
         if params.is_turned(self.variable_dtype):
             return tf.matmul(rows, self.read(table), transpose_b=True)
-        return matmul.matmul(rows, half.matrix(table))
+        return linear.matmul(rows, half_precision.matrix(table))
 
     def resize(self, outputs: int) -> None:
         """Make kernel and bias anew for another number of outputs."""
@@ -264,7 +264,7 @@ class Attention(Layer):
         key, value = cache = extend(past, key, value, past_length)  # (B, H, C, D)
         width = ops.shape(score_mask)[-1]  # what is not filled yet need not be looked at
         key, value = key[:, :, :width], value[:, :, :width]  # (B, H, S, D)
-        key, value = half.upcast_bits(key), half.upcast_bits(value)
+        key, value = half_precision.upcast_bits(key), half_precision.upcast_bits(value)
         attended, probs = self.attend_eagerly(query, key, value, score_mask, head_mask)
         # bits that were widened are wider than what was given
         attended = tf.cast(tf.transpose(attended, (0, 2, 1, 3)), x.dtype)
@@ -347,4 +347,4 @@ class Block(Layer):
             past_length=past_length,
             head_mask=head_mask,
         )
-        return matmul.add(attended, matmul.add(self.mlp(norm), x)), cache, probs
+        return linear.add(attended, linear.add(self.mlp(norm), x)), cache, probs

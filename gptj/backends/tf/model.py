@@ -10,12 +10,12 @@ from keras import ops
 
 from gptj.backends.tf import params
 from gptj.backends.tf.cache import KVCache, has_fixed_shapes, init_cache
+from gptj.backends.tf.call_inputs import as_keywords
 from gptj.backends.tf.capture import Capturable
-from gptj.backends.tf.fitting import Fitted
-from gptj.backends.tf.inputs import as_keywords
+from gptj.backends.tf.keras_fit import Fitted
 from gptj.backends.tf.layers import Block, Dropout, Embedding, LayerNorm, Linear, Rotary
 from gptj.backends.tf.masks import additive_mask, positions
-from gptj.backends.tf.serving import Served
+from gptj.backends.tf.saved_model import Served
 from gptj.errors import ArgumentError
 from gptj.model.pretrained import Pretrained
 from gptj.spec.checks import check_inputs

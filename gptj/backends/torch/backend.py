@@ -10,21 +10,21 @@ import torch
 from gptj.backends.torch import lora as adapters
 from gptj.backends.torch import optimizer as optimizers
 from gptj.backends.torch import params as parameters
-from gptj.backends.torch import tree
+from gptj.backends.torch import pytrees
 from gptj.backends.torch.cache import KVCache
 from gptj.backends.torch.capture import capture
 from gptj.backends.torch.decode import decode, stream
 from gptj.backends.torch.devices import choose_devices, find_device, spread
 from gptj.backends.torch.gradients import loss_gradients
 from gptj.backends.torch.heads import MODELS
-from gptj.backends.torch.kernels import int4, int8, matmul
+from gptj.backends.torch.kernels import int4, int8, linear
 from gptj.backends.torch.model import TorchPretrained
 from gptj.backends.torch.placement import module_of
-from gptj.backends.torch.training import Trainer, mixed
+from gptj.backends.torch.trainer import Trainer, mixed
 from gptj.contract.backend import Capabilities
 from gptj.contract.decoding import DecodePlan
 from gptj.errors import ArgumentError
-from gptj.generation.request import Ids
+from gptj.generation.decode_request import Ids
 from gptj.spec.config import DTYPES, GPTJConfig
 from gptj.spec.lora import LoraConfig
 from gptj.spec.optimizer import AdamState
@@ -32,9 +32,9 @@ from gptj.spec.outputs import ModelOutput
 from gptj.spec.params import parameter_table
 from gptj.spec.quantization import INT4, INT8
 from gptj.spec.tensors import LazyTensor, Tensors
-from gptj.spec.training import UpdateRule
+from gptj.spec.update_rule import UpdateRule
 
-tree.register()
+pytrees.register()
 
 
 class TorchBackend:
@@ -213,7 +213,7 @@ class TorchBackend:
     def kernels(self) -> dict[str, str]:
         """Return, for dtypes of weights, what multiplies with them on this machine's CPU."""
         return {
-            **{name: matmul.describe(getattr(torch, name)) for name in DTYPES},
+            **{name: linear.describe(getattr(torch, name)) for name in DTYPES},
             INT8: int8.describe(),
             INT4: int4.describe(),
         }

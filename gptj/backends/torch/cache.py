@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gptj.generation.buckets import bucket_length
+from gptj.generation.length_buckets import bucket_length
 from gptj.spec.config import GPTJConfig
 
 LayerCache = tuple[Tensor, Tensor]

@@ -1,4 +1,4 @@
-"""The decoding loop in PyTorch. Definition: ``gptj.generation.driver``."""
+"""The decoding loop in PyTorch. Definition: ``gptj.generation.reference_decoder``."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from gptj.backends.torch.cache import KVCache
 from gptj.backends.torch.masks import to_left_padding
 from gptj.backends.torch.sampling import next_tokens
 from gptj.contract.decoding import DecodePlan
-from gptj.generation.request import Ids
+from gptj.generation.decode_request import Ids
 from gptj.spec.checks import already_checked
 
 

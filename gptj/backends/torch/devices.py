@@ -12,8 +12,8 @@ from gptj.backends.torch import placement
 from gptj.backends.torch.cache import KVCache
 from gptj.backends.torch.layers import Block
 from gptj.errors import ArgumentError, choices
+from gptj.spec.byte_sizes import parse_size
 from gptj.spec.config import GPTJConfig
-from gptj.spec.sizes import parse_size
 from gptj.system.memory import free_bytes
 
 AUTOMATIC: Final = ("auto", "sequential", "balanced")

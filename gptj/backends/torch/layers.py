@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gptj.backends.torch.cache import LayerCache, extend
 from gptj.backends.torch.kernels.int4_layout import from_kernel, is_for_kernel
 from gptj.backends.torch.kernels.int8 import matmul
-from gptj.backends.torch.kernels.matmul import linear
+from gptj.backends.torch.kernels.linear import linear
 from gptj.backends.torch.masks import Mask
 from gptj.spec.config import GPTJConfig
 from gptj.spec.rotary import rotary_table
@@ -47,7 +47,7 @@ class Embedding(nn.Embedding):
 class Linear(nn.Linear):
     """Every matrix product of a block or head: the one seam for adapters, shards and layouts.
 
-    In a quantized model the weight is stored as ``gptj.spec.rounding`` says, and there are scales.
+    In a quantized model the weight is stored as ``gptj.spec.quantizers`` says, with scales.
     """
 
     def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:

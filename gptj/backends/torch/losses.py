@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gptj.backends.torch.kernels.matmul import compute_dtype, is_concrete, kernel_for
+from gptj.backends.torch.kernels.linear import compute_dtype, is_concrete, kernel_for
 from gptj.backends.torch.layers import Linear
 from gptj.spec import IGNORE_INDEX
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from gptj.errors import ArgumentError, choices, suggest
+from gptj.spec.byte_sizes import readable_size
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import find_head
 from gptj.spec.params import parameter_table
-from gptj.spec.sizes import readable_size
 
 CPU: Final = "cpu"
 

@@ -20,7 +20,7 @@ from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import find_head
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.positions import positions_from_mask
-from gptj.spec.quantized import dequantized_tensors
+from gptj.spec.quantized_tensors import dequantized_tensors
 from gptj.spec.reference import ops
 from gptj.spec.reference.block import Block, LayerCache
 from gptj.spec.reference.heads import HEAD_OUTPUTS, HeadInputs, Observe
@@ -58,8 +58,8 @@ def forward(
         head_mask: (H,) or (L, H) factors on the attention probabilities.
         labels: (B, T) for the causal language model; see ``gptj.spec.targets`` for others.
         start_positions, end_positions: (B,), for question answering.
-        observe: told of the output of every module of ``gptj.spec.modules`` by name as soon as it
-            is there, and of every layer's attention probabilities as ``attn.probs``.
+        observe: called with the name and output of every module of ``gptj.spec.module_names`` as
+            soon as it is computed, and with every layer's attention probabilities, ``attn.probs``.
 
     Returns:
         The fields of the head, with hidden states (n_layer + 1 of (B, T, E)), attentions (n_layer

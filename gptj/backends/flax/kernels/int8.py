@@ -1,10 +1,10 @@
-"""Products with int8 weights. What the numbers mean: ``gptj.spec.rounding``."""
+"""Matmuls with int8 weights. What the numbers mean: ``gptj.spec.quantizers``."""
 
 from typing import Any
 
 import jax.numpy as jnp
 
-from gptj.backends.flax.kernels import int8_limbs, matmul
+from gptj.backends.flax.kernels import int8_limbs, linear
 from gptj.backends.flax.kernels.platforms import on_cpu
 
 Array = Any
@@ -21,7 +21,7 @@ def matmul(x: Array, weight: Array, scale: Array) -> Array:
 def by_blocks(x: Array, weight: Array, scale: Array) -> Array:
     """Return the product with float32 sums, where no widened copy of the weight is ever whole."""
     row = scale.reshape((1,) * (x.ndim - 1) + (-1,))  # ranks are never promoted silently
-    return (matmul.add_up(x, weight) * row).astype(x.dtype)
+    return (linear.add_up(x, weight) * row).astype(x.dtype)
 
 
 def by_limbs(x: Array, weight: Array, scale: Array) -> Array:
@@ -42,7 +42,7 @@ def dequantized(weight: Array, scale: Array, dtype: Any) -> Array:
 
 def describe() -> str:
     """Return in words what multiplies with int8 weights on this machine's CPU."""
-    return "; else ".join(filter(None, (int8_limbs.describe(), matmul.describe_blocks())))
+    return "; else ".join(filter(None, (int8_limbs.describe(), linear.describe_blocks())))
 
 
 def _on_cpu(x: Array, weight: Array, scale: Array) -> Array:

@@ -1,11 +1,11 @@
-"""Products with int8 weights on processors that multiply int8 themselves: ``gptj.spec.digits``."""
+"""Matmuls with int8 weights on processors that multiply int8: see ``gptj.spec.int8_limbs``."""
 
 from typing import Any, Final
 
 import jax.numpy as jnp
 
-from gptj.backends.flax.kernels.matmul import multiply_side_by_side, rows_of
-from gptj.spec.digits import (
+from gptj.backends.flax.kernels.linear import multiply_side_by_side, rows_of
+from gptj.spec.int8_limbs import (
     BASE,
     LIMB_COUNTS,
     MAX_INPUTS,

@@ -1,11 +1,11 @@
-"""Products with int8 weights. What the numbers mean: ``gptj.spec.rounding``."""
+"""Matmuls with int8 weights. What the numbers mean: ``gptj.spec.quantizers``."""
 
 from collections.abc import Callable
 from typing import Any, Final
 
 import tensorflow as tf
 
-from gptj.backends.tf.kernels import half, int8_limbs, matmul
+from gptj.backends.tf.kernels import half_precision, int8_limbs, linear
 
 Tensor = Any
 
@@ -35,7 +35,7 @@ def matmul(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
 
 def by_blocks(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Return the product with float32 sums, where no widened copy of the weight is ever whole."""
-    return tf.cast(matmul.by_blocks(x, weight) * scale, x.dtype)
+    return tf.cast(linear.by_blocks(x, weight) * scale, x.dtype)
 
 
 def by_limbs(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def by_slices(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     They are in bfloat16 where `x` is and the processor multiplies in it: its eight bits hold all
     weights as they are. Without their scale float16 could not hold the sums.
     """
-    is_own = x.dtype == tf.bfloat16 and matmul.is_native(x.dtype)
+    is_own = x.dtype == tf.bfloat16 and linear.is_native(x.dtype)
     rows = x if is_own else tf.cast(x, tf.float32)
     outputs, inputs = weight.shape
     size = max(1, SLICE_SIZE // inputs)
@@ -75,7 +75,7 @@ def dequantized(weight: Tensor, scale: Tensor, dtype: Any) -> Tensor:
 def describe() -> str:
     """Return in words what multiplies with int8 weights on this machine's CPU."""
     sliced = f"TensorFlow from {MIN_SLICED_TOKENS} tokens on, {SLICE_SIZE} numbers at a time"
-    return "; else ".join(filter(None, (int8_limbs.describe(), sliced, matmul.describe_blocks())))
+    return "; else ".join(filter(None, (int8_limbs.describe(), sliced, linear.describe_blocks())))
 
 
 def _dequantized_for(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
@@ -89,9 +89,9 @@ def _dequantized_for(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
 
 def _fastest(x: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """Return what multiplies with (N, in) on this machine."""
-    if matmul.has_gpu():
+    if linear.has_gpu():
         return by_definition
     if int8_limbs.serves(x):
         return by_limbs
     is_few = x.shape[0] is not None and x.shape[0] < MIN_SLICED_TOKENS
-    return by_blocks if is_few or half.is_in_compiled_loop() else by_slices
+    return by_blocks if is_few or half_precision.is_in_compiled_loop() else by_slices

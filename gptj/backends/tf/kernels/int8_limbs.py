@@ -1,11 +1,11 @@
-"""Products with int8 weights on processors that multiply int8 themselves: ``gptj.spec.digits``."""
+"""Matmuls with int8 weights on processors that multiply int8: see ``gptj.spec.int8_limbs``."""
 
 from typing import Any, Final
 
 import tensorflow as tf
 
-from gptj.backends.tf.kernels.matmul import by_xla
-from gptj.spec.digits import (
+from gptj.backends.tf.kernels.linear import by_xla
+from gptj.spec.int8_limbs import (
     BASE,
     LIMB_COUNTS,
     MAX_INPUTS,

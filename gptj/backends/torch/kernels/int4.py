@@ -1,4 +1,4 @@
-"""Products with int4 weights. What the numbers mean: ``gptj.spec.rounding``.
+"""Products with int4 weights. What the numbers mean: ``gptj.spec.quantizers``.
 
 A weight is stored as in the files, or in the layout of PyTorch's kernel: see ``int4_layout``.
 """
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gptj.backends.torch.kernels import half
+from gptj.backends.torch.kernels import half_precision
 from gptj.backends.torch.kernels.float32 import rows_of, trial
 from gptj.backends.torch.kernels.int4_layout import (
     PACKED_ROWS,
@@ -19,7 +19,7 @@ from gptj.backends.torch.kernels.int4_layout import (
     numbers_of,
     to_kernel,
 )
-from gptj.spec.rounding import GROUP
+from gptj.spec.quantizers import GROUP
 
 MAX_INT4_KERNEL_TOKENS: Final = 64
 """Up to so many tokens the kernel is faster; it unpacks a weight anew for every few of them.
@@ -42,9 +42,9 @@ def matmul(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
 
 def by_blocks(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Return the product with float32 sums, where no widened copy of the weight is ever whole."""
-    dtype = half.dtype_of_blocks(x)
+    dtype = half_precision.dtype_of_blocks(x)
     wide = x.to(dtype)
-    parts = [half.multiply(wide, block) for block in _blocks(weight, scale, dtype)]
+    parts = [half_precision.multiply(wide, block) for block in _blocks(weight, scale, dtype)]
     return torch.cat(parts, dim=-1).to(x.dtype)
 
 
@@ -97,14 +97,14 @@ def describe() -> str:
     kernel = (
         f"PyTorch's kernel for int4 up to {MAX_INT4_KERNEL_TOKENS} tokens" if has_kernel() else ""
     )
-    return half.describe_quantized(kernel)
+    return half_precision.describe_quantized(kernel)
 
 
 def _blocks(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
     """Yield blocks of rows in a dtype, (rows, in); the next one overwrites the last."""
     outputs, groups = scale.shape
     together = PACKED_ROWS if is_for_kernel(weight) else 1
-    size = max(half.BLOCK_SIZE[dtype] // (groups * GROUP) // together, 1) * together
+    size = max(half_precision.BLOCK_SIZE[dtype] // (groups * GROUP) // together, 1) * together
     wide = scale.new_empty((min(size, outputs), groups, GROUP), dtype=dtype)  # once, as in `half`
     bytes_of_rows = weight.view(outputs, -1)
     for start in range(0, outputs, size):

@@ -1,6 +1,6 @@
 """The two layouts of int4 weights in memory: that of the files, and that of PyTorch's kernel.
 
-That of the files is (out, in / 2), as ``gptj.spec.rounding`` says. The kernel's holds `TOGETHER`
+That of the files is (out, in / 2), as ``gptj.spec.quantizers`` says. The kernel's holds `TOGETHER`
 rows together, turned: the low half of a byte is of the first half of these rows, the high half of
 the second. It is kept flat, (out * in / 2,), so that nobody takes one layout for the other. There
 is one copy of a weight, and from each layout the other is made exactly.
@@ -11,7 +11,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from gptj.spec.rounding import GROUP, OFFSET
+from gptj.spec.quantizers import GROUP, OFFSET
 
 INT4: Final = torch.uint8
 """The dtype that int4 weights are stored in, two numbers a byte."""

@@ -1,4 +1,4 @@
-"""Products with quantized weights, and those with int8. What they mean: ``gptj.spec.rounding``."""
+"""Matmuls with quantized weights, and the kernels of int8: see ``gptj.spec.quantizers``."""
 
 from typing import Any, Final
 
@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gptj.backends.torch.kernels import half, int4, int8_limbs
+from gptj.backends.torch.kernels import half_precision, int4, int8_limbs
 from gptj.backends.torch.kernels.float32 import rows_of, trial
-from gptj.backends.torch.kernels.half import dtype_of_blocks, matmul_by_blocks
+from gptj.backends.torch.kernels.half_precision import dtype_of_blocks, matmul_by_blocks
 from gptj.backends.torch.kernels.int4_layout import INT4
-from gptj.backends.torch.kernels.matmul import is_concrete
+from gptj.backends.torch.kernels.linear import is_concrete
 
 MAX_INT8_KERNEL_TOKENS: Final = 12
 """Up to so many tokens PyTorch's private kernel is faster than blocks."""
@@ -64,7 +64,9 @@ def describe() -> str:
     packed = (
         f"PyTorch's kernel for int8 up to {MAX_INT8_KERNEL_TOKENS} tokens" if has_packed() else ""
     )
-    return "; else ".join(filter(None, (int8_limbs.describe(), half.describe_quantized(packed))))
+    return "; else ".join(
+        filter(None, (int8_limbs.describe(), half_precision.describe_quantized(packed)))
+    )
 
 
 @trial

@@ -1,4 +1,4 @@
-"""Products with int8 weights on processors that multiply int8 themselves: ``gptj.spec.digits``."""
+"""Matmuls with int8 weights on processors that multiply int8: see ``gptj.spec.int8_limbs``."""
 
 from typing import Final
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gptj.backends.torch.kernels.float32 import rows_of, trial
 from gptj.spec.config import dtype_name
-from gptj.spec.digits import (
+from gptj.spec.int8_limbs import (
     BASE,
     LIMB_COUNTS,
     MAX_INPUTS,

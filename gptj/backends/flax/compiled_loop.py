@@ -1,0 +1,132 @@
+"""The compiled parts of the decoding loop in JAX: what `decode` runs one after the other."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gptj.backends.flax.cache import KVCache, init_cache
+from gptj.backends.flax.compiled_forward import Program
+from gptj.backends.flax.lora import collections
+from gptj.backends.flax.masks import to_left_padding
+from gptj.backends.flax.sampling import next_tokens
+from gptj.contract.decoding import DecodePlan
+from gptj.generation.segments import Segment
+
+Array = Any
+
+
+class DecodeState(NamedTuple):
+    """Where the loop is, with A of the rows."""
+
+    sequences: Array  # their numbers, (A,)
+    mask: Array  # of the prompt, (A, P)
+    step: Array  # tokens drawn so far
+    new: Array  # (A, room), filled up with padding
+    finished: Array  # (A,)
+    cache: KVCache
+
+
+def ends_of(segment: Segment) -> tuple[Array, Array]:
+    """Return when a part ends, as numbers that need no new compilation."""
+    return np.int32(segment.until), np.int32(segment.min_unfinished)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def prefill(
+    program: Program,
+    sizes: tuple[int, int],  # room in the cache, and for new tokens
+    params: Any,
+    ids: Array,
+    mask: Array,
+    plan: DecodePlan,
+) -> DecodeState:
+    """Read the prompts and draw the first tokens."""
+    ids, mask = to_left_padding(ids, mask)
+    state = _initial_state(program, sizes, mask, plan.pad_token_id)
+    return _advance(program, params, state, ids, plan)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def prefill_and_decode(
+    program: Program,
+    sizes: tuple[int, int],  # room in the cache, and for new tokens
+    params: Any,
+    ids: Array,
+    mask: Array,
+    plan: DecodePlan,
+    ends: tuple[Array, Array],
+) -> DecodeState:
+    """Read the prompts and run the first part of the loop."""
+    return run_loop(program, params, prefill(program, sizes, params, ids, mask, plan), plan, ends)
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=2)
+def continue_decode(
+    program: Program, params: Any, state: DecodeState, plan: DecodePlan, ends: tuple[Array, Array]
+) -> DecodeState:
+    """Run a further part of the loop."""
+    return run_loop(program, params, state, plan, ends)
+
+
+def run_loop(
+    program: Program, params: Any, state: DecodeState, plan: DecodePlan, ends: tuple[Array, Array]
+) -> DecodeState:
+    """Draw tokens until a step, or until no more rows are unfinished than so many."""
+    until, min_unfinished = ends
+
+    def continues(state: DecodeState) -> Array:
+        return (state.step < until) & ((~state.finished).sum() > min_unfinished)
+
+    def advance(state: DecodeState) -> DecodeState:
+        tokens = jax.lax.dynamic_slice_in_dim(state.new, state.step - 1, 1, axis=1)
+        return _advance(program, params, state, tokens, plan)
+
+    final: DecodeState = jax.lax.while_loop(continues, advance, state)
+    return final
+
+
+def _advance(
+    program: Program, params: Any, state: DecodeState, tokens: Array, plan: DecodePlan
+) -> DecodeState:
+    """Draw the tokens that follow `tokens`, (A, T)."""
+    room = state.cache.capacity - state.mask.shape[1]
+    output = program.module.apply(
+        collections(params),
+        input_ids=tokens,
+        attention_mask=jnp.pad(state.mask, ((0, 0), (0, room)), constant_values=1),
+        past_key_values=state.cache,
+        use_cache=True,
+        logits_to_keep=1,
+        return_dict=True,
+    )
+    drawn = next_tokens(output.logits[:, -1], plan, state.step, state.sequences)
+    drawn = jnp.where(state.finished, plan.pad_token_id, drawn)
+    ends = jnp.asarray(plan.eos_token_ids)[None]
+    return state._replace(
+        step=state.step + 1,
+        new=jax.lax.dynamic_update_slice_in_dim(state.new, drawn[:, None], state.step, axis=1),
+        finished=state.finished | (drawn[:, None] == ends).any(axis=1),
+        cache=output.past_key_values,
+    )
+
+
+def _initial_state(
+    program: Program, sizes: tuple[int, int], mask: Array, pad: Array
+) -> DecodeState:
+    """Return the state before the first step, with an empty cache."""
+    capacity, room = sizes
+    count = mask.shape[0]
+    # XLA's CPU kernels would widen a narrower cache as a whole to write a token into it
+    dtype = jnp.float32 if jax.default_backend() == "cpu" else program.module.dtype
+    layers = init_cache(program.module.config, count, capacity, dtype).layers
+    return DecodeState(
+        sequences=jnp.arange(count, dtype=jnp.int32),
+        mask=mask,
+        step=jnp.int32(0),
+        new=jnp.full((count, room), pad),
+        finished=jnp.zeros(count, bool),
+        cache=KVCache(layers, jnp.int32(0), preallocated=True),
+    )

@@ -1,0 +1,268 @@
+"""The class around a Linen module: a configuration, parameters, and the familiar call."""
+
+import copy
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from gptj.backends.flax import compiled_forward, lora
+from gptj.backends.flax import params as parameters
+from gptj.backends.flax.cache import KVCache, init_cache
+from gptj.backends.flax.params import Params
+from gptj.errors import ArgumentError
+from gptj.model.pretrained import Pretrained
+from gptj.spec.checks import check_inputs
+from gptj.spec.config import GPTJConfig
+from gptj.spec.heads import find_head
+from gptj.spec.outputs import ModelOutput
+from gptj.spec.quantization import check_trainable
+from gptj.spec.resize import check_word_table
+
+Array = Any
+
+
+class FlaxPretrained(Pretrained):
+    """What all the Flax models share: a Linen module with a configuration and parameters.
+
+    `dtype` is that of the computation; the parameters start in `param_dtype`. New ones are drawn by
+    the specification, so a `seed` gives the same model on every backend. With ``_do_init=False``
+    there are none, and every call takes `params`. `input_shape` is accepted for old code: no
+    parameter depends on it.
+    """
+
+    backend_name = "flax"
+    module_class: ClassVar[Any]
+
+    def __init__(
+        self,
+        config: GPTJConfig,
+        input_shape: tuple[int, ...] = (1, 1),
+        seed: int = 0,
+        dtype: Any = jnp.float32,
+        _do_init: bool = True,
+        *,
+        param_dtype: Any = jnp.float32,
+    ) -> None:
+        find_head(self.head).check_config(config.num_labels)  # nothing else would without _do_init
+        self.config = config
+        self.dtype, self.param_dtype = jnp.dtype(dtype), jnp.dtype(param_dtype)
+        self.module = self.module_class(config, dtype=self.dtype, param_dtype=self.param_dtype)
+        self.captured: dict[str, Any] = {}  # what `capture` asks for, by canonical name
+        self._params: Params | None = None
+        self.unmerged: Params | None = None  # the tree from before a merge
+        if _do_init:
+            self._params = parameters.initialize(config, self.head, seed, self.param_dtype)
+
+    @property
+    def params(self) -> Params:
+        """The tree of parameters.
+
+        Raises:
+            ArgumentError: if the model was made without.
+        """
+        if self._params is None:
+            raise ArgumentError(
+                "This model holds no parameters, as it was made with _do_init=False: pass params= "
+                "to the call, or set model.params."
+            )
+        return self._params
+
+    @params.setter
+    def params(self, tree: Params) -> None:
+        base = {name: part for name, part in tree.items() if name != lora.LORA}
+        parameters.check_tree(self.config, self.head, base)
+        lora.check_adapters(self.config, self.head, tree.get(lora.LORA, {}))
+        self._params = tree
+
+    def init_weights(self, rng: Array, input_shape: tuple[int, ...] = (1, 1)) -> Params:
+        """Draw a tree of parameters anew; ``jax.random.key(n)`` draws what ``seed=n`` does."""
+        high, low = (int(word) for word in jax.random.key_data(rng).ravel()[-2:])
+        seed = (high << 32) | low
+        return parameters.initialize(self.config, self.head, seed, self.param_dtype)
+
+    def to_bf16(self, params: Params, mask: Any = None) -> Params:
+        """Return parameters in bfloat16; `mask` is a tree of which of them."""
+        return _cast(params, jnp.bfloat16, mask)
+
+    def to_fp16(self, params: Params, mask: Any = None) -> Params:
+        """Return parameters in float16; `mask` is a tree of which of them."""
+        return _cast(params, jnp.float16, mask)
+
+    def to_fp32(self, params: Params, mask: Any = None) -> Params:
+        """Return parameters in float32; `mask` is a tree of which of them."""
+        return _cast(params, jnp.float32, mask)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, _do_init: bool = True, **options: Any) -> Any:
+        """Return a model with the weights of a preset, a folder, a file or a hub id.
+
+        Takes what `load_model` takes, and fields of the configuration. Here `dtype` is that of the
+        computation, and the parameters keep the file's unless `param_dtype` says otherwise. With
+        ``_do_init=False`` the result is a model without parameters, and the parameters.
+        """
+        model = super().from_pretrained(name, **{"param_dtype": "auto", **options})
+        return model if _do_init else (model.bind(None), model.params)
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        params: Params | None = None,
+        *,
+        max_shard_size: int | str = "5GB",
+        format: str = "safetensors",
+    ) -> None:
+        """Write `params`, or the model's own; else as in `Pretrained.save_pretrained`."""
+        bound = self.bind(self.resolve(params))
+        super(FlaxPretrained, bound).save_pretrained(
+            folder, max_shard_size=max_shard_size, format=format
+        )
+
+    def save_lora(
+        self, folder: str | Path, params: Params | None = None, *, base_model: str | None = None
+    ) -> None:
+        """Write the adapter of `params`, or the model's own; else as in `Adapters.save_lora`."""
+        bound = self.bind(self.resolve(params))
+        super(FlaxPretrained, bound).save_lora(folder, base_model=base_model)
+
+    def generate(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        *,
+        params: Params | None = None,
+        **options: Any,
+    ) -> Any:
+        """Continue prompts with `params`, or the model's own; else as in `Pretrained.generate`.
+
+        Inside the caller's own ``jax.jit`` the result has its full width, T + max_new_tokens.
+        """
+        bound = self.bind(self.resolve(params))
+        return super(FlaxPretrained, bound).generate(input_ids, attention_mask, **options)
+
+    def init_cache(self, batch: int, max_length: int) -> KVCache:
+        """Return an empty cache that keeps its size."""
+        return init_cache(self.config, batch, max_length, self.dtype)
+
+    def get_base(self) -> Params:
+        """The parameters of the model without its head."""
+        return self.params if self.head == "base" else self.params["transformer"]
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Any = None) -> None:
+        """Compute the insides of each block twice for gradients, to keep less: a third slower.
+
+        That is ``jax.checkpoint`` around every block, which XLA undoes on a CPU. Source: Chen et
+        al., arXiv:1604.06174.
+
+        Args:
+            gradient_checkpointing_kwargs: accepted for the sake of old code.
+        """
+        self.module = self.module.clone(gradient_checkpointing=True)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep what the gradients need, as usual."""
+        self.module = self.module.clone(gradient_checkpointing=False)
+
+    def get_input_embeddings(self) -> Array:
+        """Return the word table, (V, E)."""
+        return self.get_base()["wte"]["embedding"]
+
+    def set_input_embeddings(self, value: Array) -> None:
+        """Put another word table of the same shape in place; the dtype stays.
+
+        Raises:
+            InputError: for another shape.
+        """
+        check_word_table(self.config, tuple(value.shape))
+        old = self.get_input_embeddings()
+        new = jax.device_put(jnp.asarray(value).astype(old.dtype), old.sharding)
+        base = {**self.get_base(), "wte": {"embedding": new}}
+        self.params = base if self.head == "base" else {**self.params, "transformer": base}
+
+    def get_output_embeddings(self) -> Params | None:
+        """Return the parameters of the language-model head, None where there is none."""
+        return self.params.get("lm_head")
+
+    def resolve(self, params: Params | None) -> Params:
+        """Return the parameters to compute with."""
+        return self.params if params is None else params
+
+    def bind(self, params: Params | None) -> Any:
+        """Return the same model with other parameters; nothing is copied."""
+        bound = copy.copy(self)
+        bound._params = params
+        return bound
+
+    def check(self, cache: KVCache | None, **inputs: Array | None) -> None:
+        """Refuse inputs that do not fit, before any kernel runs."""
+        past_length = 0 if cache is None else cache.known_length
+        capacity = cache.capacity if cache is not None and cache.preallocated else None
+        check_inputs(
+            self.config, inputs, parameters.concrete, past_length=past_length, capacity=capacity
+        )
+
+    def run(
+        self,
+        params: Params | None,
+        cache: KVCache | None,
+        inputs: dict[str, Array | None],
+        options: dict[str, Any],
+        dropout_rng: Array | None,
+        return_dict: bool | None,
+    ) -> ModelOutput | tuple[Any, ...]:
+        """Run the compiled module on checked inputs."""
+        params = self.resolve(params)
+        drops = _drops(self.config) or lora.has_dropout(params)
+        if not options["deterministic"] and dropout_rng is None and drops:
+            raise ArgumentError("train=True needs dropout_rng, a key such as jax.random.key(0).")
+        if not options["deterministic"] and lora.LORA not in params:
+            check_trainable(self.config, "train=True")
+        given: dict[str, Any] = {name: x for name, x in inputs.items() if x is not None}
+        length = given["input_ids" if "input_ids" in given else "inputs_embeds"].shape[1]
+        roomy = None
+        if cache is not None:
+            roomy = compiled_forward.for_program(cache, length, self.config.n_positions)
+            given = compiled_forward.pad_mask_to_capacity(given, roomy.capacity)
+        program = compiled_forward.Program.of(self.module, options, tuple(self.captured))
+        output, intermediates = compiled_forward.run(program, params, roomy, given, dropout_rng)
+        for name in self.captured:
+            self.captured[name] = compiled_forward.find(intermediates, name)
+        if cache is not None and output.attentions is not None:
+            output["attentions"] = compiled_forward.cut(output.attentions, cache, length)
+        if output.past_key_values is not None:
+            output["past_key_values"] = compiled_forward.after(
+                cache, output.past_key_values, length
+            )
+        return deliver(self.config, output, return_dict)
+
+
+def as_tensors(**inputs: Any) -> dict[str, Any]:
+    """Return inputs as JAX arrays, those not given as None."""
+    return {
+        name: None if value is None else parameters.from_numpy(value)
+        for name, value in inputs.items()
+    }
+
+
+def deliver(
+    config: GPTJConfig, output: ModelOutput, return_dict: bool | None
+) -> ModelOutput | tuple[Any, ...]:
+    """Return the output, or the plain tuple that `return_dict=False` asks for."""
+    wanted = config.return_dict if return_dict is None else return_dict
+    return output if wanted else output.to_tuple()
+
+
+def _cast(params: Params, dtype: Any, mask: Any) -> Params:
+    """Return the leaves where `mask` holds in another dtype, but not int8 ones and their scales."""
+    chosen = jax.tree.map(lambda _: True, params) if mask is None else mask
+
+    def cast(path: Any, leaf: Array, wanted: Any) -> Array:
+        stays = leaf.dtype == jnp.int8 or path[-1] == jax.tree_util.DictKey("kernel_scale")
+        return leaf if stays or not wanted else leaf.astype(dtype)
+
+    return jax.tree_util.tree_map_with_path(cast, params, chosen)
+
+
+def _drops(config: GPTJConfig) -> bool:
+    return max(config.resid_pdrop, config.embd_pdrop, config.attn_pdrop) > 0.0

@@ -1,0 +1,155 @@
+"""The compiled parts of the decoding loop in TensorFlow: what `decode` runs one after the other."""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+from keras import ops
+
+from gptj.backends.tf.cache import KVCache, in_own_graph
+from gptj.backends.tf.kernels.half_precision import as_bits, bits_of, from_bits, reading
+from gptj.backends.tf.kernels.linear import MAX_XLA_WEIGHTS, has_gpu, is_native
+from gptj.backends.tf.sampling import next_tokens, seed_words
+from gptj.contract.decoding import DecodePlan
+from gptj.generation.segments import Segment
+
+Tensor = Any
+
+TENSOR_OPTIONS = ("min_new_tokens", "temperature", "pad_token_id")
+"""What a compiled loop takes as tensors, besides the seed, so that one serves all their values."""
+
+MAX_FUNCTIONS = 16
+"""Compiled functions that a model keeps."""
+
+
+class DecodeState(NamedTuple):
+    """Where the loop is, with A of the rows."""
+
+    sequences: Tensor  # their numbers, (A,)
+    mask: Tensor  # over the whole cache, (A, C)
+    step: Tensor  # tokens drawn so far
+    new: Tensor  # (A, room), filled up with padding
+    finished: Tensor  # (A,)
+    cache: KVCache
+
+
+def ends_of(segment: Segment) -> Tensor:
+    """Return when a part ends: after how many steps, or with how many unfinished rows."""
+    return tf.constant((segment.until, segment.min_unfinished))
+
+
+def run(
+    model: Any, state: DecodeState, plan: DecodePlan, segment: Segment, is_loop: bool
+) -> DecodeState:
+    """Run a part, or one step, as a compiled function, which serves all numbers but shapes."""
+    nothing: dict[str, Any] = dict.fromkeys((*TENSOR_OPTIONS, "max_new_tokens", "seed"), 0)
+    fixed = replace(plan, **nothing)
+    numbers = {name: tf.constant(getattr(plan, name)) for name in TENSOR_OPTIONS}
+    inputs = ({**numbers, "seed": seed_words(plan.seed)}, ends_of(segment), state)
+
+    def loop(bits: Any, numbers: Any, ends: Tensor, state: DecodeState) -> DecodeState:
+        return run_loop(model, state, replace(fixed, **numbers), ends, bits)
+
+    def by_xla(numbers: Any, ends: Tensor, state: DecodeState) -> DecodeState:
+        compiled = tf.function(loop, autograph=False, jit_compile=True)
+        if has_gpu():
+            return compiled({}, numbers, ends, state)
+        given = tf.nest.map_structure(as_bits, state)
+        state = compiled(bits_of(model), numbers, ends, given)
+        return tf.nest.map_structure(from_bits, state)
+
+    def by_tensorflow(numbers: Any, ends: Tensor, state: DecodeState) -> DecodeState:
+        with in_own_graph():
+            if is_loop:
+                return loop({}, numbers, ends, state)
+            return _advance(model, state, replace(fixed, **numbers))
+
+    function = by_xla if is_loop and is_for_xla(model, segment.sequences) else by_tensorflow
+    shapes = (tuple(state.mask.shape), state.new.shape[1])
+    return graph_of(model, (fixed, shapes, is_loop), function, inputs)(*inputs)
+
+
+def graph_of(model: Any, key: Any, function: Any, inputs: Any) -> Any:
+    """Return the compiled form of a function for inputs of these shapes, the `key` says which.
+
+    It is a graph of TensorFlow's, of which XLA compiles what asks for it.
+    """
+    functions = model.functions.compiled
+    if key not in functions:
+        if len(functions) >= MAX_FUNCTIONS:
+            functions.pop(next(iter(functions)))  # the oldest
+        compiled = tf.function(function, autograph=False)
+        functions[key] = compiled.get_concrete_function(*inputs)
+    return functions[key]
+
+
+def is_for_xla(model: Any, sequences: int) -> bool:
+    """Return whether XLA compiles the loop.
+
+    Of bfloat16 it would copy all kernels before the loop, but for a single row it takes their bits,
+    unless TensorFlow reads them faster. It leaves kernels of int8 as they are.
+    """
+    if model.compute_dtype != model.variable_dtype:
+        return False
+    if model.variable_dtype != "bfloat16":
+        return True
+    if has_gpu():
+        return False
+    if model.config.is_quantized:
+        return True
+    largest = model.config.n_embd * model.config.inner_dim
+    return sequences == 1 and not (is_native(tf.bfloat16) and largest > MAX_XLA_WEIGHTS)
+
+
+def run_loop(
+    model: Any, state: DecodeState, plan: DecodePlan, ends: Tensor, bits: Any
+) -> DecodeState:
+    """Draw tokens until a step, or until no more rows are unfinished than so many.
+
+    The model reads what it can from `bits`.
+    """
+    until, min_unfinished = ends[0], ends[1]
+
+    def continues(state: DecodeState) -> Tensor:
+        unfinished = tf.reduce_sum(tf.cast(~state.finished, tf.int32))
+        return (state.step < until) & (unfinished > min_unfinished)
+
+    def advance(state: DecodeState) -> tuple[DecodeState]:
+        return (_advance(model, state, plan),)
+
+    with reading(bits):
+        (state,) = tf.while_loop(continues, advance, (state,))
+    return state
+
+
+def _advance(model: Any, state: DecodeState, plan: DecodePlan) -> DecodeState:
+    """Draw the tokens that follow the last ones."""
+    tokens = tf.gather(state.new, state.step - 1, axis=1)[:, None]
+    logits, cache = forward(model, tokens, state.mask, state.cache)
+    return with_next_tokens(state._replace(cache=cache), logits, plan)
+
+
+def with_next_tokens(state: DecodeState, logits: Tensor, plan: DecodePlan) -> DecodeState:
+    """Return the state with one more token of every row, by logits (A, V)."""
+    drawn = next_tokens(logits, plan, state.step, state.sequences)
+    drawn = tf.where(state.finished, plan.pad_token_id, drawn)
+    finished = state.finished
+    if plan.eos_token_ids:
+        finished = finished | tf.reduce_any(drawn[:, None] == plan.eos_token_ids, axis=1)
+    is_place = tf.range(ops.shape(state.new)[1]) == state.step
+    new = tf.where(is_place, drawn[:, None], state.new)
+    return state._replace(step=state.step + 1, new=new, finished=finished)
+
+
+def forward(model: Any, tokens: Tensor, mask: Tensor, cache: KVCache) -> tuple[Tensor, KVCache]:
+    """Return the logits after the last token, (B, V), and the cache with the tokens in it."""
+    output = model(
+        input_ids=tokens,
+        attention_mask=mask,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+        return_dict=True,
+        training=False,
+    )
+    return output.logits[:, -1], output.past_key_values

@@ -1,0 +1,294 @@
+"""Adapters as PEFT writes them: ``adapter_config.json`` and ``adapter_model.safetensors``."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from gptj.checkpoint import pytorch_bin as bin_format
+from gptj.checkpoint import safetensors
+from gptj.errors import CheckpointError, choices
+from gptj.spec.config import GPTJConfig
+from gptj.spec.heads import BASE_PREFIX, find_head
+from gptj.spec.lora import ALL_LINEAR, LoraConfig, adapter_shapes
+from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.system.atomic import staged, write_text
+from gptj.system.json_files import read_json
+
+CONFIG_NAME: Final = "adapter_config.json"
+WEIGHTS_NAME: Final = "adapter_model.safetensors"
+OLD_WEIGHTS_NAME: Final = "adapter_model.bin"
+
+PREFIX: Final = "base_model.model."
+"""What stands before every canonical name in a file."""
+
+TASKS: Final = {
+    "base": "FEATURE_EXTRACTION",
+    "causal_lm": "CAUSAL_LM",
+    "sequence_classification": "SEQ_CLS",
+    "question_answering": "QUESTION_ANS",
+}
+"""Head -> PEFT's name of the task."""
+
+UNDERSTOOD: Final = frozenset(
+    (
+        "r",
+        "lora_alpha",
+        "lora_dropout",
+        "target_modules",
+        "modules_to_save",
+        "use_rslora",
+        "rank_pattern",
+        "alpha_pattern",
+        "exclude_modules",  # these three say which layers have an adapter: the tensors say it too
+        "layers_to_transform",
+        "layers_pattern",
+    )
+)
+"""Fields of a configuration that are followed."""
+
+WITHOUT_EFFECT: Final = frozenset(
+    (
+        "auto_mapping",
+        "base_model_name_or_path",
+        "inference_mode",
+        "megatron_config",
+        "megatron_core",
+        "peft_version",
+        "qalora_group_size",  # which use_qalora would need
+        "revision",
+        "runtime_config",
+        "task_type",
+    )
+)
+"""Fields that change nothing in what an adapter computes."""
+
+ONLY_VALUES: Final[Mapping[str, tuple[Any, ...]]] = {
+    "peft_type": ("LORA",),
+    "bias": ("none",),
+    # others change the base model's weights when an adapter is made
+    "init_lora_weights": (True, False, "gaussian", "orthogonal", "eva"),
+}
+"""Field -> the values that are accepted, besides none at all."""
+
+_PLAIN: Final = re.compile(r"\^?[\w.\\]+\$?")
+"""A pattern that is a name, or the end of one."""
+
+
+def write_adapter(
+    folder: Path,
+    lora: LoraConfig,
+    head: str,
+    tensors: Tensors,
+    base_model: str | None,
+    revision: str | None = None,
+    add_files: Callable[[Path], Any] = lambda new: None,
+) -> None:
+    """Write an adapter as PEFT does; an earlier one in the folder stays until all is written.
+
+    Args:
+        folder: made if it is not there.
+        tensors: by canonical name.
+        base_model, revision: which model it belongs to, for whoever reads it.
+        add_files: writes what else belongs into the folder.
+
+    Raises:
+        CheckpointError: if `folder` is a file, or the disk is full.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"Cannot save into {folder}: it is a file, not a folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    content = _content(lora, head) | {
+        "base_model_name_or_path": base_model,
+        "revision": revision,
+    }
+    named = {f"{PREFIX}{name}": tensor for name, tensor in tensors.items()}
+    with staged(folder) as new:
+        safetensors.write(new / WEIGHTS_NAME, named, {"format": "pt"})
+        write_text(new / CONFIG_NAME, json.dumps(content, indent=2, sort_keys=True) + "\n")
+        add_files(new)
+
+
+def read_adapter(
+    folder: Path, config: GPTJConfig, head: str
+) -> tuple[LoraConfig, dict[str, LazyTensor], dict[str, LazyTensor]]:
+    """Return what an adapter is, and its tensors by canonical name.
+
+    The last are copies of the base model's own parameters, which PEFT adds where it adapts the
+    language-model head: the adapter is right only on a model that has the same.
+
+    Raises:
+        CheckpointError: if a file is missing or damaged; naming every tensor that is missing,
+            unexpected or of another shape, and every field that asks for more than LoRA.
+    """
+    content = read_config(folder / CONFIG_NAME)
+    _check_fields(content, folder / CONFIG_NAME)
+    found = _with_canonical_names(read_weights(folder), head)
+    copies = {name.replace(".base_layer.", "."): t for name, t in found.items() if _is_copy(name)}
+    tensors = {name: tensor for name, tensor in found.items() if not _is_copy(name)}
+    lora = _to_lora(content, tensors, head, folder / CONFIG_NAME)
+    _check_tensors(tensors, adapter_shapes(lora, config, head), folder, head)
+    return lora, tensors, copies
+
+
+def _content(lora: LoraConfig, head: str) -> dict[str, Any]:
+    """Return what an ``adapter_config.json`` says of the adapter itself."""
+    targets: Any = ALL_LINEAR if lora.targets == (ALL_LINEAR,) else list(lora.targets)
+    return {
+        "alpha_pattern": dict(lora.alpha_pattern),
+        "auto_mapping": None,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "layers_pattern": None,
+        "layers_to_transform": None,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "modules_to_save": list(lora.modules_to_save) or None,
+        "peft_type": "LORA",
+        "r": lora.rank,
+        "rank_pattern": dict(lora.rank_pattern),
+        "target_modules": targets,
+        "task_type": TASKS[head],
+        "use_dora": False,
+        "use_rslora": lora.use_rslora,
+    }
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the content of an ``adapter_config.json``.
+
+    Raises:
+        CheckpointError: if it is missing or damaged.
+    """
+    if not path.is_file():
+        raise CheckpointError(
+            f"There is no adapter in {path.parent}: {path.name} is missing. Give the folder that "
+            "save_lora, or PEFT's save_pretrained, wrote."
+        )
+    return read_json(path)
+
+
+def _check_fields(content: Mapping[str, Any], path: Path) -> None:
+    """Refuse whatever asks for more than plain LoRA, all of it at once."""
+    problems = []
+    for name, value in content.items():
+        if name in UNDERSTOOD or name in WITHOUT_EFFECT or _is_off(value):
+            continue
+        if name not in ONLY_VALUES:
+            problems.append(f"{name} = {value!r}")
+        elif value not in ONLY_VALUES[name]:
+            problems.append(f"{name} = {value!r} (accepted: {choices(ONLY_VALUES[name])})")
+    if "peft_type" not in content:
+        problems.append("no peft_type")
+    if problems:
+        raise CheckpointError(
+            f"{path} asks for what is not done here: {'; '.join(problems)}. Accepted is LoRA on "
+            "linear layers, also rank-stabilised and with patterns of ranks and alphas."
+        )
+
+
+def _is_off(value: Any) -> bool:
+    return value is None or value is False or value in ({}, [], "")
+
+
+def read_weights(folder: Path) -> dict[str, LazyTensor]:
+    """Return the tensors of an adapter's folder by the names that the file has.
+
+    Raises:
+        CheckpointError: if there are none, or their file is damaged.
+    """
+    if (folder / WEIGHTS_NAME).is_file():
+        return safetensors.read(folder / WEIGHTS_NAME)
+    if (folder / OLD_WEIGHTS_NAME).is_file():
+        return bin_format.read(folder / OLD_WEIGHTS_NAME)
+    raise CheckpointError(
+        f"{folder} has {CONFIG_NAME} but no weights: accepted are {WEIGHTS_NAME} and "
+        f"{OLD_WEIGHTS_NAME}. Copy or save the adapter again."
+    )
+
+
+def _with_canonical_names(tensors: Tensors, head: str) -> dict[str, LazyTensor]:
+    """Drop what PEFT puts in front; the base model's names may have their prefix or not."""
+    names = {name: name.removeprefix(PREFIX).removeprefix(BASE_PREFIX) for name in tensors}
+    prefix = find_head(head).prefix
+    return {
+        f"{prefix}{names[name]}" if names[name].startswith("h.") else names[name]: tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def _is_copy(name: str) -> bool:
+    return ".base_layer." in name
+
+
+def _to_lora(content: Mapping[str, Any], tensors: Tensors, head: str, path: Path) -> LoraConfig:
+    """Return the configuration in the project's own terms."""
+    own = find_head(head).modules
+    try:
+        return LoraConfig(
+            rank=content.get("r", 8),
+            alpha=content.get("lora_alpha", 8),
+            dropout=content.get("lora_dropout") or 0.0,
+            targets=_targets(content, tensors),
+            # PEFT lists usual names of heads, whether or not the model has them
+            modules_to_save=tuple(n for n in content.get("modules_to_save") or () if n in own),
+            use_rslora=bool(content.get("use_rslora")),
+            rank_pattern=_plain_names(content.get("rank_pattern")),
+            alpha_pattern=_plain_names(content.get("alpha_pattern")),
+        )
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} cannot be used: {error}") from error
+
+
+def _targets(content: Mapping[str, Any], tensors: Tensors) -> tuple[str, ...]:
+    """Return the targets as names of layers: those listed, or else those that have tensors.
+
+    A pattern of a stranger's is never run: the file's tensors say what it stands for.
+    """
+    given = content.get("target_modules")
+    if given == ALL_LINEAR:
+        return (ALL_LINEAR,)
+    is_restricted = any(
+        not _is_off(content.get(n)) for n in ("exclude_modules", "layers_to_transform")
+    )
+    if isinstance(given, list) and not is_restricted:
+        return tuple(str(name) for name in given)
+    named = (name.partition(".lora_") for name in tensors)
+    return tuple(dict.fromkeys(module for module, lora, _ in named if lora))
+
+
+def _plain_names(pattern: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a pattern of ranks or alphas by names of layers."""
+    for key in pattern or {}:
+        if not _PLAIN.fullmatch(key) or key.replace("\\.", "").count("\\"):
+            raise ValueError(f"the pattern {key!r} is no name of a layer, such as 'h.0.mlp.fc_in'.")
+    return {_plain(key): value for key, value in (pattern or {}).items()}
+
+
+def _plain(key: str) -> str:
+    return key.strip("^$").replace("\\.", ".").removeprefix(PREFIX)
+
+
+def _check_tensors(
+    tensors: Tensors, wanted: Mapping[str, tuple[int, ...]], folder: Path, head: str
+) -> None:
+    """Refuse tensors that are missing, unexpected or of another shape, all of them at once."""
+    misshapen = [
+        f"{name} is {tensor.shape}, needed is {wanted[name]}"
+        for name, tensor in tensors.items()
+        if name in wanted and tensor.shape != wanted[name]
+    ]
+    differences = {
+        "missing": [name for name in wanted if name not in tensors],
+        "unexpected": [name for name in tensors if name not in wanted],
+        "of another shape": misshapen,
+    }
+    parts = [f"{len(n)} {what}: {', '.join(n)}" for what, n in differences.items() if n]
+    if parts:
+        raise CheckpointError(
+            f"{folder} does not fit this GPT-J with the head {head!r}. Tensors {'; '.join(parts)}. "
+            f"Check that {CONFIG_NAME} belongs to these weights, and both to this model."
+        )

@@ -1,0 +1,157 @@
+"""``pytorch_model.bin``: PyTorch's own format, read without PyTorch.
+
+Since PyTorch 1.6 it is a zip file: ``data.pkl`` describes the tensors, and each storage is an entry
+``data/KEY`` of plain bytes. Before, it was four pickles and then the storages, each after its
+length.
+"""
+
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from gptj.checkpoint.memory_map import DTYPES, Region
+from gptj.checkpoint.pickle_reader import View, read_pickle
+from gptj.checkpoint.zip_entries import stored_entries
+from gptj.errors import CheckpointError, choices
+from gptj.spec.tensors import LazyTensor
+
+STORAGES: Final = {
+    "torch.DoubleStorage": "float64",
+    "torch.FloatStorage": "float32",
+    "torch.HalfStorage": "float16",
+    "torch.BFloat16Storage": "bfloat16",
+    "torch.LongStorage": "int64",
+    "torch.IntStorage": "int32",
+    "torch.ShortStorage": "int16",
+    "torch.CharStorage": "int8",
+    "torch.ByteStorage": "uint8",
+    "torch.BoolStorage": "bool",
+}
+"""PyTorch's types of storages, and the dtypes of their numbers."""
+
+MAGIC: Final = 0x1950A86A20F9469CFC6C
+"""The first pickle of a file in the old form."""
+
+
+def read(path: Path) -> dict[str, LazyTensor]:
+    """Return handles on the tensors of a file, by name.
+
+    Raises:
+        CheckpointError: if the file is damaged or cut short, or its pickle asks for anything but
+            tensors; nothing in it is ever run.
+    """
+    with path.open("rb") as file:
+        is_zip = file.read(4) == b"PK\3\4"
+    with _about(path):
+        table, storages = _open_zip(path) if is_zip else _open_old(path)
+        if not isinstance(table, dict):
+            raise CheckpointError(f"it holds a {type(table).__name__}, not a table of tensors.")
+        return {name: _handle(name, view, storages) for name, view in table.items()}
+
+
+def _open_zip(path: Path) -> tuple[Any, Mapping[str, Region]]:
+    """Return the table of tensors, and where the storages lie."""
+    entries = stored_entries(path)
+    table = next((name for name in entries if name.endswith("/data.pkl")), None)
+    if table is None:
+        found = choices(list(entries)[:5]) or "nothing"
+        raise CheckpointError(f"it is a zip file without data.pkl, not PyTorch's: found {found}.")
+    root = table.removesuffix("data.pkl")
+    order = entries.get(f"{root}byteorder")
+    if order is not None and order.read() != b"little":
+        raise CheckpointError("it was written on a big-endian machine, which gptj does not read.")
+    content = read_pickle(BytesIO(entries[table].read()))
+    start = f"{root}data/"
+    return content, {name.removeprefix(start): entry for name, entry in entries.items()}
+
+
+def _open_old(path: Path) -> tuple[Any, Mapping[str, Region]]:
+    """The same for a file by PyTorch before 1.6."""
+    with path.open("rb") as file:
+        if read_pickle(file) != MAGIC:
+            raise CheckpointError(
+                "it is no PyTorch checkpoint, neither in the new nor the old form."
+            )
+        read_pickle(file)  # the version of the form
+        read_pickle(file)  # the sizes of C's types on the machine that wrote it
+        table, keys = read_pickle(file), read_pickle(file)
+        views = table.values() if isinstance(table, dict) else ()
+        kinds = {view.storage.key: view.storage.kind for view in views if isinstance(view, View)}
+        return table, {key: _next_storage(path, file, kinds[key]) for key in keys}
+
+
+def _next_storage(path: Path, file: BinaryIO, kind: str) -> Region:
+    """Return where the next storage of an old file lies, and go behind it."""
+    (count,) = struct.unpack("<q", file.read(8))
+    region = Region(path, file.tell(), count * _dtype(kind).itemsize)
+    if not 0 <= region.size <= path.stat().st_size - region.offset:
+        raise CheckpointError(
+            f"it is cut short: a storage of {region.size} bytes is not all there."
+        )
+    file.seek(region.size, 1)
+    return region
+
+
+def _handle(name: str, view: Any, storages: Mapping[str, Region]) -> LazyTensor:
+    """Return a handle on a tensor after checking that it lies inside its storage."""
+    if not isinstance(view, View):
+        raise CheckpointError(f"{name} is a {type(view).__name__}, not a tensor.")
+    storage = view.storage
+    dtype = _dtype(storage.kind)
+    if storage.key not in storages:
+        raise CheckpointError(f"the numbers of {name} are missing (storage {storage.key!r}).")
+    room = min(storages[storage.key].size // dtype.itemsize, storage.start + storage.size)
+    if len(view.shape) != len(view.strides):
+        raise CheckpointError(f"{name} has {len(view.shape)} sizes, but {len(view.strides)} steps.")
+    count, end = math.prod(view.shape), storage.start + view.offset + _extent(view)
+    if end > room or count > room:
+        raise CheckpointError(
+            f"{name} of shape {view.shape} needs {max(end, count)} numbers, its storage has {room}."
+        )
+    start = (storage.start + view.offset) * dtype.itemsize
+
+    def load() -> npt.NDArray[Any]:
+        flat = storages[storage.key].map(dtype, start, (_extent(view),))
+        strides = [stride * dtype.itemsize for stride in view.strides]
+        return np.lib.stride_tricks.as_strided(flat, view.shape, strides)
+
+    return LazyTensor(view.shape, dtype, load)
+
+
+def _extent(view: View) -> int:
+    """Return how many numbers of its storage a view spans."""
+    if 0 in view.shape:
+        return 0
+    return 1 + sum(
+        (size - 1) * stride for size, stride in zip(view.shape, view.strides, strict=True)
+    )
+
+
+def _dtype(kind: str) -> np.dtype[Any]:
+    if kind not in STORAGES:
+        raise CheckpointError(f"a {kind} is none of the kinds known, {choices(STORAGES)}.")
+    return DTYPES[STORAGES[kind]]
+
+
+@contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """Put the file's name before what is wrong with it."""
+    try:
+        yield
+    except CheckpointError as error:
+        if str(path) in str(error):
+            raise
+        raise CheckpointError(
+            f"{path}: {error} Download or copy it again if it is yours."
+        ) from error
+    except (KeyError, TypeError, ValueError, struct.error) as error:
+        raise CheckpointError(
+            f"{path} is damaged or no PyTorch checkpoint ({error!r}). Download or copy it again."
+        ) from error
