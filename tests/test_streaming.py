@@ -8,7 +8,7 @@ import pytest
 
 from gptj.errors import ArgumentError
 from gptj.generation.streaming import GrowingText, TextIteratorStreamer, TextStreamer
-from gptj.generation.text import pieces
+from gptj.generation.text import text_pieces
 from scripted import Pieces, Scripted, continued, saying
 
 LETTERS = Pieces("a", "b", "c", "d", "<end>")
@@ -155,7 +155,7 @@ def test_stream_text_ends_before_the_end_token():
 
 def streamed(tokens, stops, tokenizer=LETTERS):
     """Return the pieces of a text with stop strings."""
-    return list(pieces(tokens, tokenizer, stops))
+    return list(text_pieces(tokens, tokenizer, stops))
 
 
 @pytest.mark.parametrize(
