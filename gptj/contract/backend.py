@@ -40,8 +40,8 @@ from gptj.spec.lora import LoraConfig
 from gptj.spec.optimizer import AdamState
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.tensors import LazyTensor, Tensors
-from gptj.spec.update_rule import UpdateRule
 from gptj.spec.types import Device, Tensor, TensorLike
+from gptj.spec.update_rule import UpdateRule
 
 ModelT = TypeVar("ModelT", bound=Model)
 TensorT = TypeVar("TensorT", bound=Tensor)
