@@ -15,7 +15,7 @@ class Model(Protocol):
         head: which head it has, a name of ``gptj.spec.heads.HEADS``.
         config: its configuration.
         lora: what its adapter is, None where it has none.
-        origin: the folder that it was loaded from, if any.
+        source_folder: the folder that it was loaded from, if any.
     """
 
     @property
@@ -27,4 +27,4 @@ class Model(Protocol):
     @property
     def lora(self) -> LoraConfig | None: ...
     @property
-    def origin(self) -> Path | None: ...
+    def source_folder(self) -> Path | None: ...

@@ -1,9 +1,10 @@
 """The configuration as users have it: that of the specification, and where to find one."""
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from gptj.hub import locate_config
+from gptj.model.options import ConfigOptions
 from gptj.spec import config as spec
 
 
@@ -11,12 +12,13 @@ class GPTJConfig(spec.GPTJConfig):
     __doc__ = spec.GPTJConfig.__doc__
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, **options: Any) -> Self:
+    def from_pretrained(cls, name: str | Path, **options: Unpack[ConfigOptions]) -> Self:
         """Read the configuration of a preset, a folder or a hub id.
 
         Fields of the configuration among `options` are set on top; the rest says where to look
         (``revision``, ``cache_dir``, ``local_files_only``, ``token``, ``subfolder``).
         """
         known = spec.argument_names()
-        changes = {key: options.pop(key) for key in list(options) if key in known}
-        return cls.from_json_file(locate_config(name, **options), **changes)
+        where: dict[str, Any] = {**options}
+        changes = {key: where.pop(key) for key in list(where) if key in known}
+        return cls.from_json_file(locate_config(name, **where), **changes)

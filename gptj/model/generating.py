@@ -1,28 +1,45 @@
 """What every language model can do with a prompt: generate(), and the same from text to text."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar, Unpack, overload
 
-from gptj.contract.backend import AnyBackend
+from gptj.contract.backend import AnyBackend, FrameworkBackend
+from gptj.contract.cache import Cache
 from gptj.contract.decoding import DecodePlan
+from gptj.contract.model import Model
+from gptj.contract.tokenizer import Tokenizer
 from gptj.errors import ArgumentError, UnsupportedFeature
 from gptj.generation import reference_decoder, text
 from gptj.generation.decode_plan import make_plan
 from gptj.generation.decode_request import DecodeRequest
+from gptj.generation.keywords import GenerateOptions, StreamOptions, TextOptions
 from gptj.generation.option_checks import as_tuple, check_combination, is_count, warn_unused
 from gptj.generation.options import GenerationConfig
 from gptj.generation.prompts import Inputs
 from gptj.generation.streaming import Streamer
 from gptj.spec.config import GPTJConfig
+from gptj.spec.outputs import ModelOutput
+from gptj.spec.types import Tensor, TensorLike
 from gptj.tokenizer.lookup import find_tokenizer
 
 WHILE_TRACING: Final = (
     "Inside a compiled function generate() has max_new_tokens, min_new_tokens, do_sample, "
     "temperature, top_k, top_p, seed and the end and pad tokens. Call it outside for anything else."
 )
+
+Function = Callable[..., Any]
+
+TensorT = TypeVar("TensorT", bound=Tensor)
+
+
+class OfFramework(Protocol[TensorT]):
+    """A model of a framework with these tensors, which generate() returns."""
+
+    @property
+    def backend(self) -> FrameworkBackend[Any, TensorT, Any]: ...
 
 
 class TextGeneration:
@@ -34,19 +51,37 @@ class TextGeneration:
     generation_config: GenerationConfig | None
     source_folder: Path | None
 
+    @overload
     def generate(
         self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
+        input_ids: TensorLike | None = None,
+        attention_mask: TensorLike | None = None,
         *,
-        inputs_embeds: Any = None,
-        past_key_values: Any = None,
+        return_dict_in_generate: Literal[True],
+        **options: Unpack[GenerateOptions],
+    ) -> ModelOutput: ...
+    @overload
+    def generate(
+        self: OfFramework[TensorT],
+        input_ids: TensorLike | None = None,
+        attention_mask: TensorLike | None = None,
+        *,
+        return_dict_in_generate: Literal[False] = False,
+        **options: Unpack[GenerateOptions],
+    ) -> TensorT: ...
+    def generate(
+        self,
+        input_ids: TensorLike | None = None,
+        attention_mask: TensorLike | None = None,
+        *,
+        inputs_embeds: TensorLike | None = None,
+        past_key_values: Cache | None = None,
         generation_config: GenerationConfig | None = None,
-        logits_processor: Sequence[Callable[..., Any]] | None = None,
-        stopping_criteria: Sequence[Callable[..., Any]] | None = None,
+        logits_processor: Sequence[Function] | None = None,
+        stopping_criteria: Sequence[Function] | None = None,
         streamer: Streamer | None = None,
-        assistant_model: Any = None,
-        tokenizer: Any = None,
+        assistant_model: Model | None = None,
+        tokenizer: Tokenizer | None = None,
         **options: Any,
     ) -> Any:
         """Continue prompts: greedily, by sampling, with beams, or by contrastive search.
@@ -104,11 +139,25 @@ class TextGeneration:
             self._request(inputs, settings, plan, tokenizer, **others)
         )
 
+    @overload
+    def generate_text(self, prompts: str, **options: Unpack[TextOptions]) -> str: ...
+    @overload
+    def generate_text(
+        self, prompts: list[str] | tuple[str, ...], **options: Unpack[TextOptions]
+    ) -> list[str]: ...
+    @overload
     def generate_text(
         self,
         prompts: str | Sequence[str],
         *,
-        tokenizer: Any = None,
+        num_return_sequences: int,
+        **options: Unpack[TextOptions],
+    ) -> Any: ...
+    def generate_text(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        tokenizer: Tokenizer | None = None,
         strip_prompt: bool = False,
         batch_size: int = 8,
         **options: Any,
@@ -148,7 +197,9 @@ class TextGeneration:
                 results[index] = found if count > 1 else found[0]
         return results[0] if isinstance(prompts, str) else results
 
-    def stream_text(self, prompt: str, *, tokenizer: Any = None, **options: Any) -> Iterator[str]:
+    def stream_text(
+        self, prompt: str, *, tokenizer: Tokenizer | None = None, **options: Unpack[StreamOptions]
+    ) -> Iterator[str]:
         """Yield what follows a text, piece by piece: each before the next token is computed.
 
         Arguments and errors as in `generate_text`. A character of several bytes comes whole. What
@@ -176,7 +227,9 @@ class TextGeneration:
         kept = takewhile(lambda token: not text.is_end(token, settings), tokens)
         return text.text_pieces(kept, reader, as_tuple(settings.stop_strings or ()))
 
-    def _continue(self, rows: list[list[int]], settings: GenerationConfig, reader: Any) -> Any:
+    def _continue(
+        self, rows: list[list[int]], settings: GenerationConfig, reader: Tokenizer
+    ) -> Any:
         """Return the new tokens of some prompts, (B * num_return_sequences, new)."""
         ids, mask = text.pad(rows)
         plain = replace(settings, return_dict_in_generate=False)
@@ -186,16 +239,17 @@ class TextGeneration:
         )
         return self.backend.to_numpy(found)[:, ids.shape[1] :]
 
-    def _text_options(self, options: dict[str, Any], longest: int) -> GenerationConfig:
+    def _text_options(self, options: Mapping[str, Any], longest: int) -> GenerationConfig:
         """Return the options of a call from text to text, for prompts of up to so many tokens."""
-        given = options.pop("generation_config", None)
+        changes = dict(options)
+        given = changes.pop("generation_config", None)
         settings = GenerationConfig.from_model(self.config, given or self.generation_config)
         if given is None:
             settings = GenerationConfig.for_task(self.config, settings, longest)
-        if "max_new_tokens" in options:
+        if "max_new_tokens" in changes:
             settings = settings.updated(max_length=None)
-        settings = settings.updated(**options)
-        warn_unused(options, settings, has_assistant=False)
+        settings = settings.updated(**changes)
+        warn_unused(changes, settings, has_assistant=False)
         return settings
 
     def _check_head(self) -> None:
@@ -209,7 +263,7 @@ class TextGeneration:
         inputs: Inputs,
         settings: GenerationConfig,
         plan: DecodePlan,
-        tokenizer: Any,
+        tokenizer: Tokenizer | None,
         **others: Any,
     ) -> DecodeRequest:
         """Return what the driver starts from; the tokenizer is for stop strings."""

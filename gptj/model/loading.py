@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gptj import hub
 from gptj.checkpoint.adapter_files import read_adapter
@@ -13,6 +13,7 @@ from gptj.checkpoint.memory_map import DTYPES as STORED
 from gptj.checkpoint.parameter_matching import match_parameters
 from gptj.checkpoint.progress import byte_progress
 from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
+from gptj.contract.backend import AnyBackend
 from gptj.errors import ArgumentError, CheckpointError, UnsupportedFeature, choices, suggest
 from gptj.generation.options import GenerationConfig
 from gptj.model.config import GPTJConfig
@@ -24,6 +25,10 @@ from gptj.spec.params import EMBEDDING, parameter_table
 from gptj.spec.quantization import check_quantization
 from gptj.spec.quantized_tensors import requantized
 from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.spec.types import Device, DType
+
+if TYPE_CHECKING:
+    from gptj.model.pretrained import Pretrained
 
 WITHOUT_EFFECT: Final = frozenset(
     ("from_pt", "from_tf", "from_flax", "low_cpu_mem_usage", "use_safetensors", "trust_remote_code")
@@ -81,14 +86,14 @@ class Files:
 
 
 def load_model(
-    backend: Any,
+    backend: AnyBackend,
     head: str | None,
     name: str | Path,
     *,
     config: spec.GPTJConfig | None = None,
-    dtype: Any = "auto",
-    torch_dtype: Any = None,
-    device: Any = None,
+    dtype: DType = "auto",
+    torch_dtype: DType | None = None,
+    device: Device | None = None,
     revision: str | None = None,
     subfolder: str = "",
     cache_dir: str | Path | None = None,
@@ -98,7 +103,7 @@ def load_model(
     ignore_mismatched_sizes: bool = False,
     quantize: str | None = None,
     **options: Any,
-) -> Any:
+) -> "Pretrained":
     """Return a backend's model with the weights of a preset, a folder, a file or a hub id.
 
     Args:
@@ -153,13 +158,14 @@ def load_model(
     config, tensors = requantized(config, head, tensors, quantize, wide)
     check_quantization(config, backend.name, backend.capabilities.quantization)
     with byte_progress(tensors, f"Loading {name}") as params:
-        model = backend.build(config, head, params=params, dtype=wanted, device=device, **options)
+        built = backend.build(config, head, params=params, dtype=wanted, device=device, **options)
+    model: Pretrained = built  # of which all models are
     model.generation_config = GenerationConfig.from_folder(files.checkpoint.folder, config)
     model.source_folder, model.loaded_as = files.source_folder, files.base
     return model if files.adapter is None else model.load_lora(files.adapter.folder)
 
 
-def _find(backend: Any, name: str | Path, where: Mapping[str, Any]) -> Files:
+def _find(backend: AnyBackend, name: str | Path, where: Mapping[str, Any]) -> Files:
     """Return the files of a name, or of an adapter's name and of the model that it belongs to.
 
     Raises:
@@ -185,7 +191,7 @@ def _changed(config: spec.GPTJConfig, changes: Mapping[str, Any]) -> GPTJConfig:
     return GPTJConfig.from_dict(config.to_dict(), **changes)
 
 
-def _split(backend: Any, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split(backend: AnyBackend, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Tell fields of the configuration from options of the backend; refuse the rest."""
     fields = argument_names()
     own = set(backend.build_options)
@@ -201,7 +207,7 @@ def _split(backend: Any, options: dict[str, Any]) -> tuple[dict[str, Any], dict[
     return changes, {name: value for name, value in options.items() if name in own}
 
 
-def _choose_dtype(dtype: Any, config: spec.GPTJConfig, tensors: Tensors) -> str:
+def _choose_dtype(dtype: DType, config: spec.GPTJConfig, tensors: Tensors) -> str:
     name = dtype_name(dtype)
     if name in (None, "auto"):
         embedding = tensors.get(EMBEDDING) or tensors[EMBEDDING.removeprefix("transformer.")]
@@ -209,7 +215,7 @@ def _choose_dtype(dtype: Any, config: spec.GPTJConfig, tensors: Tensors) -> str:
     return str(name)
 
 
-def _require(backend: Any, what: str, value: str, accepted: tuple[str, ...]) -> None:
+def _require(backend: AnyBackend, what: str, value: str, accepted: tuple[str, ...]) -> None:
     if value not in accepted:
         known = "" if what != "dtype" or value in DTYPES else suggest(value, DTYPES)
         raise UnsupportedFeature(

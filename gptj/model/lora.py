@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self, TypeVar, Unpack
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from gptj import hub
 from gptj.checkpoint.adapter_files import read_adapter, write_adapter
 from gptj.contract.backend import AnyBackend
 from gptj.errors import ArgumentError, CheckpointError, UnsupportedFeature
+from gptj.hub.options import HubOptions
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import find_head
 from gptj.spec.lora import (
@@ -21,6 +22,8 @@ from gptj.spec.lora import (
 )
 from gptj.spec.quantization import check_trainable
 from gptj.spec.tensors import LazyTensor, Tensors
+
+ModelT = TypeVar("ModelT", bound="Adapters")
 
 
 class Adapters:
@@ -51,7 +54,7 @@ class Adapters:
         use_rslora: bool = False,
         rank_pattern: Mapping[str, int] | None = None,
         alpha_pattern: Mapping[str, float] | None = None,
-    ) -> Any:
+    ) -> Self:
         """Give the model a new adapter, which is all that is trained from here on.
 
         Outputs stay as they are until it is trained. Its weights are float32 whatever the model's
@@ -92,7 +95,7 @@ class Adapters:
         adapter_shapes(lora, self.config, self.head)  # refuses what this model does not have
         return self._put_adapter(lora, new_adapter(lora, self.config, self.head, seed))
 
-    def load_lora(self, name: str | Path, **where: Any) -> Any:
+    def load_lora(self, name: str | Path, **where: Unpack[HubOptions]) -> Self:
         """Give the model an adapter that `save_lora` or PEFT wrote, and return the model.
 
         It is trained on if training goes on.
@@ -147,7 +150,7 @@ class Adapters:
             config.architectures = [find_head(self.head).class_name]
             config.save_pretrained(folder)
 
-    def merge_lora(self) -> Any:
+    def merge_lora(self) -> Self:
         """Add the adapter to the weights, which makes the model as fast as without; return it.
 
         The weights of its layers are kept beside the new ones, so that `unmerge_lora` brings them
@@ -170,7 +173,7 @@ class Adapters:
         self.lora_is_merged = True
         return self
 
-    def unmerge_lora(self) -> Any:
+    def unmerge_lora(self) -> Self:
         """Bring back, bit for bit, the weights from before `merge_lora`; return the model.
 
         Raises:
@@ -181,7 +184,7 @@ class Adapters:
         self.lora_is_merged = False
         return self
 
-    def remove_lora(self) -> Any:
+    def remove_lora(self) -> Self:
         """Let go of the adapter, and let all parameters be trained again; return the model.
 
         A merged adapter stays in the weights for good. Modules that were trained whole stay as
@@ -209,7 +212,7 @@ class Adapters:
         params: dict[str, LazyTensor] = self.backend.dump_params(self)
         return params
 
-    def _put_adapter(self, lora: LoraConfig, tensors: Tensors) -> Any:
+    def _put_adapter(self, lora: LoraConfig, tensors: Tensors) -> Self:
         backend = self.backend
         require_adapters(backend)
         if self.lora is not None:
@@ -244,7 +247,7 @@ class Adapters:
                 )
 
 
-def require_adapters(backend: Any) -> None:
+def require_adapters(backend: AnyBackend) -> None:
     """Refuse a backend without adapters.
 
     Raises:
@@ -254,11 +257,11 @@ def require_adapters(backend: Any) -> None:
         raise UnsupportedFeature(f"The backend {backend.name!r} has no adapters.")
 
 
-def add_lora(model: Any, *args: Any, **options: Any) -> Any:
+def add_lora(model: ModelT, *args: Any, **options: Any) -> ModelT:
     """Give a model of any backend a new adapter, and return it; see `Adapters.add_lora`."""
     return model.add_lora(*args, **options)
 
 
-def load_lora(model: Any, name: str | Path, **where: Any) -> Any:
+def load_lora(model: ModelT, name: str | Path, **where: Unpack[HubOptions]) -> ModelT:
     """Give a model the adapter of a folder or a hub id; see `Adapters.load_lora`."""
     return model.load_lora(name, **where)

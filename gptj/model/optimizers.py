@@ -1,11 +1,14 @@
 """Optimizers: the state of Adam goes to a file, and on in whatever framework reads it."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, overload
 
 from gptj.checkpoint.optimizer_file import read_optimizer, write_optimizer
 from gptj.contract.backend import AnyBackend
+from gptj.contract.trainer import Optimizer
 from gptj.errors import ArgumentError, UnsupportedFeature
+
+OptimizerT = TypeVar("OptimizerT")
 
 
 class Optimizers:
@@ -18,7 +21,7 @@ class Optimizers:
 
     backend: ClassVar[AnyBackend]
 
-    def save_optimizer(self, folder: str | Path, optimizer: Any = None) -> None:
+    def save_optimizer(self, folder: str | Path, optimizer: Optimizer | None = None) -> None:
         """Write the state of Adam to ``optimizer.safetensors``, which every backend can load.
 
         Args:
@@ -35,6 +38,10 @@ class Optimizers:
         backend, optimizer = self._find_optimizer("save_optimizer()", optimizer)
         write_optimizer(Path(folder), backend.dump_optimizer(self, optimizer))
 
+    @overload
+    def load_optimizer(self, folder: str | Path, optimizer: None = None) -> Any: ...
+    @overload
+    def load_optimizer(self, folder: str | Path, optimizer: OptimizerT) -> OptimizerT: ...
     def load_optimizer(self, folder: str | Path, optimizer: Any = None) -> Any:
         """Give an optimizer the state that `save_optimizer` wrote, in whatever framework.
 
@@ -60,7 +67,9 @@ class Optimizers:
         state = read_optimizer(Path(folder), shapes)
         return backend.load_optimizer(self, optimizer, state)
 
-    def _find_optimizer(self, call: str, optimizer: Any) -> tuple[Any, Any]:
+    def _find_optimizer(
+        self, call: str, optimizer: Optimizer | None
+    ) -> tuple[AnyBackend, Optimizer]:
         """Return the backend and the optimizer, which may be the model's own."""
         backend = self.backend
         if not backend.capabilities.optimizers:

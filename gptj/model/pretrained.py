@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self, Unpack, cast
 
 import numpy.typing as npt
 
@@ -16,12 +16,14 @@ from gptj.model.generating import TextGeneration
 from gptj.model.loading import load_model
 from gptj.model.lora import Adapters
 from gptj.model.optimizers import Optimizers
+from gptj.model.options import AnyOptions
 from gptj.scoring import score_texts
 from gptj.scoring.score_method import UnlessALayer
 from gptj.spec import config as spec
 from gptj.spec.heads import find_head
 from gptj.spec.module_names import check_module_names
 from gptj.spec.resize import padded_size, resized_parameters
+from gptj.spec.types import TensorLike
 from gptj.tokenizer.lookup import add_tokenizer
 
 
@@ -42,17 +44,17 @@ class Pretrained(TextGeneration, Adapters, Optimizers):
     backend_name: ClassVar[str]
     head: ClassVar[str]
     config: spec.GPTJConfig
-    config_class: ClassVar = GPTJConfig
+    config_class: ClassVar[type[GPTJConfig]] = GPTJConfig
     generation_config: GenerationConfig | None = None
     source_folder: Path | None = None
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, **options: Any) -> Any:
+    def from_pretrained(cls, name: str | Path, **options: Unpack[AnyOptions]) -> Self:
         """Return a model with the weights of a preset, a folder, a file or a hub id.
 
         Takes what `load_model` takes, and fields of the configuration.
         """
-        return load_model(cls.backend, cls.head, name, **options)
+        return cast(Self, load_model(cls.backend, cls.head, name, **options))
 
     def save_pretrained(
         self,
@@ -133,7 +135,7 @@ class Pretrained(TextGeneration, Adapters, Optimizers):
         )
 
     def trace(
-        self, input_ids: Any = None, names: Iterable[str] = (), **inputs: Any
+        self, input_ids: TensorLike | None = None, names: Iterable[str] = (), **inputs: Any
     ) -> dict[str, npt.NDArray[Any]]:
         """Return what named modules compute, without dropout, on the plain eager path.
 
@@ -191,5 +193,5 @@ class Pretrained(TextGeneration, Adapters, Optimizers):
         raise NotImplementedError
 
 
-def _is_array(value: Any) -> bool:
+def _is_array(value: object) -> bool:
     return isinstance(value, list) or hasattr(value, "shape")

@@ -11,6 +11,7 @@ from gptj.backends.flax import compiled_forward, lora
 from gptj.backends.flax import params as parameters
 from gptj.backends.flax.cache import KVCache, init_cache
 from gptj.backends.flax.params import Params
+from gptj.contract.backend import FrameworkBackend
 from gptj.errors import ArgumentError
 from gptj.model.pretrained import Pretrained
 from gptj.spec.checks import check_inputs
@@ -32,6 +33,7 @@ class FlaxPretrained(Pretrained):
     parameter depends on it.
     """
 
+    backend: ClassVar[FrameworkBackend["FlaxPretrained", jax.Array, KVCache]]
     backend_name = "flax"
     module_class: ClassVar[Any]
 

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
@@ -16,6 +16,7 @@ from gptj.backends.tf.keras_fit import Fitted
 from gptj.backends.tf.layers import Block, Dropout, Embedding, LayerNorm, Linear, Rotary
 from gptj.backends.tf.masks import additive_mask, positions
 from gptj.backends.tf.saved_model import Served
+from gptj.contract.backend import FrameworkBackend
 from gptj.errors import ArgumentError
 from gptj.model.pretrained import Pretrained
 from gptj.spec.checks import check_inputs
@@ -33,6 +34,7 @@ class TFPretrained(Capturable, Fitted, Served, Pretrained, keras.Model):
     order of the arguments, or a dict; and tensors, NumPy arrays, lists or ``keras.Input``.
     """
 
+    backend: ClassVar[FrameworkBackend["TFPretrained", tf.Tensor, KVCache]]
     backend_name = "tf"
 
     # TensorFlow: a caller's tf.function would rewrite all of it, line by line, for nothing

@@ -1,7 +1,7 @@
 """The base model: embeddings, blocks and the final norm."""
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from gptj.backends.torch.devices import bring, device_of
 from gptj.backends.torch.layers import Block, Embedding, LayerNorm, Linear, Rotary
 from gptj.backends.torch.masks import Mask, attention_bias, positions
 from gptj.backends.torch.placement import units
+from gptj.contract.backend import FrameworkBackend
 from gptj.errors import UnsupportedFeature, choices
 from gptj.model.pretrained import Pretrained
 from gptj.spec.checks import check_inputs
@@ -33,6 +34,7 @@ class TorchPretrained(Pretrained, nn.Module):
             the rest again for the gradients.
     """
 
+    backend: ClassVar[FrameworkBackend["TorchPretrained", Tensor, KVCache]]
     backend_name = "torch"
     spread = False
     gradient_checkpointing = False

@@ -1,0 +1,54 @@
+"""What loading takes, as keyword arguments for whoever checks types."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gptj.hub.options import HubOptions
+from gptj.spec import config as spec
+from gptj.spec.config_fields import ConfigFields
+from gptj.spec.types import Device, DType
+
+
+class ConfigOptions(HubOptions, ConfigFields, total=False):
+    """What ``GPTJConfig.from_pretrained`` takes besides a name."""
+
+
+class LoadOptions(ConfigOptions, total=False):
+    """What every backend's models take besides a name: see ``load_model``."""
+
+    config: spec.GPTJConfig | None
+    device: Device
+    ignore_mismatched_sizes: bool
+    quantize: str | None
+    seed: int
+    # accepted for the sake of old code, and without effect
+    from_pt: bool
+    from_tf: bool
+    from_flax: bool
+    low_cpu_mem_usage: bool
+    use_safetensors: bool
+    trust_remote_code: bool
+
+
+class TorchOptions(LoadOptions, total=False):
+    """What PyTorch's models take besides."""
+
+    attn_implementation: str
+    device_map: str | Mapping[str, Device] | None
+    max_memory: Mapping[Any, str | int] | None
+
+
+class TFOptions(LoadOptions, total=False):
+    """What Keras's models take besides: nothing more."""
+
+
+class FlaxOptions(LoadOptions, total=False):
+    """What Flax's models take besides."""
+
+    input_shape: tuple[int, ...]
+    param_dtype: DType
+    sharding: object
+
+
+class AnyOptions(TorchOptions, FlaxOptions, total=False):
+    """What the models of one backend or another take."""
