@@ -7,12 +7,14 @@ found, what is accepted and what to do.
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 
 class GPTJError(Exception):
     """Anything that gptj raises on purpose."""
 
-    __init__ = Exception.__init__  # TensorFlow's autograph rebuilds such errors, and only such
+    if not TYPE_CHECKING:  # where it would hide that these are exceptions
+        __init__ = Exception.__init__  # TensorFlow's autograph rebuilds such errors, and only such
 
 
 class ConfigError(GPTJError, ValueError):

@@ -37,7 +37,7 @@ class BackendSystem:
     def load(self, model: str, dtype: str, train: bool) -> None:
         """Load a model; one that is trained has float32 parameters."""
         computed = over_quantized(self.backend.name) if dtype in QUANTIZERS else dtype
-        options = {"dtype": computed}
+        options: dict[str, Any] = {"dtype": computed}
         if dtype in QUANTIZERS:
             options["quantize"] = dtype
         elif train and dtype != "float32":

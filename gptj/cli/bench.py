@@ -18,7 +18,7 @@ Examples:
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-class Numbers(click.ParamType):
+class Numbers(click.ParamType):  # type: ignore[type-arg]  # generic in new releases alone
     """Positive integers with a separator between them: ``1,8`` or ``2x256``."""
 
     def __init__(self, separator: str, count: int | None = None) -> None:

@@ -11,6 +11,7 @@ from gptj.checkpoint.adapter_files import read_adapter, write_adapter
 from gptj.contract.backend import AnyBackend
 from gptj.errors import ArgumentError, CheckpointError, UnsupportedFeature
 from gptj.hub.options import HubOptions
+from gptj.model.options import LoraOptions
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import find_head
 from gptj.spec.lora import (
@@ -257,7 +258,7 @@ def require_adapters(backend: AnyBackend) -> None:
         raise UnsupportedFeature(f"The backend {backend.name!r} has no adapters.")
 
 
-def add_lora(model: ModelT, *args: Any, **options: Any) -> ModelT:
+def add_lora(model: ModelT, *args: Any, **options: Unpack[LoraOptions]) -> ModelT:
     """Give a model of any backend a new adapter, and return it; see `Adapters.add_lora`."""
     return model.add_lora(*args, **options)
 

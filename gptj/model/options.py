@@ -1,7 +1,7 @@
 """What loading takes, as keyword arguments for whoever checks types."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypedDict
 
 from gptj.hub.options import HubOptions
 from gptj.spec import config as spec
@@ -52,3 +52,17 @@ class FlaxOptions(LoadOptions, total=False):
 
 class AnyOptions(TorchOptions, FlaxOptions, total=False):
     """What the models of one backend or another take."""
+
+
+class LoraOptions(TypedDict, total=False):
+    """What ``model.add_lora`` takes."""
+
+    rank: int
+    alpha: float
+    dropout: float
+    targets: str | Iterable[str]
+    seed: int
+    modules_to_save: Iterable[str] | None
+    use_rslora: bool
+    rank_pattern: Mapping[str, int] | None
+    alpha_pattern: Mapping[str, float] | None

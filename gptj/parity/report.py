@@ -23,6 +23,7 @@ from gptj.parity.tolerances import TOLERANCES
 from gptj.spec.config import dtype_name
 from gptj.spec.heads import find_head
 from gptj.spec.params import parameter_table
+from gptj.spec.types import DType
 from gptj.system.atomic import write_text
 from gptj.system.memory import free_bytes
 from gptj.system.progress import progress_bar
@@ -61,7 +62,7 @@ def parity(
     checkpoint: str | Path = "demo",
     *,
     backends: Sequence[str] | None = None,
-    dtypes: Iterable[Any] = ("float32",),
+    dtypes: Iterable[DType] = ("float32",),
     head: str = "causal_lm",
     memory_limit: int | None = None,
 ) -> ParityReport:

@@ -2,16 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Unpack, overload
 
 from gptj import hub
 from gptj.backends import get_backend
 from gptj.errors import ArgumentError, choices
 from gptj.generation.option_checks import is_count
 from gptj.model.loading import load_model
-from gptj.prediction.classification import classify
+from gptj.model.pretrained import Pretrained
+from gptj.prediction.classification import Classification, classify
 from gptj.prediction.head_choice import check_head, served_head
-from gptj.prediction.question_answering import answer
+from gptj.prediction.options import PredictOptions
+from gptj.prediction.question_answering import Answer, answer
+from gptj.tokenizer import GPTJTokenizer
 from gptj.tokenizer.lookup import find_tokenizer
 
 DEFAULT_OPTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -24,11 +27,49 @@ DEFAULT_STRIDE: Final = 128
 """Tokens that windows share, unless a quarter of a row is less."""
 
 
+@overload
+def predict(
+    texts: str,
+    model: str | Path | Pretrained,
+    *,
+    question: str,
+    stride: int | None = None,
+    longest: int | None = None,
+    **options: Unpack[PredictOptions],
+) -> Answer: ...
+@overload
+def predict(
+    texts: list[str] | tuple[str, ...],
+    model: str | Path | Pretrained,
+    *,
+    question: str,
+    stride: int | None = None,
+    longest: int | None = None,
+    **options: Unpack[PredictOptions],
+) -> list[Answer]: ...
+@overload
+def predict(
+    texts: str,
+    model: str | Path | Pretrained,
+    *,
+    truncate: bool = False,
+    question: None = None,
+    **options: Unpack[PredictOptions],
+) -> Classification: ...
+@overload
+def predict(
+    texts: list[str] | tuple[str, ...],
+    model: str | Path | Pretrained,
+    *,
+    truncate: bool = False,
+    question: None = None,
+    **options: Unpack[PredictOptions],
+) -> list[Classification]: ...
 def predict(
     texts: str | Sequence[str],
-    model: Any,
+    model: str | Path | Pretrained,
     *,
-    tokenizer: Any = None,
+    tokenizer: GPTJTokenizer | None = None,
     batch_size: int = 8,
     length: int | None = None,
     truncate: bool = False,
@@ -74,7 +115,7 @@ def predict(
     return found[0] if isinstance(texts, str) else found
 
 
-def _loaded(model: Any, loading: dict[str, Any]) -> Any:
+def _loaded(model: str | Path | Pretrained, loading: dict[str, Any]) -> Pretrained:
     """Return a model with a head that predicts, loading it by its name if that is what is given."""
     if not isinstance(model, str | Path):
         if loading:
@@ -90,7 +131,7 @@ def _loaded(model: Any, loading: dict[str, Any]) -> Any:
 
 
 def _options(
-    model: Any, given: Mapping[str, Any], batch_size: int, length: int | None
+    model: Pretrained, given: Mapping[str, Any], batch_size: int, length: int | None
 ) -> dict[str, Any]:
     """Return what the model's head takes, complete and checked.
 

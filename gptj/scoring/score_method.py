@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from types import MethodType
-from typing import Any
+from typing import Any, overload
 
+from gptj.scoring.options import ScoreMethod
 from gptj.spec.heads import find_head
 
 
@@ -19,6 +20,10 @@ class UnlessALayer:
         self.method = method
         self.__doc__ = method.__doc__
 
+    @overload
+    def __get__(self, model: None, owner: type) -> Callable[..., Any]: ...
+    @overload
+    def __get__(self, model: object, owner: type) -> ScoreMethod: ...
     def __get__(self, model: Any, owner: type) -> Any:
         """Return the method, bound to a model if there is one; or that model's layer."""
         name = self.method.__name__

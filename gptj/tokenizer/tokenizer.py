@@ -3,13 +3,14 @@
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from tokenizers import Tokenizer
 
 from gptj.errors import TokenizerError
 from gptj.hub.locations import locate
 from gptj.hub.names import is_preset
+from gptj.hub.options import HubOptions
 from gptj.spec.config import GPTJConfig
 from gptj.tokenizer.encoding import (
     PADDINGS,
@@ -71,7 +72,7 @@ class GPTJTokenizer(TokenTable):
         truncation_side: str | None = None,
         model_max_length: int | None = None,
         pad_token: str | None = None,
-        **where: Any,
+        **where: Unpack[HubOptions],
     ) -> "GPTJTokenizer":
         """Return the tokenizer of a preset, a folder, a model file's folder or a hub id.
 

@@ -1,7 +1,7 @@
 """From any form, dtype and place of a checkpoint to any other."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from gptj.checkpoint.progress import byte_progress
 from gptj.checkpoint.saving import QUANTIZED, save_checkpoint
 from gptj.errors import ArgumentError, CheckpointError, choices
 from gptj.generation.options import GenerationConfig
+from gptj.hub.options import HubOptions
 from gptj.model.config import GPTJConfig
 from gptj.spec import config as spec
 from gptj.spec.config import dtype_name
@@ -22,6 +23,7 @@ from gptj.spec.params import parameter_table
 from gptj.spec.quantization import NONE
 from gptj.spec.quantized_tensors import requantized
 from gptj.spec.tensors import LazyTensor
+from gptj.spec.types import DType
 from gptj.tokenizer.lookup import add_tokenizer
 from gptj.tools.init import STORED, resolve_config
 
@@ -31,11 +33,11 @@ def convert(
     dest: str | Path,
     *,
     to: str = "safetensors",
-    dtype: Any = None,
+    dtype: DType | None = None,
     quantize: str | None = None,
     max_shard_size: int | str = "5GB",
     config: spec.GPTJConfig | str | Path | None = None,
-    **where: Any,
+    **where: Unpack[HubOptions],
 ) -> Path:
     """Write a checkpoint in another form, one tensor in memory at a time.
 
@@ -115,7 +117,7 @@ def cast(name: str, tensor: LazyTensor, dtype: np.dtype[Any]) -> LazyTensor:
     return tensor if tensor.dtype == dtype else LazyTensor(tensor.shape, dtype, load)
 
 
-def _dtype(dtype: Any) -> np.dtype[Any]:
+def _dtype(dtype: DType) -> np.dtype[Any]:
     name = dtype_name(dtype)
     if name not in STORED:
         raise ArgumentError(f"There is no dtype {name!r} here; accepted are {choices(STORED)}.")

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from gptj.checkpoint.parameter_matching import compare
 from gptj.checkpoint.progress import byte_progress
 from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
 from gptj.errors import CheckpointError, GPTJError, choices
+from gptj.hub.options import HubOptions
 from gptj.model.config import GPTJConfig
 from gptj.spec import config as spec
 from gptj.spec.heads import head_of
@@ -58,7 +59,10 @@ class Inspection:
 
 
 def inspect(
-    checkpoint: str | Path, *, config: spec.GPTJConfig | str | Path | None = None, **where: Any
+    checkpoint: str | Path,
+    *,
+    config: spec.GPTJConfig | str | Path | None = None,
+    **where: Unpack[HubOptions],
 ) -> Inspection:
     """Look through a checkpoint of any form: every tensor is read once, one at a time.
 

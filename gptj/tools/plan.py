@@ -8,18 +8,20 @@ width, of the MLP's inner width, of the scores and of the logits. How many of ea
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from gptj import hub
 from gptj.backends import BUILT_IN, resolve_name
 from gptj.errors import ArgumentError, UnsupportedFeature, choices
 from gptj.generation.length_buckets import bucket_length
 from gptj.generation.segments import most_room
+from gptj.hub.options import HubOptions
 from gptj.model.config import GPTJConfig
 from gptj.spec.byte_sizes import parse_size, readable_size
 from gptj.spec.config import dtype_name
 from gptj.spec.params import parameter_bytes
 from gptj.spec.quantization import check_choice, check_trainable, description_of
+from gptj.spec.types import DType
 from gptj.system.memory import BYTES, free_bytes
 
 
@@ -120,14 +122,14 @@ def plan(
     name: str | Path = "6B",
     *,
     backend: str | None = None,
-    dtype: Any = "auto",
+    dtype: DType = "auto",
     head: str = "causal_lm",
     quantize: str | None = None,
     batch: int = 1,
     length: int | None = None,
     train: bool = False,
     memory: int | str | None = None,
-    **where: Any,
+    **where: Unpack[HubOptions],
 ) -> Plan:
     """Predict what a model needs in memory, without loading it or its framework.
 

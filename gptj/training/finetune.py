@@ -4,7 +4,7 @@ import importlib.util
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from tqdm import tqdm
 
@@ -15,6 +15,7 @@ from gptj.datasets.source_files import Paths
 from gptj.errors import ArgumentError, BackendUnavailable, CheckpointError, UnsupportedFeature
 from gptj.model.config import GPTJConfig
 from gptj.spec.quantization import check_trainable
+from gptj.spec.types import Device
 from gptj.system.versions import install_command
 from gptj.tokenizer.lookup import add_tokenizer
 from gptj.training import checkpoints
@@ -22,6 +23,7 @@ from gptj.training.checkpoints import TrainingProgress
 from gptj.training.data import Data, open_data
 from gptj.training.loop import Loop
 from gptj.training.model_card import write_card
+from gptj.training.options import TrainingOptions
 from gptj.training.run_log import History, LogEntry
 from gptj.training.serving_command import serving_command
 from gptj.training.settings import Settings
@@ -59,10 +61,10 @@ def finetune(
     *,
     held_out_data: Paths | None = None,
     backend: str | None = None,
-    device: Any = None,
+    device: Device | None = None,
     cache_dir: str | Path | None = None,
     quiet: bool = False,
-    **settings: Any,
+    **settings: Unpack[TrainingOptions],
 ) -> Finetuned:
     """Train a model on files, and write a folder that any backend serves.
 

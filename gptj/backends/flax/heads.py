@@ -5,6 +5,14 @@ from gptj.backends.flax.model import FlaxGPTJModel
 from gptj.backends.flax.question_answering import FlaxGPTJForQuestionAnswering
 from gptj.backends.flax.sequence_classification import FlaxGPTJForSequenceClassification
 
+__all__ = [
+    "MODELS",
+    "FlaxGPTJForCausalLM",
+    "FlaxGPTJForQuestionAnswering",
+    "FlaxGPTJForSequenceClassification",
+    "FlaxGPTJModel",
+]
+
 MODELS = {
     model.head: model
     for model in (

@@ -5,6 +5,14 @@ from gptj.backends.tf.model import TFGPTJModel
 from gptj.backends.tf.question_answering import TFGPTJForQuestionAnswering
 from gptj.backends.tf.sequence_classification import TFGPTJForSequenceClassification
 
+__all__ = [
+    "MODELS",
+    "TFGPTJForCausalLM",
+    "TFGPTJForQuestionAnswering",
+    "TFGPTJForSequenceClassification",
+    "TFGPTJModel",
+]
+
 MODELS = {
     model.head: model
     for model in (

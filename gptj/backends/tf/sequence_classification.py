@@ -49,7 +49,9 @@ class TFGPTJForSequenceClassification(TFPretrained):
         dtype = self.dtype_policy
         with keras.name_scope(self.name):  # the base model creates its variables at once
             self.transformer = TFGPTJModel(config, seed=seed, name="transformer", dtype=dtype)
-        self.score = Linear(config.n_embd, config.num_labels, bias=False, name="score", dtype=dtype)
+        self.score: Linear = Linear(
+            config.n_embd, config.num_labels, bias=False, name="score", dtype=dtype
+        )
         params.initialize(self, seed)
 
     def build(self, input_shape: Any = None) -> None:

@@ -5,6 +5,14 @@ from gptj.backends.torch.model import GPTJModel
 from gptj.backends.torch.question_answering import GPTJForQuestionAnswering
 from gptj.backends.torch.sequence_classification import GPTJForSequenceClassification
 
+__all__ = [
+    "MODELS",
+    "GPTJForCausalLM",
+    "GPTJForQuestionAnswering",
+    "GPTJForSequenceClassification",
+    "GPTJModel",
+]
+
 MODELS = {
     model.head: model
     for model in (

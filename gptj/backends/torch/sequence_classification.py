@@ -35,7 +35,7 @@ class GPTJForSequenceClassification(TorchPretrained):
     ) -> None:
         super().__init__(config)
         self.transformer = GPTJModel(config, seed=seed, attn_implementation=attn_implementation)
-        self.score = Linear(config.n_embd, config.num_labels, bias=False)
+        self.score: Linear = Linear(config.n_embd, config.num_labels, bias=False)
         params.initialize(self, seed)
 
     def forward(

@@ -1,0 +1,86 @@
+"""The types of the public names: each is what its module says; see ``PUBLIC``."""
+
+from typing import Final
+
+from gptj.api import generate, load, load_tokenizer
+from gptj.backends.flax.heads import (
+    FlaxGPTJForCausalLM,
+    FlaxGPTJForQuestionAnswering,
+    FlaxGPTJForSequenceClassification,
+    FlaxGPTJModel,
+)
+from gptj.backends.tf.heads import (
+    TFGPTJForCausalLM,
+    TFGPTJForQuestionAnswering,
+    TFGPTJForSequenceClassification,
+    TFGPTJModel,
+)
+from gptj.backends.torch.backend import infer_device
+from gptj.backends.torch.heads import (
+    GPTJForCausalLM,
+    GPTJForQuestionAnswering,
+    GPTJForSequenceClassification,
+    GPTJModel,
+)
+from gptj.backends.torch.heads import GPTJForCausalLM as AutoModelForCausalLM
+from gptj.datasets.classification import classification_dataset
+from gptj.datasets.question_answering import question_dataset
+from gptj.datasets.text import text_dataset
+from gptj.errors import GPTJError
+from gptj.generation.options import GenerationConfig
+from gptj.generation.streaming import TextIteratorStreamer, TextStreamer
+from gptj.model.config import GPTJConfig
+from gptj.model.lora import add_lora, load_lora
+from gptj.parity.report import parity
+from gptj.prediction.predict import predict
+from gptj.tokenizer import GPTJTokenizer
+from gptj.tokenizer import GPTJTokenizer as AutoTokenizer
+from gptj.tools.convert import convert
+from gptj.tools.init import init
+from gptj.tools.inspect import inspect
+from gptj.tools.plan import plan
+from gptj.training.finetune import finetune
+
+PUBLIC: Final[dict[str, str]]
+__version__: str
+
+__all__ = [
+    "AutoModelForCausalLM",
+    "AutoTokenizer",
+    "FlaxGPTJForCausalLM",
+    "FlaxGPTJForQuestionAnswering",
+    "FlaxGPTJForSequenceClassification",
+    "FlaxGPTJModel",
+    "GPTJConfig",
+    "GPTJError",
+    "GPTJForCausalLM",
+    "GPTJForQuestionAnswering",
+    "GPTJForSequenceClassification",
+    "GPTJModel",
+    "GPTJTokenizer",
+    "GenerationConfig",
+    "TFGPTJForCausalLM",
+    "TFGPTJForQuestionAnswering",
+    "TFGPTJForSequenceClassification",
+    "TFGPTJModel",
+    "TextIteratorStreamer",
+    "TextStreamer",
+    "add_lora",
+    "classification_dataset",
+    "convert",
+    "finetune",
+    "generate",
+    "infer_device",
+    "init",
+    "inspect",
+    "load",
+    "load_lora",
+    "load_tokenizer",
+    "parity",
+    "plan",
+    "predict",
+    "question_dataset",
+    "text_dataset",
+]
+
+def __dir__() -> list[str]: ...

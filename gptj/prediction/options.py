@@ -1,0 +1,14 @@
+"""What prediction takes, as keyword arguments for whoever checks types."""
+
+from gptj.model.options import AnyOptions
+from gptj.tokenizer import GPTJTokenizer
+
+
+class PredictOptions(AnyOptions, total=False):
+    """What ``gptj.predict`` takes for either head, and for loading a model by its name."""
+
+    tokenizer: GPTJTokenizer | None
+    batch_size: int
+    length: int | None
+    backend: str | None
+    head: str | None

@@ -1,0 +1,12 @@
+"""What loading a tokenizer takes, as keyword arguments for whoever checks types."""
+
+from gptj.hub.options import HubOptions
+
+
+class TokenizerOptions(HubOptions, total=False):
+    """What ``GPTJTokenizer.from_pretrained`` takes besides a name."""
+
+    padding_side: str | None
+    truncation_side: str | None
+    model_max_length: int | None
+    pad_token: str | None
