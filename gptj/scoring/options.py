@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias, TypedDict, Unpack, overload
 
-from gptj.scoring.result import Score
-from gptj.scoring.texts import Text
+from gptj.scoring.perplexity import Score
+from gptj.scoring.text_inputs import Text
 from gptj.spec.types import Tensor
 from gptj.tokenizer import GPTJTokenizer
 

@@ -6,9 +6,9 @@ from typing import assert_type
 import gptj
 from gptj.model.pretrained import Pretrained
 from gptj.parity.report import ParityReport
-from gptj.prediction.answers import Answer
-from gptj.prediction.classes import Classification
-from gptj.scoring.result import Score
+from gptj.prediction.classification import Classification
+from gptj.prediction.question_answering import Answer
+from gptj.scoring.perplexity import Score
 from gptj.spec.outputs import ModelOutput
 from gptj.tools.inspect import Inspection
 from gptj.tools.plan import Plan
