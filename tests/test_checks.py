@@ -12,7 +12,7 @@ from gptj.spec.checks import (
     check_inputs,
     values_are_checked,
 )
-from gptj.spec.targets import check_label_values, check_labels
+from gptj.spec.target_checks import check_label_values, check_labels
 
 CONFIG = GPTJConfig(vocab_size=96, n_positions=64, n_embd=40, n_layer=2, n_head=4, rotary_dim=6)
 IDS = np.zeros((3, 11), np.int64)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from gptj.errors import ConfigError, SequenceTooLong
 from gptj.model.config import GPTJConfig
 from gptj.prediction.batched_forward import encode, run
-from gptj.spec.targets import find_problem_type
+from gptj.spec.target_checks import find_problem_type
 from gptj.tokenizer import GPTJTokenizer
 
 LABEL_THRESHOLD: Final = 0.5

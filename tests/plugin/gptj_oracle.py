@@ -21,7 +21,12 @@ from gptj.spec.heads import HEADS
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.params import LM_HEAD, initial_value, parameter_table
 from gptj.spec.resize import check_word_table
-from gptj.spec.targets import check_answers, check_class_labels, check_label_values, check_labels
+from gptj.spec.target_checks import (
+    check_answers,
+    check_class_labels,
+    check_label_values,
+    check_labels,
+)
 from gptj.spec.tensors import LazyTensor, Tensors
 
 Array = npt.NDArray[Any]

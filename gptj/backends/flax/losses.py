@@ -60,7 +60,7 @@ def head_loss(hidden: Array, kernel: Array, bias: Array, logits: Array, labels: 
 
 
 def classification_loss(logits: Array, labels: Array, problem_type: str) -> Array:
-    """Return the loss of a sequence classification; see ``gptj.spec.targets``.
+    """Return the loss of a sequence classification; see ``gptj.spec.target_checks``.
 
     Args:
         logits: (B, L), float32.

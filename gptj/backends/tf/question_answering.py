@@ -15,7 +15,7 @@ from gptj.backends.tf.losses import (
 from gptj.backends.tf.model import TFGPTJModel, TFPretrained
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.targets import (
+from gptj.spec.target_checks import (
     check_answers,
 )
 

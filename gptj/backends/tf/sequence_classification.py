@@ -18,7 +18,7 @@ from gptj.backends.tf.masks import last_attended
 from gptj.backends.tf.model import TFGPTJModel, TFPretrained, length_of
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.targets import (
+from gptj.spec.target_checks import (
     check_class_labels,
     find_problem_type,
 )

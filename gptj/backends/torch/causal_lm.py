@@ -11,7 +11,7 @@ from gptj.backends.torch.losses import head_loss
 from gptj.backends.torch.model import GPTJModel, TorchPretrained
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.targets import (
+from gptj.spec.target_checks import (
     check_label_values,
     check_labels,
 )

@@ -13,7 +13,7 @@ from gptj.backends.torch.losses import (
 from gptj.backends.torch.model import GPTJModel, TorchPretrained
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.targets import (
+from gptj.spec.target_checks import (
     check_answers,
 )
 

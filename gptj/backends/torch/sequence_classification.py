@@ -15,7 +15,7 @@ from gptj.backends.torch.masks import last_attended
 from gptj.backends.torch.model import GPTJModel, TorchPretrained, length_of
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.targets import (
+from gptj.spec.target_checks import (
     check_class_labels,
     find_problem_type,
 )

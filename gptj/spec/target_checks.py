@@ -1,4 +1,4 @@
-"""What a loss takes besides the logits: which problem it is, and checks of its targets.
+"""Checks of a loss's targets, and which problem a classification is.
 
 Shapes and dtypes are checked always, values when a backend can see them on the host.
 """
