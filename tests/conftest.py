@@ -9,29 +9,17 @@ import os
 import re
 import sys
 from functools import cache
-from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny matrices lose time to a second thread
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-sys.path.insert(0, str(Path(__file__).parent / "plugin"))
 
 import pytest
 
-from gptj.backends import BUILT_IN, get_backend, is_installed
-
-REQUIRED = [name for name in os.environ.get("GPTJ_REQUIRE", "").split(",") if name]
-FRAMEWORKS = [name for name in BUILT_IN if is_installed(name) or name in REQUIRED]
-PLUGGED_IN = "oracle"
-
-
-def require(name):
-    """Return a backend, or skip the test where its framework is not installed nor required."""
-    if name not in FRAMEWORKS:
-        pytest.skip(f"{BUILT_IN[name]} is not installed")
-    return get_backend(name)
+from gptj.backends import BUILT_IN, get_backend
+from installed import FRAMEWORKS, PLUGGED_IN, require
 
 
 @pytest.fixture(params=[*FRAMEWORKS, PLUGGED_IN])

@@ -1,0 +1,278 @@
+"""The tolerance catches the known mistakes, and lets rounding pass.
+
+Each mistake is one that somebody made in a GPT-J. On weights redrawn with standard deviation 0.3
+(``weights/tiny``) every one of them exceeds the tolerance; at the usual initialisation all of them
+together would pass the 4e-2 that is usual elsewhere, which is why no test here uses those weights.
+"""
+
+import numpy as np
+import pytest
+
+from gptj.checkpoint.folder import open_checkpoint
+from gptj.model.config import GPTJConfig
+from gptj.spec.params import initial_value, parameter_table
+from gptj.spec.reference import forward, ops
+from paths import TINY
+from tolerances import assert_close, difference, limit
+
+LOOSE = 4e-2
+IDS = np.random.Generator(np.random.PCG64(5)).integers(0, 96, (2, 17))
+
+
+def config(**changes):
+    return GPTJConfig.from_json_file(TINY / "config.json", **changes)
+
+
+def redrawn():
+    return {name: tensor.read() for name, tensor in open_checkpoint(TINY).tensors.items()}
+
+
+def initial():
+    table = parameter_table(config()).values()
+    return {parameter.name: initial_value(parameter, config()) for parameter in table}
+
+
+def logits(weights, **changes):
+    return forward(config(**changes), weights, input_ids=IDS).logits
+
+
+def changed(weights, part, change):
+    """Return the weights with those whose name contains `part` changed."""
+    return {name: change(w) if part in name else w for name, w in weights.items()}
+
+
+def without_rotary(weights, monkeypatch):
+    monkeypatch.setattr(ops, "apply_rotary", lambda x, sin, cos: x)
+    return logits(weights)
+
+
+def with_halves_rotated(weights, monkeypatch):
+    """Pair dimension i with i + R / 2, as other models do."""
+
+    def rotate_half(x):
+        first, second = np.split(x, 2, axis=-1)
+        return np.concatenate((-second, first), axis=-1)
+
+    monkeypatch.setattr(ops, "rotate_every_two", rotate_half)
+    return logits(weights)
+
+
+def with_q_transposed(weights, monkeypatch):
+    return logits(changed(weights, "q_proj", np.transpose))
+
+
+def without_scale(weights, monkeypatch):
+    return logits(changed(weights, "q_proj", lambda w: w * np.sqrt(config().head_dim)))
+
+
+def with_q_and_k_swapped(weights, monkeypatch):
+    swap = {"q_proj": "k_proj", "k_proj": "q_proj"}
+    names = {n: n.replace(part, swap[part]) for n in weights for part in swap if part in n}
+    return logits({names.get(name, name): weight for name, weight in weights.items()})
+
+
+def with_exact_gelu(weights, monkeypatch):
+    return logits(weights, activation_function="gelu")
+
+
+def without_biases(weights, monkeypatch):
+    bare = changed(weights, "mlp", lambda w: w * (w.ndim == 2))
+    return logits(changed(bare, "lm_head.bias", np.zeros_like))
+
+
+def with_smaller_epsilon(weights, monkeypatch):
+    return logits(weights, layer_norm_epsilon=1e-6)
+
+
+LARGE = [
+    without_rotary,
+    with_q_transposed,
+    without_scale,
+    with_q_and_k_swapped,
+    without_biases,
+]
+SEVEN = [*LARGE, with_exact_gelu, with_smaller_epsilon]
+
+
+@pytest.mark.parametrize("mistake", [*SEVEN, with_halves_rotated])
+def test_a_known_mistake_exceeds_the_tolerance(mistake, monkeypatch):
+    right = logits(redrawn())
+    wrong = mistake(redrawn(), monkeypatch)
+    assert difference(wrong, right) > 2 * limit("float32", right)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("mistake", LARGE)
+def test_a_large_mistake_exceeds_the_tolerance_of_half_precision(mistake, dtype, monkeypatch):
+    right = logits(redrawn())
+    wrong = mistake(redrawn(), monkeypatch)
+    assert difference(wrong, right) > 2 * limit(dtype, right)
+
+
+@pytest.mark.parametrize("mistake", SEVEN)
+def test_at_the_usual_initialisation_a_mistake_is_small(mistake, monkeypatch):
+    assert difference(mistake(initial(), monkeypatch), logits(initial())) < LOOSE / 2
+
+
+@pytest.mark.parametrize("mistake", [with_exact_gelu, without_biases])
+def test_at_the_usual_initialisation_some_mistakes_pass_even_this_tolerance(mistake, monkeypatch):
+    right = logits(initial())
+    assert_close(mistake(initial(), monkeypatch), right, "float32", "logits")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rounding_of_the_weights_stays_within_the_tolerance(seed):
+    generator = np.random.Generator(np.random.PCG64(seed))
+    weights = redrawn()
+    rounded = {
+        name: w * (1 + generator.choice((-1, 1), w.shape) * 2.0**-24) for name, w in weights.items()
+    }
+    right = logits(weights)
+    assert difference(logits(rounded), right) > 0
+    assert_close(logits(rounded), right, "float32", "logits")
+
+
+def test_computing_in_float32_stays_within_the_tolerance(monkeypatch):
+    right = logits(redrawn())
+    monkeypatch.setattr(ops, "as_float64", lambda value: np.asarray(value).astype(np.float32))
+    rotary, softmax = ops.apply_rotary, ops.softmax
+    monkeypatch.setattr(
+        ops, "apply_rotary", lambda x, *tables: rotary(x, *tables).astype(np.float32)
+    )
+    monkeypatch.setattr(
+        ops, "softmax", lambda scores: softmax(scores.astype(np.float32)).astype(np.float32)
+    )
+    single = logits(redrawn())
+    assert single.dtype == np.float32
+    assert_close(single, right, "float32", "logits")
+
+
+# -- the heads and the arguments -------------------------------------------------------------------
+
+CLASSES, ANSWERS = "sequence_classification", "question_answering"
+LEFT = np.array([[1] * 17, [0] * 6 + [1] * 11])
+RIGHT = LEFT[:, ::-1].copy()
+LAST = np.array([16, 10])  # the last attended positions of RIGHT
+FACTORS = np.array([[1.0, 0.0, 0.5, 1.0], [0.3, 1.0, 1.0, 0.0]])
+
+
+def weights_of(head):
+    """Return weights with a standard deviation of 0.3 for a head, around those of weights/tiny."""
+    generator = np.random.Generator(np.random.PCG64(9))
+    base = redrawn()
+    table = parameter_table(config(), head)
+    return {
+        name: base[name] if name in base else 0.3 * generator.standard_normal(parameter.shape)
+        for name, parameter in table.items()
+    }
+
+
+def outcome(head, field, **inputs):
+    return forward(config(), weights_of(head), head=head, input_ids=IDS, **inputs)[field]
+
+
+def wrong_pooling(position):
+    """Classify another position than the last attended one."""
+
+    def mistake():
+        right = outcome(CLASSES, "logits", attention_mask=RIGHT)
+        state = forward(
+            config(), weights_of(CLASSES), head=CLASSES, input_ids=IDS, attention_mask=RIGHT
+        ).hidden_states[-1]
+        return right, state[np.arange(2), position] @ weights_of(CLASSES)["score.weight"].T
+
+    return mistake
+
+
+def mask_before_scaling():
+    """Add a caller's mask to the scores before they are divided by the root of the head's width."""
+    allowed = np.tril(np.ones((17, 17), bool))
+    bias = np.random.Generator(np.random.PCG64(11)).standard_normal((2, 1, 17, 17))
+    right = np.where(allowed, bias, -np.inf)
+    scaled = right / np.sqrt(config().head_dim)
+    return (
+        outcome("causal_lm", "logits", attention_mask=right),
+        outcome("causal_lm", "logits", attention_mask=scaled),
+    )
+
+
+def unshifted_labels():
+    """Predict each token from itself."""
+    return (
+        outcome("causal_lm", "loss", labels=IDS),
+        outcome("causal_lm", "loss", labels=np.roll(IDS, 1, axis=1)),
+    )
+
+
+def transposed(head, name, field):
+    """Read a head's weight in the other order."""
+
+    def mistake():
+        weights = weights_of(head)
+        wrong = {**weights, name: weights[name].T.reshape(weights[name].shape)}
+        return tuple(
+            forward(config(), w, head=head, input_ids=IDS)[field] for w in (weights, wrong)
+        )
+
+    return mistake
+
+
+def ignored(**inputs):
+    """Pay no attention to an argument."""
+
+    def mistake():
+        return outcome("causal_lm", "logits", **inputs), outcome("causal_lm", "logits")
+
+    return mistake
+
+
+def answers_shifted():
+    """Count the answer's place from one."""
+    start, end = np.array([3, 5]), np.array([7, 9])
+    return (
+        outcome(ANSWERS, "loss", start_positions=start, end_positions=end),
+        outcome(ANSWERS, "loss", start_positions=start + 1, end_positions=end + 1),
+    )
+
+
+def answers_beyond_the_text_counted():
+    """Clamp to the last position in place of leaving it out."""
+    start, end = np.array([3, 40]), np.array([7, 40])
+    return (
+        outcome(ANSWERS, "loss", start_positions=start, end_positions=end),
+        outcome(ANSWERS, "loss", start_positions=start.clip(0, 16), end_positions=end.clip(0, 16)),
+    )
+
+
+def one_of_two_losses():
+    """Take the binary cross-entropy for the cross-entropy, by the dtype of the labels."""
+    classes = np.array([1, 0])
+    return (
+        outcome(CLASSES, "loss", labels=classes),
+        outcome(CLASSES, "loss", labels=np.eye(2)[classes]),
+    )
+
+
+FEATURES = {
+    "pooling at the first position": wrong_pooling(0),
+    "pooling at the very last position": wrong_pooling(16),
+    "pooling one position early": wrong_pooling(LAST - 1),
+    "mask before scaling": mask_before_scaling,
+    "unshifted labels": unshifted_labels,
+    "transposed language-model head": transposed("causal_lm", "lm_head.weight", "logits"),
+    "transposed classification head": transposed(CLASSES, "score.weight", "logits"),
+    "transposed answer head": transposed(ANSWERS, "qa_outputs.weight", "start_logits"),
+    "head mask ignored": ignored(head_mask=FACTORS),
+    "token types ignored": ignored(token_type_ids=IDS[:, ::-1]),
+    "attention mask ignored": ignored(attention_mask=LEFT),
+    "positions ignored": ignored(position_ids=np.arange(17)[None].repeat(2, axis=0) * 2),
+    "answers shifted": answers_shifted,
+    "answers beyond the text counted": answers_beyond_the_text_counted,
+    "another loss": one_of_two_losses,
+}
+
+
+@pytest.mark.parametrize("mistake", FEATURES)
+def test_a_known_mistake_with_an_argument_or_a_head_exceeds_the_tolerance(mistake):
+    right, wrong = FEATURES[mistake]()
+    assert difference(wrong, right) > 2 * limit("float32", right)
