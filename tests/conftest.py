@@ -6,9 +6,7 @@ installed, and the NumPy one of ``tests/plugin``, which is plugged in as a stran
 """
 
 import os
-import re
 import sys
-from functools import cache
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny matrices lose time to a second thread
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -18,8 +16,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 
-from gptj.backends import BUILT_IN, get_backend
+from gptj.backends import get_backend
 from installed import FRAMEWORKS, PLUGGED_IN, require
+
+MODULES = {"torch", "tensorflow", "keras", "jax", "flax"}
 
 
 @pytest.fixture(params=[*FRAMEWORKS, PLUGGED_IN])
@@ -66,23 +66,21 @@ def promotion():
         yield
 
 
-NAMES_A_FRAMEWORK = re.compile(
-    r"^\s*(?:import|from) (?:torch|tensorflow|jax|flax|keras|optax|gptj\.backends)"
-    r"|\b(?:require|importorskip|subprocess|CliRunner|invoke|modules)\b|\bTF[A-Z]|\bFlax[A-Z]|\bGPTJFor"
-    r"|\bgptj\.(?:load|generate|finetune|predict|parity|bench|plan)\b",
-    re.MULTILINE,
-)
-FIXTURES = {"backend", "framework", *(f"{name}_backend" for name in BUILT_IN)}
-
-
 def pytest_collection_modifyitems(items):
-    """Mark what no framework can change: it is enough to run it in one environment, ``core``."""
+    """Refuse a test that says neither that it is neutral nor that frameworks matter to it."""
     for item in items:
-        if not FIXTURES & set(item.fixturenames) and not names_a_framework(item.path):
-            item.add_marker("neutral")
+        if not any(item.get_closest_marker(name) for name in ("neutral", "frameworks")):
+            raise pytest.UsageError(
+                f"{item.nodeid} has neither mark: mark it, or its file, as `neutral` where no "
+                "framework can change it, so that it runs in one environment, else `frameworks`."
+            )
 
 
-@cache
-def names_a_framework(path):
-    """Whether a file has a word in it that may lead to a framework."""
-    return NAMES_A_FRAMEWORK.search(path.read_text(encoding="utf-8")) is not None
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Fail a neutral test that imports a framework: its environment is to have none."""
+    before = MODULES & sys.modules.keys()
+    yield
+    imported = MODULES & sys.modules.keys() - before
+    if imported and item.get_closest_marker("neutral"):
+        pytest.fail(f"A neutral test imported {', '.join(sorted(imported))}: mark `frameworks`.")

@@ -6,6 +6,8 @@ import pytest
 from models import draw_ids, run, tiny_config, tiny_model
 from tolerances import assert_close
 
+pytestmark = pytest.mark.frameworks
+
 IDS = draw_ids((2, 10), seed=3)
 LEFT = np.array([[1] * 10, [0] * 4 + [1] * 6])
 RIGHT_THEN_MORE = np.array([[1] * 10, [1, 1, 1, 0, 0, 0, 1, 1, 1, 1]])

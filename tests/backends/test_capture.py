@@ -7,6 +7,8 @@ from gptj.spec.reference import ops
 from models import draw_ids, oracle, tiny_config, tiny_model, tiny_weights
 from tolerances import assert_close
 
+pytestmark = pytest.mark.frameworks
+
 IDS = draw_ids((2, 7), seed=51)
 LEFT = np.array([[1] * 7, [0] * 3 + [1] * 4])
 INPUTS = {"input_ids": IDS, "attention_mask": LEFT}

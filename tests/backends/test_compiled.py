@@ -8,6 +8,8 @@ import pytest
 from models import draw_ids, run, tiny_model
 from tolerances import assert_close
 
+pytestmark = pytest.mark.frameworks
+
 IDS = draw_ids((2, 6), seed=21)
 LEFT = np.array([[1] * 6, [0, 0, 1, 1, 1, 1]])
 HEADS = {

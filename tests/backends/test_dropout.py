@@ -10,6 +10,8 @@ import pytest
 from models import ALL_FIELDS, draw_ids, on_host, tiny_model
 from tolerances import assert_close
 
+pytestmark = pytest.mark.frameworks
+
 IDS = draw_ids((8, 16), seed=91)
 RATE = 0.5
 COUNT = 8 * 16 * 40  # numbers in a hidden state

@@ -20,6 +20,8 @@ from models import (
 )
 from tolerances import assert_close
 
+pytestmark = pytest.mark.frameworks
+
 BATCH, LENGTH = 3, 11
 IDS = draw_ids((BATCH, LENGTH))
 GENERATOR = np.random.Generator(np.random.PCG64(1))

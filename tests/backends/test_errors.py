@@ -16,6 +16,8 @@ from gptj.errors import (
 from models import draw_ids, tiny_model
 from paths import TINY
 
+pytestmark = pytest.mark.frameworks
+
 IDS = draw_ids((2, 5), vocab=60)
 
 

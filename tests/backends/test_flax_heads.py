@@ -10,6 +10,8 @@ from gptj.spec.heads import HEADS  # noqa: E402
 from models import draw_ids, run, tiny_model  # noqa: E402
 from tolerances import assert_close  # noqa: E402
 
+pytestmark = pytest.mark.frameworks
+
 IDS = draw_ids((2, 6), seed=21)
 MASK = np.array([[1] * 6, [0, 0, 1, 1, 1, 1]])
 FIELD = {

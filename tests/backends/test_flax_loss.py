@@ -10,6 +10,8 @@ import jax.numpy as jnp  # noqa: E402
 from gptj import FlaxGPTJForCausalLM, GPTJConfig  # noqa: E402
 from gptj.backends.flax import losses  # noqa: E402
 
+pytestmark = pytest.mark.frameworks
+
 SHAPE = {"n_embd": 16, "n_layer": 1, "n_head": 2, "rotary_dim": 4, "n_positions": 32}
 IDS = np.arange(36).reshape(3, 12) * 7 % 61
 LABELS = np.where(IDS % 5 != 0, IDS, -100)

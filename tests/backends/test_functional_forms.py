@@ -25,6 +25,8 @@ from models import draw_ids, tiny_config, tiny_model, tiny_weights
 from paths import TINY
 from tolerances import assert_close
 
+pytestmark = pytest.mark.frameworks
+
 IDS = jnp.asarray(draw_ids((2, 7)), jnp.int32)
 MASK = jnp.asarray([[1] * 7, [0, 0, 1, 1, 1, 1, 1]], jnp.int32)
 BLOCK = (

@@ -6,6 +6,8 @@ import pytest
 from gptj.spec.tensors import LazyTensor
 from models import draw_ids, tiny_config, tiny_weights
 
+pytestmark = pytest.mark.frameworks
+
 IDS = draw_ids((2, 24), seed=81)
 MASK = np.ones_like(IDS)
 MASK[1, :5] = 0

@@ -8,6 +8,8 @@ from gptj.spec.reference import backward
 from models import draw_ids, tiny_config, tiny_model, tiny_weights
 from tolerances import assert_close
 
+pytestmark = pytest.mark.frameworks
+
 IDS = draw_ids((3, 7), seed=31)
 LEFT = np.array([[1] * 7, [0, 0, 1, 1, 1, 1, 1], [0] * 6 + [1]])
 LABELS = np.where(LEFT != 0, IDS, -100)

@@ -7,6 +7,8 @@ from gptj.errors import ArgumentError, ConfigError, GPTJError, InputError, Token
 from models import draw_ids, oracle, run, tiny_config, tiny_model
 from tolerances import assert_close
 
+pytestmark = pytest.mark.frameworks
+
 CLASSES, ANSWERS = "sequence_classification", "question_answering"
 IDS = draw_ids((3, 9), seed=71)
 PAD = 95  # `draw_ids` draws no such id

@@ -17,6 +17,8 @@ import keras  # noqa: E402
 
 from keras_cases import IDS, compiled, fresh, inputs, train  # noqa: E402
 
+pytestmark = pytest.mark.frameworks
+
 
 class Interrupted(Exception):
     """What stops a training from outside."""

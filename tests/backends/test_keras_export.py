@@ -19,6 +19,8 @@ BACKEND = get_backend("tf")  # before Keras, whose backend it chooses
 
 import keras  # noqa: E402
 
+pytestmark = pytest.mark.frameworks
+
 IDS = draw_ids((3, 7), seed=9).astype(np.int32)
 MASK = np.array([[1] * 7, [0, 0, 1, 1, 1, 1, 1], [0] * 4 + [1] * 3], np.int32)
 FIELDS = {

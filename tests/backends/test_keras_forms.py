@@ -20,6 +20,8 @@ import keras  # noqa: E402
 
 from gptj.backends.tf.heads import TFGPTJForCausalLM, TFGPTJModel  # noqa: E402
 
+pytestmark = pytest.mark.frameworks
+
 CONFIG = GPTJConfig(
     vocab_size=96,
     n_positions=64,

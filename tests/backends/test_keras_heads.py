@@ -16,6 +16,8 @@ BACKEND = get_backend("tf")  # before Keras, whose backend it chooses
 
 import keras  # noqa: E402
 
+pytestmark = pytest.mark.frameworks
+
 IDS = draw_ids((4, 7), seed=1)
 MASK = np.array([[1] * 7, [0, 0, 1, 1, 1, 1, 1], [1] * 7, [0] * 6 + [1]])
 FIELDS = {

@@ -30,6 +30,8 @@ from keras_cases import (  # noqa: E402
     train,
 )
 
+pytestmark = pytest.mark.frameworks
+
 ADAM = {"learning_rate": 1e-2}
 
 

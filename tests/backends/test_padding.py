@@ -10,6 +10,8 @@ from installed import FRAMEWORKS, PLUGGED_IN
 from models import draw_ids, run, tiny_model
 from tolerances import assert_close
 
+pytestmark = pytest.mark.frameworks
+
 ROW = draw_ids((1, 9), seed=5)
 
 

@@ -18,6 +18,8 @@ torch = pytest.importorskip("torch")
 
 from gptj.backends.torch.kernels import half_precision, int4, int4_layout, int8  # noqa: E402 (after the skip)
 
+pytestmark = pytest.mark.frameworks
+
 SIZES = {"n_embd": 128, "n_inner": 256, "n_layer": 1, "vocab_size": 128}
 INT4 = {"quantize": "int4", **SIZES}
 IDS = draw_ids((2, 6), seed=43)

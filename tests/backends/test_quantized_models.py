@@ -17,6 +17,8 @@ from models import DEMO, draw_ids, run, tiny_model
 from quantized_cases import meant_weights, quantized_config, quantized_model, quantized_weights
 from tolerances import assert_close
 
+pytestmark = pytest.mark.frameworks
+
 IDS = draw_ids((2, 9), seed=23)
 HEADS = {
     "base": ("base", {}),

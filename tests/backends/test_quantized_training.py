@@ -13,6 +13,8 @@ from models import draw_ids, run
 from quantized_cases import meant_weights, quantized_config, quantized_model
 from tolerances import assert_close
 
+pytestmark = pytest.mark.frameworks
+
 IDS = draw_ids((2, 6), seed=41)
 LORA = LoraConfig(rank=3, alpha=6, targets=(*ALL, "lm_head"))
 SMALL = {"n_layer": 1}

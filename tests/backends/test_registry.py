@@ -9,6 +9,8 @@ import gptj
 from gptj import backends
 from gptj.errors import ArgumentError, BackendUnavailable
 
+pytestmark = pytest.mark.frameworks
+
 
 def install(monkeypatch, *packages):
     """Pretend that exactly these packages are installed."""

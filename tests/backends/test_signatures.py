@@ -11,6 +11,8 @@ from gptj.spec.heads import HEADS
 from models import draw_ids, tiny_model
 from tolerances import assert_close
 
+pytestmark = pytest.mark.frameworks
+
 INPUTS = (
     "input_ids past_key_values attention_mask token_type_ids position_ids head_mask inputs_embeds"
 ).split()

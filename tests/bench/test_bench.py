@@ -22,6 +22,8 @@ from gptj.system.memory import process_memory
 from gptj.system.processor import cores
 from models import tiny_config
 
+pytestmark = pytest.mark.frameworks
+
 MID = {"n_embd": 1024, "n_layer": 12, "n_head": 16, "rotary_dim": 32}
 KEY = {"system": "gptj torch", "dtype": "float32", "train": False}
 DECODE = Workload("decode", 1, 16, 8)

@@ -24,6 +24,8 @@ from gptj.errors import ArgumentError
 from installed import FRAMEWORKS
 from paths import TESTS, TINY
 
+pytestmark = pytest.mark.frameworks
+
 FAKE = (sys.executable, str(TESTS / "bench" / "fake_system.py"))
 FIRST, DECODE = Workload("first", 1, 4, 1), Workload("decode", 1, 4, 4)
 PREFILL = Workload("prefill", 1, 4)

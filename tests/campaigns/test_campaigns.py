@@ -18,7 +18,7 @@ from tolerances import assert_close
 
 TRIALS = int(os.environ.get("GPTJ_TRIALS", "30"))
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.frameworks, pytest.mark.slow]
 
 
 def draw_mask(generator, batch, length):

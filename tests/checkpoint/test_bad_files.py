@@ -21,6 +21,8 @@ from gptj.checkpoint.saving import ACCEPTED
 from gptj.errors import CheckpointError
 from weight_files import TENSORS, Shell, read_all, save
 
+pytestmark = pytest.mark.neutral
+
 FLIPS = int(os.environ.get("GPTJ_TRIALS", "60"))
 
 

@@ -18,6 +18,8 @@ from gptj.spec.tensors import LazyTensor
 from gptj.system.atomic import replacing
 from shards import ARRAYS, CONFIG, INDEX, save
 
+pytestmark = pytest.mark.neutral
+
 TOTAL = sum(array.nbytes for array in ARRAYS.values())
 ONE_FILE = ["config.json", "generation_config.json", "model.safetensors"]
 

@@ -8,6 +8,8 @@ from gptj.checkpoint.folder import open_checkpoint
 from gptj.errors import CheckpointError
 from shards import INDEX, save
 
+pytestmark = pytest.mark.neutral
+
 
 @pytest.fixture
 def sharded(tmp_path):

@@ -21,6 +21,8 @@ from gptj.spec.tensors import LazyTensor
 from paths import GOLDEN
 from tolerances import assert_close
 
+pytestmark = pytest.mark.neutral
+
 FORMS = sorted(path.name for path in (GOLDEN / "formats").iterdir() if path.is_dir())
 DTYPES = {
     "float32": np.dtype(np.float32),

@@ -12,6 +12,8 @@ from gptj.spec.heads import HEADS
 from gptj.spec.params import initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor
 
+pytestmark = pytest.mark.neutral
+
 CONFIG = GPTJConfig(
     vocab_size=96, n_positions=16, n_embd=40, n_layer=2, n_head=4, rotary_dim=6, n_inner=112
 )

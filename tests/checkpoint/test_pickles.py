@@ -13,6 +13,8 @@ from gptj.errors import CheckpointError
 from paths import GOLDEN
 from weight_files import Shell
 
+pytestmark = pytest.mark.neutral
+
 
 def with_pickle(folder, content):
     """Return a .bin of the new form around a pickle."""

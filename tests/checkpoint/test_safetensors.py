@@ -13,6 +13,8 @@ from gptj.checkpoint.safetensors import ALIGNMENT, DTYPES, read, write
 from gptj.errors import CheckpointError
 from gptj.spec.tensors import LazyTensor
 
+pytestmark = pytest.mark.neutral
+
 GENERATOR = np.random.Generator(np.random.PCG64(0))
 ARRAYS = {
     f"{name}.{rank}": GENERATOR.integers(0, 100, (*(3, 5, 2)[:rank], 1)).astype(dtype)[..., 0]

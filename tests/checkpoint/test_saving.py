@@ -11,6 +11,8 @@ from gptj.checkpoint.saving import ACCEPTED
 from paths import HELPERS
 from weight_files import read_all, save
 
+pytestmark = pytest.mark.frameworks
+
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):

@@ -13,6 +13,8 @@ from gptj.cli import main
 from installed import FRAMEWORKS
 from paths import TINY
 
+pytestmark = pytest.mark.frameworks
+
 FIRST = FRAMEWORKS[0] if FRAMEWORKS else "oracle"
 ON_TINY = ["generate", "A", "--model", str(TINY), "--backend", FIRST, "-n", "6"]
 

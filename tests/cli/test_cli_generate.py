@@ -18,6 +18,8 @@ from installed import FRAMEWORKS
 from models import DEMO
 from models import load as load_folder
 
+pytestmark = pytest.mark.frameworks
+
 FIRST = FRAMEWORKS[0] if FRAMEWORKS else "oracle"
 PROMPTS = ["import os", "def add(a, b):", "class A"]
 LINES = "".join(prompt + "\n" for prompt in PROMPTS)

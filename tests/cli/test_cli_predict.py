@@ -15,6 +15,8 @@ from gptj.training.serving_command import serving_command
 from installed import FRAMEWORKS
 from prediction_cases import ANSWERS, CLASSES, TEXTS, save_model
 
+pytestmark = pytest.mark.frameworks
+
 FIRST = FRAMEWORKS[0] if FRAMEWORKS else "oracle"
 NAMES = {0: "bad", 1: "so so", 2: "good"}
 LONG = "w1 w2 w3 w4 w5 w6 w7 " * 20

@@ -14,6 +14,8 @@ import gptj
 from corpora import ids_of, tokenizer, write_lines
 from gptj.datasets import DataError, text, token_cache, tokenizing
 
+pytestmark = pytest.mark.frameworks
+
 
 def load(folder, **options):
     given = {"length": 4, "cache_dir": folder / "cache", **options}

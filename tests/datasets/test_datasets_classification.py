@@ -9,6 +9,8 @@ from gptj.datasets import DataError
 from gptj.errors import ArgumentError, SequenceTooLong
 from gptj.model.config import GPTJConfig
 
+pytestmark = pytest.mark.neutral
+
 
 def load(folder, labels, **options):
     """Return the data set of some labels, with the texts "text 0", "text 1" and so on."""

@@ -11,6 +11,8 @@ from gptj.datasets import keras_batches, output_signature, shifted_targets
 from models import run, tiny_config, tiny_model
 from tolerances import assert_close
 
+pytestmark = pytest.mark.frameworks
+
 LENGTH = 12
 DATA = {
     "causal_lm": "text_dataset",

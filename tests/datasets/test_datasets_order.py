@@ -12,6 +12,8 @@ from corpora import tokenizer, write_lines
 from gptj.datasets.shuffling import permutation
 from gptj.errors import ArgumentError
 
+pytestmark = pytest.mark.neutral
+
 ROWS = 23
 
 

@@ -11,6 +11,8 @@ from gptj.datasets import DataError
 from gptj.errors import ArgumentError, SequenceTooLong
 from gptj.model.config import GPTJConfig
 
+pytestmark = pytest.mark.neutral
+
 CONTEXT = "Die Brücke über den Fluß wurde 1899 für 🎉 und 日本 gebaut, sagt man."
 WORDS = st.lists(
     st.sampled_from(["Brücke", "a", "🎉", "日本語", "1899", "naïve", "👩‍👩‍👧", "it", "x\u0301y"]),

@@ -14,6 +14,8 @@ from gptj.errors import ArgumentError, SequenceTooLong, TokenizerError
 from gptj.model.config import GPTJConfig
 from gptj.tokenizer import GPTJTokenizer
 
+pytestmark = pytest.mark.neutral
+
 STORY = "One.\nStill one.\n\n \n\nTwo\r\n\nThree"
 
 

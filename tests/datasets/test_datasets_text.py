@@ -9,6 +9,8 @@ import gptj
 from corpora import END, ids_of, tokenizer, write_lines
 from gptj.datasets import shifted_targets
 
+pytestmark = pytest.mark.neutral
+
 TEXTS = st.lists(st.text("abc de\né日", min_size=1, max_size=30), min_size=1, max_size=12)
 
 

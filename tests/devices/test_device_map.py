@@ -23,6 +23,8 @@ from gptj.backends.torch import devices  # noqa: E402
 from machine import Machine, place_of  # noqa: E402
 from paths import TINY  # noqa: E402
 
+pytestmark = pytest.mark.frameworks
+
 HEADS = {"base": "", "causal_lm": "lm_head", "sequence_classification": "score"}
 HEADS["question_answering"] = "qa_outputs"
 GIB = 2**30

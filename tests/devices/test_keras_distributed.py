@@ -3,7 +3,11 @@
 import subprocess
 import sys
 
+import pytest
+
 from paths import ROOT, TESTS
+
+pytestmark = pytest.mark.frameworks
 
 CASES = TESTS / "devices" / "two_replicas.py"
 

@@ -19,6 +19,8 @@ from gptj.spec.heads import HEADS
 from gptj.spec.params import count_parameters, parameter_table
 from paths import TINY
 
+pytestmark = pytest.mark.frameworks
+
 CONFIG = GPTJConfig(
     vocab_size=32, n_positions=16, n_embd=8, n_layer=3, n_head=2, rotary_dim=4, num_labels=2
 )

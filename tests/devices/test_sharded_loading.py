@@ -15,6 +15,8 @@ from models import tiny_config, tiny_weights
 from paths import TINY
 from virtual_devices import assert_passes_over_eight_devices
 
+pytestmark = pytest.mark.frameworks
+
 
 @pytest.fixture
 def parallel(flax_backend):

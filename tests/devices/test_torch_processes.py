@@ -13,6 +13,8 @@ from installed import require
 from models import tiny_model
 from paths import HELPERS, TESTS
 
+pytestmark = pytest.mark.frameworks
+
 TOLERANCE = 2e-4
 """Sums in another order, through six steps of AdamW."""
 

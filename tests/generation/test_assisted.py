@@ -10,6 +10,8 @@ from gptj.generation.assisted import PromptLookup
 from models import tiny_model
 from scripted import END, VOCAB, Scripted, continued, drawn_table, saying
 
+pytestmark = pytest.mark.neutral
+
 
 def counting(text):
     """Logits that go on counting 0, 1, 2, 0, 1, 2 ..."""

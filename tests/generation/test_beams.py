@@ -8,6 +8,8 @@ import pytest
 from gptj.errors import ArgumentError
 from scripted import END, VOCAB, Pieces, Scripted, continued, drawn_table
 
+pytestmark = pytest.mark.neutral
+
 PROMPT = (2,)
 
 

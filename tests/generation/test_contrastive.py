@@ -6,6 +6,8 @@ import pytest
 from gptj.errors import ArgumentError
 from models import draw_ids, tiny_config, tiny_model
 
+pytestmark = pytest.mark.neutral
+
 PROMPT = draw_ids((1, 5), seed=3)
 OPEN = {"eos_token_id": None}
 

@@ -7,6 +7,8 @@ from gptj.backends import get_backend
 from gptj.generation import segments
 from models import tiny_model
 
+pytestmark = pytest.mark.frameworks
+
 ENDS = list(range(40, 61))
 """A part of the vocabulary, so that rows end at different steps."""
 ROWS, NEW = 12, 150

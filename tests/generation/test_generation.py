@@ -15,6 +15,8 @@ from installed import FRAMEWORKS, PLUGGED_IN
 from models import checkpoint_weights, draw_ids, load, tiny_config, tiny_model, tiny_weights
 from paths import GOLDEN
 
+pytestmark = pytest.mark.frameworks
+
 PROMPT = draw_ids((3, 7), seed=11)
 LEFT = np.array([[1] * 7, [0] * 3 + [1] * 4, [0] * 5 + [1] * 2])
 

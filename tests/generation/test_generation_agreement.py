@@ -14,6 +14,8 @@ from gptj.generation.options import GenerationConfig
 from installed import FRAMEWORKS, PLUGGED_IN
 from models import draw_ids, tiny_config, tiny_model, tiny_weights
 
+pytestmark = pytest.mark.frameworks
+
 REQUESTS = 200
 PROMPT = draw_ids((2, 6), seed=31)
 MASK = np.array([[1] * 6, [0, 0, 1, 1, 1, 1]])

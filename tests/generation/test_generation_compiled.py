@@ -8,6 +8,8 @@ from gptj.generation.decode_plan import make_plan
 from gptj.generation.options import GenerationConfig
 from models import draw_ids, tiny_model
 
+pytestmark = pytest.mark.frameworks
+
 LONG = {"n_positions": 256}
 IDS = draw_ids((2, 7), seed=71)
 LEFT = np.array([[1] * 7, [0] * 3 + [1] * 4])

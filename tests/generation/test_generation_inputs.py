@@ -6,6 +6,8 @@ import pytest
 from gptj.errors import ArgumentError, InputError, SequenceTooLong
 from models import draw_ids, tiny_config, tiny_model
 
+pytestmark = pytest.mark.frameworks
+
 PROMPT = draw_ids((2, 7), seed=51)
 LEFT = np.array([[1] * 7, [0] * 3 + [1] * 4])
 LIMIT = tiny_config().n_positions

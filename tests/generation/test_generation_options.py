@@ -13,6 +13,8 @@ from gptj.generation.option_checks import warn_unused
 from gptj.generation.options import GenerationConfig
 from scripted import END, Scripted, options_and_plan, saying, small_config
 
+pytestmark = pytest.mark.neutral
+
 TOKEN = "a token id from 0 to 4"
 IMPOSSIBLE = [
     ("min_length", -1, "an integer from 0"),

@@ -7,6 +7,8 @@ from gptj.errors import ArgumentError
 from models import draw_ids, run, tiny_config, tiny_model
 from tolerances import assert_close
 
+pytestmark = pytest.mark.frameworks
+
 PROMPT = draw_ids((2, 5), seed=61)
 LEFT = np.array([[1] * 5, [0, 0, 1, 1, 1]])
 NEW = 4
@@ -142,3 +144,16 @@ def test_a_processor_that_returns_another_shape_is_named(backend, model):
 
     with pytest.raises(ArgumentError, match=r"must return scores of \(2, 96\); .*\(2, 5\)"):
         model.generate(PROMPT, logits_processor=[wrong], **OPTIONS)
+
+
+def test_own_processors_see_tensors_of_the_framework(framework):
+    kinds = []
+    model = tiny_model(framework.name)
+    example = framework.from_numpy(np.zeros((1, 1)), model)
+
+    def remember(input_ids, scores):
+        kinds.extend((isinstance(input_ids, type(example)), isinstance(scores, type(example))))
+        return scores
+
+    model.generate(np.array([[5, 6]]), logits_processor=[remember], max_new_tokens=1)
+    assert kinds == [True, True]

@@ -20,6 +20,7 @@ def describe(case):
     return ",".join(f"{k}={v}" for k, v in case["options"].items() if k not in kept)
 
 
+@pytest.mark.frameworks
 @pytest.mark.parametrize("case", CASES, ids=describe)
 def test_tokens_equal_those_of_another_system(framework, case):
     model = load(framework.name, GOLDEN / case["checkpoint"] / "checkpoint")
@@ -36,6 +37,7 @@ def test_tokens_equal_those_of_another_system(framework, case):
         np.testing.assert_allclose(scores, case["sequences_scores"], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.neutral
 def test_the_requests_try_what_they_should():
     used = {name for case in CASES for name in case["options"]}
     assert {"num_beams", "num_beam_groups", "no_repeat_ngram_size", "min_length"} <= used

@@ -11,6 +11,8 @@ from gptj.generation.decode_plan import make_plan
 from gptj.generation.options import GenerationConfig
 from gptj.model.config import GPTJConfig
 
+pytestmark = pytest.mark.neutral
+
 CONFIG = GPTJConfig(
     vocab_size=96, n_positions=64, n_embd=8, n_layer=1, n_head=1, rotary_dim=4, eos_token_id=95
 )

@@ -11,6 +11,8 @@ from gptj.generation.segments import (
     most_room,
 )
 
+pytestmark = pytest.mark.neutral
+
 
 @pytest.mark.parametrize("room", [64, FIRST_CAPACITY, 2 * FIRST_CAPACITY - 1])
 def test_little_room_is_there_from_the_start(room):

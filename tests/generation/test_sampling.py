@@ -9,6 +9,8 @@ from gptj.contract.decoding import DecodePlan
 from gptj.generation.sampling import next_tokens
 from gptj.spec.random import gumbel_noise
 
+pytestmark = pytest.mark.neutral
+
 GREEDY = DecodePlan(
     max_new_tokens=5,
     min_new_tokens=0,

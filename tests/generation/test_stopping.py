@@ -8,6 +8,8 @@ from gptj.generation import stopping
 from gptj.generation.stopping import StopStrings, trim
 from scripted import END, Pieces, Scripted, continued, saying
 
+pytestmark = pytest.mark.neutral
+
 LETTERS = Pieces("a", "b", "c", "\n\n", "<end>")
 BYTES = Pieces(b"\xc3", b"\xa9", "a", "xyz", "<end>")  # the first two make an e with an accent
 

@@ -11,6 +11,8 @@ from gptj.generation.streaming import GrowingText, TextIteratorStreamer, TextStr
 from gptj.generation.text import text_pieces
 from scripted import Pieces, Scripted, continued, saying
 
+pytestmark = pytest.mark.neutral
+
 LETTERS = Pieces("a", "b", "c", "d", "<end>")
 E_ACUTE = "é".encode()
 EURO = "€".encode()

@@ -13,6 +13,8 @@ from installed import PLUGGED_IN
 from models import DEMO, load, tiny_model
 from scripted import END, Pieces, Scripted, saying
 
+pytestmark = pytest.mark.frameworks
+
 PROMPTS = ("def main():", "import", "class Reader:\n    def")
 SHORT = {"max_new_tokens": 6}
 

@@ -8,6 +8,8 @@ import pytest
 
 from paths import SOURCE
 
+pytestmark = pytest.mark.frameworks
+
 FRAMEWORKS = ("torch", "tensorflow", "keras", "jax", "flax", "optax", "optree", "transformers")
 OWN_FRAMEWORKS = {
     "backends.torch": {"torch"},

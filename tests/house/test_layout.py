@@ -14,6 +14,8 @@ import pytest
 
 from paths import SOURCE
 
+pytestmark = pytest.mark.frameworks
+
 BACKENDS = SOURCE / "backends"
 NAMES = ("torch", "tf", "flax")
 FILES = (

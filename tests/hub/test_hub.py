@@ -8,6 +8,8 @@ import gptj
 from gptj import hub
 from gptj.errors import CheckpointError
 
+pytestmark = pytest.mark.neutral
+
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):

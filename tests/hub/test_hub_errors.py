@@ -10,6 +10,8 @@ from gptj.errors import CheckpointError
 from gptj.hub import download as hub_files
 from hub_server import INDEX, SHARDS, SMALL, Hub, connect, write, write_index
 
+pytestmark = pytest.mark.neutral
+
 
 @pytest.fixture
 def cut_off(served, cache, monkeypatch):

@@ -16,6 +16,8 @@ from gptj.model.config import GPTJConfig
 from hub_server import INDEX, SHARDS, SMALL, connect, serve, write, write_index
 from paths import GOLDEN
 
+pytestmark = pytest.mark.frameworks
+
 FORMATS = GOLDEN / "formats"
 
 

@@ -20,6 +20,7 @@ def value(digits, step):
     return sum(256.0**place * digit for place, digit in enumerate(digits)) * np.float64(step)
 
 
+@pytest.mark.neutral
 @pytest.mark.parametrize("count", [2, 3])
 def test_digits_are_half_a_step_from_the_number_at_most(count):
     digits, step = split_limbs(X, count)
@@ -29,6 +30,7 @@ def test_digits_are_half_a_step_from_the_number_at_most(count):
     assert not value(digits, step)[3].any()
 
 
+@pytest.mark.neutral
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_the_largest_number_has_so_many_digits(count):
     x = np.array([[9.0, -9.0, 0.1]], np.float32)
@@ -47,6 +49,7 @@ def module(framework):
     return import_module(f"gptj.backends.{framework.name}.kernels.int8_limbs")
 
 
+@pytest.mark.frameworks
 @pytest.mark.parametrize("count", [2, 3])
 def test_every_backend_finds_the_digits_of_the_specification(framework, count):
     digits, step = split_limbs(X, count)
@@ -56,6 +59,7 @@ def test_every_backend_finds_the_digits_of_the_specification(framework, count):
     assert apart.max() <= (0 if count == 2 else 1)  # a step that XLA computed by a reciprocal
 
 
+@pytest.mark.frameworks
 @pytest.mark.parametrize("rows", [1, 2, 5])
 def test_products_are_as_exact_as_float32(framework, rows):
     given = tensors(framework, X[:rows], NUMBERS)
@@ -65,6 +69,7 @@ def test_products_are_as_exact_as_float32(framework, rows):
     assert (np.abs(found - exact) <= 1e-7 * bound).all()
 
 
+@pytest.mark.frameworks
 def test_sums_of_the_longest_rows_fit(framework):
     x = np.full((2, MAX_INPUTS), -1.0, np.float32)
     numbers = np.stack((np.full(MAX_INPUTS, 127), np.full(MAX_INPUTS, -127))).astype(np.int8)
@@ -72,6 +77,7 @@ def test_sums_of_the_longest_rows_fit(framework):
     assert_close(found, x.astype(np.float64) @ numbers.T, "float32")
 
 
+@pytest.mark.frameworks
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
 def test_what_is_not_finite_stays_so(framework, bad):
     x = X[[0, 4]].copy()
@@ -81,6 +87,7 @@ def test_what_is_not_finite_stays_so(framework, bad):
     assert_close(found[1], x[1].astype(np.float64) @ NUMBERS.T, "float32")
 
 
+@pytest.mark.frameworks
 @pytest.mark.parametrize("has_instructions", [True, False])
 @pytest.mark.parametrize("rows", [8, 200])
 def test_a_few_rows_go_this_way_where_the_processor_multiplies_int8(
@@ -100,5 +107,6 @@ def test_a_few_rows_go_this_way_where_the_processor_multiplies_int8(
     assert bool(quantize.digits.describe()) == has_instructions
 
 
+@pytest.mark.neutral
 def test_every_dtype_of_computation_has_digits():
     assert set(LIMB_COUNTS) == {"float32", "bfloat16", "float16"}

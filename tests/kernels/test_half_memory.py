@@ -6,6 +6,8 @@ import pytest
 from models import tiny_model
 from quantized_cases import quantized_model
 
+pytestmark = pytest.mark.frameworks
+
 WIDE = {"n_embd": 256, "n_head": 4, "n_layer": 4, "rotary_dim": 16, "n_inner": 1024}
 
 

@@ -10,6 +10,8 @@ from gptj.model.config import GPTJConfig
 from gptj.spec.quantization import INT8, description_of
 from tolerances import assert_close
 
+pytestmark = pytest.mark.frameworks
+
 HALF = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
 
 

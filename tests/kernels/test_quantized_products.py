@@ -8,6 +8,8 @@ import pytest
 from quantized_cases import quantized_model
 from tolerances import assert_close
 
+pytestmark = pytest.mark.frameworks
+
 GENERATOR = np.random.Generator(np.random.PCG64(29))
 X = GENERATOR.standard_normal((7, 64)).astype(np.float32)
 NUMBERS = GENERATOR.integers(-127, 128, (50, 64)).astype(np.int8)

@@ -6,6 +6,8 @@ import pytest
 
 from tolerances import assert_close
 
+pytestmark = pytest.mark.frameworks
+
 KERNEL = (512, 48)
 """Inputs and outputs: several blocks in both backends, in TensorFlow with a rest."""
 

@@ -9,6 +9,8 @@ import pytest
 
 from paths import HELPERS
 
+pytestmark = pytest.mark.frameworks
+
 SCRIPT = """
 import sys
 

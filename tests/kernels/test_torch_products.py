@@ -21,6 +21,8 @@ from gptj.backends.torch.kernels import (  # noqa: E402
     linear,
 )
 
+pytestmark = pytest.mark.frameworks
+
 FLOAT32 = [float32.PYTORCH] + ([float32.ONEDNN] if float32.has_onednn() else [])
 CASES = [
     *((kernel, torch.float32) for kernel in FLOAT32),

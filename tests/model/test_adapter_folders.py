@@ -28,6 +28,8 @@ from models import run
 from paths import GOLDEN
 from tolerances import assert_close
 
+pytestmark = pytest.mark.frameworks
+
 FIRST = FRAMEWORKS[0] if FRAMEWORKS else "oracle"
 needs_framework = pytest.mark.skipif(not FRAMEWORKS, reason="no framework has adapters")
 

@@ -12,6 +12,8 @@ from gptj.model.config import GPTJConfig
 from gptj.spec.config import dtype_name
 from gptj.spec.config_checks import ACTIVATIONS
 
+pytestmark = pytest.mark.neutral
+
 DEFAULTS = {
     "vocab_size": 50400,
     "n_positions": 2048,

@@ -5,6 +5,8 @@ import pytest
 from gptj.errors import ConfigError, GPTJError
 from gptj.model.config import GPTJConfig
 
+pytestmark = pytest.mark.neutral
+
 
 @pytest.mark.parametrize(
     ("name", "message"),

@@ -8,6 +8,8 @@ from gptj.errors import ConfigError
 from gptj.model.config import GPTJConfig
 from published import PUBLISHED
 
+pytestmark = pytest.mark.neutral
+
 TEXT = json.dumps(PUBLISHED, indent=2, sort_keys=True) + "\n"
 
 

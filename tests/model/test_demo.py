@@ -22,6 +22,8 @@ from gptj.spec.reference.forward import forward
 from gptj.tokenizer import GPTJTokenizer
 from paths import ROOT, TESTS
 
+pytestmark = pytest.mark.neutral
+
 FOLDER = Path(str(files("gptj"))) / "data" / "demo"
 CARD = ROOT / "weights" / "demo"
 SAMPLE = TESTS / "data" / "demo_sample.txt"

@@ -13,6 +13,8 @@ from gptj.spec.params import initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor
 from noting import Noting
 
+pytestmark = pytest.mark.frameworks
+
 CONFIG = GPTJConfig(vocab_size=32, n_positions=16, n_embd=8, n_layer=1, n_head=2, rotary_dim=4)
 
 

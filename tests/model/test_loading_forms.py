@@ -16,6 +16,8 @@ from models import run
 from paths import GOLDEN
 from tolerances import assert_close
 
+pytestmark = pytest.mark.frameworks
+
 FORMS = sorted(path.name for path in (GOLDEN / "formats").iterdir() if path.is_dir())
 MESH_CONFIG = GPTJConfig(vocab_size=96, n_embd=64, n_layer=11, n_head=8, rotary_dim=4)
 

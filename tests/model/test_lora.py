@@ -13,6 +13,8 @@ from lora_cases import ALL, IDS, SMALL, adapted, drawn, loss, merged_weights, pl
 from models import run
 from tolerances import assert_close
 
+pytestmark = pytest.mark.frameworks
+
 CLASSES, ANSWERS = "sequence_classification", "question_answering"
 HEADS = {
     "base": ("base", LoraConfig(rank=2, alpha=2, targets=ALL), {}),

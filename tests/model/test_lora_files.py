@@ -23,6 +23,8 @@ from models import run
 from paths import GOLDEN
 from tolerances import assert_close
 
+pytestmark = pytest.mark.frameworks
+
 PEFT = {
     "patterns": ("causal_lm", "causal_lm"),
     "language_model_head": ("causal_lm", "causal_lm"),

@@ -9,6 +9,8 @@ from gptj.spec.lora import LoraConfig
 from lora_cases import IDS, SMALL, adapted, plain
 from models import run
 
+pytestmark = pytest.mark.frameworks
+
 DROPPING = LoraConfig(rank=3, alpha=6, dropout=0.5)
 
 

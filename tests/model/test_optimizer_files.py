@@ -11,6 +11,8 @@ from gptj.errors import CheckpointError
 from gptj.spec.optimizer import AdamState
 from gptj.spec.tensors import LazyTensor
 
+pytestmark = pytest.mark.neutral
+
 SHAPES = {"lm_head.bias": (5,), "lm_head.weight": (5, 3)}
 BETAS, EPSILON = (0.9, 0.95), 1e-7
 

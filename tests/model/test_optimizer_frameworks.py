@@ -18,6 +18,8 @@ from optimizer_helpers import (
 )
 from tolerances import LOSS_CURVE
 
+pytestmark = pytest.mark.frameworks
+
 # PyTorch
 
 

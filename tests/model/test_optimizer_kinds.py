@@ -10,6 +10,8 @@ from gptj.spec.lora import adapter_shapes
 from gptj.spec.params import parameter_table
 from optimizer_helpers import adamw, arrays, assert_same, new_model, trained
 
+pytestmark = pytest.mark.frameworks
+
 HEAD = "sequence_classification"
 
 

@@ -12,6 +12,8 @@ from gptj.spec.tensors import LazyTensor
 from models import draw_ids, run, tiny_config, tiny_model
 from paths import TINY
 
+pytestmark = pytest.mark.frameworks
+
 IDS = draw_ids((2, 5))
 PREFIX = {"torch": "", "tf": "TF", "flax": "Flax"}
 

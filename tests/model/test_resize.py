@@ -13,6 +13,8 @@ from gptj.spec.tensors import LazyTensor
 from models import draw_ids, run, tiny_config, tiny_weights
 from tolerances import assert_close
 
+pytestmark = pytest.mark.frameworks
+
 IDS = draw_ids((2, 6), seed=81, vocab=80)
 VARIANTS = {
     **{head: (head, {}) for head in HEADS},

@@ -14,6 +14,8 @@ import gptj
 from gptj.model.config import GPTJConfig
 from paths import ROOT
 
+pytestmark = pytest.mark.frameworks
+
 EXAMPLES = ROOT / "examples"
 FOUR_DEVICES = "--xla_force_host_platform_device_count=4"
 AS_USERS_HAVE_IT = {"JAX_NUMPY_DTYPE_PROMOTION": "standard", "JAX_NUMPY_RANK_PROMOTION": "allow"}

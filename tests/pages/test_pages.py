@@ -9,6 +9,8 @@ import gptj
 from gptj.cli import main
 from paths import ROOT
 
+pytestmark = pytest.mark.neutral
+
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [README, *DOCS, ROOT / "CONTRIBUTING.md", ROOT / "examples" / "README.md"]

@@ -11,6 +11,8 @@ from gptj.spec.heads import HEADS
 from installed import require
 from paths import ROOT
 
+pytestmark = pytest.mark.frameworks
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOT_RUN = "deepspeed"

@@ -26,7 +26,10 @@ from models import (
 from tolerances import assert_close
 
 PAIRS = list(combinations(FRAMEWORKS, 2))
-pytestmark = pytest.mark.skipif(not PAIRS, reason="fewer than two frameworks are installed")
+pytestmark = [
+    pytest.mark.frameworks,
+    pytest.mark.skipif(not PAIRS, reason="fewer than two frameworks are installed"),
+]
 every_pair = pytest.mark.parametrize("pair", PAIRS or [()], ids="-".join)
 
 IDS = draw_ids((3, 8), seed=41)

@@ -10,6 +10,7 @@ from installed import FRAMEWORKS
 pytest.importorskip("matplotlib")
 pytest.importorskip("tensorboardX")
 pytestmark = [
+    pytest.mark.frameworks,
     pytest.mark.usefixtures("promotion"),
     pytest.mark.skipif(len(FRAMEWORKS) < 2, reason="fewer than two frameworks are installed"),
 ]

@@ -45,6 +45,7 @@ def alone(tmp_path_factory):
     return run
 
 
+@pytest.mark.frameworks
 @pytest.mark.parametrize("adapted", [False, True], ids=["whole", "adapter"])
 @pytest.mark.parametrize(("first", "second"), [*permutations(FRAMEWORKS, 2)])
 def test_the_loss_curve_goes_on_in_another_framework(alone, first, second, adapted):
@@ -55,6 +56,7 @@ def test_the_loss_curve_goes_on_in_another_framework(alone, first, second, adapt
     assert gap.max() < LOSS_CURVE, gap
 
 
+@pytest.mark.frameworks
 @pytest.mark.parametrize("adapted", [False, True], ids=["whole", "adapter"])
 def test_the_loss_curve_goes_on_in_the_same_framework_bit_for_bit(alone, framework, adapted):
     expected, folder = alone(framework.name, adapted)
@@ -63,6 +65,7 @@ def test_the_loss_curve_goes_on_in_the_same_framework_bit_for_bit(alone, framewo
     assert np.array_equal(losses, expected[HALF:])
 
 
+@pytest.mark.frameworks
 @pytest.mark.parametrize("adapted", [False, True], ids=["whole", "adapter"])
 def test_a_round_trip_keeps_every_bit(alone, framework, adapted, tmp_path):
     _, folder = alone(framework.name, adapted)
@@ -100,6 +103,7 @@ def oracle_losses(forgotten=None, late=0, epsilon_of=lambda step: EPSILON):
     return np.array(losses)
 
 
+@pytest.mark.frameworks
 def test_the_loss_curve_of_a_framework_is_the_oracles(alone, framework):
     losses, _ = alone(framework.name, False)
     assert np.abs(losses - oracle_losses()).max() < LOSS_CURVE
@@ -116,12 +120,14 @@ MISTAKES = {
 """Measured: the largest changes the curve by 0.4, the smallest by 3.7e-4."""
 
 
+@pytest.mark.neutral
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_in_taking_over_exceeds_the_tolerance(mistake):
     wrong = oracle_losses(**MISTAKES[mistake])
     assert np.abs(wrong - oracle_losses()).max() > 2 * LOSS_CURVE
 
 
+@pytest.mark.neutral
 def test_the_two_rules_of_epsilon_are_each_others_inverse():
     assert keras_epsilon(1e-3, 0.99, 1) == pytest.approx(1e-4)  # the root of 1 - 0.99
     for step in (1, 7, 10_000):

@@ -19,7 +19,10 @@ from gptj.spec.tensors import LazyTensor
 from installed import FRAMEWORKS
 from paths import TINY
 
-pytestmark = pytest.mark.skipif(not FRAMEWORKS, reason="no framework is installed")
+pytestmark = [
+    pytest.mark.frameworks,
+    pytest.mark.skipif(not FRAMEWORKS, reason="no framework is installed"),
+]
 
 
 @pytest.fixture(scope="module")

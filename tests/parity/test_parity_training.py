@@ -21,6 +21,8 @@ from installed import FRAMEWORKS
 from models import tiny_config
 from tolerances import LOSS_CURVE
 
+pytestmark = pytest.mark.frameworks
+
 STEPS = 20
 SGD_RATE, ADAMW_RATE = 0.1, 3e-3
 BETAS, EPSILON, DECAY = (0.9, 0.999), 1e-6, 0.01

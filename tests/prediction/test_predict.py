@@ -33,6 +33,8 @@ from prediction_cases import (
 )
 from tolerances import assert_close
 
+pytestmark = pytest.mark.frameworks
+
 FIRST = FRAMEWORKS[0] if FRAMEWORKS else "oracle"
 TOKENIZER = make_tokenizer()
 LONG = " ".join(f"w{7 * number % 59}" for number in range(150))

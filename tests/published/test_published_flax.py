@@ -21,7 +21,7 @@ from published import (  # noqa: E402
 )
 from tolerances import assert_close  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("flax_backend", "published")
+pytestmark = [pytest.mark.frameworks, pytest.mark.usefixtures("flax_backend", "published")]
 
 SENTENCE = "Snow fell on the quiet town."
 QUESTION, PASSAGE = "When did Eva leave?", "Eva left at noon with a heavy bag."

@@ -9,6 +9,8 @@ import gptj
 from published import GPTJ_6B, folder_of, oracle
 from tolerances import limit
 
+pytestmark = pytest.mark.frameworks
+
 PROMPT = "The lighthouse keeper opened the heavy door, looked at the sea and said"
 CLASSES = {
     "torch": "AutoModelForCausalLM",

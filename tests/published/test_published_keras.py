@@ -18,7 +18,7 @@ from published import (  # noqa: E402
 )
 from tolerances import assert_close  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("tf_backend", "published")
+pytestmark = [pytest.mark.frameworks, pytest.mark.usefixtures("tf_backend", "published")]
 
 SENTENCE = "Two ducks crossed the road."
 QUESTION, PASSAGE = "What did Otto bake?", "Otto baked a dark rye loaf on Sunday."

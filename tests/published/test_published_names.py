@@ -20,6 +20,8 @@ from published import (
     snapshot,
 )
 
+pytestmark = pytest.mark.frameworks
+
 NAMES = [GPTJ_6B, TINY_RANDOM, TINY_CLASSIFIER, PLACEHOLDER]
 SENTENCES = ["A kettle whistles.", "Rain."]
 

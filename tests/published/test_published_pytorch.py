@@ -17,7 +17,7 @@ from published import (  # noqa: E402
 )
 from tolerances import assert_close  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("torch_backend", "published")
+pytestmark = [pytest.mark.frameworks, pytest.mark.usefixtures("torch_backend", "published")]
 
 SENTENCE = "A robin sings at dawn."
 QUESTION, PASSAGE = "Where did Ada live?", "Ada lived in a small house near the old harbour."

@@ -12,6 +12,8 @@ from gptj.cli import main
 from gptj.cli.score import EXAMPLES
 from installed import FRAMEWORKS
 
+pytestmark = pytest.mark.frameworks
+
 FIRST = FRAMEWORKS[0] if FRAMEWORKS else "oracle"
 
 

@@ -13,6 +13,8 @@ from gptj.spec.config_checks import ACTIVATIONS
 from gptj.spec.reference import backward, forward
 from models import draw_ids, tiny_config, tiny_weights
 
+pytestmark = pytest.mark.neutral
+
 STEP, TOLERANCE = 1e-5, 2e-7
 IDS = draw_ids((3, 7), seed=31)
 LEFT = np.array([[1] * 7, [0, 0, 1, 1, 1, 1, 1], [0] * 6 + [1]])

@@ -14,6 +14,8 @@ from gptj.spec.checks import (
 )
 from gptj.spec.target_checks import check_label_values, check_labels
 
+pytestmark = pytest.mark.neutral
+
 CONFIG = GPTJConfig(vocab_size=96, n_positions=64, n_embd=40, n_layer=2, n_head=4, rotary_dim=6)
 IDS = np.zeros((3, 11), np.int64)
 

@@ -14,6 +14,8 @@ from gptj.spec.reference import causal_lm_loss, forward
 from gptj.spec.tensors import LazyTensor
 from tolerances import assert_close, difference
 
+pytestmark = pytest.mark.neutral
+
 CONFIG = GPTJConfig(
     vocab_size=96, n_positions=64, n_embd=40, n_layer=2, n_head=4, rotary_dim=6, n_inner=112
 )

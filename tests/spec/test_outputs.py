@@ -8,6 +8,8 @@ import pytest
 from gptj.spec.heads import HEADS
 from gptj.spec.outputs import ModelOutput, flatten, unflatten
 
+pytestmark = pytest.mark.neutral
+
 FIELDS = {
     "base": "last_hidden_state past_key_values hidden_states attentions",
     "causal_lm": "loss logits past_key_values hidden_states attentions",

@@ -8,6 +8,8 @@ from gptj.model.config import GPTJConfig
 from gptj.spec.heads import HEADS
 from gptj.spec.params import count_parameters, initial_value, parameter_table
 
+pytestmark = pytest.mark.neutral
+
 V, D, F, L = 50_400, 4_096, 16_384, 28
 BLOCK = {
     "ln_1.weight": ((D,), ("embed",)),

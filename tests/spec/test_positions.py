@@ -11,6 +11,8 @@ from gptj.spec.positions import positions_from_mask
 from gptj.spec.reference import forward
 from tolerances import assert_close
 
+pytestmark = pytest.mark.neutral
+
 CONFIG = GPTJConfig(
     vocab_size=32, n_positions=24, n_embd=20, n_layer=2, n_head=2, rotary_dim=6, n_inner=28
 )

@@ -24,6 +24,8 @@ from models import checkpoint_weights
 from paths import TINY
 from quantized_cases import arrays, configuration, quantized_config
 
+pytestmark = pytest.mark.frameworks
+
 INT8 = np.dtype(np.int8)
 QUANTIZER = QUANTIZERS["int8"]
 QUANTIZED = {"quantization_config": dict(QUANTIZER.description)}

@@ -28,6 +28,8 @@ from quantized_cases import (
 )
 from tolerances import assert_close
 
+pytestmark = pytest.mark.frameworks
+
 ROUNDING = QUANTIZERS["int4"]
 SIZES = {"n_embd": 128, "n_inner": 256, "n_layer": 1}
 INT4 = {"quantize": "int4", **SIZES}

@@ -5,6 +5,8 @@ import pytest
 
 from gptj.spec.random import gumbel_noise, split_seed, threefry2x32
 
+pytestmark = pytest.mark.neutral
+
 EULER = 0.5772156649015329
 VOCAB = np.arange(50_400)
 

@@ -10,6 +10,8 @@ from gptj.spec.reference.ops import apply_rotary, rotate_every_two
 from gptj.spec.rotary import rotary_table
 from tolerances import assert_close, difference
 
+pytestmark = pytest.mark.neutral
+
 SMALL = {"vocab_size": 8, "n_positions": 32, "n_embd": 40, "n_layer": 1, "n_head": 4}
 
 

@@ -15,6 +15,8 @@ from gptj.spec.reference import forward, ops
 from paths import TINY
 from tolerances import assert_close, difference, limit
 
+pytestmark = pytest.mark.neutral
+
 LOOSE = 4e-2
 IDS = np.random.Generator(np.random.PCG64(5)).integers(0, 96, (2, 17))
 

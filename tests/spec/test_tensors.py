@@ -6,6 +6,8 @@ import pytest
 
 from gptj.spec.tensors import STRIP, copy_into
 
+pytestmark = pytest.mark.neutral
+
 SHAPES = [(), (0,), (7,), (1, 5), (5, 1), (3 * STRIP, 9), (9, 3 * STRIP + 1), (2, 3, 4)]
 DTYPES = ["float32", "float16", ml_dtypes.bfloat16]
 

@@ -9,6 +9,8 @@ from gptj.spec.params import initial_value, parameter_table
 from models import checkpoint_weights
 from paths import TINY
 
+pytestmark = pytest.mark.neutral
+
 CONFIG, TENSORS = checkpoint_weights(TINY)
 
 

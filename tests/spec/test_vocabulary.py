@@ -16,6 +16,8 @@ from gptj.spec.vocabulary import (
     vocabulary,
 )
 
+pytestmark = pytest.mark.neutral
+
 
 def test_the_sizes_add_up_to_the_rows_of_the_embedding():
     assert BYTE_COUNT + MERGE_COUNT == EOS_TOKEN_ID

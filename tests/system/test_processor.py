@@ -4,6 +4,8 @@ import pytest
 
 from gptj.system import processor
 
+pytestmark = pytest.mark.neutral
+
 X86 = (
     "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu avx2 avx512_bf16\n\nprocessor\t: 1\n"
 )

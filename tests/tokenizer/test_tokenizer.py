@@ -14,6 +14,8 @@ from gptj.spec.vocabulary import EOS_TOKEN, EOS_TOKEN_ID, EXTRA_TOKENS
 from gptj.tokenizer import GPTJTokenizer
 from gptj.tokenizer.encoding import BatchEncoding
 
+pytestmark = pytest.mark.frameworks
+
 PUBLISHED = {
     "": [],
     "hello world": [31373, 995],

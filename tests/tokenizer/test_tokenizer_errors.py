@@ -8,6 +8,8 @@ import pytest
 from gptj.errors import BackendUnavailable, GPTJError, TokenizerError, TokenOutOfRange
 from gptj.tokenizer import GPTJTokenizer
 
+pytestmark = pytest.mark.neutral
+
 TEXTS = ["Hello world", "Hello, my dog is cute"]
 
 

@@ -12,6 +12,8 @@ from gptj.errors import TokenizerError
 from gptj.spec.vocabulary import EOS_TOKEN, EXTRA_TOKENS
 from gptj.tokenizer import GPTJTokenizer
 
+pytestmark = pytest.mark.neutral
+
 SHA256 = {
     "merges.txt": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
     "vocab.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",

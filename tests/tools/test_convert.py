@@ -18,6 +18,8 @@ from gptj.spec.tensors import LazyTensor
 from models import DEMO
 from paths import GOLDEN, TINY
 
+pytestmark = pytest.mark.frameworks
+
 FORMATS = GOLDEN / "formats"
 MESH_CONFIG = GPTJConfig(vocab_size=96, n_embd=64, n_layer=11, n_head=8, rotary_dim=4)
 

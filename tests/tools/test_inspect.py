@@ -17,6 +17,8 @@ from gptj.spec.tensors import LazyTensor
 from noting import Noting
 from paths import GOLDEN, TINY
 
+pytestmark = pytest.mark.frameworks
+
 FORMATS = GOLDEN / "formats"
 CONFIG = GPTJConfig.from_json_file(TINY / "config.json")
 

@@ -14,6 +14,8 @@ from gptj.errors import ArgumentError, CheckpointError, UnsupportedFeature
 from models import DEMO, tiny_model
 from paths import TINY
 
+pytestmark = pytest.mark.frameworks
+
 BACKENDS = ("torch", "tf", "flax")
 
 

@@ -27,7 +27,7 @@ from rules import write_functions, write_questions, write_sentences
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("tensorboardX")
-pytestmark = pytest.mark.usefixtures("promotion")
+pytestmark = [pytest.mark.frameworks, pytest.mark.usefixtures("promotion")]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from gptj.spec.tensors import LazyTensor
 from gptj.spec.update_rule import UpdateRule, count_targets, split_batch
 from models import tiny_config
 
-pytestmark = pytest.mark.usefixtures("promotion")
+pytestmark = [pytest.mark.frameworks, pytest.mark.usefixtures("promotion")]
 
 STEPS, RATE = 8, 3e-3
 RULE = UpdateRule((0.8, 0.95), 1e-4, 0.3, 0.5)

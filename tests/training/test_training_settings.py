@@ -8,6 +8,8 @@ from gptj.errors import ArgumentError
 from gptj.training.learning_rate_schedule import learning_rate
 from gptj.training.settings import Settings
 
+pytestmark = pytest.mark.neutral
+
 
 @pytest.mark.parametrize(
     ("given", "told"),

@@ -1,0 +1,66 @@
+"""Every test says whether frameworks matter to it, so that each environment runs what it must."""
+
+import ast
+
+import pytest
+
+from paths import TESTS
+
+pytestmark = pytest.mark.neutral
+
+MARKS = {"neutral", "frameworks"}
+FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "flax", "optax"}
+FIXTURES = {"backend", "framework", "torch_backend", "tf_backend", "flax_backend"}
+FILES = {str(path.relative_to(TESTS)): path for path in sorted(TESTS.rglob("test_*.py"))}
+
+
+def marks_in(node):
+    """Return which of the two marks an expression names."""
+    return MARKS & {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+
+
+def tests_of(tree):
+    return [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")]
+
+
+def marks_of(tree):
+    """Return the marks of a module and of each of its tests."""
+    found = [n.value for n in tree.body if isinstance(n, ast.Assign) and names(n) == "pytestmark"]
+    of_file = set().union(*map(marks_in, found))
+    of_tests = {test: set().union(*map(marks_in, test.decorator_list)) for test in tests_of(tree)}
+    return of_file, of_tests
+
+
+def names(assignment):
+    return getattr(assignment.targets[0], "id", None)
+
+
+def imported(node):
+    """Return the packages that are imported somewhere in a node."""
+    found = set()
+    for n in ast.walk(node):
+        if isinstance(n, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in n.names}
+        elif isinstance(n, ast.ImportFrom):
+            found.add(n.module.partition(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_or_each_of_its_tests_has_one_mark(name):
+    of_file, of_tests = marks_of(ast.parse(FILES[name].read_text(encoding="utf-8")))
+    if of_file:
+        assert len(of_file) == 1 and not any(of_tests.values())
+    else:
+        assert all(len(marks) == 1 for marks in of_tests.values())
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_neutral_asks_for_no_framework(name):
+    tree = ast.parse(FILES[name].read_text(encoding="utf-8"))
+    of_file, of_tests = marks_of(tree)
+    neutral = [test for test, marks in of_tests.items() if "neutral" in of_file | marks]
+    for test in neutral:
+        assert not FIXTURES & {argument.arg for argument in test.args.args}, test.name
+    for node in [tree] if "neutral" in of_file else neutral:
+        assert not FRAMEWORKS & imported(node)
