@@ -19,7 +19,7 @@ def marks_in(node):
     return MARKS & {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
 
 
-def tests_of(tree):
+def functions_of(tree):
     return [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")]
 
 
@@ -27,7 +27,7 @@ def marks_of(tree):
     """Return the marks of a module and of each of its tests."""
     found = [n.value for n in tree.body if isinstance(n, ast.Assign) and names(n) == "pytestmark"]
     of_file = set().union(*map(marks_in, found))
-    of_tests = {test: set().union(*map(marks_in, test.decorator_list)) for test in tests_of(tree)}
+    of_tests = {test: set().union(*map(marks_in, test.decorator_list)) for test in functions_of(tree)}
     return of_file, of_tests
 
 
