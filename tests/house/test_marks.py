@@ -27,7 +27,9 @@ def marks_of(tree):
     """Return the marks of a module and of each of its tests."""
     found = [n.value for n in tree.body if isinstance(n, ast.Assign) and names(n) == "pytestmark"]
     of_file = set().union(*map(marks_in, found))
-    of_tests = {test: set().union(*map(marks_in, test.decorator_list)) for test in functions_of(tree)}
+    of_tests = {
+        test: set().union(*map(marks_in, test.decorator_list)) for test in functions_of(tree)
+    }
     return of_file, of_tests
 
 
