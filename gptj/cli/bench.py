@@ -10,7 +10,7 @@ EXAMPLES = """\b
 Examples:
   gptj bench
   gptj bench path/to/folder --backend torch,flax --dtype float32,bfloat16
-  gptj bench 6B --backend torch --dtype bfloat16 --batch 1,4,16 --tokens 16 --repeat 3
+  gptj bench 6B --backend torch --dtype bfloat16 --batch 1,4 --repeat 3
   gptj bench demo --train 2x256 --json > bench.json
   gptj bench demo --picture bench.svg
 """
@@ -40,19 +40,19 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]  # generic in new rele
 
 @click.command(epilog=EXAMPLES, context_settings={"show_default": True})
 @click.argument("model", default="demo")
-@click.option("-b", "--backend", help="Names with commas between; else all that are installed.")
-@click.option("--dtype", default="float32", help="float32, bfloat16, float16, int8, int4 (commas).")
-@click.option("--batch", default="1,8", type=Numbers(","), help="Rows that are continued at once.")
-@click.option("--prompt", type=int, help="Tokens before them; else 128, if the context allows.")
-@click.option("--tokens", type=int, help="Tokens written to each; else 32, if it allows.")
-@click.option("--prefill", type=int, help="Tokens whose logits are computed at once; else 512.")
-@click.option("--train", type=Numbers("x", 2), help="Rows x tokens of a training step, AdamW.")
-@click.option("--repeat", default=5, help="Repetitions of everything.")
-@click.option("--budget", default=60.0, help="Seconds for the repetitions of one measurement.")
-@click.option("--records", type=FILE, help="Keep every measurement there; go on from what it has.")
-@click.option("--picture", type=FILE, help="Draw shares of the limit: an SVG, PNG or PDF.")
+@click.option("-b", "--backend", help="Comma-separated. Default: all that are installed.")
+@click.option("--dtype", default="float32", help="Comma-separated: float32, bfloat16, int8 ...")
+@click.option("--batch", default="1,8", type=Numbers(","), help="Sequences per batch.")
+@click.option("--prompt", type=int, help="Prompt tokens. Default: 128, if the context allows.")
+@click.option("--tokens", type=int, help="New tokens. Default: 32, if the context allows.")
+@click.option("--prefill", type=int, help="Tokens of the prefill. Default: 512.")
+@click.option("--train", type=Numbers("x", 2), help="Examples x tokens of a training step.")
+@click.option("--repeat", default=5, help="Repetitions of every measurement.")
+@click.option("--budget", default=60.0, help="Most seconds for one measurement's repetitions.")
+@click.option("--records", type=FILE, help="File to keep measurements in, and to resume from.")
+@click.option("--picture", type=FILE, help="SVG, PNG or PDF to draw: shares of the roofline.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all numbers.")
-@click.option("--force", is_flag=True, help="Measure on a busy machine, too.")
+@click.option("--force", is_flag=True, help="Measure even if the machine is busy.")
 def bench(
     model: str,
     backend: str | None,
@@ -63,11 +63,10 @@ def bench(
     force: bool,
     **sizes: Any,
 ) -> None:
-    """Measure MODEL: prompts, first and further tokens, memory, and how much of the limit that is.
+    """Measure the speed of MODEL beside the machine's roofline.
 
-    Every backend runs in a process of its own; they take turns, repetition by repetition. The limit
-    is the machine's: how many bytes it reads, and how many operations it does in a second, measured
-    beforehand.
+    Prefill, decode steps, training steps and memory, for every backend in a separate process, in
+    turns. The roofline is measured first: bytes read and operations done per second.
     """
     from gptj.bench.bar_chart import check_picture, draw
     from gptj.bench.bench import Sizes  # not needed by the other commands

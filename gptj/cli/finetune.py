@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from gptj.backends import ALIASES, BUILT_IN
+from gptj.cli.model_options import backend_option, device_option
 from gptj.cli.quiet_start import start_backend
 from gptj.training.learning_rate_schedule import SCHEDULES
 from gptj.training.settings import HEADS_WITH_LOSS, Settings
@@ -13,34 +13,37 @@ from gptj.training.settings import HEADS_WITH_LOSS, Settings
 EXAMPLES = """\b
 Examples:
   gptj finetune demo --data notes.txt --output my-model
-  gptj finetune demo --data "src/**/*.py" --output coder --epochs 3 --backend flax
-  gptj finetune demo --data reviews.jsonl --head sequence_classification --output critic
-  gptj finetune demo --data squad.jsonl --head question_answering --length 384 --output reader
-  gptj finetune 6B --data corpus/ --lora 16 --bf16 --batch-size 1 --output adapter
+  gptj finetune demo --data "src/**/*.py" --output coder --backend flax
+  gptj finetune demo --data reviews.jsonl --output critic \\
+    --head sequence_classification
+  gptj finetune demo --data squad.jsonl --output reader \\
+    --head question_answering --length 384
+  gptj finetune 6B --data corpus/ --output adapter \\
+    --lora 16 --bf16 --batch-size 1
 """
 
 ADVICE = {
-    "head": "What to train.",
-    "length": "Tokens of a row; 256 if not given, or the model's positions if fewer.",
-    "batch_size": "Rows that are computed at once.",
-    "accumulate": "How many of these make one step.",
-    "epochs": "How often all rows are seen.",
-    "max_steps": "An earlier end.",
-    "learning_rate": "The highest.",
-    "schedule": "How it falls after the warm-up.",
-    "warmup": "The part of all steps in which it rises.",
-    "weight_decay": "Of matrices; biases and norms do not decay.",
-    "max_norm": "Longer gradients are cut to this norm.",
-    "seed": "Of the order of rows, dropout, the split, and of what is drawn new.",
-    "lora": "Train an adapter of this rank in the place of the weights.",
-    "lora_alpha": "Its scale times its rank; twice the rank if not given.",
-    "lora_dropout": "The chance of an adapter's input to be dropped.",
-    "held_out": "The fraction of documents to evaluate on; 0 for none.",
-    "document": "What a document of a text file is; paragraphs of one file, each file of several.",
-    "stride": "Tokens that windows of a long context share, in question answering.",
-    "evaluate_every": "Steps between evaluations; a tenth of all if not given.",
-    "save_every": "Steps between checkpoints; a tenth of all if not given.",
-    "keep": "How many checkpoints to keep.",
+    "head": "Head to train.",
+    "length": "Tokens per example. Default: 256, or the model's positions if fewer.",
+    "batch_size": "Examples per micro-batch.",
+    "accumulate": "Micro-batches per step.",
+    "epochs": "Passes over all examples.",
+    "max_steps": "Steps after which to stop, if that is before the last epoch ends.",
+    "learning_rate": "Highest learning rate.",
+    "schedule": "How the learning rate falls after the warm-up.",
+    "warmup": "Share of all steps in which the learning rate rises.",
+    "weight_decay": "Weight decay of matrices; biases and norms do not decay.",
+    "max_norm": "Norm to which larger gradients are clipped.",
+    "seed": "Seed of the order of examples, dropout, the split and new weights.",
+    "lora": "Rank of an adapter to train instead of the weights.",
+    "lora_alpha": "Scale of the adapter times its rank. Default: twice the rank.",
+    "lora_dropout": "Probability of dropping an input of the adapter.",
+    "held_out": "Share of documents held out for evaluation; 0 for none.",
+    "document": "Unit of a text file. Default: paragraph for one file, else file.",
+    "stride": "Tokens shared by the windows of a long context (question answering).",
+    "evaluate_every": "Steps between evaluations. Default: a tenth of all steps.",
+    "save_every": "Steps between checkpoints. Default: a tenth of all steps.",
+    "keep": "Number of checkpoints to keep.",
 }
 """Settings with an option of the same name; the others have one of their own below."""
 
@@ -70,25 +73,21 @@ def _settings(command: Any) -> Any:
 
 @click.command(epilog=EXAMPLES, context_settings={"show_default": True})
 @click.argument("model")
-@click.option("--data", required=True, multiple=True, help="A file, folder or pattern; repeatable.")
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="A folder.")
-@click.option("--held-out-data", multiple=True, help="Evaluate on these files.")
-@click.option(
-    "-b",
-    "--backend",
-    help=f"{', '.join(BUILT_IN)} or {', '.join(ALIASES)}; else the first that is installed.",
-)
-@click.option("--device", help="The framework's own name of a device.")
+@click.option("--data", required=True, multiple=True, help="File, folder or pattern; repeatable.")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--held-out-data", multiple=True, help="Files to evaluate on; repeatable.")
+@backend_option
+@device_option
 @_settings
 @click.option(
     "--lora-targets",
     default=",".join(Settings().lora_targets),
-    help="Linear layers, or all-linear.",
+    help="Linear layers that get an adapter, or all-linear.",
 )
-@click.option("--bf16", is_flag=True, help="Products in bfloat16; with --lora the weights, too.")
-@click.option("--gradient-checkpointing", is_flag=True, help="Hold less, compute more.")
-@click.option("--cache-dir", help="Where tokens are kept; ~/.cache/gptj/datasets if not given.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
+@click.option("--bf16", is_flag=True, help="Compute in bfloat16; with --lora, load in it, too.")
+@click.option("--gradient-checkpointing", is_flag=True, help="Save memory: recompute activations.")
+@click.option("--cache-dir", help="Folder for tokenized data. Default: ~/.cache/gptj/datasets.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 def finetune(
     model: str,
     data: tuple[str, ...],
@@ -98,13 +97,13 @@ def finetune(
     quiet: bool,
     **given: Any,
 ) -> None:
-    """Train MODEL on files and write a folder that any backend serves.
+    """Fine-tune MODEL on files; every backend loads the result.
 
-    Text files and JSON lines with "text" make a language model better; JSON lines with "text" and
-    "label" make a classifier, and lines in SQuAD's form a model that answers questions.
+    Text files, or JSON lines with "text", train a language model; JSON lines with "text" and
+    "label" train a classifier, and lines in SQuAD's format a model that answers questions.
 
-    What ends it, Ctrl-C or a kill, costs the steps since the last checkpoint at most: the same
-    command goes on from there, with another --backend, too.
+    An interrupted training loses at most the steps since its last checkpoint: the same command
+    resumes from there, with another --backend, too.
     """
     from gptj.training.finetune import finetune as train  # --help need not wait for it
 
@@ -121,7 +120,7 @@ def finetune(
             **given,
         )
     except KeyboardInterrupt as error:
-        raise click.ClickException(f"{error}; the same command goes on from there.") from None
+        raise click.ClickException(f"{error}; the same command resumes from there.") from None
     if not quiet:
-        click.echo(f"Wrote {done.folder} with a card, README.md. To use it:", err=True)
+        click.echo(f"Wrote {done.folder} with a model card, README.md. To use it:", err=True)
     click.echo(done.command)

@@ -19,10 +19,10 @@ Examples:
 
 @click.command(epilog=EXAMPLES, context_settings={"show_default": True})
 @click.argument("checkpoint")
-@click.option("--backends", help="Names with commas between; else every one that is installed.")
-@click.option("--dtype", default="float32", help="float32, bfloat16, float16, with commas between.")
-@click.option("--head", default="causal_lm", help="Which head to run.")
-@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page.")
+@click.option("--backends", help="Comma-separated. Default: all that are installed.")
+@click.option("--dtype", default="float32", help="float32, bfloat16, float16; comma-separated.")
+@click.option("--head", default="causal_lm", help="Head to run.")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="HTML page to write.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all numbers.")
 def parity(
     checkpoint: str,
@@ -32,9 +32,10 @@ def parity(
     html: Path | None,
     as_json: bool,
 ) -> None:
-    """Run CHECKPOINT through every backend and the float64 oracle, and compare them.
+    """Compare the backends with each other and a float64 oracle.
 
-    Names the first layer and operation that is off by more than rounding. Exit code 1 then.
+    Runs CHECKPOINT through all of them and names the first layer and operation that differs by more
+    than rounding; the exit code is 1 then.
     """
     from gptj.parity.report import parity as compare  # not needed by the other commands
 

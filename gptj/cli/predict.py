@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from gptj.backends import ALIASES, BUILT_IN
 from gptj.cli.hub_options import hub_options
+from gptj.cli.model_options import backend_option, device_option, dtype_option
 from gptj.cli.prompts import read_prompts
 from gptj.cli.quiet_start import start_backend
 from gptj.errors import ArgumentError
@@ -15,11 +15,11 @@ from gptj.errors import ArgumentError
 EXAMPLES = """\b
 Examples:
   gptj predict my-classifier "What a waste of time." "I want more of it."
-  gptj predict my-classifier --file reviews.txt --truncate --json > classes.jsonl
-  gptj predict my-reader --question "Who wrote it?" "It was written by Ada in 1843."
-  cat chapter.txt | gptj predict my-reader --question "Where is the boat?" - --backend flax
+  gptj predict my-classifier --file reviews.txt --json > classes.jsonl
+  gptj predict my-reader --question "Who wrote it?" "Ada wrote it in 1843."
+  cat chapter.txt | gptj predict my-reader --question "Where is the boat?" -
 
-Such folders come from gptj finetune, from save_pretrained or save_lora, and from transformers.
+Such models come from gptj finetune, save_pretrained or save_lora, or transformers.
 """
 
 SHOWN = 60
@@ -33,23 +33,19 @@ SHOWN = 60
     "-f",
     "--file",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True),
-    help='A text per line, "-" for standard input.',
+    help='File with a text per line; "-" for standard input.',
 )
-@click.option("--question", help="What to answer from each text, by a model that answers.")
-@click.option("--truncate", is_flag=True, help="Cut off the ends of texts that are too long.")
-@click.option("--length", type=click.IntRange(1), help="Tokens of a row; else all that there are.")
+@click.option("--question", help="Question to answer from each text.")
+@click.option("--truncate", is_flag=True, help="Cut texts that are too long.")
+@click.option("--length", type=click.IntRange(1), help="Tokens per sequence. Default: all.")
 @click.option("--stride", type=click.IntRange(0), help="Tokens that windows of a text share.")
-@click.option("--longest", type=click.IntRange(1), help="Tokens of an answer; 64 if not given.")
-@click.option("--head", help="Which head, if config.json has no architectures.")
-@click.option(
-    "-b",
-    "--backend",
-    help=f"{', '.join(BUILT_IN)} or {', '.join(ALIASES)}; else the first that is installed.",
-)
-@click.option("--dtype", default="auto", help="float32, bfloat16, float16, or the checkpoint's.")
-@click.option("--device", help="The framework's own name of a device.")
-@click.option("--batch-size", type=click.IntRange(1), default=8, help="Rows at once.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object per text, one a line.")
+@click.option("--longest", type=click.IntRange(1), help="Most tokens of an answer. Default: 64.")
+@click.option("--head", help="Head, where config.json names none.")
+@backend_option
+@dtype_option
+@device_option
+@click.option("--batch-size", type=click.IntRange(1), default=8, help="Sequences per batch.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line and text.")
 @hub_options
 def predict(
     model: str,
@@ -66,12 +62,14 @@ def predict(
     local_files_only: bool,
     **options: Any,
 ) -> None:
-    """Classify each TEXT, standard input for "-", or answer --question from it.
+    """Classify each TEXT, or answer --question from it.
 
     MODEL is a folder or a hub id[@revision] with a classification or a question-answering head, or
-    an adapter for one. Of classes the likeliest is shown with its probability; of several at once
-    each; of a regression the numbers. Texts that are longer than the model are read in windows for
-    an answer.
+    an adapter for one. TEXT "-" is standard input.
+
+    A classifier shows the likeliest label with its probability, a multi-label classifier every
+    label, a regression its values. To answer a question, texts longer than the model's context are
+    read in windows.
     """
     given = _texts(texts, file)
     place: dict[str, Any] = {
@@ -79,7 +77,7 @@ def predict(
         "cache_dir": cache_dir,
         "local_files_only": local_files_only,
     }
-    from gptj.api import load, load_tokenizer  # --help need not wait for the tokenizer
+    from gptj.api import load, load_tokenizer  # keeps --help fast
     from gptj.prediction.head_choice import check_head, served_head
     from gptj.prediction.predict import predict as predict_all
 
@@ -104,7 +102,7 @@ def _texts(texts: Sequence[str], file: str | None) -> list[str]:
             'There is no text. Give some, or "-" for standard input, or --file FILE with one a '
             "line."
         )
-    # the last line end of a stream is no part of the text that is classified
+    # the last line end of a stream is not part of the text to classify
     return [_standard_input() if text == "-" else text for text in texts]
 
 
@@ -130,12 +128,12 @@ def _rows(found: Any) -> list[list[str]]:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows of three columns as lines; the last column has any width."""
+    """Return rows of three columns as lines; the last column may have any width."""
     first, second = (max(len(row[place]) for row in rows) for place in (0, 1))
     return [f"{one:<{first}}  {two:>{second}}  {rest}" for one, two, rest in rows]
 
 
 def _short(text: str) -> str:
-    """Return a text in quotes, with its line ends to be seen, and only the beginning of it."""
+    """Return the beginning of a text in quotes, with visible line ends."""
     shown = text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
     return json.dumps(shown, ensure_ascii=False)

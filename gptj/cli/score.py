@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from gptj.backends import ALIASES, BUILT_IN
+from gptj.cli.model_options import backend_option, device_option, dtype_option
 from gptj.cli.quiet_start import start_backend
 from gptj.errors import ArgumentError
 
@@ -30,24 +30,24 @@ SHOWN = 60
     "-f",
     "--file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Score the lines of a file too, but for blank ones.",
+    help="File whose lines are scored, blank ones aside.",
 )
 @click.option(
-    "-c", "--continuation", "continuations", multiple=True, help="Score and rank these instead."
+    "-c",
+    "--continuation",
+    "continuations",
+    multiple=True,
+    help="Text to score and rank instead; repeatable.",
 )
-@click.option("-m", "--model", default="demo", help="demo, 6B, a folder, or a hub id[@revision].")
-@click.option(
-    "-b",
-    "--backend",
-    help=f"{', '.join(BUILT_IN)} or {', '.join(ALIASES)}; else the first that is installed.",
-)
-@click.option("--dtype", default="auto", help="float32, bfloat16, float16, or the checkpoint's.")
-@click.option("--device", help="The framework's own name of a device.")
-@click.option("--batch-size", type=click.IntRange(1), default=8, help="Texts at once.")
-@click.option("--stride", type=click.IntRange(1), help="Score long texts in windows, so far apart.")
-@click.option("--bos", is_flag=True, help="Put <|endoftext|> first, to score the first token too.")
+@click.option("-m", "--model", default="demo", help="demo, 6B, a folder or a hub id[@revision].")
+@backend_option
+@dtype_option
+@device_option
+@click.option("--batch-size", type=click.IntRange(1), default=8, help="Texts per batch.")
+@click.option("--stride", type=click.IntRange(1), help="Tokens between the windows of a long text.")
+@click.option("--bos", is_flag=True, help="Start with <|endoftext|>, to score the first token.")
 @click.option("--tokens", is_flag=True, help="Show every token with its log-probability.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object per text, one a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line and text.")
 def score(
     texts: tuple[str, ...],
     file: Path | None,
@@ -60,12 +60,12 @@ def score(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Score TEXTS, or standard input for "-": log-probabilities and perplexity.
+    """Show the log-probability and the perplexity of TEXTS.
 
-    With -c, which may be repeated, every continuation is scored given each text, the likeliest
-    first. Logarithms are natural ones.
+    With -c, every continuation is scored given each text, the likeliest first. TEXT "-" is standard
+    input. Logarithms are natural.
     """
-    from gptj.api import load, load_tokenizer  # --help need not wait for the tokenizer
+    from gptj.api import load, load_tokenizer  # keeps --help fast
 
     given = _read(texts, file)
     tokenizer = load_tokenizer(model)
@@ -147,5 +147,5 @@ def _short(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Return a text in quotes, with its blanks and line ends to be seen."""
+    """Return a text in quotes, with visible blanks and line ends."""
     return json.dumps(text, ensure_ascii=False)
