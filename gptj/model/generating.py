@@ -51,6 +51,15 @@ class TextGeneration:
     generation_config: GenerationConfig | None
     source_folder: Path | None
 
+    @overload  # the first to match, also where keywords are not known one by one
+    def generate(
+        self: OfFramework[TensorT],
+        input_ids: TensorLike | None = None,
+        attention_mask: TensorLike | None = None,
+        *,
+        return_dict_in_generate: Literal[False] = False,
+        **options: Unpack[GenerateOptions],
+    ) -> TensorT: ...
     @overload
     def generate(
         self,
@@ -60,15 +69,6 @@ class TextGeneration:
         return_dict_in_generate: Literal[True],
         **options: Unpack[GenerateOptions],
     ) -> ModelOutput: ...
-    @overload
-    def generate(
-        self: OfFramework[TensorT],
-        input_ids: TensorLike | None = None,
-        attention_mask: TensorLike | None = None,
-        *,
-        return_dict_in_generate: Literal[False] = False,
-        **options: Unpack[GenerateOptions],
-    ) -> TensorT: ...
     def generate(
         self,
         input_ids: TensorLike | None = None,

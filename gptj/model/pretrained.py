@@ -37,7 +37,7 @@ class Pretrained(TextGeneration, Adapters, Optimizers):
         config: the model's configuration.
         config_class: what a file is read as.
         generation_config: the defaults of `generate`.
-        origin: the folder that it was loaded from, if any.
+        source_folder: the folder that it was loaded from, if any.
     """
 
     backend: ClassVar[AnyBackend]

@@ -4,10 +4,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, Unpack
 
 from gptj.errors import ConfigError, suggest
 from gptj.spec.config_checks import config_problems, is_positive_int
+from gptj.spec.config_fields import ConfigArguments
 from gptj.spec.quantization import METHODS
 from gptj.spec.vocabulary import EOS_TOKEN_ID, VOCAB_SIZE
 from gptj.system.atomic import write_text
@@ -100,17 +101,17 @@ class GPTJConfig:
     quantization_config: dict[str, Any] | None = field(default=None, metadata=_GENERIC)
     extra: dict[str, Any] = field(default_factory=dict, metadata=_GENERIC)
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, **values: Unpack[ConfigArguments]) -> None:
         """Set the fields from keyword arguments; what is not given takes its default."""
-        values = {ALIASES.get(name, name): value for name, value in values.items()}
-        num_labels = values.pop("num_labels", None)
-        inert = {name: values.pop(name) for name in INERT & values.keys()}
-        _refuse_unknown(values)
-        values["extra"] = {**values.get("extra", {}), **inert}
+        given: dict[str, Any] = {ALIASES.get(name, name): x for name, x in values.items()}
+        num_labels = given.pop("num_labels", None)
+        inert = {name: given.pop(name) for name in INERT & given.keys()}
+        _refuse_unknown(given)
+        given["extra"] = {**given.get("extra", {}), **inert}
         for spec in fields(self):
-            setattr(self, spec.name, values.get(spec.name, _default(spec)))
+            setattr(self, spec.name, given.get(spec.name, _default(spec)))
         self.dtype = dtype_name(self.dtype)
-        self._set_labels(num_labels, "id2label" in values, "label2id" in values)
+        self._set_labels(num_labels, "id2label" in given, "label2id" in given)
         self.validate()
 
     def _set_labels(self, num_labels: int | None, has_id2label: bool, has_label2id: bool) -> None:

@@ -6,7 +6,7 @@ from gptj.spec.types import DType
 
 
 class ConfigFields(TypedDict, total=False):
-    """What `GPTJConfig` takes: its fields, and the other names that users have for them."""
+    """The fields of `GPTJConfig`, and the other names that users have for them."""
 
     vocab_size: int
     n_positions: int
@@ -42,3 +42,35 @@ class ConfigFields(TypedDict, total=False):
     num_attention_heads: int
     num_hidden_layers: int
     torch_dtype: DType
+
+
+class ConfigArguments(ConfigFields, total=False):
+    """What `GPTJConfig` takes: also the published fields that have no effect, and `extra`."""
+
+    extra: dict[str, Any]
+    rotary: object
+    scale_attn_weights: object
+    gradient_checkpointing: object
+    n_ctx: object
+    tokenizer_class: object
+    name_or_path: object
+    transformers_version: object
+    summary_activation: object
+    summary_first_dropout: object
+    summary_proj_to_labels: object
+    summary_type: object
+    summary_use_proj: object
+    torchscript: object
+    tf_legacy_loss: object
+    is_decoder: object
+    is_encoder_decoder: object
+    add_cross_attention: object
+    pruned_heads: object
+    chunk_size_feed_forward: object
+    max_length: object
+    min_length: object
+    do_sample: object
+    num_beams: object
+    temperature: object
+    top_k: object
+    top_p: object

@@ -19,6 +19,7 @@ from gptj.hub.options import HubOptions
 from gptj.model.config import GPTJConfig
 from gptj.spec.byte_sizes import parse_size, readable_size
 from gptj.spec.config import dtype_name
+from gptj.spec.config_fields import ConfigFields
 from gptj.spec.params import parameter_bytes
 from gptj.spec.quantization import check_choice, check_trainable, description_of
 from gptj.spec.types import DType
@@ -187,7 +188,7 @@ def plan(
 def _config(name: str | Path, quantize: str | None, **where: Any) -> GPTJConfig:
     """Return a configuration; that of the 6B is known."""
     check_choice(quantize)
-    changes = {}
+    changes: ConfigFields = {}
     if quantize is not None:
         changes["quantization_config"] = description_of(quantize)
     if str(name).partition("@")[0].lower() in hub.PRESETS:

@@ -1,15 +1,18 @@
 """Mistakes as users make them; each is what `mypy --strict` must find on its line."""
 
+from typing import assert_type
+
 import gptj
 
 gptj.laod("demo")  # error: attr-defined
 gptj.load(backnd="torch")  # error: call-overload
 gptj.load("demo", backend="torch", devcie="cpu")  # error: call-overload
-gptj.load("demo", backend="tf", device_map="auto")  # error: call-overload
 gptj.load("demo", backend=1)  # error: call-overload
-model: gptj.GPTJForCausalLM = gptj.load("demo", backend="torch", head="base")  # error: assignment
-other: gptj.GPTJForCausalLM = gptj.load("demo", backend="tf")  # error: assignment
+model: gptj.FlaxGPTJForCausalLM = gptj.load(backend="flax", head="base")  # error: assignment
+assert_type(gptj.load(backend="torch", head="base"), gptj.GPTJForCausalLM)  # error: assert-type
+assert_type(gptj.load(backend="tf"), gptj.GPTJForCausalLM)  # error: assert-type
 gptj.GPTJForCausalLM.from_pretrained("demo", dtyp="float16")  # error: call-arg
+gptj.load("demo").generat_text("def")  # error: attr-defined
 gptj.GPTJConfig(n_layers=2)  # error: call-arg
 gptj.GPTJConfig(n_layer="two")  # error: arg-type
 gptj.GPTJConfig.from_pretrained("6B", n_layers=2)  # error: call-arg

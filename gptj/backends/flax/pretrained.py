@@ -2,7 +2,7 @@
 
 import copy
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Unpack, overload
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from gptj.backends.flax.cache import KVCache, init_cache
 from gptj.backends.flax.params import Params
 from gptj.contract.backend import FrameworkBackend
 from gptj.errors import ArgumentError
+from gptj.generation.keywords import GenerateOptions
 from gptj.model.pretrained import Pretrained
 from gptj.spec.checks import check_inputs
 from gptj.spec.config import GPTJConfig
@@ -20,6 +21,7 @@ from gptj.spec.heads import find_head
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.quantization import check_trainable
 from gptj.spec.resize import check_word_table
+from gptj.spec.types import TensorLike
 
 Array = Any
 
@@ -128,10 +130,30 @@ class FlaxPretrained(Pretrained):
         bound = self.bind(self.resolve(params))
         super(FlaxPretrained, bound).save_lora(folder, base_model=base_model)
 
+    @overload
     def generate(
         self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
+        input_ids: TensorLike | None = None,
+        attention_mask: TensorLike | None = None,
+        *,
+        params: Params | None = None,
+        return_dict_in_generate: Literal[False] = False,
+        **options: Unpack[GenerateOptions],
+    ) -> jax.Array: ...
+    @overload
+    def generate(
+        self,
+        input_ids: TensorLike | None = None,
+        attention_mask: TensorLike | None = None,
+        *,
+        params: Params | None = None,
+        return_dict_in_generate: Literal[True],
+        **options: Unpack[GenerateOptions],
+    ) -> ModelOutput: ...
+    def generate(
+        self,
+        input_ids: TensorLike | None = None,
+        attention_mask: TensorLike | None = None,
         *,
         params: Params | None = None,
         **options: Any,

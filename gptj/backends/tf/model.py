@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 import tensorflow as tf
@@ -37,8 +37,9 @@ class TFPretrained(Capturable, Fitted, Served, Pretrained, keras.Model):
     backend: ClassVar[FrameworkBackend["TFPretrained", tf.Tensor, KVCache]]
     backend_name = "tf"
 
-    # TensorFlow: a caller's tf.function would rewrite all of it, line by line, for nothing
-    generate = tf.autograph.experimental.do_not_convert(Pretrained.generate)
+    if not TYPE_CHECKING:  # for types it is the inherited one
+        # TensorFlow: a caller's tf.function would rewrite all of it, line by line, for nothing
+        generate = tf.autograph.experimental.do_not_convert(Pretrained.generate)
 
     def __init__(
         self, config: GPTJConfig, seed: int, name: str | None, dtype: Any, trainable: bool
