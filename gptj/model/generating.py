@@ -6,6 +6,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar, Unpack, overload
 
+import numpy.typing as npt
+
 from gptj.contract.backend import AnyBackend, FrameworkBackend
 from gptj.contract.cache import Cache
 from gptj.contract.decoding import DecodePlan
@@ -229,7 +231,7 @@ class TextGeneration:
 
     def _continue(
         self, rows: list[list[int]], settings: GenerationConfig, reader: Tokenizer
-    ) -> Any:
+    ) -> npt.NDArray[Any]:
         """Return the new tokens of some prompts, (B * num_return_sequences, new)."""
         ids, mask = text.pad(rows)
         plain = replace(settings, return_dict_in_generate=False)

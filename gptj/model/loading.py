@@ -102,7 +102,7 @@ def load_model(
     force_download: bool = False,
     ignore_mismatched_sizes: bool = False,
     quantize: str | None = None,
-    **options: Any,
+    **options: object,
 ) -> "Pretrained":
     """Return a backend's model with the weights of a preset, a folder, a file or a hub id.
 
@@ -132,7 +132,7 @@ def load_model(
         UnsupportedFeature: for a head, a dtype or a way to quantize that the backend does not have.
     """
     _require(backend, "head", find_head(head or USUAL_HEAD).name, backend.capabilities.heads)
-    changes, options = _split(backend, options)
+    changes, own = _split(backend, options)
     where = {
         "revision": revision,
         "subfolder": subfolder,
@@ -158,7 +158,7 @@ def load_model(
     config, tensors = requantized(config, head, tensors, quantize, wide)
     check_quantization(config, backend.name, backend.capabilities.quantization)
     with byte_progress(tensors, f"Loading {name}") as params:
-        built = backend.build(config, head, params=params, dtype=wanted, device=device, **options)
+        built = backend.build(config, head, params=params, dtype=wanted, device=device, **own)
     model: Pretrained = built  # of which all models are
     model.generation_config = GenerationConfig.from_folder(files.checkpoint.folder, config)
     model.source_folder, model.loaded_as = files.source_folder, files.base
@@ -191,7 +191,9 @@ def _changed(config: spec.GPTJConfig, changes: Mapping[str, Any]) -> GPTJConfig:
     return GPTJConfig.from_dict(config.to_dict(), **changes)
 
 
-def _split(backend: AnyBackend, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split(
+    backend: AnyBackend, options: Mapping[str, object]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Tell fields of the configuration from options of the backend; refuse the rest."""
     fields = argument_names()
     own = set(backend.build_options)

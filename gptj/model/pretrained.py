@@ -1,6 +1,6 @@
 """What the models of all backends share: files, score(), trace(), resize. Touches no tensor."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack, cast
 
@@ -18,12 +18,16 @@ from gptj.model.lora import Adapters
 from gptj.model.optimizers import Optimizers
 from gptj.model.options import AnyOptions
 from gptj.scoring import score_texts
+from gptj.scoring.options import Texts
+from gptj.scoring.perplexity import Score
 from gptj.scoring.score_method import UnlessALayer
+from gptj.scoring.text_inputs import Text
 from gptj.spec import config as spec
 from gptj.spec.heads import find_head
 from gptj.spec.module_names import check_module_names
 from gptj.spec.resize import padded_size, resized_parameters
-from gptj.spec.types import TensorLike
+from gptj.spec.types import Tensor, TensorLike
+from gptj.tokenizer import GPTJTokenizer
 from gptj.tokenizer.lookup import add_tokenizer
 
 
@@ -91,14 +95,14 @@ class Pretrained(TextGeneration, Adapters, Optimizers):
     @UnlessALayer  # of that name, which the classification head has
     def score(
         self,
-        texts: Any,
+        texts: Text | Texts | Tensor,
         *,
-        continuations: Any = None,
-        tokenizer: Any = None,
+        continuations: Texts | Sequence[Texts] | None = None,
+        tokenizer: GPTJTokenizer | None = None,
         batch_size: int = 8,
         stride: int | None = None,
         bos: bool = False,
-    ) -> Any:
+    ) -> Score | list[Score] | list[list[Score]]:
         """Tell how likely texts are, token by token, or continuations of them.
 
         Args:

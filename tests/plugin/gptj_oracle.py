@@ -6,17 +6,17 @@ float32, and its tensors are NumPy arrays. Contract: ``gptj.backends.base``.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from gptj.backends.base import Capabilities
+from gptj.backends.base import Capabilities, Refusals
 from gptj.errors import ArgumentError, UnsupportedFeature
-from gptj.model.config import GPTJConfig
 from gptj.model.pretrained import Pretrained
 from gptj.spec import reference
 from gptj.spec.checks import check_inputs
+from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import HEADS
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.params import LM_HEAD, initial_value, parameter_table
@@ -62,6 +62,10 @@ class OracleCache:
         """Return one layer's filled keys and values, (B, H, S, D)."""
         key, value = self.layers[layer]
         return key[:, :, : self.length], value[:, :, : self.length]
+
+    def filled(self) -> list[LayerCache]:
+        """Return every layer's filled keys and values."""
+        return [self[layer] for layer in range(len(self))]
 
     def with_capacity(self, capacity: int) -> "OracleCache":
         """Return a preallocated copy that has room for `capacity` tokens."""
@@ -153,7 +157,7 @@ class OracleModel(Pretrained):
             self.config,
             self.params,
             head=self.head,
-            past_key_values=None if past_length == 0 else [*past],
+            past_key_values=None if past is None or past_length == 0 else past.filled(),
             observe=self.observe,
             **targets,
             **{**inputs, "attention_mask": _narrow(inputs, past_length)},
@@ -215,7 +219,7 @@ class OracleForCausalLM(OracleModel):
 
     head = "causal_lm"
 
-    def __call__(
+    def __call__(  # type: ignore[override]  # a head has inputs of its own
         self,
         input_ids: Any = None,
         past_key_values: OracleCache | None = None,
@@ -262,7 +266,7 @@ class OracleForSequenceClassification(OracleModel):
 
     head = "sequence_classification"
 
-    def __call__(
+    def __call__(  # type: ignore[override]  # a head has inputs of its own
         self,
         input_ids: Any = None,
         past_key_values: OracleCache | None = None,
@@ -300,7 +304,7 @@ class OracleForQuestionAnswering(OracleModel):
 
     head = "question_answering"
 
-    def __call__(
+    def __call__(  # type: ignore[override]  # a head has inputs of its own
         self,
         input_ids: Any = None,
         past_key_values: OracleCache | None = None,
@@ -326,7 +330,7 @@ class OracleForQuestionAnswering(OracleModel):
             inputs_embeds=inputs_embeds,
         )
         targets = _arrays(start_positions=start_positions, end_positions=end_positions)
-        check_answers(*targets.values(), _batch(inputs))
+        check_answers(targets["start_positions"], targets["end_positions"], _batch(inputs))
         output = self.compute(past_key_values, inputs, **targets)
         flags = self.flags(False, output_attentions, output_hidden_states)
         return self.deliver(output, flags, return_dict)
@@ -344,7 +348,7 @@ MODELS: Final = {
 """The class of every head that this backend has."""
 
 
-class OracleBackend:
+class OracleBackend(Refusals):
     """GPT-J in NumPy."""
 
     name = "oracle"
@@ -359,16 +363,16 @@ class OracleBackend:
         params: Tensors | None = None,
         dtype: str = "float32",
         device: Any = None,
-        seed: int = 0,
+        **options: Any,
     ) -> OracleModel:
-        """Return a model; `seed` is that of new parameters, when there are none."""
+        """Return a model; the option `seed` is that of new parameters, when there are none."""
         if str(device or "cpu") != "cpu":
             raise ArgumentError(f"The oracle has no device {device!r}; accepted is 'cpu'.")
         if dtype not in self.capabilities.dtypes:
             raise UnsupportedFeature(f"The oracle has no dtype {dtype!r}; accepted is 'float32'.")
         if params is None:
             params = {
-                name: LazyTensor.of(initial_value(parameter, config, seed))
+                name: LazyTensor.of(initial_value(parameter, config, **options))
                 for name, parameter in parameter_table(config, head).items()
             }
         return MODELS[head](config, params)
@@ -405,10 +409,6 @@ class OracleBackend:
     def concrete(self, tensor: Any) -> Array:
         """Return a tensor's values for a check; nothing is ever traced."""
         return np.asarray(tensor)
-
-    def decode(self, *arguments: Any) -> NoReturn:
-        """Refuse: `in_graph_decode` is not declared, so the shared driver does the decoding."""
-        raise UnsupportedFeature("The oracle has no decoding loop of its own; use generate().")
 
     def capture(
         self, model: OracleModel, names: Sequence[str], **inputs: Any

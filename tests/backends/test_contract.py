@@ -1,0 +1,19 @@
+"""The contract that backends fulfil, with refusals in the place of what they do not declare."""
+
+import pytest
+
+from gptj.backends import get_backend
+from gptj.backends.base import Backend
+from gptj.errors import UnsupportedFeature
+
+pytestmark = pytest.mark.frameworks
+
+
+def test_every_backend_fulfils_the_contract(backend):
+    assert isinstance(backend, Backend)
+
+
+@pytest.mark.parametrize("method", ["decode", "stream", "add_adapter", "dump_optimizer", "trainer"])
+def test_a_backend_refuses_what_it_does_not_declare(method):
+    with pytest.raises(UnsupportedFeature, match="backend 'oracle' cannot do this"):
+        getattr(get_backend("oracle"), method)("model", plan=None)
