@@ -8,12 +8,13 @@ from typing import Any, Final
 
 from gptj.checkpoint import pytorch_bin as bin_format
 from gptj.checkpoint import safetensors
+from gptj.checkpoint.differences import describe_differences, find_differences
 from gptj.errors import CheckpointError, choices
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import BASE_PREFIX, find_head
 from gptj.spec.lora import ALL_LINEAR, LoraConfig, adapter_shapes
 from gptj.spec.tensors import LazyTensor, Tensors
-from gptj.system.atomic import staged, write_text
+from gptj.system.atomic import make_folder, staged, write_text
 from gptj.system.json_files import read_json
 
 CONFIG_NAME: Final = "adapter_config.json"
@@ -96,9 +97,7 @@ def write_adapter(
     Raises:
         CheckpointError: if `folder` is a file, or the disk is full.
     """
-    if folder.exists() and not folder.is_dir():
-        raise CheckpointError(f"Cannot save into {folder}: it is a file, not a folder.")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     content = _content(lora, head) | {
         "base_model_name_or_path": base_model,
         "revision": revision,
@@ -128,7 +127,13 @@ def read_adapter(
     copies = {name.replace(".base_layer.", "."): t for name, t in found.items() if _is_copy(name)}
     tensors = {name: tensor for name, tensor in found.items() if not _is_copy(name)}
     lora = _to_lora(content, tensors, head, folder / CONFIG_NAME)
-    _check_tensors(tensors, adapter_shapes(lora, config, head), folder, head)
+    differences = find_differences(tensors, adapter_shapes(lora, config, head))
+    if any(differences.values()):
+        raise CheckpointError(
+            f"{folder} does not fit this GPT-J with the head {head!r}. Tensors "
+            f"{describe_differences(differences)}. Check that {CONFIG_NAME} belongs to these "
+            "weights, and both to this model."
+        )
     return lora, tensors, copies
 
 
@@ -270,25 +275,3 @@ def _plain_names(pattern: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _plain(key: str) -> str:
     return key.strip("^$").replace("\\.", ".").removeprefix(PREFIX)
-
-
-def _check_tensors(
-    tensors: Tensors, wanted: Mapping[str, tuple[int, ...]], folder: Path, head: str
-) -> None:
-    """Refuse tensors that are missing, unexpected or of another shape, all of them at once."""
-    misshapen = [
-        f"{name} is {tensor.shape}, needed is {wanted[name]}"
-        for name, tensor in tensors.items()
-        if name in wanted and tensor.shape != wanted[name]
-    ]
-    differences = {
-        "missing": [name for name in wanted if name not in tensors],
-        "unexpected": [name for name in tensors if name not in wanted],
-        "of another shape": misshapen,
-    }
-    parts = [f"{len(n)} {what}: {', '.join(n)}" for what, n in differences.items() if n]
-    if parts:
-        raise CheckpointError(
-            f"{folder} does not fit this GPT-J with the head {head!r}. Tensors {'; '.join(parts)}. "
-            f"Check that {CONFIG_NAME} belongs to these weights, and both to this model."
-        )

@@ -14,9 +14,11 @@ import numpy as np
 from safetensors import safe_open
 
 from gptj.checkpoint import safetensors
+from gptj.checkpoint.differences import describe_differences, find_differences
 from gptj.errors import CheckpointError
+from gptj.spec.number_checks import is_number
 from gptj.spec.optimizer import AdamState
-from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.system.atomic import make_folder
 
 FILE_NAME: Final = "optimizer.safetensors"
 VERSION: Final = 1
@@ -40,9 +42,7 @@ def write_optimizer(folder: Path, state: AdamState) -> None:
     Raises:
         CheckpointError: if `folder` is a file, or the disk does not take it.
     """
-    if folder.exists() and not folder.is_dir():
-        raise CheckpointError(f"Cannot save into {folder}: it is a file, not a folder.")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     fields = {"step": state.step, "betas": state.betas, "epsilon": state.epsilon}
     metadata = {name: json.dumps(value) for name, value in fields.items()}
     tensors = {f"{FIRST_MOMENT}{name}": tensor for name, tensor in state.first.items()}
@@ -69,7 +69,14 @@ def read_optimizer(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> AdamSta
         )
     tensors = safetensors.read(file)
     fields = _read_fields(file)
-    _check_tensors(file, tensors, shapes)
+    wanted = {f"{kind}{n}": shapes[n] for kind in (FIRST_MOMENT, SECOND_MOMENT) for n in shapes}
+    differences = find_differences(tensors, wanted, FLOAT32)
+    if any(differences.values()):
+        raise CheckpointError(
+            f"{file} does not fit what is trained here. Tensors "
+            f"{describe_differences(differences, SHOWN)}. Load it for the model, the head and the "
+            "adapter that it was saved with."
+        )
     first = {name: tensors[f"{FIRST_MOMENT}{name}"] for name in shapes}
     return AdamState(
         first=first, second={n: tensors[f"{SECOND_MOMENT}{n}"] for n in shapes}, **fields
@@ -88,7 +95,7 @@ def _read_fields(file: Path) -> dict[str, Any]:
     step, betas, epsilon = (_parsed(file, metadata, n) for n in ("step", "betas", "epsilon"))
     _require(file, isinstance(step, int) and step >= 0, "step", step, "an integer from 0")
     _require(file, betas is None or _are_betas(betas), "betas", betas, "two numbers in [0, 1)")
-    fits = epsilon is None or (_is_number(epsilon) and epsilon >= 0)
+    fits = epsilon is None or (is_number(epsilon) and 0 <= epsilon < math.inf)
     _require(file, fits, "epsilon", epsilon, "a number from 0")
     return {"step": step, "betas": betas and (betas[0], betas[1]), "epsilon": epsilon}
 
@@ -105,12 +112,7 @@ def _parsed(file: Path, metadata: Mapping[str, str], name: str) -> Any:
 
 def _are_betas(value: Any) -> bool:
     is_pair = isinstance(value, list) and len(value) == 2
-    return is_pair and all(_is_number(beta) and 0 <= beta < 1 for beta in value)
-
-
-def _is_number(value: Any) -> bool:
-    is_plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_plain and math.isfinite(value)
+    return is_pair and all(is_number(beta) and 0 <= beta < 1 for beta in value)
 
 
 def _require(file: Path, fits: bool, name: str, value: Any, accepted: str) -> None:
@@ -119,33 +121,3 @@ def _require(file: Path, fits: bool, name: str, value: Any, accepted: str) -> No
             f"{file} is damaged: the optimizer's {name} is {value!r}, accepted is {accepted}. "
             "Save it again."
         )
-
-
-def _check_tensors(file: Path, tensors: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse tensors that are missing, unexpected or of another shape, all of them at once."""
-    wanted = {
-        f"{kind}{name}": shapes[name] for kind in (FIRST_MOMENT, SECOND_MOMENT) for name in shapes
-    }
-    differences = {
-        "missing": [name for name in wanted if name not in tensors],
-        "unexpected": [name for name in tensors if name not in wanted],
-        "of another shape or dtype": [
-            f"{name} is {tensors[name].dtype} {tensors[name].shape}, needed is float32 {shape}"
-            for name, shape in wanted.items()
-            if name in tensors and not _is_like(tensors[name], shape)
-        ],
-    }
-    parts = [f"{len(n)} {what}: {_some(n)}" for what, n in differences.items() if n]
-    if parts:
-        raise CheckpointError(
-            f"{file} does not fit what is trained here. Tensors {'; '.join(parts)}. Load it for "
-            "the model, the head and the adapter that it was saved with."
-        )
-
-
-def _is_like(tensor: LazyTensor, shape: tuple[int, ...]) -> bool:
-    return (tensor.shape, tensor.dtype) == (tuple(shape), FLOAT32)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from gptj.checkpoint.causal_masks import LEGACY_BUFFERS, prefix_masks
+from gptj.checkpoint.differences import describe_differences
 from gptj.errors import CheckpointError
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import BASE_PREFIX, HEADS
@@ -76,7 +77,12 @@ def match_parameters(
     misshapen = [text for name, text in match.misshapen.items() if name not in resized]
     differences = match.differences() | {"of another shape": misshapen}
     if any(differences.values()):
-        raise CheckpointError(_complaint(source, head, differences))
+        listed = {what: sorted(names) for what, names in differences.items()}
+        raise CheckpointError(
+            f"{source} does not fit a GPT-J with the head {head!r}. Tensors "
+            f"{describe_differences(listed)}. Check that config.json belongs to these weights, and "
+            "that they are GPT-J's."
+        )
     if match.new:
         names = ", ".join(match.new)
         log.warning("%s has no %s head: drew new values for %s.", source, head, names)
@@ -164,17 +170,3 @@ def _names_of_other_heads() -> set[str]:
     modules = [module for head in HEADS.values() for module in head.modules]
     parts = ("weight", f"weight{SCALE}", "bias")
     return {f"{module}.{part}" for module in modules for part in parts}
-
-
-def _complaint(source: str, head: str, differences: dict[str, list[str]]) -> str:
-    parts = [
-        f"{len(names)} {what}: {_listed(names)}" for what, names in differences.items() if names
-    ]
-    return (
-        f"{source} does not fit a GPT-J with the head {head!r}. Tensors {'; '.join(parts)}. "
-        "Check that config.json belongs to these weights, and that they are GPT-J's."
-    )
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(sorted(names))

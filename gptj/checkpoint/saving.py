@@ -16,7 +16,7 @@ from gptj.spec.byte_sizes import parse_size
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import head_of
 from gptj.spec.tensors import LazyTensor, Tensors
-from gptj.system.atomic import staged, write_text
+from gptj.system.atomic import make_folder, refuse_file, staged, write_text
 
 MESH: Final = "mesh"
 ACCEPTED: Final = (*FORMATS, MESH)
@@ -55,7 +55,7 @@ def save_checkpoint(
     """
     limit = parse_size(max_shard_size, "max_shard_size")
     _check(folder, config, tensors, format, beside)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with staged(folder) as new:
         if format == MESH:
             mesh_transformer_writer.write(new, config, tensors)
@@ -82,8 +82,7 @@ def _check(folder: Path, config: GPTJConfig, tensors: Tensors, format: str, besi
             "save them so. From there gptj.convert() writes any other form, with the weights "
             "widened again."
         )
-    if folder.exists() and not folder.is_dir():
-        raise CheckpointError(f"Cannot save into {folder}: it is a file, not a folder.")
+    refuse_file(folder)
     others = [name for form in ACCEPTED if form != format for name in _weight_files(folder, form)]
     if others and not beside:
         raise CheckpointError(

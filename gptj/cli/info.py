@@ -1,7 +1,6 @@
 """``gptj info``: what is installed, and where it would run."""
 
 import json
-import platform
 from importlib import metadata
 from typing import Any
 
@@ -9,7 +8,8 @@ import click
 
 from gptj.backends import backend_names, is_installed
 from gptj.cli.quiet_start import start_backend
-from gptj.system.versions import install_command, version
+from gptj.system.machine import own_versions
+from gptj.system.versions import install_command
 
 EXAMPLES = """\b
 Examples:
@@ -25,8 +25,7 @@ PACKAGES = ("numpy", "ml_dtypes", "safetensors", "tokenizers", "huggingface_hub"
 def info(as_json: bool) -> None:
     """Show versions, the backends found, and their devices."""
     found = {
-        "gptj": version(),
-        "python": platform.python_version(),
+        **own_versions(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "backends": {name: _describe(name) for name in backend_names()},
     }

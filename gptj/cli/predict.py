@@ -10,6 +10,7 @@ from gptj.cli.hub_options import hub_options
 from gptj.cli.model_options import backend_option, device_option, dtype_option
 from gptj.cli.prompts import read_prompts
 from gptj.cli.quiet_start import start_backend
+from gptj.cli.quoting import quoted_start
 from gptj.errors import ArgumentError
 
 EXAMPLES = """\b
@@ -21,9 +22,6 @@ Examples:
 
 Such models come from gptj finetune, save_pretrained or save_lora, or transformers.
 """
-
-SHOWN = 60
-"""Characters of a text that are shown."""
 
 
 @click.command(epilog=EXAMPLES, context_settings={"show_default": True})
@@ -113,7 +111,7 @@ def _standard_input() -> str:
 def _table(head: str, found: Sequence[Any]) -> list[str]:
     """Return the lines of a table with its head."""
     if head == "question_answering":
-        rows = [[f"{a.score:.4f}", f"{a.start}-{a.end}", _short(a.answer)] for a in found]
+        rows = [[f"{a.score:.4f}", f"{a.start}-{a.end}", quoted_start(a.answer)] for a in found]
         return _aligned([["score", "place", "answer"], *rows])
     rows = [row for one in found for row in _rows(one)]
     kind = "value" if found[0].problem_type == "regression" else "probability"
@@ -124,16 +122,10 @@ def _rows(found: Any) -> list[list[str]]:
     """Return the rows of one text: its one label, or all labels where they do not exclude."""
     is_single = found.problem_type == "single_label_classification"
     labels = found.labels if is_single else found.values
-    return [[label, f"{found.values[label]:.4f}", _short(found.text)] for label in labels]
+    return [[label, f"{found.values[label]:.4f}", quoted_start(found.text)] for label in labels]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return rows of three columns as lines; the last column may have any width."""
     first, second = (max(len(row[place]) for row in rows) for place in (0, 1))
     return [f"{one:<{first}}  {two:>{second}}  {rest}" for one, two, rest in rows]
-
-
-def _short(text: str) -> str:
-    """Return the beginning of a text in quotes, with visible line ends."""
-    shown = text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
-    return json.dumps(shown, ensure_ascii=False)

@@ -9,6 +9,7 @@ import click
 
 from gptj.cli.model_options import backend_option, device_option, dtype_option
 from gptj.cli.quiet_start import start_backend
+from gptj.cli.quoting import quoted, quoted_start
 from gptj.errors import ArgumentError
 
 EXAMPLES = """\b
@@ -19,9 +20,6 @@ Examples:
   gptj score --file texts.txt --json --backend flax > scores.jsonl
   cat long.py | gptj score - --stride 256
 """
-
-SHOWN = 60
-"""Characters of a text that are shown."""
 
 
 @click.command(epilog=EXAMPLES, context_settings={"show_default": True})
@@ -115,7 +113,8 @@ def _as_json(text: str, found: Any) -> str:
 def _table(scores: list[Any]) -> str:
     head = f"{'perplexity':>12} {'tokens':>7} {'total':>10} {'per token':>10}  text"
     rows = [
-        f"{s.perplexity:12.4g} {len(s.tokens):7} {s.total:10.3f} {s.mean:10.3f}  {_short(s.text)}"
+        f"{s.perplexity:12.4g} {len(s.tokens):7} {s.total:10.3f} {s.mean:10.3f}  "
+        f"{quoted_start(s.text)}"
         for s in scores
     ]
     return "\n".join([head, *rows])
@@ -125,27 +124,18 @@ def _ranking(text: str, scores: list[Any]) -> str:
     head = f"{'total':>10} {'per token':>10} {'per byte':>10} {'greedy':>7}  continuation"
     rows = [
         f"{s.total:10.3f} {s.mean:10.3f} {s.per_byte:10.3f} {'yes' if s.is_greedy else 'no':>7}  "
-        f"{_short(s.text)}"
+        f"{quoted_start(s.text)}"
         for s in sorted(scores, key=lambda s: -s.total)
     ]
-    return "\n".join([_short(text), head, *rows])
+    return "\n".join([quoted_start(text), head, *rows])
 
 
 def _token_table(result: Any, tokenizer: Any) -> str:
     pairs = zip(result.logprobs, result.token_ids, strict=True)
-    rows = [f"{number:12.4f}  {_quoted(tokenizer.decode([token]))}" for number, token in pairs]
-    return "\n".join(["", _short(result.text), f"{'logarithm':>12}  token", *rows])
+    rows = [f"{number:12.4f}  {quoted(tokenizer.decode([token]))}" for number, token in pairs]
+    return "\n".join(["", quoted_start(result.text), f"{'logarithm':>12}  token", *rows])
 
 
 def _flat(found: list[Any]) -> list[Any]:
     nested = [result if isinstance(result, list) else [result] for result in found]
     return [result for results in nested for result in results]
-
-
-def _short(text: str) -> str:
-    return _quoted(text if len(text) <= SHOWN else text[: SHOWN - 3] + "...")
-
-
-def _quoted(text: str) -> str:
-    """Return a text in quotes, with visible blanks and line ends."""
-    return json.dumps(text, ensure_ascii=False)

@@ -14,6 +14,9 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 import numpy.typing as npt
 
+from gptj.errors import DataError
+from gptj.system.json_files import read_json
+
 CONTENTS: Final = "contents.json"
 
 Array = npt.NDArray[Any]
@@ -71,7 +74,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         """Read which arrays there are; none is opened before it is asked for."""
         self.folder = folder
-        contents = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))
+        contents = read_json(folder / CONTENTS, DataError)
         self.facts: dict[str, Any] = contents["facts"]
         self._arrays = contents["arrays"]
         self._open: dict[str, Array] = {}

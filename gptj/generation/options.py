@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from gptj.errors import ArgumentError, ConfigError, choices, suggest
 from gptj.spec.config import GPTJConfig
+from gptj.system.atomic import make_folder, write_text
 from gptj.system.json_files import read_json
 
 FILE_NAME: Final = "generation_config.json"
@@ -145,8 +146,8 @@ class GenerationConfig:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``generation_config.json`` into `folder`, which is made if it is not there."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        (Path(folder) / FILE_NAME).write_text(self.to_json_string(), encoding="utf-8")
+        make_folder(Path(folder))
+        write_text(Path(folder) / FILE_NAME, self.to_json_string())
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "GenerationConfig":

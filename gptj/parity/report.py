@@ -1,7 +1,6 @@
 """The report: one checkpoint, every backend, every dtype, against the oracle and each other."""
 
 import hashlib
-import platform
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -25,9 +24,9 @@ from gptj.spec.heads import find_head
 from gptj.spec.params import parameter_table
 from gptj.spec.types import DType
 from gptj.system.atomic import write_text
+from gptj.system.machine import own_versions
 from gptj.system.memory import free_bytes
 from gptj.system.progress import progress_bar
-from gptj.system.versions import distribution
 
 
 @dataclass(frozen=True)
@@ -199,11 +198,7 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 
 def _versions(names: list[str]) -> dict[str, str]:
-    own = {
-        "gptj": version(distribution()),
-        "python": platform.python_version(),
-        "numpy": version("numpy"),
-    }
+    own = own_versions() | {"numpy": version("numpy")}
     for name in names:
         own |= get_backend(name).versions()
     return own

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Final, Self, Unpack
 
 from gptj.errors import ConfigError, suggest
-from gptj.spec.config_checks import config_problems, is_positive_int
+from gptj.spec.config_checks import config_problems
 from gptj.spec.config_fields import ConfigArguments
+from gptj.spec.number_checks import is_positive_int
 from gptj.spec.quantization import METHODS
 from gptj.spec.vocabulary import EOS_TOKEN_ID, VOCAB_SIZE
-from gptj.system.atomic import write_text
+from gptj.system.atomic import make_folder, write_text
 from gptj.system.json_files import read_json
 
 MODEL_TYPE: Final = "gptj"
@@ -225,7 +226,7 @@ class GPTJConfig:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json`` into `folder`, which is made if it is not there."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        make_folder(Path(folder))
         self.to_json_file(Path(folder) / "config.json")
 
     @classmethod

@@ -1,9 +1,10 @@
 """Which values of a configuration make a model, and what is wrong with others."""
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from gptj.errors import choices
+from gptj.spec.number_checks import is_number, is_positive_int
 from gptj.spec.quantization import METHODS
 
 if TYPE_CHECKING:
@@ -52,10 +53,10 @@ def _size_problems(config: "GPTJConfig") -> list[str]:
 def _option_problems(config: "GPTJConfig") -> list[str]:
     problems = []
     for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):
-        if not (_is_number(getattr(config, name)) and 0.0 <= getattr(config, name) < 1.0):
+        if not (is_number(getattr(config, name)) and 0.0 <= getattr(config, name) < 1.0):
             problems.append(f"{name} must be in [0, 1), found {getattr(config, name)!r}")
     for name in ("layer_norm_epsilon", "initializer_range"):
-        if not (_is_number(getattr(config, name)) and 0.0 < getattr(config, name) < math.inf):
+        if not (is_number(getattr(config, name)) and 0.0 < getattr(config, name) < math.inf):
             problems.append(f"{name} must be a number above 0, found {getattr(config, name)!r}")
     if config.activation_function not in ACTIVATIONS:
         problems.append(
@@ -88,12 +89,3 @@ def _quantization_problems(config: "GPTJConfig") -> list[str]:
         for name, size in sizes.items()
         if rounding.group is not None and size % rounding.group
     ]
-
-
-def is_positive_int(value: Any) -> bool:
-    """Return whether a value counts something: booleans do not."""
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

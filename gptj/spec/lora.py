@@ -15,6 +15,7 @@ import numpy.typing as npt
 from gptj.errors import ArgumentError, choices, suggest
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import find_head
+from gptj.spec.number_checks import is_number, is_positive_int
 from gptj.spec.params import LM_HEAD, keyed_generator, parameter_table
 from gptj.spec.tensors import LazyTensor
 
@@ -55,11 +56,11 @@ class LoraConfig:
             given = getattr(self, name)
             object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
         for rank in (self.rank, *self.rank_pattern.values()):
-            _require(_is_number(rank, int) and rank >= 1, "rank", rank, "a positive integer")
+            _require(is_positive_int(rank), "rank", rank, "a positive integer")
         for alpha in (self.alpha, *self.alpha_pattern.values()):
-            fits = _is_number(alpha, int, float) and 0 < alpha < float("inf")
+            fits = is_number(alpha) and 0 < alpha < float("inf")
             _require(fits, "alpha", alpha, "a positive number")
-        fits = _is_number(self.dropout, int, float) and 0.0 <= self.dropout < 1.0
+        fits = is_number(self.dropout) and 0.0 <= self.dropout < 1.0
         _require(fits, "dropout", self.dropout, "a number from 0 to below 1")
 
     def scale(self, module: str) -> float:
@@ -211,10 +212,6 @@ def _check_target(name: str, modules: Mapping[str, Any]) -> None:
 
 def _last_names(modules: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(module.rpartition(".")[2] for module in modules))
-
-
-def _is_number(value: Any, *kinds: type) -> bool:
-    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def _require(fits: bool, name: str, value: Any, accepted: str) -> None:

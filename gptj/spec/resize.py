@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from gptj.errors import ArgumentError, InputError
 from gptj.spec.config import GPTJConfig
-from gptj.spec.config_checks import is_positive_int
+from gptj.spec.number_checks import is_positive_int
 from gptj.spec.params import Parameter, initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors
 

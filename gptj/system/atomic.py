@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Writing files so that no reader ever sees half of one, even after a crash."""
 
 import os
 import shutil
@@ -13,12 +13,12 @@ from gptj.errors import CheckpointError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file beside `path` that takes its place once everything is written.
+    """Open a temporary file beside `path` that replaces it once everything is on the disk.
 
-    If anything fails inside, the temporary file goes and what was at `path` stays.
+    If the body fails, the temporary file is removed and `path` keeps its content.
 
     Raises:
-        CheckpointError: if the disk does not take it.
+        CheckpointError: if the file cannot be written.
     """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
@@ -41,13 +41,17 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def staged(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder inside `folder`, whose files move there once all are written.
+    """Yield a temporary folder inside `folder`; its files move there once all are on the disk.
 
-    If anything fails inside, it goes and the files in `folder` stay as they were.
+    If the body fails, the temporary folder is removed and `folder` keeps its files.
+
+    Raises:
+        CheckpointError: if the disk does not take a file.
     """
     temporary = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
     try:
         yield temporary
+        _flush_files(temporary)
         # weights before the JSON that names them
         for path in sorted(temporary.iterdir(), key=lambda path: path.suffix == ".json"):
             if path.is_dir() and (folder / path.name).exists():  # no folder replaces another
@@ -55,6 +59,28 @@ def staged(folder: Path) -> Iterator[Path]:
             path.replace(folder / path.name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder to save into, unless it is there.
+
+    Raises:
+        CheckpointError: if `folder` is a file.
+    """
+    refuse_file(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def refuse_file(folder: Path) -> None:
+    """Raise a CheckpointError if the folder to save into is a file."""
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"Cannot save into {folder}: it is a file, not a folder.")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all."""
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def unwritable(what: str, error: OSError) -> CheckpointError:
@@ -65,10 +91,14 @@ def unwritable(what: str, error: OSError) -> CheckpointError:
     )
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with replacing(path) as file:
-        file.write(text.encode())
+def _flush_files(folder: Path) -> None:
+    """Wait until the disk holds every file below a folder, copied files too."""
+    for path in filter(Path.is_file, folder.rglob("*")):
+        try:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise unwritable(path.name, error) from error
 
 
 def _umask() -> int:

@@ -1,4 +1,4 @@
-"""The machine that numbers were measured on."""
+"""The machine, and the Python and gptj on it: what every report and command says of them."""
 
 import os
 import platform
@@ -6,10 +6,11 @@ from typing import Any
 
 from gptj.system import processor
 from gptj.system.memory import free_bytes
+from gptj.system.versions import version
 
 
 def describe() -> dict[str, Any]:
-    """Return what the numbers depend on: processor, cores, memory, system, Python."""
+    """Return what measured times depend on; memory is in bytes, the load that of a minute."""
     return {
         "processor": processor.name(),
         "cores": processor.cores(),
@@ -18,3 +19,8 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "load_average": os.getloadavg()[0],
     }
+
+
+def own_versions() -> dict[str, str]:
+    """Return the versions of gptj and of Python."""
+    return {"gptj": version(), "python": platform.python_version()}

@@ -15,7 +15,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from gptj.errors import TokenizerError
 from gptj.spec.vocabulary import EOS_TOKEN, EXTRA_TOKENS, Merge, vocabulary
-from gptj.system.atomic import write_text
+from gptj.system.atomic import make_folder, staged, write_text
 from gptj.system.json_files import read_json
 from gptj.tokenizer.token_table import ROLES
 
@@ -63,8 +63,8 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def write_tokenizer(tokenizer: Tokenizer, settings: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write `tokenizer` and its settings to `folder`, each file whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a tokenizer and its settings to a folder, all files or none."""
+    make_folder(folder)
     complete = tokenizer.to_str(pretty=True)
     texts = {
         "tokenizer.json": complete,
@@ -78,8 +78,9 @@ def write_tokenizer(tokenizer: Tokenizer, settings: Mapping[str, Any], folder: P
         lines = [_VERSION_LINE, *(" ".join(merge) for merge in model["merges"])]
         texts["vocab.json"] = json.dumps(model["vocab"])
         texts["merges.txt"] = "\n".join(lines) + "\n"
-    for name, text in texts.items():
-        write_text(folder / name, text)
+    with staged(folder) as new:
+        for name, text in texts.items():
+            write_text(new / name, text)
     return [folder / name for name in texts]
 
 

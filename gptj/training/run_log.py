@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from gptj.system.atomic import unwritable
+from gptj.system.atomic import unwritable, write_text
 
 LOG: Final = "log.jsonl"
 TENSORBOARD: Final = "tensorboard"
@@ -27,7 +27,7 @@ class History:
         self.path = output / LOG
         self.records = [record for record in read(self.path) if record["step"] <= step]
         lines = "".join(json.dumps(record) + "\n" for record in self.records)
-        self.path.write_text(lines, encoding="utf-8")
+        write_text(self.path, lines)
         self._file = self.path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(output / TENSORBOARD), purge_step=step + 1)
 
