@@ -140,7 +140,7 @@ def test_other_names_are_resolved_by_the_hub(folder_of_pair, monkeypatch):
         assert (name, revision) == ("org/other", "v1")
         return folder_of_pair
 
-    monkeypatch.setattr("gptj.tokenizer.locate", locate)
+    monkeypatch.setattr("gptj.tokenizer.tokenizer.locate", locate)
     assert len(GPTJTokenizer.from_pretrained("org/other", revision="v1")) == 10
 
 
