@@ -22,7 +22,7 @@ WEIGHTS_NAME: Final = "adapter_model.safetensors"
 OLD_WEIGHTS_NAME: Final = "adapter_model.bin"
 
 PREFIX: Final = "base_model.model."
-"""What stands before every canonical name in a file."""
+"""What precedes every canonical name in a file."""
 
 TASKS: Final = {
     "base": "FEATURE_EXTRACTION",
@@ -42,12 +42,12 @@ UNDERSTOOD: Final = frozenset(
         "use_rslora",
         "rank_pattern",
         "alpha_pattern",
-        "exclude_modules",  # these three say which layers have an adapter: the tensors say it too
+        "exclude_modules",  # these three choose layers, which the tensors show too
         "layers_to_transform",
         "layers_pattern",
     )
 )
-"""Fields of a configuration that are followed."""
+"""Fields that this reader follows."""
 
 WITHOUT_EFFECT: Final = frozenset(
     (
@@ -63,7 +63,7 @@ WITHOUT_EFFECT: Final = frozenset(
         "task_type",
     )
 )
-"""Fields that change nothing in what an adapter computes."""
+"""Fields that do not change what an adapter computes."""
 
 ONLY_VALUES: Final[Mapping[str, tuple[Any, ...]]] = {
     "peft_type": ("LORA",),
@@ -71,10 +71,10 @@ ONLY_VALUES: Final[Mapping[str, tuple[Any, ...]]] = {
     # others change the base model's weights when an adapter is made
     "init_lora_weights": (True, False, "gaussian", "orthogonal", "eva"),
 }
-"""Field -> the values that are accepted, besides none at all."""
+"""Field -> its accepted values; it may also be unset."""
 
 _PLAIN: Final = re.compile(r"\^?[\w.\\]+\$?")
-"""A pattern that is a name, or the end of one."""
+"""A pattern that is only a name, or the end of one."""
 
 
 def write_adapter(
@@ -86,13 +86,13 @@ def write_adapter(
     revision: str | None = None,
     add_files: Callable[[Path], Any] = lambda new: None,
 ) -> None:
-    """Write an adapter as PEFT does; an earlier one in the folder stays until all is written.
+    """Write an adapter as PEFT does; an earlier one stays until the new one is complete.
 
     Args:
-        folder: made if it is not there.
+        folder: created if it does not exist.
         tensors: by canonical name.
-        base_model, revision: which model it belongs to, for whoever reads it.
-        add_files: writes what else belongs into the folder.
+        base_model, revision: the model that the adapter belongs to.
+        add_files: writes further files into the folder.
 
     Raises:
         CheckpointError: if `folder` is a file, or the disk is full.
@@ -112,14 +112,14 @@ def write_adapter(
 def read_adapter(
     folder: Path, config: GPTJConfig, head: str
 ) -> tuple[LoraConfig, dict[str, LazyTensor], dict[str, LazyTensor]]:
-    """Return what an adapter is, and its tensors by canonical name.
+    """Return an adapter's configuration, its tensors, and copies of base parameters.
 
-    The last are copies of the base model's own parameters, which PEFT adds where it adapts the
-    language-model head: the adapter is right only on a model that has the same.
+    Both kinds of tensors are by canonical name. PEFT adds the copies where it adapts the
+    language-model head: the adapter is valid only on a model whose parameters equal them.
 
     Raises:
         CheckpointError: if a file is missing or damaged; naming every tensor that is missing,
-            unexpected or of another shape, and every field that asks for more than LoRA.
+            unexpected or of another shape, and every field that goes beyond LoRA.
     """
     content = read_config(folder / CONFIG_NAME)
     _check_fields(content, folder / CONFIG_NAME)
@@ -138,7 +138,7 @@ def read_adapter(
 
 
 def _content(lora: LoraConfig, head: str) -> dict[str, Any]:
-    """Return what an ``adapter_config.json`` says of the adapter itself."""
+    """Return the fields of ``adapter_config.json`` that describe the adapter."""
     targets: Any = ALL_LINEAR if lora.targets == (ALL_LINEAR,) else list(lora.targets)
     return {
         "alpha_pattern": dict(lora.alpha_pattern),
@@ -177,7 +177,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _check_fields(content: Mapping[str, Any], path: Path) -> None:
-    """Refuse whatever asks for more than plain LoRA, all of it at once."""
+    """Refuse every field that goes beyond plain LoRA, in one error."""
     problems = []
     for name, value in content.items():
         if name in UNDERSTOOD or name in WITHOUT_EFFECT or _is_off(value):
@@ -200,7 +200,7 @@ def _is_off(value: Any) -> bool:
 
 
 def read_weights(folder: Path) -> dict[str, LazyTensor]:
-    """Return the tensors of an adapter's folder by the names that the file has.
+    """Return the tensors of an adapter's folder by their names in the file.
 
     Raises:
         CheckpointError: if there are none, or their file is damaged.
@@ -216,7 +216,7 @@ def read_weights(folder: Path) -> dict[str, LazyTensor]:
 
 
 def _with_canonical_names(tensors: Tensors, head: str) -> dict[str, LazyTensor]:
-    """Drop what PEFT puts in front; the base model's names may have their prefix or not."""
+    """Drop PEFT's prefix; the base model's names may have their own prefix or not."""
     names = {name: name.removeprefix(PREFIX).removeprefix(BASE_PREFIX) for name in tensors}
     prefix = find_head(head).prefix
     return {
@@ -230,7 +230,7 @@ def _is_copy(name: str) -> bool:
 
 
 def _to_lora(content: Mapping[str, Any], tensors: Tensors, head: str, path: Path) -> LoraConfig:
-    """Return the configuration in the project's own terms."""
+    """Return the configuration in this package's terms."""
     own = find_head(head).modules
     try:
         return LoraConfig(
@@ -238,7 +238,7 @@ def _to_lora(content: Mapping[str, Any], tensors: Tensors, head: str, path: Path
             alpha=content.get("lora_alpha", 8),
             dropout=content.get("lora_dropout") or 0.0,
             targets=_targets(content, tensors),
-            # PEFT lists usual names of heads, whether or not the model has them
+            # PEFT lists the usual heads, whether or not the model has them
             modules_to_save=tuple(n for n in content.get("modules_to_save") or () if n in own),
             use_rslora=bool(content.get("use_rslora")),
             rank_pattern=_plain_names(content.get("rank_pattern")),
@@ -249,9 +249,9 @@ def _to_lora(content: Mapping[str, Any], tensors: Tensors, head: str, path: Path
 
 
 def _targets(content: Mapping[str, Any], tensors: Tensors) -> tuple[str, ...]:
-    """Return the targets as names of layers: those listed, or else those that have tensors.
+    """Return the target layers: the listed ones, or else those that have tensors.
 
-    A pattern of a stranger's is never run: the file's tensors say what it stands for.
+    A pattern from a file is never run: the file's tensors show which layers it matches.
     """
     given = content.get("target_modules")
     if given == ALL_LINEAR:
@@ -266,10 +266,12 @@ def _targets(content: Mapping[str, Any], tensors: Tensors) -> tuple[str, ...]:
 
 
 def _plain_names(pattern: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return a pattern of ranks or alphas by names of layers."""
+    """Return ranks or alphas by the names of their layers."""
     for key in pattern or {}:
         if not _PLAIN.fullmatch(key) or key.replace("\\.", "").count("\\"):
-            raise ValueError(f"the pattern {key!r} is no name of a layer, such as 'h.0.mlp.fc_in'.")
+            raise ValueError(
+                f"the pattern {key!r} is not the name of a layer, such as 'h.0.mlp.fc_in'."
+            )
     return {_plain(key): value for key, value in (pattern or {}).items()}
 
 

@@ -1,4 +1,4 @@
-"""What an adapter's folder says of the model that it belongs to: name, head and labels."""
+"""What an adapter's folder says about its base model: name, head and labels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ LABEL_FIELDS: Final = ("id2label", "label2id", "num_labels")
 
 @dataclass(frozen=True)
 class AdapterFolder:
-    """A folder with an adapter alone.
+    """A folder that holds an adapter and no model.
 
     Attributes:
-        folder: where its files are.
-        content: of its ``adapter_config.json``.
+        folder: where the files are.
+        content: the content of ``adapter_config.json``.
     """
 
     folder: Path
@@ -33,10 +33,10 @@ class AdapterFolder:
 
     @property
     def base(self) -> str:
-        """The name of the model that it belongs to, as the file has it.
+        """The name of the base model, as the file has it.
 
         Raises:
-            CheckpointError: if it has none.
+            CheckpointError: if the file has none.
         """
         name = self.content.get("base_model_name_or_path")
         if not isinstance(name, str) or not name:
@@ -45,15 +45,15 @@ class AdapterFolder:
 
     @property
     def revision(self) -> str | None:
-        """Branch, tag or commit of that model on the hub."""
+        """Branch, tag or commit of the base model on the hub."""
         revision = self.content.get("revision")
         return revision if isinstance(revision, str) and revision else None
 
     def head(self) -> str:
-        """Return the head that it was trained with: that of its task, else that of its tensors.
+        """Return the head that the adapter was trained with, from its task or its tensors.
 
         Raises:
-            CheckpointError: for a task that no head of GPT-J is for.
+            CheckpointError: for a task that no head of GPT-J serves.
         """
         task = self.content.get("task_type")
         if task is None:
@@ -68,13 +68,13 @@ class AdapterFolder:
         return HEADS_BY_TASK[task]
 
     def with_labels(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the content of the base model's configuration, with the adapter's own labels.
+        """Return the content of the base model's configuration with the adapter's labels.
 
-        How many there are follows from its classification head, if it has one; what they are
-        called, and which kind of problem it is, from a ``config.json`` beside it.
+        The adapter's classification head, if any, gives their number; a ``config.json`` beside the
+        adapter gives their names and the problem type.
 
         Raises:
-            CheckpointError: if head and ``config.json`` have different numbers of labels.
+            CheckpointError: if the head and ``config.json`` have different numbers of labels.
         """
         path = self.folder / CONFIG_NAME
         beside = read_json(path) if path.is_file() else {}
@@ -94,20 +94,20 @@ class AdapterFolder:
         return {**kept, **labels, **({"problem_type": problem} if problem else {})}
 
     def without_base(self, why: object) -> CheckpointError:
-        """Explain that the model that it belongs to cannot be had."""
+        """Return the error for a base model that cannot be found."""
         return CheckpointError(
             f"The adapter in {self.folder} needs the model that it was trained on, which cannot be "
-            f"found: {why} Load that by hand: gptj.load(base).load_lora({str(self.folder)!r})."
+            f"found: {why} Load it yourself: gptj.load(base).load_lora({str(self.folder)!r})."
         )
 
     def _label_count(self) -> int | None:
-        """Return how many labels its classification head has; None if it brings no such head."""
+        """Return the number of labels of its classification head; None if it has none."""
         head = read_weights(self.folder).get(f"{PREFIX}score.weight")
         return head.shape[0] if head is not None and head.shape else None
 
 
 def open_adapter(path: Path) -> AdapterFolder | None:
-    """Return the adapter of a folder that holds one alone; None for anything else.
+    """Return the adapter of a folder that holds one and no model; None for other folders.
 
     Raises:
         CheckpointError: if its configuration is damaged.

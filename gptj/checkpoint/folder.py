@@ -1,4 +1,4 @@
-"""A checkpoint folder: which form it has, and which files make it up."""
+"""A checkpoint folder: its form and its files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ class Checkpoint:
     """An opened checkpoint.
 
     Attributes:
-        folder: where its ``config.json`` is.
+        folder: the folder of its ``config.json``.
         form: ``"safetensors"``, ``"bin"``, ``"msgpack"``, ``"h5"`` or ``"mesh"``.
         files: its weight files.
-        tensors: handles by canonical name, in canonical orientation; the base model's names with
-            prefix or without, as the files have them.
+        tensors: handles by canonical name, in canonical orientation; the base model's names have
+            their prefix or not, as in the files.
     """
 
     folder: Path
@@ -36,19 +36,18 @@ class Checkpoint:
     tensors: dict[str, LazyTensor]
 
     def config(self) -> dict[str, Any]:
-        """Return the content of its ``config.json``; where there is none, the 6B's if it fits.
+        """Return the content of ``config.json``; without one, the 6B's if the shapes fit.
 
         Raises:
-            CheckpointError: if there is none and it is another model, or it is not JSON.
+            CheckpointError: if there is none and the shapes differ, or it is not JSON.
         """
         if (self.folder / CONFIG_NAME).exists():
             return read_json(self.folder / CONFIG_NAME)
         if _is_6b(self.tensors):
             return GPTJConfig().to_dict()
         raise CheckpointError(
-            f"{self.folder} has no {CONFIG_NAME}, which a checkpoint needs, and these are not the "
-            "6B's shapes, which would be known. Put one there, or say which: config= in Python, "
-            "--config on the command line."
+            f"{self.folder} has no {CONFIG_NAME}, which a checkpoint needs, and its shapes are not "
+            "the 6B's. Put one there, or name one: config= in Python, --config on the command line."
         )
 
 
@@ -56,7 +55,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """Open a folder, a weight file or an index with its ``config.json`` beside it.
 
     A folder may hold any published form, whole or in shards, or the original's shards. If it holds
-    several, the one that `FORMATS` has first is taken.
+    several, the first one in `FORMATS` counts.
 
     Raises:
         CheckpointError: if there are no weights, or a file is missing, damaged or cut short.
@@ -75,7 +74,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 def is_adapter(path: Path) -> bool:
-    """Return whether a folder holds an adapter, and no model of its own."""
+    """Return whether a folder holds an adapter and no model."""
     if not (path / ADAPTER_CONFIG).is_file():
         return False
     names = (name for form in FORMATS.values() for name in (form.whole, form.index))
@@ -86,10 +85,10 @@ def is_adapter(path: Path) -> bool:
 
 
 def shard_files(index: Path, weight_map: Any) -> list[str]:
-    """Return the names of the files in an index, all of them in its own folder.
+    """Return the names of the files that an index lists, all of them in its folder.
 
     Raises:
-        CheckpointError: if it names none, or one elsewhere.
+        CheckpointError: if it lists none, or one in another folder.
     """
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index} has no weight_map, so it names no files.")
@@ -104,12 +103,12 @@ def shard_files(index: Path, weight_map: Any) -> list[str]:
 
 
 def _no_weights(path: Path) -> CheckpointError:
-    """Explain what a folder lacks; an adapter alone is no checkpoint."""
+    """Return the error that says what a folder lacks; an adapter alone is no checkpoint."""
     if is_adapter(path):
         return CheckpointError(
-            f"{path} holds an adapter, and no weights of a model. gptj.load({str(path)!r}) loads "
-            "the model that it belongs to; merge_lora() and save_pretrained(folder) make both one "
-            "checkpoint."
+            f"{path} holds an adapter and no weights of a model. gptj.load({str(path)!r}) loads "
+            "its base model too; merge_lora() and save_pretrained(folder) then make one checkpoint "
+            "of both."
         )
     found = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
     names = choices(name for form in FORMATS.values() for name in (form.whole, form.index))
@@ -120,15 +119,15 @@ def _no_weights(path: Path) -> CheckpointError:
 
 
 def _open_file(path: Path) -> Checkpoint:
-    """Open what the end of a file's name says it is."""
+    """Open a file as the form that its suffix names."""
     for form in FORMATS.values():
         suffix = Path(form.whole).suffix
         if path.name.endswith((suffix, f"{suffix}.index.json")):
             return _open_form(form, path)
     accepted = choices(Path(form.whole).suffix for form in FORMATS.values())
     raise CheckpointError(
-        f"{path} is no weight file that gptj reads; those end with {accepted}, or are an index of "
-        "such files."
+        f"{path} is not a weight file that gptj reads; those end with {accepted}, or are an index "
+        "of such files."
     )
 
 
@@ -150,7 +149,7 @@ def _open_form(form: Format, path: Path) -> Checkpoint:
 def _read_shards(
     form: Format, index: Path, files: dict[str, Path], weight_map: dict[str, str]
 ) -> dict[str, LazyTensor]:
-    """Return the tensors of all the files that an index names."""
+    """Return the tensors of all files that an index lists."""
     shards = {name: form.read(file) for name, file in files.items()}
     dialects = {name: DIALECTS[form.dialect_of(file)] for name, file in files.items()}
     tensors, absent = {}, []
@@ -162,13 +161,13 @@ def _read_shards(
             absent.append(key)
     if absent:
         raise CheckpointError(
-            f"{index} promises tensors that are not in their files: {choices(absent)}."
+            f"{index} lists tensors that are not in their files: {choices(absent)}."
         )
     return tensors
 
 
 def _folder_of_step(step: Path) -> Path:
-    """Return where the configuration is, or should be: with the shards, or one level above."""
+    """Return the folder of the configuration: with the shards, or one level above."""
     is_above = (step.parent / CONFIG_NAME).exists() and not (step / CONFIG_NAME).exists()
     return step.parent if is_above else step
 

@@ -1,7 +1,7 @@
-"""The published forms of a GPT-J: which files they are, and how their tensors are named.
+"""The published forms of a GPT-J: their files, and the names of their tensors.
 
-A form is one file, or several with an index that says which file holds which tensor. Preferred are
-those that come first: they map without a copy, and hold every dtype.
+A form is one file, or several with an index from tensors to files. The first forms are preferred:
+they can be mapped without a copy, and hold every dtype.
 """
 
 import re
@@ -24,7 +24,7 @@ from gptj.spec.tensors import LazyTensor, Tensors
 from gptj.spec.weight_names import DIALECTS, TF_MODELS, Dialect
 
 METADATA: Final = {"format": "pt"}
-"""Other readers refuse a safetensors file that does not say whose layout it has."""
+"""Other readers refuse a safetensors file that does not name its layout."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Format:
     """One published form.
 
     Attributes:
-        name: how users ask for it.
-        whole: the file's name, if it is one.
-        dialect: the names that it is written with.
-        dialect_of: the names that a file has.
-        reader: gives the tensors of a file as the file names them.
-        whole_writer: writes a whole model; takes path, tensors as the file names them, and head.
+        name: the name that users give.
+        whole: the file's name when there is one file.
+        dialect: the dialect that is written.
+        dialect_of: returns the dialect of a file.
+        reader: returns the tensors of a file by the file's names.
+        whole_writer: writes a whole model; takes path, tensors by the file's names, and head.
         shard_writer: writes one of several files.
-        dtypes: what it can hold.
+        dtypes: the dtypes that it can hold.
     """
 
     name: str
@@ -53,16 +53,16 @@ class Format:
 
     @property
     def index(self) -> str:
-        """Name of the file that says which file holds which tensor."""
+        """The name of the index."""
         return f"{self.whole}.index.json"
 
     def shard(self, number: int, count: int) -> str:
-        """Name of the file with this number, from 1, of `count` files."""
+        """Return the name of file `number`, from 1, of `count` files."""
         stem, _, suffix = self.whole.rpartition(".")
         return f"{stem}-{number:05d}-of-{count:05d}.{suffix}"
 
     def owns(self, file: str) -> bool:
-        """Return whether a file of this name is a part of this form, whole or not."""
+        """Return whether a file of this name belongs to this form, sharded or not."""
         stem, _, suffix = map(re.escape, self.whole.rpartition("."))
         pattern = rf"{stem}(-\d{{5}}-of-\d{{5}}[\w-]*)?\.{suffix}(\.index\.json)?"
         return re.fullmatch(pattern, file) is not None
@@ -71,7 +71,7 @@ class Format:
         """Return the tensors of a file by canonical name, in canonical orientation.
 
         Raises:
-            CheckpointError: if the file is damaged, or there are none in it.
+            CheckpointError: if the file is damaged, or holds none.
         """
         dialect = DIALECTS[self.dialect_of(path)]
         tensors: dict[str, LazyTensor] = {}
@@ -79,24 +79,24 @@ class Format:
             name = dialect.canonical_name(key)
             if name in tensors:
                 raise CheckpointError(f"{path} holds {name} twice, once as {key!r}.")
-            tensors[name] = tensor.transposed() if _turned(dialect, name, tensor) else tensor
+            tensors[name] = tensor.transposed() if _is_transposed(dialect, name, tensor) else tensor
         if not tensors:
             raise CheckpointError(f"{path} holds no tensors. Download or copy it again.")
         return tensors
 
     def write(self, path: Path, tensors: Tensors, head: str, *, is_shard: bool = False) -> None:
-        """Write tensors with canonical names to a file, which is there whole or not at all."""
+        """Write tensors with canonical names to a file, whole or not at all."""
         dialect = DIALECTS[self.dialect]
         native = {
             dialect.native_name(name): (
-                tensor.transposed() if _turned(dialect, name, tensor) else tensor
+                tensor.transposed() if _is_transposed(dialect, name, tensor) else tensor
             )
             for name, tensor in tensors.items()
         }
         (self.shard_writer if is_shard else self.whole_writer)(path, native, head)
 
     def index_key(self, name: str, head: str) -> str:
-        """Return what the index calls the tensor of a canonical name."""
+        """Return the index's name of a tensor, given its canonical name."""
         key = DIALECTS[self.dialect].native_name(name)
         return f"{TF_MODELS[head]}/{key}" if self.dialect == "tf" else key
 
@@ -104,7 +104,7 @@ class Format:
         """Refuse tensors that the form cannot hold.
 
         Raises:
-            UnsupportedFeature: naming them, and the forms that can.
+            UnsupportedFeature: naming the tensors, and the forms that can.
         """
         wrong = {name: t.dtype for name, t in tensors.items() if str(t.dtype) not in self.dtypes}
         if wrong:
@@ -112,12 +112,12 @@ class Format:
             able = [other.name for other in FORMATS.values() if str(dtype) in other.dtypes]
             raise UnsupportedFeature(
                 f"The format {self.name!r} cannot hold {dtype}, the dtype of {name} and of "
-                f"{len(wrong) - 1} more; it holds {choices(self.dtypes)}. Take one that can "
+                f"{len(wrong) - 1} more; it holds {choices(self.dtypes)}. Use one that can "
                 f"({choices(able)}), or another dtype."
             )
 
 
-def _turned(dialect: Dialect, name: str, tensor: LazyTensor) -> bool:
+def _is_transposed(dialect: Dialect, name: str, tensor: LazyTensor) -> bool:
     return len(tensor.shape) == 2 and dialect.transposes(name)
 
 
@@ -165,4 +165,4 @@ FORMATS: Final = {
         ),
     )
 }
-"""By name, in order of preference."""
+"""Name -> form, in order of preference."""

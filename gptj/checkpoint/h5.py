@@ -1,8 +1,8 @@
 """``tf_model.h5``: Keras's HDF5 weights, read and written without TensorFlow.
 
-A whole model has a group per layer (``transformer``, ``lm_head``), below which every variable lies
-under its full name, the model's name in front. In shards the variables lie at their names without
-it. Attributes list the names, as Keras reads them.
+A whole model has a group per layer (``transformer``, ``lm_head``), in which each variable has its
+full name, the model's name first. Shards leave the model's name out. Attributes list the names, as
+Keras reads them.
 """
 
 from collections.abc import Iterator
@@ -20,14 +20,14 @@ from gptj.spec.tensors import LazyTensor, Tensors
 from gptj.system.atomic import replacing
 
 ATTRIBUTE_BYTES: Final = 60_000
-"""HDF5 holds attributes up to 64 KB; Keras numbers the parts of longer ones."""
+"""HDF5 limits attributes to 64 KB; Keras splits longer ones into numbered parts."""
 
 
 def read(path: Path) -> dict[str, LazyTensor]:
     """Return handles on the datasets of a file, by path.
 
     Raises:
-        CheckpointError: if the file is damaged or cut short, or refers to other files.
+        CheckpointError: if the file is damaged or truncated, or refers to other files.
     """
     try:
         with h5py.File(path, "r") as file:
@@ -36,19 +36,19 @@ def read(path: Path) -> dict[str, LazyTensor]:
         raise
     except Exception as error:  # HDF5 fails in many ways on damaged bytes
         raise CheckpointError(
-            f"{path} is damaged, cut short or no HDF5 file: {error}. Download or copy it again."
+            f"{path} is damaged, cut short or not an HDF5 file: {error}. Download or copy it again."
         ) from error
 
 
 def write_layers(path: Path, tensors: Tensors, model: str) -> None:
-    """Write a whole model as Keras saved it: TensorFlow's names, in a group per layer.
+    """Write a whole model as Keras does: TensorFlow's names, in a group per layer.
 
     Args:
         tensors: by TensorFlow's names, without the model's.
-        model: its name, which comes in front.
+        model: its name, which comes first.
 
     Raises:
-        CheckpointError: if the disk is full; nothing has changed then.
+        CheckpointError: if the disk is full; an earlier file then stays.
     """
     layers: dict[str, list[str]] = {}
     for name in tensors:
@@ -74,13 +74,13 @@ def write_flat(path: Path, tensors: Tensors) -> None:
 
 
 def _datasets(group: Any, seen: set[Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the datasets below a group, following no link out of the file or in a circle."""
+    """Yield the datasets below a group; follow no external link and no cycle."""
     for key in group:
         link = group.get(key, getlink=True)
         if not isinstance(link, h5py.HardLink):
             raise CheckpointError(
-                f"{group.file.filename}: {group.name}/{key} refers to elsewhere ({link!r}), which "
-                "weight files never do. Nothing was read from there."
+                f"{group.file.filename}: {group.name}/{key} is a link ({link!r}), which no weight "
+                "file has. Nothing was read from there."
             )
         child = group[key]
         if isinstance(child, h5py.Dataset):
@@ -91,24 +91,24 @@ def _datasets(group: Any, seen: set[Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _handle(path: Path, name: str, dataset: Any) -> LazyTensor:
-    """Return a handle on a dataset, which is a map where its bytes lie plainly in the file."""
+    """Return a handle on a dataset: a memory map if the file stores it contiguously."""
     dtype = dataset.dtype.newbyteorder("=")
     if dtype.name not in DTYPES:
         raise CheckpointError(
             f"{path}: {name} has the dtype {dataset.dtype}; accepted are {choices(DTYPES)}."
         )
     if dataset.external or dataset.is_virtual:
-        raise CheckpointError(f"{path}: {name} lies in another file, which is not read.")
+        raise CheckpointError(f"{path}: {name} is stored in another file, which is not read.")
     offset, shape = dataset.id.get_offset(), tuple(dataset.shape)
     if offset is not None and dataset.dtype.isnative:
         if offset + dataset.nbytes > path.stat().st_size:
-            raise CheckpointError(f"{path} is cut short: {name} is not all there.")
+            raise CheckpointError(f"{path} is cut short: {name} is incomplete.")
         return LazyTensor(shape, dtype, lambda: map_array(path, dtype, offset, shape))
     return LazyTensor(shape, dtype, lambda: _load(path, name, dtype))
 
 
 def _load(path: Path, name: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Read a dataset that lies in pieces, or packed."""
+    """Read a dataset that is chunked or compressed."""
     try:
         with h5py.File(path, "r") as file:
             return np.asarray(file[name][()], dtype)
@@ -117,7 +117,7 @@ def _load(path: Path, name: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 
 
 def _set_names(group: Any, attribute: str, names: list[str]) -> None:
-    """Set a list of names as an attribute, in numbered parts if it is too long for one."""
+    """Set a list of names as an attribute, in numbered parts if one cannot hold it."""
     encoded = np.array([name.encode() for name in names])
     parts = -(-encoded.nbytes // ATTRIBUTE_BYTES)
     if parts <= 1:

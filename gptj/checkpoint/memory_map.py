@@ -1,4 +1,4 @@
-"""Bytes that lie plainly in a file, as arrays that are read only where they are used."""
+"""Uncompressed bytes in a file as memory-mapped arrays."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ DTYPES: Final = {
     "bfloat16": BFLOAT16,
     "bool": np.dtype(np.bool_),
 }
-"""The dtypes that a checkpoint may hold, by NumPy's names; buffers and counters among them."""
+"""NumPy's name -> dtype, for the dtypes that a checkpoint may hold, buffers included."""
 
 
 def map_array(
@@ -32,7 +32,7 @@ def map_array(
 
 @dataclass(frozen=True)
 class Region:
-    """Some bytes of a file."""
+    """A range of bytes in a file."""
 
     path: Path
     offset: int

@@ -1,8 +1,8 @@
-"""The original's checkpoints, by mesh-transformer-jax: ``step_N/shard_K/J.npz``.
+"""The original checkpoints, by mesh-transformer-jax: ``step_N/shard_K/J.npz``.
 
-Every core of the mesh saved its own part of every array: the leaves of one tree (optimizer state
-first, then the parameters by sorted path, the step last), cut into sixteen files. The parameters
-are found from the end, so that slim and full checkpoints are read alike.
+Every core of the mesh saved its shard of every array: the leaves of one tree (optimizer state
+first, then the parameters by sorted path, the step last), split into sixteen files. The parameters
+are located from the end, which works for slim and full checkpoints alike.
 """
 
 import re
@@ -21,11 +21,11 @@ from gptj.spec.params import kind_of
 from gptj.spec.tensors import LazyTensor
 
 Join = Literal["rows", "columns", "sum", "first"]
-"""How the cores' parts make the whole: one after another along an axis of the stored (in, out)
-form; added, since every core added its own before the cores' results were; or the first core's."""
+"""How the cores' shards make an array: concatenated along an axis of the stored (in, out) layout;
+summed, since every core added its bias before the sum over cores; or the first core's alone."""
 
 EMBEDDING: Final[dict[str, Join]] = {
-    "transformer.wte.bias": "sum",  # is added to every row of the weight
+    "transformer.wte.bias": "sum",  # added to every row of the weight
     "transformer.wte.weight": "rows",
 }
 LAYER: Final[dict[str, Join]] = {
@@ -48,11 +48,11 @@ PROJECTION: Final[dict[str, Join]] = {
 }
 
 _HEADER_BYTES: Final = 4096
-"""More than the header of an array in an ``.npz`` file takes."""
+"""More bytes than the header of an array in an ``.npz`` file has."""
 
 
 def leaf_table(layers: int) -> dict[str, Join]:
-    """Return the parameters in the order of the files, and how their parts are joined."""
+    """Return the parameters in the order of the files, and how to join their shards."""
     table = dict(EMBEDDING)
     for layer in sorted(map(str, range(layers))):  # as text: 0, 1, 10, 11, ... 2, 20
         table |= {f"transformer.h.{layer}.{name}": join for name, join in LAYER.items()}
@@ -60,10 +60,10 @@ def leaf_table(layers: int) -> dict[str, Join]:
 
 
 def find_step(folder: Path) -> Path | None:
-    """Return the folder with the shards: this one, or the one ``step_N`` in it.
+    """Return the folder with the shards: this one, or its only ``step_N``.
 
     Raises:
-        CheckpointError: if there are several, for the choice is the user's.
+        CheckpointError: if there are several, since the user must choose.
     """
     if (folder / "shard_0").is_dir():
         return folder
@@ -74,11 +74,11 @@ def find_step(folder: Path) -> Path | None:
 
 
 def read(step: Path) -> dict[str, LazyTensor]:
-    """Return the parameters by canonical name, each joined from its parts when it is read.
+    """Return the parameters by canonical name, each joined from its shards when it is read.
 
     Raises:
-        CheckpointError: if shards or files are missing or damaged, or hold objects, or are not of
-            the language model that the original trained.
+        CheckpointError: if shards or files are missing or damaged, hold objects, or do not belong
+            to a language model of the original.
     """
     folders = sorted(step.glob("shard_*"), key=_number)
     if [_number(folder) for folder in folders] != list(range(len(folders))):
@@ -87,20 +87,21 @@ def read(step: Path) -> dict[str, LazyTensor]:
         )
     shards = [_read_shard(folder) for folder in folders]
     table = leaf_table(_count_layers(step, shards[0]))
-    parts: dict[str, list[_Leaf]] = {name: [] for name in table}
+    leaves_of: dict[str, list[_Leaf]] = {name: [] for name in table}
     for folder, leaves in zip(folders, shards, strict=True):
         if [leaf.shape for leaf in leaves] != [leaf.shape for leaf in shards[0]]:
             raise CheckpointError(f"{folder} holds other arrays than {folders[0]}.")
         for name, leaf in zip(table, leaves[-1 - len(table) : -1], strict=True):
-            parts[name].append(leaf)
-    biases, words = parts.pop("transformer.wte.bias"), parts.pop("transformer.wte.weight")
-    joined = {name: _join(leaves, table[name]) for name, leaves in parts.items()}
+            leaves_of[name].append(leaf)
+    biases = leaves_of.pop("transformer.wte.bias")
+    words = leaves_of.pop("transformer.wte.weight")
+    joined = {name: _join(leaves, table[name]) for name, leaves in leaves_of.items()}
     return {"transformer.wte.weight": _with_bias(words, biases), **joined}
 
 
 @dataclass(frozen=True)
 class _Leaf:
-    """One core's part of one array."""
+    """One core's shard of one array."""
 
     entry: Entry
     start: int
@@ -141,12 +142,12 @@ def _leaf(entry: Entry) -> _Leaf:
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
         shape, is_fortran, dtype = read_header(head)
-    except Exception as error:  # NumPy parses the header as if it were a program
-        raise CheckpointError(f"{entry.path}: {entry.name} is no array ({error}).") from error
-    dtype = BFLOAT16 if dtype == np.dtype("V2") else dtype  # as NumPy stores what it does not know
+    except Exception as error:  # NumPy parses the header as a Python literal
+        raise CheckpointError(f"{entry.path}: {entry.name} is not an array ({error}).") from error
+    dtype = BFLOAT16 if dtype == np.dtype("V2") else dtype  # NumPy's name for unknown dtypes
     if dtype not in DTYPES.values():
         raise CheckpointError(
-            f"{entry.path}: {entry.name} holds {dtype}, not numbers that a checkpoint has "
+            f"{entry.path}: {entry.name} holds {dtype}, not a dtype of checkpoints "
             f"({choices(DTYPES)}). Nothing of it was read."
         )
     leaf = _Leaf(entry, head.tell(), dtype, shape, is_fortran)
@@ -158,7 +159,7 @@ def _leaf(entry: Entry) -> _Leaf:
 
 
 def _count_layers(step: Path, leaves: list[_Leaf]) -> int:
-    """Return how many layers there are, going back from the step at the end to the embedding."""
+    """Return the number of layers, counted from the step at the end back to the embedding."""
     ranks = [len(leaf.shape) for leaf in leaves]
     at = len(ranks) - 1 - len(PROJECTION)
     layers = 0
@@ -168,8 +169,8 @@ def _count_layers(step: Path, leaves: list[_Leaf]) -> int:
     wanted = [_rank(name) for name in leaf_table(layers)]
     if layers == 0 or ranks[-1:] != [0] or ranks[-1 - len(wanted) : -1] != wanted:
         raise CheckpointError(
-            f"{step} is no GPT-J by mesh-transformer-jax: its {len(ranks)} arrays do not end with "
-            "an embedding, layers of ten arrays, a projection of four and the step."
+            f"{step} is not a GPT-J of mesh-transformer-jax: its {len(ranks)} arrays do not end "
+            "with an embedding, layers of ten arrays, a projection of four and the step."
         )
     return layers
 
@@ -179,45 +180,45 @@ def _rank(name: str) -> int:
     return 1 if is_vector else 2
 
 
-def _join(parts: list[_Leaf], join: Join) -> LazyTensor:
-    """Return a handle that puts an array together when it is read, in canonical orientation."""
-    first = parts[0]
+def _join(leaves: list[_Leaf], join: Join) -> LazyTensor:
+    """Return a handle that joins an array when it is read, in canonical orientation."""
+    first = leaves[0]
     if join == "first":
         return LazyTensor(first.shape, first.dtype, first.read)
     if join == "sum":
-        return LazyTensor(first.shape, first.dtype, lambda: _sum(parts).astype(first.dtype))
+        return LazyTensor(first.shape, first.dtype, lambda: _sum(leaves).astype(first.dtype))
     axis = 1 if join == "columns" else 0
     shape = list(first.shape)
-    shape[axis] *= len(parts)
+    shape[axis] *= len(leaves)
     whole = LazyTensor(
         tuple(shape),
         first.dtype,
-        lambda: np.concatenate([part.read() for part in parts], axis),
+        lambda: np.concatenate([leaf.read() for leaf in leaves], axis),
     )
     return whole.transposed()
 
 
-def _sum(parts: list[_Leaf]) -> npt.NDArray[np.float32]:
-    """Add in float32, to be rounded once."""
-    total = parts[0].read().astype(np.float32)
-    for part in parts[1:]:
-        total += part.read()
+def _sum(leaves: list[_Leaf]) -> npt.NDArray[np.float32]:
+    """Return the sum in float32, which the caller rounds once."""
+    total = leaves[0].read().astype(np.float32)
+    for leaf in leaves[1:]:
+        total += leaf.read()
     return total
 
 
-def _with_bias(parts: list[_Leaf], biases: list[_Leaf]) -> LazyTensor:
-    """Return the word table, (V, E), with the embedding's bias in every row."""
-    dtype, (rows, width) = parts[0].dtype, parts[0].shape
+def _with_bias(leaves: list[_Leaf], biases: list[_Leaf]) -> LazyTensor:
+    """Return the embedding, (V, E), with its bias added to every row."""
+    dtype, (rows, width) = leaves[0].dtype, leaves[0].shape
 
     def load() -> npt.NDArray[Any]:
-        table = np.concatenate([part.read() for part in parts])
+        table = np.concatenate([leaf.read() for leaf in leaves])
         bias = _sum(biases)
         if bias.any():  # otherwise the bits stay as they are
             for start in range(0, len(table), rows):
                 table[start : start + rows] = table[start : start + rows] + bias
         return table
 
-    return LazyTensor((rows * len(parts), width), dtype, load)
+    return LazyTensor((rows * len(leaves), width), dtype, load)
 
 
 def _number(path: Path) -> int:

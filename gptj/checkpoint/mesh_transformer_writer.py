@@ -1,4 +1,4 @@
-"""Writing mesh-transformer-jax's slim checkpoints, without JAX."""
+"""Write slim checkpoints of mesh-transformer-jax without JAX."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +18,10 @@ from gptj.spec.tensors import LazyTensor, Tensors
 
 FOLDER: Final = "step_0"
 SHARDS: Final = 8
-"""The original ran on eight cores, and reads only what eight of them wrote."""
+"""The original ran on eight cores, and reads only checkpoints of eight shards."""
 
 FILES: Final = 16
-"""Into how many files a core's arrays are cut."""
+"""The number of files per core."""
 
 DTYPES: Final = ("float32", "float16", "bfloat16")
 
@@ -30,7 +30,7 @@ def check(config: GPTJConfig, tensors: Tensors) -> None:
     """Refuse a model that the original cannot express.
 
     Raises:
-        UnsupportedFeature: saying why, and which format can hold it.
+        UnsupportedFeature: naming the reasons, and a format that can hold it.
     """
     dtypes = {str(tensor.dtype) for tensor in tensors.values()}
     problems = [
@@ -49,7 +49,7 @@ def check(config: GPTJConfig, tensors: Tensors) -> None:
 
 
 def write(folder: Path, config: GPTJConfig, tensors: Tensors) -> None:
-    """Write ``step_0`` into a folder, one core's part of one array in memory at a time.
+    """Write ``step_0`` into a folder, with one core's shard of one array in memory at a time.
 
     Raises:
         CheckpointError: if the disk is full.
@@ -57,34 +57,34 @@ def write(folder: Path, config: GPTJConfig, tensors: Tensors) -> None:
     table = leaf_table(config.n_layer)
     names = np.array_split(np.array([*table, "step"]), FILES)
     for core in range(SHARDS):
-        shard = folder / FOLDER / f"shard_{core}"
-        shard.mkdir(parents=True)
+        target = folder / FOLDER / f"shard_{core}"
+        target.mkdir(parents=True)
         for index, group in enumerate(names):
-            path = shard / f"{index}.npz"
+            path = target / f"{index}.npz"
             with path.open("wb") as file, ZipFile(file, "w") as archive:
-                for position, (name, array) in enumerate(_parts(group, core, table, tensors)):
+                for position, (name, array) in enumerate(_shards_of(core, group, table, tensors)):
                     with naming(path, name):
                         _add(archive, f"arr_{position}.npy", array)
 
 
-def _parts(
-    names: Any, core: int, table: dict[str, Join], tensors: Tensors
+def _shards_of(
+    core: int, names: Any, table: dict[str, Join], tensors: Tensors
 ) -> Iterator[tuple[str, npt.NDArray[Any]]]:
     for name in map(str, names):
         if name == "step":
             yield name, np.array(0)
-        elif name == "transformer.wte.bias":  # is in the weight already
+        elif name == "transformer.wte.bias":  # the weight includes it
             weight = tensors["transformer.wte.weight"]
             yield name, np.zeros(weight.shape[1], weight.dtype)
         else:
-            yield name, _part(tensors[name], core, name, table[name])
+            yield name, _shard_of(tensors[name], core, name, table[name])
 
 
-def _part(tensor: LazyTensor, core: int, name: str, join: Join) -> npt.NDArray[Any]:
-    """Return one core's part of an array, in the original's (in, out) form."""
+def _shard_of(tensor: LazyTensor, core: int, name: str, join: Join) -> npt.NDArray[Any]:
+    """Return one core's shard of an array, in the original's (in, out) layout."""
     if join == "first":
         return tensor.read()
-    if join == "sum":  # of which only the first is not nothing; -0.0 leaves every bit as it is
+    if join == "sum":  # the first core has it all; adding -0.0 changes no bit
         return tensor.read() if core == 0 else np.full(tensor.shape, -0.0, tensor.dtype)
     is_kernel = len(tensor.shape) == 2 and name != "transformer.wte.weight"
     array = tensor.read().T if is_kernel else tensor.read()
@@ -94,6 +94,6 @@ def _part(tensor: LazyTensor, core: int, name: str, join: Join) -> npt.NDArray[A
 
 
 def _add(archive: ZipFile, name: str, array: npt.NDArray[Any]) -> None:
-    plain = array.view("V2") if array.dtype == BFLOAT16 else array  # as NumPy itself stores it
+    plain = array.view("V2") if array.dtype == BFLOAT16 else array  # as NumPy stores it
     with archive.open(name, "w", force_zip64=True) as entry:
         np.lib.format.write_array(entry, np.asarray(plain, order="C"), allow_pickle=False)

@@ -1,8 +1,8 @@
-"""``flax_model.msgpack``: Flax's serialised tree, read and written without Flax.
+"""``flax_model.msgpack``: Flax's serialised tree, read without Flax.
 
-Maps within maps down to the arrays, each an extension of type 1 that holds (shape, dtype's name,
-bytes) in msgpack again. Arrays above 2**30 bytes come in chunks. The msgpack package would hold the
-whole file; here only the structure is walked, over a map of the file, and arrays are mapped.
+Nested maps lead to the arrays, each an extension of type 1 that holds (shape, dtype's name, bytes)
+in msgpack again. Arrays above 2**30 bytes come in chunks. The msgpack package would load the whole
+file; this module walks only the structure, over a memory map of the file, and maps the arrays.
 """
 
 import math
@@ -24,15 +24,15 @@ CHUNKED: Final = "__msgpack_chunked_array__"
 """The key that marks a map as an array in chunks."""
 
 ARRAY: Final = 1
-"""The extension type of an array; 3 is that of a NumPy scalar, in the same form."""
+"""The extension type of an array; type 3 is a NumPy scalar in the same form."""
 
 MOST_VALUES: Final = 1_000_000
-"""More than any checkpoint's structure has; beyond it a damaged file is read as if it had."""
+"""More than any checkpoint's structure has; only a damaged file exceeds it."""
 
 MOST_LEVELS: Final = 32
 
 _SIZED: Final = {
-    # first byte: (what follows, how its size or value is written)
+    # first byte: (kind, struct format of its size or value)
     0xC4: ("bin", ">B"), 0xC5: ("bin", ">H"), 0xC6: ("bin", ">I"),
     0xC7: ("ext", ">B"), 0xC8: ("ext", ">H"), 0xC9: ("ext", ">I"),
     0xCA: ("number", ">f"), 0xCB: ("number", ">d"),
@@ -47,10 +47,10 @@ _FIXED_EXT: Final = {0xD4: 1, 0xD5: 2, 0xD6: 4, 0xD7: 8, 0xD8: 16}
 
 
 def read(path: Path) -> dict[str, LazyTensor]:
-    """Return handles on the arrays of a file, by their path with slashes between.
+    """Return handles on the arrays of a file, by their paths joined with slashes.
 
     Raises:
-        CheckpointError: if the file is damaged or cut short, or holds anything but arrays.
+        CheckpointError: if the file is damaged or truncated, or holds anything but arrays.
     """
     if not path.stat().st_size:
         raise CheckpointError(f"{path} is empty. Download or copy it again.")
@@ -63,14 +63,14 @@ def read(path: Path) -> dict[str, LazyTensor]:
         return dict(_leaves(tree, ""))
     except (AttributeError, LookupError, TypeError, ValueError, struct.error) as error:
         raise CheckpointError(
-            f"{path} is damaged, cut short or no Flax checkpoint ({error}). Download or copy it "
+            f"{path} is damaged, cut short or not a Flax checkpoint ({error}). Download or copy it "
             "again."
         ) from error
 
 
 @dataclass(frozen=True)
 class _Array:
-    """An array that lies in the file."""
+    """An array in the file."""
 
     region: Region
     dtype: np.dtype[Any]
@@ -83,7 +83,7 @@ class _Array:
 
 
 class _Walker:
-    """Reads the structure of a msgpack file, and notes where the bytes of its arrays are."""
+    """Reads the structure of a msgpack file, and records where its arrays are."""
 
     def __init__(self, path: Path, data: mmap.mmap) -> None:
         self.path, self.data = path, data
@@ -93,7 +93,7 @@ class _Walker:
         """Return the next value: a dict, list, str, number, `Region` or `_Array`."""
         self.values += 1
         if self.values > MOST_VALUES or level > MOST_LEVELS:
-            raise ValueError("its structure is no tree of arrays")
+            raise ValueError("its structure is not a tree of arrays")
         first = self._unpack(">B")
         if first <= 0x7F or first >= 0xE0:
             return first if first <= 0x7F else first - 0x100
@@ -109,7 +109,7 @@ class _Walker:
         return self._ext(size, level) if kind == "ext" else self._bytes(kind, size)
 
     def _kind(self, first: int) -> tuple[str, Any]:
-        """Return what follows a first byte, and its size, or its value if it is a number."""
+        """Return the kind that a first byte stands for, and its size, or a number's value."""
         if first <= 0x8F:
             return "map", first & 0x0F
         if first <= 0x9F:
@@ -140,12 +140,12 @@ class _Walker:
         kind = self._unpack(">b")
         end = self.at + size
         if kind not in (ARRAY, 3):
-            raise ValueError(f"extension type {kind} is no array")
+            raise ValueError(f"extension type {kind} is not an array")
         shape, name, region = self.value(level + 1)
         dtype = _dtype(name)
         sizes = tuple(_size(item) for item in shape)
         if self.at != end or math.prod(sizes) * dtype.itemsize != region.size:
-            raise ValueError(f"{region.size} bytes are no {name} array of shape {sizes}")
+            raise ValueError(f"{region.size} bytes are not a {name} array of shape {sizes}")
         return _Array(region, dtype, sizes)
 
     def _unpack(self, form: str) -> Any:
@@ -168,12 +168,12 @@ def _leaves(node: Any, path: str) -> Iterator[tuple[str, LazyTensor]]:
 
 
 def _joined(node: dict[str, Any]) -> LazyTensor:
-    """Return an array that the file holds in chunks."""
+    """Return a handle on an array that the file holds in chunks."""
     shape = tuple(_size(node["shape"][str(axis)]) for axis in range(len(node["shape"])))
     chunks: list[_Array] = [node["chunks"][str(index)] for index in range(len(node["chunks"]))]
     dtype, size = chunks[0].dtype, sum(math.prod(chunk.shape) for chunk in chunks)
     if size != math.prod(shape) or any(chunk.dtype != dtype for chunk in chunks):
-        raise ValueError(f"chunks with {size} numbers are no array of shape {shape}")
+        raise ValueError(f"chunks with {size} numbers are not an array of shape {shape}")
 
     def load() -> npt.NDArray[Any]:
         whole = np.empty(size, dtype)
@@ -188,7 +188,7 @@ def _joined(node: dict[str, Any]) -> LazyTensor:
 
 
 def _dtype(name: Any) -> np.dtype[Any]:
-    name = "bfloat16" if name == "V2" else name  # as NumPy calls a dtype that it does not know
+    name = "bfloat16" if name == "V2" else name  # NumPy's name for unknown dtypes
     if not isinstance(name, str) or name not in DTYPES:
         raise ValueError(f"the dtype {name!r} is none of {choices(DTYPES)}")
     return DTYPES[name]

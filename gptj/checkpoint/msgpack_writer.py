@@ -1,4 +1,4 @@
-"""Writing ``flax_model.msgpack`` without Flax, one array at a time."""
+"""Write ``flax_model.msgpack`` without Flax, one array at a time."""
 
 import struct
 from collections.abc import Mapping
@@ -14,16 +14,16 @@ from gptj.spec.tensors import LazyTensor, Tensors
 from gptj.system.atomic import replacing
 
 CHUNK_BYTES: Final = 2**30
-"""Arrays above this are written in chunks of it, as a msgpack value has 2**32 bytes at most."""
+"""The size of chunks of larger arrays, since a msgpack value has at most 2**32 bytes."""
 
 Tree = Mapping[str, Any]
 
 
 def write_tree(path: Path, tensors: Tensors) -> None:
-    """Write the tree that names with slashes stand for, as a whole model's file holds it.
+    """Write a whole model: the tree that names with slashes describe.
 
     Raises:
-        CheckpointError: if the disk is full; nothing has changed then.
+        CheckpointError: if the disk is full; an earlier file then stays.
     """
     tree: dict[str, Any] = {}
     for name, tensor in tensors.items():
@@ -37,7 +37,7 @@ def write_tree(path: Path, tensors: Tensors) -> None:
 
 
 def write_flat(path: Path, tensors: Tensors) -> None:
-    """Write one map from names with slashes to arrays, as the files of a sharded model hold it."""
+    """Write one file of a sharded model: a flat map from names with slashes to arrays."""
     with replacing(path) as file:
         _write_map(path, file, tensors, "")
 
@@ -72,9 +72,9 @@ def _write_tensor(file: BinaryIO, name: str, tensor: LazyTensor) -> None:
 
 
 def _write_array(file: BinaryIO, array: np.ndarray[Any, Any]) -> None:
-    """Write an extension of type 1 around (shape, dtype's name, bytes)."""
+    """Write an extension of type 1 that holds (shape, dtype's name, bytes)."""
     packer = msgpack.Packer()
     head = packer.pack_array_header(3) + packer.pack(array.shape) + packer.pack(str(array.dtype))
-    head += struct.pack(">BI", 0xC6, array.nbytes)  # bytes, of a length in four bytes
+    head += struct.pack(">BI", 0xC6, array.nbytes)  # bytes with a four-byte length
     file.write(struct.pack(">BIb", 0xC9, len(head) + array.nbytes, ARRAY) + head)
     file.write(as_bytes(array))

@@ -22,7 +22,7 @@ from gptj.system.atomic import make_folder
 
 FILE_NAME: Final = "optimizer.safetensors"
 VERSION: Final = 1
-"""Of the form that is described above."""
+"""Version of the layout that the module's docstring describes."""
 
 FIRST_MOMENT: Final = "exp_avg."
 SECOND_MOMENT: Final = "exp_avg_sq."
@@ -30,17 +30,17 @@ SECOND_MOMENT: Final = "exp_avg_sq."
 FLOAT32: Final = np.dtype(np.float32)
 
 SHOWN: Final = 4
-"""How many names of a kind a message has: there may be hundreds."""
+"""Names of a kind in a message: there may be hundreds."""
 
 
 def write_optimizer(folder: Path, state: AdamState) -> None:
-    """Write a state, one tensor at a time; an earlier one stays until all is written.
+    """Write a state, one tensor at a time; an earlier one stays until the new one is complete.
 
     Args:
-        folder: made if it is not there.
+        folder: created if it does not exist.
 
     Raises:
-        CheckpointError: if `folder` is a file, or the disk does not take it.
+        CheckpointError: if `folder` is a file, or the disk is full.
     """
     make_folder(folder)
     fields = {"step": state.step, "betas": state.betas, "epsilon": state.epsilon}
@@ -55,11 +55,11 @@ def read_optimizer(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> AdamSta
 
     Args:
         path: the folder that `write_optimizer` wrote into, or the file itself.
-        shapes: canonical name -> shape of every parameter that is trained.
+        shapes: canonical name -> shape of every trained parameter.
 
     Raises:
-        CheckpointError: if the file is missing, damaged or cut short, has other tensors than
-            these, or does not say how many updates were done.
+        CheckpointError: if the file is missing, damaged or truncated, holds other tensors, or
+            lacks the number of updates.
     """
     file = path / FILE_NAME if path.is_dir() else path
     if not file.is_file():

@@ -1,4 +1,4 @@
-"""From the names in a file to the parameters of a head: every difference is named at once."""
+"""Match the tensors of a file to the parameters of a head, and name every difference."""
 
 import logging
 import re
@@ -23,14 +23,14 @@ log = logging.getLogger("gptj")
 
 @dataclass(frozen=True)
 class Match:
-    """How the tensors of a file and the parameters of a head go together.
+    """How the tensors of a file match the parameters of a head.
 
     Attributes:
-        found: the file's tensors by the names that they have in this head.
-        new: values drawn for a head of which the file has nothing.
-        missing, unexpected, misshapen, mistyped: what does not fit; the last two with what they
-            are and what is needed.
-        buffers: causal masks of old checkpoints, which are no parameters.
+        found: the file's tensors by their names in this head.
+        new: values drawn for a head that the file lacks entirely.
+        missing, unexpected, misshapen, mistyped: what does not fit; the last two say what was
+            found and what is needed.
+        buffers: causal masks of old checkpoints, which are not parameters.
     """
 
     found: dict[str, LazyTensor]
@@ -42,7 +42,7 @@ class Match:
     buffers: dict[str, LazyTensor]
 
     def differences(self) -> dict[str, list[str]]:
-        """Return all that does not fit, by what is wrong with it."""
+        """Return every mismatch by its kind."""
         return {
             "missing": self.missing,
             "unexpected": self.unexpected,
@@ -61,12 +61,12 @@ def match_parameters(
 ) -> Tensors:
     """Return the parameters of a head by canonical name.
 
-    The base model's names may have their prefix or not. Tensors of another head are left out; when
-    a head's own tensors are all missing, as in the checkpoint of a base model, they are drawn anew
-    and one line says so. Old buffers are left out; a mask that is not causal is told of.
+    The base model's names may have their prefix or not. Tensors of another head are dropped; when
+    a head's own tensors are all missing, as in the checkpoint of a base model, they are drawn and a
+    warning says so. Old buffers are dropped; a mask that is not causal causes a warning.
 
     Args:
-        ignore_mismatched_sizes: draw tensors of another shape anew, and say so, instead of failing.
+        ignore_mismatched_sizes: draw tensors of another shape, with a warning, instead of failing.
 
     Raises:
         CheckpointError: naming every tensor that is missing, unexpected or of another shape.
@@ -89,12 +89,12 @@ def match_parameters(
     if resized:
         names = ", ".join(resized)
         log.warning("%s has other shapes: drew new values for %s.", source, names)
-    _tell_of_masks(match.buffers, source)
+    _warn_of_masks(match.buffers, source)
     new = match.new | {name: _drawn(table[name], config) for name in resized}
     return {name: new.get(name) or match.found[name] for name in table}
 
 
-def _tell_of_masks(buffers: Tensors, source: str) -> None:
+def _warn_of_masks(buffers: Tensors, source: str) -> None:
     masks = prefix_masks(buffers)
     if masks:
         log.warning(
@@ -107,10 +107,10 @@ def _tell_of_masks(buffers: Tensors, source: str) -> None:
 
 
 def compare(config: GPTJConfig, head: str, tensors: Tensors, source: str) -> Match:
-    """Return how tensors and the parameters of a head go together.
+    """Return how tensors match the parameters of a head.
 
     Raises:
-        CheckpointError: if a name is there both with and without the base model's prefix.
+        CheckpointError: if a name occurs both with and without the base model's prefix.
     """
     table = parameter_table(config, head)
     buffers = {name: t for name, t in tensors.items() if LEGACY_BUFFERS.search(name)}
@@ -138,7 +138,7 @@ def compare(config: GPTJConfig, head: str, tensors: Tensors, source: str) -> Mat
 
 
 def _with_canonical_names(tensors: Tensors, prefix: str, source: str) -> dict[str, LazyTensor]:
-    """Rename the base model's tensors to the form of the head."""
+    """Rename the base model's tensors as the head names them."""
     twice = [name for name in tensors if BASE_PREFIX + name in tensors]
     if twice:
         both = ", ".join(f"both {name} and {BASE_PREFIX}{name}" for name in sorted(twice))
@@ -153,7 +153,7 @@ def _with_canonical_names(tensors: Tensors, prefix: str, source: str) -> dict[st
 def _new_head(
     config: GPTJConfig, table: dict[str, Parameter], found: Tensors
 ) -> dict[str, LazyTensor]:
-    """Return new values for a head's own parameters if the checkpoint has none of them."""
+    """Return drawn values for a head's own parameters if the checkpoint has none of them."""
     own = [name for name in table if not _BASE_NAME.match(name.removeprefix(BASE_PREFIX))]
     if any(name in found for name in own):
         return {}
@@ -166,7 +166,7 @@ def _drawn(parameter: Parameter, config: GPTJConfig) -> LazyTensor:
 
 
 def _names_of_other_heads() -> set[str]:
-    """Return the names of every head's own parameters, a tied head's copy among them."""
+    """Return the names of every head's own parameters, including a tied head's copy."""
     modules = [module for head in HEADS.values() for module in head.modules]
     parts = ("weight", f"weight{SCALE}", "bias")
     return {f"{module}.{part}" for module in modules for part in parts}

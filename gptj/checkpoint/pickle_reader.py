@@ -1,8 +1,8 @@
 """The pickle inside a PyTorch checkpoint, read without running it.
 
-Python's own unpickler imports and calls what a file names. Here the instructions are only looked
-at: names stay names, and the four calls that a table of tensors needs are done on descriptions.
-Nothing else can happen, whatever the file says.
+Python's unpickler imports and calls whatever a file names. This reader only interprets the
+instructions: names stay names, and the four calls that a table of tensors needs act on
+descriptions. Nothing else can happen, whatever the file says.
 """
 
 import pickletools
@@ -14,7 +14,7 @@ from gptj.errors import CheckpointError
 
 @dataclass(frozen=True)
 class Name:
-    """What a pickle would import."""
+    """A name that a pickle would import."""
 
     module: str
     name: str
@@ -25,7 +25,7 @@ class Name:
 
 @dataclass(frozen=True)
 class Storage:
-    """A row of numbers somewhere in the file: PyTorch's name of its type, its key, its length."""
+    """A flat array in the file: PyTorch's name of its type, its key, its length."""
 
     kind: str
     key: str
@@ -35,7 +35,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class View:
-    """A tensor: a window on a storage, in numbers, not bytes."""
+    """A tensor: a view of a storage; offset and strides count elements, not bytes."""
 
     storage: Storage
     offset: int
@@ -54,12 +54,12 @@ _LITERALS: Final = frozenset(
 
 
 def read_pickle(file: BinaryIO) -> Any:
-    """Return what a pickle describes: numbers, text, tuples, lists, dicts and `View`s.
+    """Return the content of a pickle: numbers, text, tuples, lists, dicts and `View`s.
 
-    The file stands behind the pickle afterwards.
+    The file's position is then after the pickle.
 
     Raises:
-        CheckpointError: if it is damaged, or asks for anything that a table of tensors does not.
+        CheckpointError: if it is damaged, or needs anything that a table of tensors does not.
     """
     machine = _Machine()
     try:
@@ -68,19 +68,19 @@ def read_pickle(file: BinaryIO) -> Any:
         return machine.stack.pop()
     except CheckpointError:
         raise
-    except Exception as error:  # damaged bytes fail in as many ways as there are instructions
+    except Exception as error:  # damaged bytes can raise almost anything
         raise CheckpointError(f"the pickle is damaged or cut short: {error!r}") from error
 
 
 class _Machine:
-    """The stack machine that a pickle is written for, as far as tensors go."""
+    """The stack machine that runs a pickle, reduced to tables of tensors."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
     def step(self, name: str, argument: Any) -> None:
-        """Follow one instruction."""
+        """Interpret one instruction."""
         if name in _LITERALS:
             self.stack.append(argument)
         elif name in _CONSTANTS:
@@ -156,7 +156,7 @@ class _Machine:
         self.stack.append(_storage(self.stack.pop()))
 
     def _do_build(self, _: None) -> None:
-        self.stack.pop()  # the versions of the modules, which PyTorch hangs on the dict
+        self.stack.pop()  # versions of the modules, which PyTorch attaches to the dict
         _require(self.stack[-1], dict)
 
     def _do_reduce(self, _: None) -> None:
@@ -184,7 +184,7 @@ def _require(value: Any, kind: type) -> Any:
 
 
 def _call(function: str, arguments: tuple[Any, ...]) -> Any:
-    """Do on descriptions what the named function does on tensors."""
+    """Apply the named function to descriptions of tensors."""
     if function == "collections.OrderedDict" and not arguments:
         return {}
     if function in ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor"):

@@ -1,4 +1,4 @@
-"""A bar that counts the bytes of tensors as they are read; on a terminal only."""
+"""A progress bar over the bytes of tensors as they are read; on a terminal only."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +11,12 @@ from gptj.spec.tensors import LazyTensor, Tensors
 from gptj.system.progress import progress_bar
 
 WORTH_SHOWING: Final = 2**28
-"""What takes less than about a second needs no bar."""
+"""Bytes; fewer take less than about a second and need no bar."""
 
 
 @contextmanager
 def byte_progress(tensors: Tensors, what: str) -> Iterator[dict[str, LazyTensor]]:
-    """Give the same tensors, whose first reading moves a bar with the title `what`."""
+    """Yield the same tensors, whose first read advances a bar with the title `what`."""
     total = sum(tensor.nbytes for tensor in tensors.values())
     with progress_bar(total, "B", what, hidden=total < WORTH_SHOWING) as bar:
         unread = set(tensors)

@@ -1,8 +1,7 @@
-"""``pytorch_model.bin``: PyTorch's own format, read without PyTorch.
+"""``pytorch_model.bin``: PyTorch's format, read without PyTorch.
 
 Since PyTorch 1.6 it is a zip file: ``data.pkl`` describes the tensors, and each storage is an entry
-``data/KEY`` of plain bytes. Before, it was four pickles and then the storages, each after its
-length.
+``data/KEY`` of raw bytes. Before, it was five pickles and then the storages, each after its length.
 """
 
 import math
@@ -34,17 +33,17 @@ STORAGES: Final = {
     "torch.ByteStorage": "uint8",
     "torch.BoolStorage": "bool",
 }
-"""PyTorch's types of storages, and the dtypes of their numbers."""
+"""PyTorch's type of a storage -> dtype of its elements."""
 
 MAGIC: Final = 0x1950A86A20F9469CFC6C
-"""The first pickle of a file in the old form."""
+"""The first pickle of a file in the old format."""
 
 
 def read(path: Path) -> dict[str, LazyTensor]:
     """Return handles on the tensors of a file, by name.
 
     Raises:
-        CheckpointError: if the file is damaged or cut short, or its pickle asks for anything but
+        CheckpointError: if the file is damaged or truncated, or its pickle needs anything but
             tensors; nothing in it is ever run.
     """
     with path.open("rb") as file:
@@ -57,7 +56,7 @@ def read(path: Path) -> dict[str, LazyTensor]:
 
 
 def _open_zip(path: Path) -> tuple[Any, Mapping[str, Region]]:
-    """Return the table of tensors, and where the storages lie."""
+    """Return the table of tensors, and the place of every storage by its key."""
     entries = stored_entries(path)
     table = next((name for name in entries if name.endswith("/data.pkl")), None)
     if table is None:
@@ -73,14 +72,12 @@ def _open_zip(path: Path) -> tuple[Any, Mapping[str, Region]]:
 
 
 def _open_old(path: Path) -> tuple[Any, Mapping[str, Region]]:
-    """The same for a file by PyTorch before 1.6."""
+    """Return the same for a file by PyTorch before 1.6."""
     with path.open("rb") as file:
         if read_pickle(file) != MAGIC:
-            raise CheckpointError(
-                "it is no PyTorch checkpoint, neither in the new nor the old form."
-            )
-        read_pickle(file)  # the version of the form
-        read_pickle(file)  # the sizes of C's types on the machine that wrote it
+            raise CheckpointError("it is not a PyTorch checkpoint, in the new format or the old.")
+        read_pickle(file)  # the version of the format
+        read_pickle(file)  # sizes of C types on the machine that wrote it
         table, keys = read_pickle(file), read_pickle(file)
         views = table.values() if isinstance(table, dict) else ()
         kinds = {view.storage.key: view.storage.kind for view in views if isinstance(view, View)}
@@ -88,28 +85,28 @@ def _open_old(path: Path) -> tuple[Any, Mapping[str, Region]]:
 
 
 def _next_storage(path: Path, file: BinaryIO, kind: str) -> Region:
-    """Return where the next storage of an old file lies, and go behind it."""
+    """Return the place of the next storage of an old file, and skip it."""
     (count,) = struct.unpack("<q", file.read(8))
     region = Region(path, file.tell(), count * _dtype(kind).itemsize)
     if not 0 <= region.size <= path.stat().st_size - region.offset:
-        raise CheckpointError(
-            f"it is cut short: a storage of {region.size} bytes is not all there."
-        )
+        raise CheckpointError(f"it is cut short: a storage of {region.size} bytes is incomplete.")
     file.seek(region.size, 1)
     return region
 
 
 def _handle(name: str, view: Any, storages: Mapping[str, Region]) -> LazyTensor:
-    """Return a handle on a tensor after checking that it lies inside its storage."""
+    """Return a handle on a tensor, checked to lie inside its storage."""
     if not isinstance(view, View):
         raise CheckpointError(f"{name} is a {type(view).__name__}, not a tensor.")
     storage = view.storage
     dtype = _dtype(storage.kind)
     if storage.key not in storages:
-        raise CheckpointError(f"the numbers of {name} are missing (storage {storage.key!r}).")
+        raise CheckpointError(f"the storage {storage.key!r} of {name} is missing.")
     room = min(storages[storage.key].size // dtype.itemsize, storage.start + storage.size)
     if len(view.shape) != len(view.strides):
-        raise CheckpointError(f"{name} has {len(view.shape)} sizes, but {len(view.strides)} steps.")
+        raise CheckpointError(
+            f"{name} has {len(view.shape)} sizes, but {len(view.strides)} strides."
+        )
     count, end = math.prod(view.shape), storage.start + view.offset + _extent(view)
     if end > room or count > room:
         raise CheckpointError(
@@ -126,7 +123,7 @@ def _handle(name: str, view: Any, storages: Mapping[str, Region]) -> LazyTensor:
 
 
 def _extent(view: View) -> int:
-    """Return how many numbers of its storage a view spans."""
+    """Return the number of elements of its storage that a view spans."""
     if 0 in view.shape:
         return 0
     return 1 + sum(
@@ -136,13 +133,13 @@ def _extent(view: View) -> int:
 
 def _dtype(kind: str) -> np.dtype[Any]:
     if kind not in STORAGES:
-        raise CheckpointError(f"a {kind} is none of the kinds known, {choices(STORAGES)}.")
+        raise CheckpointError(f"a {kind} is none of the known storages, {choices(STORAGES)}.")
     return DTYPES[STORAGES[kind]]
 
 
 @contextmanager
 def _about(path: Path) -> Iterator[None]:
-    """Put the file's name before what is wrong with it."""
+    """Put the file's name before an error's message."""
     try:
         yield
     except CheckpointError as error:
@@ -153,5 +150,5 @@ def _about(path: Path) -> Iterator[None]:
         ) from error
     except (KeyError, TypeError, ValueError, struct.error) as error:
         raise CheckpointError(
-            f"{path} is damaged or no PyTorch checkpoint ({error!r}). Download or copy it again."
+            f"{path} is damaged or not a PyTorch checkpoint ({error!r}). Download or copy it again."
         ) from error

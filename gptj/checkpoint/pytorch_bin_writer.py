@@ -1,4 +1,4 @@
-"""Writing ``pytorch_model.bin`` without PyTorch: the pickle is put together by hand."""
+"""Write ``pytorch_model.bin`` without PyTorch: the pickle is assembled by hand."""
 
 import pickle
 import struct
@@ -13,16 +13,16 @@ from gptj.spec.tensors import LazyTensor, Tensors
 from gptj.system.atomic import replacing
 
 ALIGNMENT: Final = 64
-"""Where PyTorch lets a storage begin."""
+"""PyTorch starts storages at multiples of this many bytes."""
 
 _KINDS: Final = {dtype: kind for kind, dtype in STORAGES.items()}
 
 
 def write(path: Path, tensors: Tensors) -> None:
-    """Write tensors in the form of today's PyTorch, one at a time.
+    """Write tensors in PyTorch's current format, one at a time.
 
     Raises:
-        CheckpointError: if the disk is full; nothing has changed then.
+        CheckpointError: if the disk is full; an earlier file then stays.
     """
     root = path.name.partition(".")[0]
     with replacing(path) as file, ZipFile(file, "w") as archive:
@@ -41,7 +41,7 @@ def write(path: Path, tensors: Tensors) -> None:
 
 
 def _table(tensors: Tensors) -> bytes:
-    """Return the pickle of an OrderedDict of tensors, each with a storage of its own."""
+    """Return the pickle of an OrderedDict of tensors, each with its own storage."""
     items = b"".join(
         _text(name) + _tensor(tensor, str(key))
         for key, (name, tensor) in enumerate(tensors.items())

@@ -1,8 +1,7 @@
 """The safetensors format: eight bytes of header length, a JSON header, the tensors' bytes.
 
-The safetensors package judges whether a file is well formed, but it copies every tensor it reads
-into memory; here a tensor is a copy-on-write map of its place in the file, and is written from
-wherever it lies, one at a time.
+The safetensors package checks that a file is well formed, but copies every tensor that it reads.
+Here a tensor is a copy-on-write map of the file, and tensors are written one at a time.
 """
 
 import json
@@ -32,19 +31,19 @@ CODES: Final = {
     "U8": "uint8",
     "BOOL": "bool",
 }
-"""The format's names of the dtypes that a GPT-J checkpoint may hold."""
+"""The format's name -> NumPy's, for the dtypes that a GPT-J checkpoint may hold."""
 
 NAMES: Final = {DTYPES[dtype]: code for code, dtype in CODES.items()}
 
 ALIGNMENT: Final = 64
-"""The first tensor starts at a multiple of this many bytes, as the header is padded with spaces."""
+"""The header is padded with spaces, so the first tensor starts at a multiple of this many bytes."""
 
 
 def read(path: Path) -> dict[str, LazyTensor]:
     """Return handles on the tensors of a file, by name.
 
     Raises:
-        CheckpointError: if the file is not whole or not safetensors, naming the tensor at fault.
+        CheckpointError: if the file is truncated or not safetensors, naming the bad tensor.
     """
     header, start = _read_header(path)
     room = path.stat().st_size - start
@@ -54,7 +53,7 @@ def read(path: Path) -> dict[str, LazyTensor]:
         if name != "__metadata__"
     }
     try:
-        with safe_open(path, framework="numpy"):  # refuses what overlaps, and gaps
+        with safe_open(path, framework="numpy"):  # refuses overlaps and gaps
             return handles
     except SafetensorError as error:
         raise CheckpointError(
@@ -70,11 +69,11 @@ def dialect(path: Path) -> str:
 
 
 def write(path: Path, tensors: Tensors, metadata: Mapping[str, str]) -> None:
-    """Write tensors to a file, one at a time; an earlier file of the name stays until it is whole.
+    """Write tensors to a file, one at a time; an earlier file stays until the new one is complete.
 
     Raises:
-        CheckpointError: for a dtype that the format cannot express, and for a tensor that turns
-            out to be another than its handle says.
+        CheckpointError: for a dtype that the format lacks, and for a tensor that differs from its
+            handle.
     """
     entries: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
@@ -102,7 +101,7 @@ def write(path: Path, tensors: Tensors, metadata: Mapping[str, str]) -> None:
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
-    """Return the parsed header and the byte at which the tensors start."""
+    """Return the parsed header, and the offset of the tensors in bytes."""
     size = path.stat().st_size
     with path.open("rb") as file:
         prefix = file.read(8)
@@ -123,7 +122,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
 
 
 def _handle(path: Path, name: str, entry: Any, start: int, room: int) -> LazyTensor:
-    """Return a handle on one tensor after checking that it lies inside the file."""
+    """Return a handle on one tensor, checked to lie inside the file."""
     try:
         dtype = DTYPES[CODES[entry["dtype"]]]
         shape = tuple(int(size) for size in entry["shape"])

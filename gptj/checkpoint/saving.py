@@ -1,4 +1,4 @@
-"""Saving a checkpoint: every form, in one file or in shards, and never half of one."""
+"""Save a checkpoint: any form, in one file or in shards, and never half of one."""
 
 import json
 import re
@@ -22,7 +22,7 @@ MESH: Final = "mesh"
 ACCEPTED: Final = (*FORMATS, MESH)
 
 QUANTIZED: Final = "safetensors"
-"""The one form that quantized weights are written in."""
+"""The only form for quantized weights."""
 
 
 def save_checkpoint(
@@ -36,21 +36,21 @@ def save_checkpoint(
     add_files: Callable[[Path], Any] = lambda folder: None,
     beside: bool = False,
 ) -> None:
-    """Write a checkpoint in a published form; an earlier one stays until all is written.
+    """Write a checkpoint in a published form; an earlier one stays until the new one is complete.
 
     Args:
-        folder: made if it is not there.
+        folder: created if it does not exist.
         format: one of `ACCEPTED`.
-        max_shard_size: bytes of one weight file, as a number or as ``"500MB"``; does not concern
-            the original's shards.
-        add_files: writes what belongs into the folder besides, such as a tokenizer.
+        max_shard_size: bytes of one weight file, as a number or as ``"500MB"``; the original's
+            shards ignore it.
+        add_files: writes further files into the folder, such as a tokenizer.
         beside: whether weights of other forms in the folder are the same and may stay.
 
     Raises:
-        ArgumentError: for an unknown format, and a size that cannot be read.
-        UnsupportedFeature: for a dtype or head that the format cannot express, and quantized
-            weights in any but safetensors.
-        CheckpointError: if `folder` is a file or holds weights of another form, if the disk is
+        ArgumentError: for an unknown format or an unreadable size.
+        UnsupportedFeature: for a dtype or head that the format cannot express, and for quantized
+            weights in any form but safetensors.
+        CheckpointError: if `folder` is a file or holds weights of another form, or if the disk is
             full.
     """
     limit = parse_size(max_shard_size, "max_shard_size")
@@ -65,12 +65,14 @@ def save_checkpoint(
         write_text(new / GENERATION_NAME, options.to_json_string())
         add_files(new)
         current = {path.name for path in new.iterdir()}
-    for name in _weight_files(folder, format) - current:  # readers would take them for these
+    for name in (
+        _weight_files(folder, format) - current
+    ):  # readers would mistake them for the new ones
         (folder / name).unlink()
 
 
 def _check(folder: Path, config: GPTJConfig, tensors: Tensors, format: str, beside: bool) -> None:
-    """Refuse what cannot be saved, before anything is written."""
+    """Refuse a checkpoint that cannot be saved, before anything is written."""
     if format not in ACCEPTED:
         raise ArgumentError(
             f"There is no format {format!r}.{suggest(str(format), ACCEPTED)} Accepted are "
@@ -78,16 +80,15 @@ def _check(folder: Path, config: GPTJConfig, tensors: Tensors, format: str, besi
         )
     if config.is_quantized and format != QUANTIZED:
         raise UnsupportedFeature(
-            f"{config.quantization} weights are written as {QUANTIZED!r} alone, not as {format!r}: "
-            "save them so. From there gptj.convert() writes any other form, with the weights "
-            "widened again."
+            f"{config.quantization} weights are written as {QUANTIZED!r} only, not as {format!r}: "
+            "use that format. gptj.convert() then writes any other form, with dequantized weights."
         )
     refuse_file(folder)
     others = [name for form in ACCEPTED if form != format for name in _weight_files(folder, form)]
     if others and not beside:
         raise CheckpointError(
             f"{folder} already holds weights in another form ({choices(sorted(others)[:3])}), "
-            "which readers could take for the new ones. Remove them, or save into another folder."
+            "which readers could mistake for the new ones. Remove them, or use another folder."
         )
     if format == MESH:
         mesh_transformer_writer.check(config, tensors)
@@ -120,7 +121,7 @@ def _write_files(folder: Path, form: Format, tensors: Tensors, limit: int) -> No
 
 
 def _split(tensors: Tensors, limit: int) -> Iterator[dict[str, LazyTensor]]:
-    """Fill shards in order up to `limit` bytes; a tensor above it gets a shard of its own."""
+    """Fill shards in order up to `limit` bytes; a larger tensor gets its own shard."""
     shard: dict[str, LazyTensor] = {}
     used = 0
     for name, tensor in tensors.items():

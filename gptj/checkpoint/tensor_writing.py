@@ -1,4 +1,4 @@
-"""What every writer does with every tensor."""
+"""Steps that every writer takes for every tensor."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,17 +14,17 @@ from gptj.system.atomic import unwritable
 
 
 def announced(tensors: Tensors) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """Read tensors one at a time, row-major, and hold each to what its handle says.
+    """Yield tensors one at a time, row-major, each checked against its handle.
 
     Raises:
-        CheckpointError: for a tensor that turns out to be another.
+        CheckpointError: for a tensor that differs from its handle.
     """
     for name, tensor in tensors.items():
         yield name, read_announced(name, tensor)
 
 
 def read_announced(name: str, tensor: LazyTensor) -> npt.NDArray[Any]:
-    """Read one tensor, row-major, and hold it to what its handle says."""
+    """Return one tensor, row-major, checked against its handle."""
     array = np.asarray(tensor.read(), order="C")
     if (array.dtype, array.shape) != (tensor.dtype, tensor.shape):
         raise CheckpointError(
@@ -34,14 +34,14 @@ def read_announced(name: str, tensor: LazyTensor) -> npt.NDArray[Any]:
     return array
 
 
-def as_bytes(array: npt.NDArray[Any]) -> Any:
-    """Return the bytes of a row-major array, not copied."""
+def as_bytes(array: npt.NDArray[Any]) -> memoryview:
+    """Return the bytes of a row-major array without a copy."""
     return array.reshape(-1).view(np.uint8).data
 
 
 @contextmanager
 def naming(path: Path, name: str) -> Iterator[None]:
-    """Say which tensor was being written, and where, when the disk refuses it."""
+    """Name the tensor and the file if the disk refuses it."""
     try:
         yield
     except CheckpointError:

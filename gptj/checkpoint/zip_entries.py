@@ -1,4 +1,4 @@
-"""Entries of a zip file that are stored as they are, so that they can be mapped where they lie."""
+"""Uncompressed entries of a zip file, which can be memory-mapped."""
 
 import struct
 import zlib
@@ -14,15 +14,15 @@ from gptj.checkpoint.memory_map import Region, map_array
 from gptj.errors import CheckpointError
 
 BLOCK_BYTES: Final = 2**24
-"""How much is checked at a time."""
+"""Bytes that are checked at a time."""
 
 _LOCAL_HEADER: Final = struct.Struct("<4s22xHH")
-"""Signature, then the lengths of the name and of the extra field, which the data follow."""
+"""Signature, and the lengths of the name and of the extra field, which precede the data."""
 
 
 @dataclass(frozen=True)
 class Entry(Region):
-    """A stored entry, and the checksum that its bytes must have."""
+    """A stored entry, with the checksum of its bytes."""
 
     name: str
     checksum: int
@@ -32,24 +32,24 @@ class Entry(Region):
         """Return a map of an array that begins `skip` bytes into the entry.
 
         Raises:
-            CheckpointError: if the bytes are not those that were written.
+            CheckpointError: if the bytes do not have their checksum.
         """
         self._check()
         return super().map(dtype, skip, shape)
 
     def head(self, size: int) -> bytes:
-        """Return the first bytes, at most `size`, which are not checked."""
+        """Return at most the first `size` bytes, unchecked."""
         with self.path.open("rb") as file:
             file.seek(self.offset)
             return file.read(min(size, self.size))
 
     def read(self) -> bytes:
-        """Return the bytes, checked."""
+        """Return all bytes, checked."""
         return self.map(np.dtype(np.uint8), 0, (self.size,)).tobytes()
 
     def _check(self) -> None:
         """Compare the checksum, once."""
-        if self.checked or not self.checksum:  # PyTorch may be told to write none
+        if self.checked or not self.checksum:  # PyTorch can leave checksums out
             return
         content = map_array(self.path, np.dtype(np.uint8), self.offset, (self.size,))
         found = 0
@@ -67,7 +67,7 @@ def stored_entries(path: Path) -> dict[str, Entry]:
     """Return the entries of a zip file by name.
 
     Raises:
-        CheckpointError: if it is no whole zip file, or an entry is compressed.
+        CheckpointError: if it is not a complete zip file, or an entry is compressed.
     """
     size = path.stat().st_size
     try:
@@ -77,7 +77,7 @@ def stored_entries(path: Path) -> dict[str, Entry]:
         raise
     except Exception as error:  # zipfile raises many kinds on damaged bytes
         raise CheckpointError(
-            f"{path} is damaged, cut short or no zip file: {error}. Download or copy it again."
+            f"{path} is damaged, cut short or not a zip file: {error}. Download or copy it again."
         ) from error
 
 
@@ -99,10 +99,10 @@ def _entry(path: Path, size: int, info: ZipInfo, file: Any) -> Entry:
 
 
 def write_stored(archive: ZipFile, name: str, content: Any, alignment: int = 1) -> None:
-    """Add some bytes, which start at a multiple of `alignment` in the file."""
+    """Add an entry whose bytes start at a multiple of `alignment` in the file."""
     size = len(content)
     info = ZipInfo(name)  # dated 1980, so that equal weights are equal files
-    info.file_size = size  # by which zipfile chooses the form of a large entry
+    info.file_size = size  # from which zipfile chooses the form of a large entry
     large = size * 1.05 > 2**31 - 1
     header = _LOCAL_HEADER.size + len(name.encode()) + 20 * large
     if alignment > 1:

@@ -1,4 +1,4 @@
-"""Names of models -> local files: the demo, presets, paths, and repositories of the hub."""
+"""Names of models -> local files: the demo, presets, paths and hub repositories."""
 
 from gptj.hub.locations import (
     locate,

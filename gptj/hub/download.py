@@ -1,4 +1,4 @@
-"""Which files of a hub repository are needed, and how they come into huggingface_hub's cache."""
+"""Download the files that a model needs into huggingface_hub's cache."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ from gptj.hub.names import Source, is_preset
 from gptj.system.json_files import read_json
 
 SMALL_FILES: Final = (CONFIG_NAME, GENERATION_NAME, *TOKENIZER_FILES, ADAPTER_CONFIG)
-"""The files beside the weights that anything in gptj reads."""
+"""The files beside the weights that gptj reads."""
 
 ADAPTERS: Final = (WEIGHTS_NAME, OLD_WEIGHTS_NAME)
 WHOLE_WEIGHTS: Final = (*(form.whole for form in FORMATS.values()), *ADAPTERS)
@@ -34,20 +34,20 @@ WEIGHTS: Final = (
     *(name for form in FORMATS.values() for name in (form.whole, form.index)),
     *ADAPTERS,
 )
-"""The files that stand for weights, the best first; an index names further ones.
+"""The files that hold or index weights, in order of preference.
 
-An adapter's come last: where there is a model, it is meant.
+An adapter's come last: a repository with both stands for the model.
 """
 
 
 @dataclass(frozen=True)
 class FileRequest:
-    """Which files of a revision are asked for: all that it has of `small`, one of `large`.
+    """Which files of a revision are requested: all it has of `small`, and one of `large`.
 
     Attributes:
-        small: the first is the one that is missing where there is none.
-        large: the best first.
-        whole: those of `large` to name in an error.
+        small: if a revision has none of them, an error names the first.
+        large: in order of preference.
+        whole: those of `large` that an error names.
     """
 
     small: tuple[str, ...]
@@ -60,37 +60,37 @@ REQUESTS: Final = {
     "model without weights": FileRequest(SMALL_FILES),
     "adapter": FileRequest((ADAPTER_CONFIG,), ADAPTERS, ADAPTERS),
 }
-"""What there is to ask for, by name."""
+"""Name -> request."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What the hub says of a revision: its commit, and every file with its SHA-256 or None."""
+    """The hub's listing of a revision: its commit, and file -> SHA-256 or None."""
 
     commit: str
     files: dict[str, str | None]
 
 
 class Bars(tqdm):  # type: ignore[misc]
-    """Progress bars on a terminal only; not all releases of huggingface_hub see to that."""
+    """Progress bars on a terminal only, in every release of huggingface_hub."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        # tqdm takes None for "unless it is a terminal", and False for "in no case"
+        # for tqdm, disable=None means "unless on a terminal"
         super().__init__(*args, **{**options, "disable": options.get("disable") or None})
 
 
 def fetch(source: Source, what: str) -> Path:
-    """Return the cache's folder with what is needed of a revision, downloaded if need be.
+    """Return the cache's folder with the requested files of a revision, downloaded if need be.
 
-    Whatever keeps the hub from answering, the cache will do if it is complete. Only a revision that
-    the hub says it does not have is never taken from there.
+    If the hub does not answer, a complete cache is enough. A revision that the hub denies is never
+    taken from the cache.
 
     Args:
-        source: which revision, and how to ask for it.
-        what: a key of `WANTED`.
+        source: the revision, and how to access it.
+        what: a key of `REQUESTS`.
 
     Raises:
-        CheckpointError: if it cannot be had, or has no weights that gptj reads.
+        CheckpointError: if the files are unavailable, or include no weights that gptj reads.
     """
     source, wanted = _as_cached(source), REQUESTS[what]
     if source.local_files_only:
@@ -105,7 +105,7 @@ def fetch(source: Source, what: str) -> Path:
 
 
 def _as_cached(source: Source) -> Source:
-    """Return the 6B in the spelling that the cache has: people write it in either case."""
+    """Return the 6B in the cache's spelling, since people use both cases."""
     if not is_preset(source.repository):
         return source
     folders = Path(source.cache_dir or constants.HF_HUB_CACHE).glob("models--*")
@@ -129,15 +129,15 @@ def _ask(source: Source) -> Listing:
 
 
 def _weight_files(path: Path) -> list[str]:
-    """Return what a file of `WEIGHTS` stands for: itself, or the files that it names."""
+    """Return the files that one of `WEIGHTS` stands for: itself, or those that it indexes."""
     is_index = path.suffix == ".json"
     return shard_files(path, read_json(path).get("weight_map")) if is_index else [path.name]
 
 
 def _from_cache(source: Source, wanted: FileRequest, error: Exception | None) -> Path:
-    """Return the cached folder if it is complete; `error` is what came instead of an answer."""
+    """Return the cached folder if it is complete; `error` is the hub's, if any."""
     folder = _cached_revision(source, error) / source.subfolder
-    names = {path.name for path in folder.glob("*") if path.exists()}  # a link may lead nowhere
+    names = {path.name for path in folder.glob("*") if path.exists()}  # a link may be broken
     large = [name for name in wanted.large if name in names][:1]
     needed = [file for name in large for file in _weight_files(folder / name)]
     missing = [source.path(name) for name in needed if name not in names]
@@ -156,7 +156,7 @@ def _cached_revision(source: Source, error: Exception | None) -> Path:
             revision=source.revision,
             cache_dir=source.cache_dir,
             local_files_only=True,
-            allow_patterns=[],  # no file in particular
+            allow_patterns=[],  # no files, only the folder
         )
     except (LocalEntryNotFoundError, HFValidationError) as absence:
         raise not_cached(source, error) from error or absence
@@ -164,7 +164,7 @@ def _cached_revision(source: Source, error: Exception | None) -> Path:
 
 
 def _from_hub(source: Source, listing: Listing, wanted: FileRequest) -> Path:
-    """Download what is needed and not cached yet; the shards after the index that names them."""
+    """Download the requested files that are not cached; shards after their index."""
     small = [name for name in wanted.small if source.path(name) in listing.files]
     large = [name for name in wanted.large if source.path(name) in listing.files][:1]
     if wanted.large and not large:
@@ -182,7 +182,7 @@ def _from_hub(source: Source, listing: Listing, wanted: FileRequest) -> Path:
 
 
 def _download(source: Source, listing: Listing, names: list[str]) -> Path:
-    """Return the folder of the cache that has the files, after downloading those that it lacks."""
+    """Return the cache's folder with the files, after downloading the missing ones."""
     paths = [source.path(name) for name in names]
     found = {path: _in_cache(source, listing.commit, path) for path in paths}
     wanted = [path for path in paths if source.force_download or not found[path]]
@@ -213,7 +213,7 @@ def _download_now(source: Source, paths: list[str]) -> Path:
 
 
 def _in_cache(source: Source, commit: str, path: str) -> str | None:
-    """Return where a file of a commit is cached, if the revision is known there to be that one."""
+    """Return the cached path of a file if the cache knows the revision as this commit."""
     ask = (source.repository, path, source.cache_dir)
     found = try_to_load_from_cache(*ask, revision=commit)
     known = try_to_load_from_cache(*ask, revision=source.revision)
@@ -221,7 +221,7 @@ def _in_cache(source: Source, commit: str, path: str) -> str | None:
 
 
 def _check_hash(file: Path, expected: str | None) -> None:
-    """Take a file out of the cache again if it is not what the hub says; lengths are not enough."""
+    """Remove a file from the cache, and raise, unless its SHA-256 is the hub's."""
     if expected is None:
         return
     with file.open("rb") as opened:

@@ -1,4 +1,4 @@
-"""What to say when the hub does not give what was asked for: what lacks, why, and what to do."""
+"""Errors for files that the hub does not deliver: what is missing, why, and what to do."""
 
 import shlex
 from collections.abc import Collection
@@ -23,12 +23,12 @@ def not_cached(
     missing: Collection[str] | None = None,
     any_of: Collection[str] = (),
 ) -> CheckpointError:
-    """Explain why neither the hub nor the cache has what is needed.
+    """Return the error for files that neither the hub nor the cache delivers.
 
     Args:
-        error: what came instead of the hub's answer; None if it was not asked.
-        missing: the files that the cached revision lacks; None if no part of it is cached.
-        any_of: files of which it lacks all and needs one.
+        error: the error of the request to the hub; None if there was no request.
+        missing: the files that the cached revision lacks; None if none of it is cached.
+        any_of: files of which it needs one and has none.
     """
     absence, again = _absence(source, missing, any_of)
     reason, advice = _explain(source, error)
@@ -36,16 +36,16 @@ def not_cached(
 
 
 def not_downloaded(source: Source, error: Exception) -> CheckpointError:
-    """Explain why a download that had begun did not end."""
+    """Return the error for a download that began and failed."""
     if isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
-        error = error.__cause__  # what happened; the error itself tells of the cache
+        error = error.__cause__  # the cause; the error itself is about the cache
     reason, advice = _explain(source, error)
     again = "Load it again; the files that came whole are kept in the cache."
     return CheckpointError(f"{str(source)!r} could not be downloaded: {reason} {advice or again}")
 
 
 def not_there(source: Source, what: str, files: Collection[str]) -> CheckpointError:
-    """Explain that a revision does not have `what`, by the files that it has."""
+    """Return the error for a revision without `what`, listing the files that it has."""
     shown = choices(sorted(files)[:20]) or "no file"
     more = f" and {len(files) - 20} more" if len(files) > 20 else ""
     return CheckpointError(f"{str(source)!r} on the hub has no {what}. It has {shown}{more}.")
@@ -54,7 +54,7 @@ def not_there(source: Source, what: str, files: Collection[str]) -> CheckpointEr
 def _absence(
     source: Source, missing: Collection[str] | None, any_of: Collection[str]
 ) -> tuple[str, str]:
-    """Return what the cache does not have, and how to get it where there is a connection."""
+    """Return what the cache lacks, and how to get it with a connection."""
     cache = source.cache_dir or constants.HF_HUB_CACHE
     if missing is None:
         return (
@@ -76,7 +76,7 @@ def _absence(
 
 
 def _explain(source: Source, error: Exception | None) -> tuple[str, str]:
-    """Return why the hub did not give it, and what to do, if that is not to try again."""
+    """Return why the hub did not deliver, and what to do unless it is to try again."""
     hub, name = f"the hub at {constants.ENDPOINT}", repr(source.repository)
     log_in = "pass token=..., or run `hf auth login`."
     if error is None:
@@ -102,17 +102,17 @@ def _explain(source: Source, error: Exception | None) -> tuple[str, str]:
 
 
 def _revisions(source: Source) -> str:
-    """Return which revisions there are, as far as the hub tells."""
+    """Return which revisions exist, if the hub answers."""
     try:
         refs = HfApi().list_repo_refs(source.repository, token=source.token)
-    except Exception:  # the explanation does without
+    except Exception:  # the message works without
         return "Check the revision."
     names = [ref.name for ref in (*refs.branches, *refs.tags)]
     return f"It has {choices(names)}.{suggest(str(source.revision), names)}"
 
 
 def _command(source: Source, files: Collection[str] = ()) -> str:
-    """Return the shell command that downloads the files, or all of them."""
+    """Return the shell command that downloads the given files, or all."""
     command = ["hf", "download", source.repository, *files]
     if source.revision:
         command += ["--revision", source.revision]

@@ -1,4 +1,4 @@
-"""Where the files of a name are on this machine, downloaded if need be."""
+"""The local files that a model's name stands for, downloaded if need be."""
 
 from dataclasses import replace
 from importlib.resources import files
@@ -25,25 +25,25 @@ def locate(
 ) -> Path:
     """Return the local folder or file that a name stands for, downloading it if need be.
 
-    Of a repository come configuration, generation options, the tokenizer's files, and the weights
-    in the best format that it has. The environment of huggingface_hub holds: ``HF_HOME``,
-    ``HF_TOKEN``, ``HF_ENDPOINT``, ``HF_HUB_OFFLINE`` and so on.
+    From a repository it takes the configuration, generation options, the tokenizer's files, and
+    the weights in their best format. The environment variables of huggingface_hub apply:
+    ``HF_HOME``, ``HF_TOKEN``, ``HF_ENDPOINT``, ``HF_HUB_OFFLINE`` and so on.
 
     Args:
-        name: ``"demo"``, ``"6B"`` in any case, a folder, a file, or a hub id, which may carry its
-            revision as ``org/name@revision``. Presets win over a folder of the same name, unless
-            it is written ``./demo`` or is a ``Path``.
-        weights: False leaves the weights on the hub: configuration and tokenizer are small.
+        name: ``"demo"``, ``"6B"`` in any case, a folder, a file, or a hub id, which may include
+            its revision as ``org/name@revision``. A preset wins over a folder of the same name,
+            unless the folder is written ``./demo`` or is a ``Path``.
+        weights: False downloads no weights: configuration and tokenizer are small.
         revision: branch, tag or commit on the hub.
-        subfolder: where in the folder or repository the files are.
+        subfolder: the folder of the files within the folder or repository.
         cache_dir: where downloads are kept, instead of the cache that all programs share.
-        local_files_only: take what the cache has and ask nobody.
-        token: opens a private or gated repository; None takes the one of ``hf auth login``, True
-            requires it, False sends none.
-        force_download: download also what the cache has.
+        local_files_only: use only cached files, without any request.
+        token: gives access to a private or gated repository; None uses that of ``hf auth login``,
+            True requires it, False sends none.
+        force_download: download cached files again.
 
     Raises:
-        CheckpointError: if nothing of that name is found, saying what to do.
+        CheckpointError: if no model of that name is found, saying what to do.
         ArgumentError: for arguments that exclude each other.
     """
     return _locate(
@@ -59,20 +59,20 @@ def locate(
 
 
 def locate_adapter(name: str | Path, **where: Any) -> Path:
-    """Return the local folder of an adapter; of a repository come its two files alone.
+    """Return the local folder of an adapter; from a repository it takes only its two files.
 
     Args:
-        name: a folder, or a hub id, which may carry its revision.
+        name: a folder, or a hub id, which may include its revision.
         where: as in `locate`.
 
     Raises:
-        CheckpointError: if nothing of that name is found, saying what to do.
+        CheckpointError: if no adapter of that name is found, saying what to do.
     """
     return _locate(name, "adapter", **where)
 
 
 def _locate(name: str | Path, wanted: str, **where: Any) -> Path:
-    """Return the local folder or file of a name; `wanted` is a key of ``download.WANTED``."""
+    """Return the local folder or file of a name; `wanted` is a key of ``download.REQUESTS``."""
     asked = Source(str(name), **where)
     if asked.local_files_only and asked.force_download:
         raise ArgumentError(
@@ -98,7 +98,7 @@ def _locate(name: str | Path, wanted: str, **where: Any) -> Path:
 def locate_config(name: str | Path, **options: Any) -> Path:
     """Return the local ``config.json`` that a name stands for; options as in `locate`.
 
-    Where an adapter has none of its own it is that of the model which it belongs to.
+    For an adapter without one it is that of the base model.
     """
     found = locate(name, weights=False, **options)
     adapter = open_adapter(found)
@@ -112,7 +112,7 @@ def locate_config(name: str | Path, **options: Any) -> Path:
 def locate_tokenizer(name: str | Path, **options: Any) -> str | Path:
     """Return the preset or local folder whose tokenizer a name stands for; options as in `locate`.
 
-    Where an adapter has none of its own it is that of the model which it belongs to.
+    For an adapter without one it is that of the base model.
     """
     if is_preset(name):
         return name
@@ -126,22 +126,23 @@ def locate_tokenizer(name: str | Path, **options: Any) -> str | Path:
 
 
 def locate_base(adapter: AdapterFolder, *, weights: bool = True, **options: Any) -> Path:
-    """Return the local folder or file of the model that an adapter belongs to.
+    """Return the local folder or file of an adapter's base model.
 
-    Its name may be a preset, a path from the adapter's folder or from here, or a hub id.
+    Its name may be a preset, a path relative to the adapter's folder or to the current one, or a
+    hub id.
 
     Args:
         weights: as in `locate`.
-        options: as in `locate`; a revision and a subfolder are those of the adapter itself.
+        options: as in `locate`; revision and subfolder concern the adapter and have no effect.
 
     Raises:
-        CheckpointError: if it cannot be found or is no model, saying how to load both by hand.
+        CheckpointError: if it cannot be found or is not a model, saying how to load both.
     """
     access = {k: v for k, v in options.items() if k not in ("revision", "subfolder")}
     name = adapter.base
     try:
         found = locate(base_name(adapter), weights=weights, revision=adapter.revision, **access)
-    except OSError as error:  # a stranger's name may be too long for a path
+    except OSError as error:  # a name from a file may be too long for a path
         raise adapter.without_base(f"{name!r}: {error}") from error
     if is_adapter(found):
         raise adapter.without_base(f"{name!r} is an adapter itself.")

@@ -1,4 +1,4 @@
-"""What a model's name means: the demo, a preset, a path, or a repository of the hub."""
+"""What a model's name means: the demo, a preset, a path or a hub repository."""
 
 import re
 from dataclasses import dataclass, fields
@@ -9,18 +9,18 @@ from gptj.checkpoint.adapter_folder import AdapterFolder
 from gptj.errors import CheckpointError
 
 PRESETS: Final = {"6b": "EleutherAI/gpt-j-6B", "gpt-j-6b": "EleutherAI/gpt-j-6B"}
-"""Short names of hub repositories, in lower case."""
+"""Short name in lower case -> hub repository."""
 
 DEMO: Final = "demo"
 """The small trained model inside the package."""
 
 HUB_ID: Final = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")
-"""A repository of the hub; the oldest have no organisation."""
+"""The name of a hub repository; the oldest have no organisation."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A revision of a repository of the hub, and how to ask for it; as in `locate`."""
+    """A revision of a hub repository, and how to access it; fields as in `locate`."""
 
     repository: str
     revision: str | None = None
@@ -34,16 +34,16 @@ class Source:
         return f"{self.repository}@{self.revision}" if self.revision else self.repository
 
     def path(self, name: str) -> str:
-        """Return where in the repository a file of the subfolder is."""
+        """Return the path in the repository of a file in the subfolder."""
         return f"{self.subfolder}/{name}" if self.subfolder else name
 
 
 OPTIONS: Final = frozenset(field.name for field in fields(Source)) - {"repository"}
-"""What `locate` takes besides a name and which files are wanted."""
+"""The keyword arguments of `locate` that say where to look."""
 
 
 def hub_id(name: str) -> tuple[str, str | None]:
-    """Return the repository that a name stands for, and the revision that it carries."""
+    """Return the repository and the revision, if any, that a name stands for."""
     repository, _, revision = name.partition("@")
     repository = PRESETS.get(repository.lower(), repository)
     if not HUB_ID.fullmatch(repository):
@@ -55,21 +55,21 @@ def hub_id(name: str) -> tuple[str, str | None]:
 
 
 def is_preset(name: str | Path) -> bool:
-    """Return whether a name, its revision aside, is one that gptj itself gives a model."""
+    """Return whether a name, without its revision, is one that gptj gives to a model."""
     bare = str(name).partition("@")[0].lower()
     return isinstance(name, str) and bare in (DEMO, *PRESETS, *map(str.lower, PRESETS.values()))
 
 
 def base_name(adapter: AdapterFolder) -> str | Path:
-    """Return the name by which `locate` finds the model that an adapter belongs to."""
+    """Return the name by which `locate` finds an adapter's base model."""
     beside = adapter.folder / adapter.base
     return beside if not is_preset(adapter.base) and beside.exists() else adapter.base
 
 
 def lasting_name(name: str | Path, revision: str | None) -> tuple[str, str | None]:
-    """Return the name and revision under which a model that was located is found again later.
+    """Return the name and revision that will find a located model again later.
 
-    A preset of the hub becomes its repository, and a path an absolute one.
+    A preset becomes its repository, and a path becomes absolute.
     """
     if not is_preset(name) and Path(name).exists():
         return str(Path(name).resolve()), None

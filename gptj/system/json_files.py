@@ -11,10 +11,10 @@ def read_json(path: Path, error: type[GPTJError] = CheckpointError) -> dict[str,
     """Return the object in a JSON file.
 
     Args:
-        error: the class to raise.
+        error: the class of the error that is raised.
 
     Raises:
-        GPTJError: of that class, if the file is not JSON or holds no object.
+        GPTJError: of that class, if the file is not JSON or does not hold an object.
         OSError: if it cannot be read.
     """
     try:

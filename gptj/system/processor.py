@@ -1,4 +1,4 @@
-"""What the machine's processor is, as far as the operating system tells."""
+"""The machine's processor, as the operating system describes it."""
 
 import os
 import platform
@@ -15,26 +15,25 @@ INSTRUCTIONS: Final = {
 }
 """Dtype -> Linux's names of the instructions that multiply in it."""
 
-
 WIDEST: Final = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
 """Instructions for floating-point numbers, the widest first."""
 
 
 def multiplies_in(dtype: str) -> bool:
-    """Return whether the processor is known to have instructions for products in a dtype."""
+    """Return whether the processor is known to have instructions for matmuls in a dtype."""
     return bool(instructions() & INSTRUCTIONS.get(dtype, set()))
 
 
-@cache  # asked for every product
+@cache  # every matmul asks
 def instructions() -> set[str]:
-    """Return Linux's names of what the processor can do; none where it does not tell."""
+    """Return Linux's names of the processor's instruction sets; none on other systems."""
     return {*_field("flags").split(), *_field("Features").split()}  # x86, Arm
 
 
 def vendor() -> str:
-    """Return the processor's maker as it says it, such as ``AuthenticAMD``.
+    """Return the processor's maker in its own spelling, such as ``AuthenticAMD``.
 
-    Where Linux does not tell, it is what Python knows of the processor.
+    On other systems than Linux it is Python's name of the processor.
     """
     return _field("vendor_id") or platform.processor() or platform.machine()
 
@@ -49,14 +48,14 @@ def name() -> str:
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _field(name: str) -> str:
-    """Return a property of the first processor, or nothing."""
+    """Return a field of the first processor, or an empty string."""
     found = [value for field, value in _fields() if field == name]
     return found[0] if found else ""
 
@@ -66,5 +65,5 @@ def _fields() -> list[tuple[str, str]]:
         lines = CPUINFO.read_text().splitlines()
     except OSError:
         return []
-    parts = (line.partition(":") for line in lines)
-    return [(field.strip(), value.strip()) for field, _, value in parts]
+    pairs = (line.partition(":") for line in lines)
+    return [(field.strip(), value.strip()) for field, _, value in pairs]

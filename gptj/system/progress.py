@@ -1,4 +1,4 @@
-"""Progress bars, which are drawn on a terminal only."""
+"""Progress bars, drawn on a terminal only."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ from typing import Any
 def progress_bar(
     total: float, unit: str, title: str | None = None, *, hidden: bool = False, **options: Any
 ) -> Any:
-    """Return a bar to be moved by ``update(n)``, as a context manager.
+    """Return a bar, a context manager, that ``update(n)`` advances.
 
     Args:
-        total: the number of units of all the work.
-        unit: what is counted; ``"B"`` for bytes, which get prefixes.
-        hidden: draw nothing on a terminal either.
+        total: the number of units in all.
+        unit: the name of a unit; ``"B"`` for bytes, which get prefixes.
+        hidden: draw nothing, not even on a terminal.
         options: of ``tqdm``: ``delay``, ``initial``, ``leave``.
     """
-    from tqdm import tqdm  # not needed by most of what imports this
+    from tqdm import tqdm  # slow to import
 
     return tqdm(
         total=total,

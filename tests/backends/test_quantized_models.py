@@ -140,7 +140,7 @@ def test_a_saved_model_is_quantized(framework, tmp_path):
     assert again.config.is_quantized
     for name, array in dump(framework, again).items():
         np.testing.assert_array_equal(array, quantized_weights()[name].read())
-    with pytest.raises(UnsupportedFeature, match="as 'safetensors' alone, not as 'msgpack'"):
+    with pytest.raises(UnsupportedFeature, match="as 'safetensors' only, not as 'msgpack'"):
         model.save_pretrained(tmp_path / "other", format="msgpack")
 
 

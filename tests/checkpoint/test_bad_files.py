@@ -161,7 +161,7 @@ def test_an_h5_that_refers_elsewhere_is_refused(kind, copy, tmp_path):
             layout = h5py.VirtualLayout((4,), "f4")
             layout[:] = h5py.VirtualSource(str(secret), "x", (4,))
             file.create_virtual_dataset("x", layout)
-    with pytest.raises(CheckpointError, match=r"refers to elsewhere|lies in another file"):
+    with pytest.raises(CheckpointError, match=r"is a link|is stored in another file"):
         read_all(copy("h5", (tmp_path / "bad.h5").read_bytes()))
 
 
@@ -195,7 +195,7 @@ def array(shape, name, data):
         ({"a": array((2,), "float32", bytes(7))}, "7 bytes are no float32 array of shape"),
         ({"a": array((-1,), "float32", bytes(4))}, "-1 stands where a size should"),
         ({"a": array((1,), "object", bytes(8))}, "'object' is none of"),
-        ({"a": msgpack.ExtType(5, b"x")}, "extension type 5 is no array"),
+        ({"a": msgpack.ExtType(5, b"x")}, "extension type 5 is not an array"),
         ({"a": 3}, "a is a int, not an array"),
         ({1: array((1,), "float32", bytes(4))}, "the key 1 is not text"),
         ([1, 2], "the whole file is a list"),
@@ -212,7 +212,7 @@ def test_a_deep_or_wide_msgpack_ends(copy):
     deep = b"\x81\xa1a" * 100_000
     wide = b"\xdd\xff\xff\xff\xff" + bytes(2_000_000)
     for content in (deep, wide):
-        with pytest.raises(CheckpointError, match="no tree of arrays"):
+        with pytest.raises(CheckpointError, match="not a tree of arrays"):
             read_all(copy("msgpack", content))
 
 

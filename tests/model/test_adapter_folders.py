@@ -161,7 +161,7 @@ def test_a_base_that_is_not_there_is_named_with_the_way_by_hand(case, tmp_path, 
     told = str(caught.value)
     assert told.startswith(f"The adapter in {tmp_path} needs the model that it was trained on")
     assert message in told
-    assert told.endswith(f"Load that by hand: gptj.load(base).load_lora({str(tmp_path)!r}).")
+    assert told.endswith(f"Load it yourself: gptj.load(base).load_lora({str(tmp_path)!r}).")
 
 
 @needs_framework
@@ -183,7 +183,7 @@ def test_a_folder_with_weights_is_a_model_whatever_lies_beside_them(base, tmp_pa
 
 
 def test_where_a_checkpoint_is_needed_an_adapter_alone_is_told_of(adapter):
-    with pytest.raises(CheckpointError, match=r"holds an adapter, and no weights .* merge_lora"):
+    with pytest.raises(CheckpointError, match=r"holds an adapter and no weights .* merge_lora"):
         open_checkpoint(adapter)
 
 

@@ -190,8 +190,8 @@ def test_an_interrupted_conversion_leaves_what_was_there(folder, tmp_path, monke
     ("options", "error", "message"),
     [
         ({"quantize": "int3"}, ArgumentError, "'int3' is not known; accepted are 'int8', 'int4'"),
-        ({"quantize": "int8", "to": "h5"}, UnsupportedFeature, "'safetensors' alone, not as 'h5'"),
-        ({"quantize": "int8", "to": "mesh"}, UnsupportedFeature, "alone, not as 'mesh'"),
+        ({"quantize": "int8", "to": "h5"}, UnsupportedFeature, "'safetensors' only, not as 'h5'"),
+        ({"quantize": "int8", "to": "mesh"}, UnsupportedFeature, "only, not as 'mesh'"),
     ],
     ids=str,
 )

@@ -193,7 +193,7 @@ def test_the_oracle_reads_what_the_numbers_mean():
 
 
 def test_only_safetensors_holds_them(folder, tmp_path):
-    with pytest.raises(UnsupportedFeature, match="int4 weights are written as 'safetensors' alone"):
+    with pytest.raises(UnsupportedFeature, match="int4 weights are written as 'safetensors' only"):
         gptj.convert(folder, tmp_path / "new", quantize="int4", to="bin")
 
 

@@ -165,8 +165,8 @@ def test_a_saved_truncation_cuts_no_later_text(built_in, saved, tmp_path):
     ("name", "content", "message"),
     [
         ("tokenizer.json", "{", "cannot be read as a tokenizer"),
-        ("vocab.json", "{", "is not JSON"),
-        ("vocab.json", "[]", "holds a list where an object belongs"),
+        ("vocab.json", "{", "is not valid JSON"),
+        ("vocab.json", "[]", "holds a list, not a JSON object"),
         ("vocab.json", '{"a": 0}', "do not fit together"),
         ("merges.txt", "a b c\n", "Merge 1 of .* is 'a b c'"),
         ("added_tokens.json", '{"<x>": 77}', "cannot have their ids: {'<x>': 77}"),
