@@ -5,8 +5,17 @@ import pytest
 from gptj.backends import get_backend
 from gptj.backends.base import Backend
 from gptj.errors import UnsupportedFeature
+from gptj.model import options
 
 pytestmark = pytest.mark.frameworks
+
+
+KEYWORDS = {
+    "torch": options.TorchOptions,
+    "tf": options.TFOptions,
+    "flax": options.FlaxOptions,
+}
+"""What type checkers know of the options of a backend."""
 
 
 def test_every_backend_fulfils_the_contract(backend):
@@ -17,3 +26,8 @@ def test_every_backend_fulfils_the_contract(backend):
 def test_a_backend_refuses_what_it_does_not_declare(method):
     with pytest.raises(UnsupportedFeature, match="backend 'oracle' cannot do this"):
         getattr(get_backend("oracle"), method)("model", plan=None)
+
+
+def test_type_checkers_know_the_options_of_a_backend(framework):
+    known = {*KEYWORDS[framework.name].__annotations__} - {*options.LoadOptions.__annotations__}
+    assert known | {"seed"} == {*framework.build_options}
