@@ -1,1 +1,1 @@
-"""Fine-tuning on files, the same in every framework: from data to a folder that serves."""
+"""Fine-tuning on files, the same in every framework: from text files to a model folder."""

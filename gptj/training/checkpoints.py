@@ -1,8 +1,8 @@
-"""Checkpoints of a training: weights, moments and place, whole or not there at all.
+"""Checkpoints of a training: weights, optimizer moments and progress, written whole or not at all.
 
-``checkpoints/step-00000120`` is a model's folder, or an adapter's, that every backend loads, with
-the moments of Adam beside it. It takes its name when all is written. So a kill at any moment costs
-the steps since the one before.
+``checkpoints/step-00000120`` is the folder of a model or adapter that every backend loads, with the
+moments of Adam beside it. It takes its name once everything is written, so a kill at any moment
+costs only the steps since the last checkpoint.
 """
 
 import json
@@ -34,19 +34,19 @@ UNCHANGEABLE: Final = (
     "lora_alpha",
     "lora_targets",
 )
-"""Settings without which the steps that were done would be those of another training."""
+"""Settings that must not change when a training resumes."""
 
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Where a training stands.
+    """How far a training has come.
 
     Attributes:
-        step: updates that are done.
-        model: the name of what is trained.
-        data: the fingerprint of the rows.
-        settings: by name.
-        backend: that did the last step.
+        step: the number of updates so far.
+        model: the name of the model that is trained.
+        data: the fingerprint of the examples.
+        settings: values of ``gptj.training.settings.Settings`` by name.
+        backend: the backend of the last step.
     """
 
     step: int
@@ -57,10 +57,10 @@ class TrainingProgress:
 
 
 def check_room(output: Path, model: Any, keep: int) -> None:
-    """Refuse a disk that the checkpoints would fill.
+    """Refuse a disk that is too small for the checkpoints.
 
     Raises:
-        CheckpointError: saying how much is needed, and how much there is.
+        CheckpointError: with the size that is needed and the size that is free.
     """
     backend = model.backend
     dump = backend.dump_params if model.lora is None else backend.dump_adapter
@@ -80,11 +80,11 @@ def save(output: Path, model: Any, optimizer: Any, progress: TrainingProgress, k
     """Write a checkpoint, then remove all but the newest `keep`; return its folder.
 
     Raises:
-        CheckpointError: if the disk does not take it; earlier ones stay.
+        CheckpointError: if it cannot be written; earlier ones stay.
     """
     folder = output / FOLDER
     final, new = _of_step(output, progress.step), folder / UNFINISHED
-    shutil.rmtree(new, ignore_errors=True)  # of a program that was killed while it wrote
+    shutil.rmtree(new, ignore_errors=True)  # left behind by a kill
     try:
         new.mkdir(parents=True)
         save_model(model, new)
@@ -104,7 +104,7 @@ def save(output: Path, model: Any, optimizer: Any, progress: TrainingProgress, k
 
 
 def save_model(model: Any, folder: Path) -> None:
-    """Write a model, or of one with an adapter that alone, beside what its labels are called."""
+    """Write a model, or only its adapter if it has one, with the configuration that names labels."""
     if model.lora is None:
         model.save_pretrained(folder)
         return
@@ -113,17 +113,17 @@ def save_model(model: Any, folder: Path) -> None:
 
 
 def newest(output: Path) -> Path | None:
-    """Return the folder of the newest checkpoint, if there is one."""
+    """Return the folder of the newest checkpoint, or None."""
     return next(reversed(_all(output)), None)
 
 
 def discard(output: Path, step: int) -> None:
-    """Remove the checkpoint of a step, if there is one."""
+    """Remove the checkpoint of a step, if it exists."""
     shutil.rmtree(_of_step(output, step), ignore_errors=True)
 
 
 def read_progress(folder: Path) -> TrainingProgress:
-    """Return where the training of a checkpoint stands.
+    """Return the progress that a checkpoint records.
 
     Raises:
         CheckpointError: if its file is damaged.
@@ -132,7 +132,7 @@ def read_progress(folder: Path) -> TrainingProgress:
         return TrainingProgress(**json.loads((folder / PROGRESS_FILE).read_text(encoding="utf-8")))
     except (ValueError, TypeError, OSError) as error:
         raise CheckpointError(
-            f"{folder / PROGRESS_FILE} is damaged ({error}). Remove the folder to go on from an "
+            f"{folder / PROGRESS_FILE} is damaged ({error}). Remove the folder to resume from an "
             "earlier checkpoint, or from the beginning."
         ) from error
 
@@ -140,10 +140,10 @@ def read_progress(folder: Path) -> TrainingProgress:
 def check_same(
     found: TrainingProgress, wanted: TrainingProgress, output: Path
 ) -> dict[str, tuple[Any, Any]]:
-    """Refuse to go on with another training; return the settings that changed, old and new.
+    """Refuse to resume another training; return the settings that changed, old and new.
 
     Raises:
-        ArgumentError: naming what is another.
+        ArgumentError: naming everything that differs.
     """
     before, now = found.settings, wanted.settings
     changed = {name: (before.get(name), now[name]) for name in now if before.get(name) != now[name]}
@@ -156,14 +156,14 @@ def check_same(
             f"{name} was {old!r}, and is {new!r}" for name, (old, new) in others.items()
         )
         raise ArgumentError(
-            f"{output} holds another training: {told}. Repeat what it was begun with, give "
-            "another output folder, or remove this one."
+            f"{output} holds another training: {told}. Resume with the same values, "
+            "give another output folder, or remove this one."
         )
     return changed
 
 
 def as_json(settings: Settings) -> dict[str, Any]:
-    """Return settings as they come back from a file."""
+    """Return settings as a JSON file gives them back."""
     values: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
     return values
 

@@ -1,4 +1,4 @@
-"""What a training learns from, and what it is tested on."""
+"""The examples to train on, and those held out for evaluation."""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from gptj.model.config import GPTJConfig
 from gptj.tokenizer import GPTJTokenizer
 from gptj.training.settings import Settings
 
-USUAL_LENGTH = 256
+DEFAULT_LENGTH = 256
 
 
 @dataclass(frozen=True)
 class Data:
-    """Rows to learn from and, unless there are none, rows to evaluate on."""
+    """Examples to train on, and to evaluate on if any are held out."""
 
     train: Dataset
     held_out: Dataset | None
 
     def fingerprint(self) -> str:
-        """Return what tells these rows from others: their numbers, and some of them."""
+        """Return a hash of the numbers of examples and of some of the examples."""
         digest = hashlib.sha256()
         for dataset in filter(None, (self.train, self.held_out)):
             digest.update(f"{len(dataset)} {dataset.length}".encode())
@@ -34,7 +34,7 @@ class Data:
         return digest.hexdigest()[:16]
 
     def labels(self) -> dict[str, Any]:
-        """Return the fields of a configuration that the labels ask for."""
+        """Return the fields of the configuration that describe the labels."""
         if not isinstance(self.train, ClassificationDataset):
             return {}
         names = self.train.label_names or ("LABEL_0",)
@@ -49,11 +49,11 @@ def open_data(
     tokenizer: GPTJTokenizer,
     cache_dir: str | Path | None = None,
 ) -> Data:
-    """Return the rows of files; without files to hold out, some documents of `paths` are.
+    """Return the examples of files; without held-out files, some documents of `paths` are held out.
 
     Raises:
-        DataError: for files that are missing, empty, or of another form.
-        ArgumentError: if the rows do not make a single step.
+        DataError: for files that are missing, empty or of another format.
+        ArgumentError: if there are too few examples for one step.
     """
     options = _options(paths, settings, config) | {"cache_dir": cache_dir}
     dataset = _open(settings.head, paths, tokenizer, options)
@@ -70,7 +70,7 @@ def open_data(
 
 
 def _options(paths: Paths, settings: Settings, config: GPTJConfig) -> dict[str, Any]:
-    length = settings.length or min(USUAL_LENGTH, config.n_positions)
+    length = settings.length or min(DEFAULT_LENGTH, config.n_positions)
     options: dict[str, Any] = {"length": length}
     if settings.head == "causal_lm":
         files = find_files(paths)
@@ -81,7 +81,7 @@ def _options(paths: Paths, settings: Settings, config: GPTJConfig) -> dict[str, 
         }
     if settings.head == "question_answering":
         return options | {"stride": min(settings.stride, length // 4), "config": config}
-    return options  # a new head takes whatever labels there are
+    return options  # a new head takes any labels
 
 
 def _open(head: str, paths: Paths, tokenizer: GPTJTokenizer, options: dict[str, Any]) -> Dataset:
@@ -100,10 +100,10 @@ def _open(head: str, paths: Paths, tokenizer: GPTJTokenizer, options: dict[str, 
 
 
 def _check(train: Dataset, settings: Settings) -> None:
-    """Refuse rows that do not make a single step."""
-    if len(train) < settings.rows_per_step:
+    """Refuse too few examples for one step."""
+    if len(train) < settings.examples_per_step:
         raise ArgumentError(
-            f"There are {len(train)} rows to learn from, fewer than the {settings.rows_per_step} "
+            f"There are {len(train)} training examples, fewer than the {settings.examples_per_step} "
             f"of one step (batch_size {settings.batch_size} x accumulate {settings.accumulate}). "
-            "Lower batch_size, shorten the rows with length, or give more data."
+            "Lower batch_size, lower length, or give more data."
         )

@@ -1,4 +1,4 @@
-"""How well a model does on rows that it was not trained on."""
+"""How well a model does on held-out examples."""
 
 import math
 from collections.abc import Callable
@@ -17,22 +17,22 @@ OUTPUTS: Final = {
     "sequence_classification": ("loss", "logits"),
     "question_answering": ("loss", "start_logits", "end_logits"),
 }
-"""What is needed of the model, by head."""
+"""The output fields that evaluation needs, by head."""
 
 
 def evaluate(
     trainer: Any, dataset: Dataset, head: str, batch_size: int, tick: Callable[[int], Any]
 ) -> dict[str, float]:
-    """Return the figures of a data set.
+    """Return the metrics of a model on a data set.
 
     Args:
         trainer: fulfils ``gptj.backends.base.Trainer``.
-        tick: is told the number of rows of every batch.
+        tick: called with the number of examples of every batch.
 
     Returns:
-        ``held_out_loss``, a mean over all targets; with ``perplexity`` for a language model;
-        ``accuracy`` for classes, of rows, and for several at once of labels; ``exact_match`` for
-        answers, of windows that hold one.
+        ``held_out_loss``, a mean over all targets; ``perplexity`` for a language model; ``accuracy``
+        for classes, over examples, or over labels in a multi-label problem; ``exact_match`` for
+        answers, over windows that hold one.
     """
     losses, hits = [], []
     for rows in dataset.batches(batch_size):
@@ -44,7 +44,7 @@ def evaluate(
     loss = sum(loss * count for loss, count in losses) / max(1, targets)
     found = {"held_out_loss": loss}
     if head == "causal_lm":
-        found["perplexity"] = math.exp(min(loss, 700.0))  # which is as far as a float goes
+        found["perplexity"] = math.exp(min(loss, 700.0))  # the largest exponent of a float
     right = np.concatenate(hits)
     if right.size:
         name = "exact_match" if head == "question_answering" else "accuracy"
@@ -53,7 +53,7 @@ def evaluate(
 
 
 def _hits(head: str, rows: Example, outputs: Outputs) -> npt.NDArray[np.bool_]:
-    """Return what was right and what was not; nothing where that is no question."""
+    """Return whether each prediction was right; nothing for a language model or a regression."""
     if head == "question_answering":
         starts, ends = rows["start_positions"], rows["end_positions"]
         right = (outputs["start_logits"].argmax(1) == starts) & (

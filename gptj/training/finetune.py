@@ -1,4 +1,4 @@
-"""Fine-tuning from files to a folder that serves: everything around the loop."""
+"""Fine-tuning from files to a model folder: everything around the loop."""
 
 import importlib.util
 import sys
@@ -29,7 +29,7 @@ from gptj.training.serving_command import serving_command
 from gptj.training.settings import Settings
 
 EXTRAS: Final = ("matplotlib", "tensorboardX")
-"""What draws the curve and writes the logs; the extra ``train``."""
+"""The packages of the extra ``train``: they draw the curve and write the logs."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Finetuned:
     """The result of a training.
 
     Attributes:
-        folder: the model, or its adapter, which ``gptj.load`` takes; its card and its logs.
-        steps: updates in all.
-        records: of every step and of every evaluation, in order.
-        command: serves the folder.
+        folder: the model, or its adapter, for ``gptj.load``; its model card and its logs.
+        steps: the number of updates.
+        records: the log entries of every step and evaluation, in order.
+        command: a shell command that uses the folder.
     """
 
     folder: Path
@@ -50,7 +50,7 @@ class Finetuned:
 
     @property
     def figures(self) -> list[LogEntry]:
-        """The evaluations, from that before the first step to that after the last."""
+        """The evaluations, from before the first step to after the last."""
         return [record for record in self.records if "held_out_loss" in record]
 
 
@@ -66,30 +66,30 @@ def finetune(
     quiet: bool = False,
     **settings: Unpack[TrainingOptions],
 ) -> Finetuned:
-    """Train a model on files, and write a folder that any backend serves.
+    """Train a model on files and write a folder that every backend loads.
 
-    The same call goes on from the newest checkpoint in `output`, after whatever ended it, also in
-    another framework: weights and moments are kept under their canonical names. Settings that
-    change no step that was done may be others.
+    The same call resumes from the newest checkpoint in `output`, whatever ended the training, also
+    in another framework: weights and moments are kept under their canonical names. Only settings
+    that do not affect earlier steps may change.
 
     Args:
         model: a name as in ``gptj.load``.
         data: files, folders or patterns, as in ``gptj.text_dataset`` for a language model,
             ``gptj.classification_dataset`` or ``gptj.question_dataset`` for the other heads.
-        output: the folder for model, card, checkpoints and logs.
-        held_out_data: files to evaluate on, in the place of a part of `data`.
+        output: the folder for model, model card, checkpoints and logs.
+        held_out_data: files to evaluate on, instead of a share of `data`.
         backend, device: as in ``gptj.load``.
-        cache_dir: where tokens are kept, as in ``gptj.text_dataset``.
+        cache_dir: the folder for tokenized data, as in ``gptj.text_dataset``.
         quiet: show no progress.
         settings: the fields of ``gptj.training.settings.Settings``.
 
     Raises:
-        ArgumentError: for settings that make no sense, or a folder with something else in it.
-        DataError: for files that are missing, empty, or of another form.
-        TrainingError: for a loss that is not a number, naming step and batch.
-        CheckpointError: if the disk does not take a checkpoint.
+        ArgumentError: for invalid settings, or an output folder that holds something else.
+        DataError: for files that are missing, empty or of another format.
+        TrainingError: for a loss that is not finite, naming step and batch.
+        CheckpointError: if a checkpoint cannot be written.
         UnsupportedFeature: for a backend that does not train.
-        KeyboardInterrupt: if a signal asked to stop; what was learnt is saved.
+        KeyboardInterrupt: if a signal asked to stop; the progress is saved.
     """
     chosen, folder = Settings.of(**settings), Path(output)
     _require_extras()
@@ -129,11 +129,11 @@ def _require_extras() -> None:
 
 
 def _make(folder: Path) -> None:
-    """Make the folder, unless it holds a model that no training in it has made.
+    """Make the folder, unless it holds a model from elsewhere.
 
     Raises:
-        CheckpointError: if the disk does not take it.
-        ArgumentError: for somebody else's folder.
+        CheckpointError: if it cannot be made.
+        ArgumentError: for a folder with a model that was not trained there.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -149,13 +149,13 @@ def _make(folder: Path) -> None:
 
 
 def _earlier(folder: Path, progress: TrainingProgress, quiet: bool) -> Path | None:
-    """Return the checkpoint to go on from, if there is one; tell of settings that changed."""
+    """Return the checkpoint to resume from, or None; report settings that changed."""
     found = checkpoints.newest(folder)
     if found is None:
         return None
     changed = checkpoints.check_same(checkpoints.read_progress(found), progress, folder)
     told = [f"{name} {old} -> {new}" for name, (old, new) in changed.items()]
-    _say(f"Going on from {found}" + (f"; changed: {', '.join(told)}" if told else ""), quiet)
+    _say(f"Resuming from {found}" + (f"; changed: {', '.join(told)}" if told else ""), quiet)
     return found
 
 
@@ -166,7 +166,7 @@ def _start(
     data: Data,
     load: dict[str, Any],
 ) -> tuple[Any, Any, TrainingProgress]:
-    """Return a model with its trainer, new or from a checkpoint, and where they stand."""
+    """Return a model, its trainer and its progress, new or from a checkpoint."""
     framework = get_backend(load["backend"])
     options = {"head": settings.head, **load, **_precision(framework, settings), **data.labels()}
     model = api.load(earlier or progress.model, **options)
@@ -185,7 +185,7 @@ def _start(
 
 
 def _precision(framework: Any, settings: Settings) -> dict[str, Any]:
-    """Return what `load` takes; frozen weights need no float32."""
+    """Return the dtype options of `load`; frozen weights need no float32."""
     if not settings.bf16:
         return {"dtype": "float32"}
     if settings.lora is not None:
@@ -203,7 +203,7 @@ def _add_lora(model: Any, settings: Settings) -> None:
 
 
 def _finish(loop: Loop, versions: dict[str, str], data: Paths) -> None:
-    """Write what is served, with its card."""
+    """Write the finished model and its card."""
     checkpoints.save_model(loop.model, loop.output)
     if loop.model.lora is not None:
         add_tokenizer(loop.output, loop.model.source_folder, loop.model.config)
@@ -213,12 +213,12 @@ def _finish(loop: Loop, versions: dict[str, str], data: Paths) -> None:
 
 
 def _tell(loop: Loop, framework: Any, quiet: bool) -> None:
-    """Say what is about to happen."""
+    """Report what is about to be trained."""
     held_out = loop.data.held_out
     _say(
-        f"{loop.progress.model} on {framework.name}: {len(loop.data.train):,} rows of "
+        f"{loop.progress.model} on {framework.name}: {len(loop.data.train):,} examples of "
         f"{loop.data.train.length} tokens, {0 if held_out is None else len(held_out):,} held out; "
-        f"{loop.total:,} steps of {loop.settings.rows_per_step} rows",
+        f"{loop.total:,} steps of {loop.settings.examples_per_step} examples",
         quiet,
     )
 

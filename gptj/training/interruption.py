@@ -1,4 +1,4 @@
-"""Being asked to stop: the step at hand is finished, and what was learnt is saved."""
+"""Stopping by a signal: the current step finishes and the progress is saved."""
 
 import signal
 import threading
@@ -6,14 +6,14 @@ from types import FrameType
 from typing import Any, Final
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-"""Ctrl-C, and what schedulers send before they end a program."""
+"""Ctrl-C, and the signal that schedulers send before they kill a program."""
 
 
 class Interruption:
     """Notes a signal inside a ``with`` statement; a second one ends the program as usual.
 
     Attributes:
-        asked: whether somebody asked to stop.
+        asked: whether a signal has arrived.
     """
 
     def __init__(self) -> None:
@@ -21,13 +21,13 @@ class Interruption:
         self._earlier: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Interruption":
-        """Listen, where that is possible: in the main thread."""
+        """Install the handlers, which only the main thread can."""
         if threading.current_thread() is threading.main_thread():
             self._earlier = {kind: signal.signal(kind, self._note) for kind in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave signals as they were."""
+        """Restore the earlier handlers."""
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:

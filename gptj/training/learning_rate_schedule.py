@@ -9,7 +9,7 @@ SCHEDULES: Final[dict[str, Callable[[float], float]]] = {
     "linear": lambda done: 1.0 - done,
     "constant": lambda done: 1.0,
 }
-"""What is left of the highest rate when a part of the steps after the warm-up is done.
+"""Share of the steps after the warm-up that is done -> share of the highest rate.
 
 Source of the cosine: Loshchilov and Hutter, arXiv:1608.03983, without restarts.
 """
@@ -20,10 +20,10 @@ def learning_rate(step: int, total: int, highest: float, schedule: str, warmup: 
 
     Args:
         step: from 0.
-        total: steps in all.
-        highest: what the warm-up ends at.
+        total: the number of steps.
+        highest: the rate at the end of the warm-up.
         schedule: a name of `SCHEDULES`.
-        warmup: the part of all steps in which the rate rises, evenly and from above 0.
+        warmup: the share of all steps in which the rate rises, linearly and from above 0.
     """
     rising = math.ceil(warmup * total)
     if step < rising:

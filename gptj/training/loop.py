@@ -1,4 +1,4 @@
-"""The loop: steps, evaluations and checkpoints, from wherever the training stands."""
+"""The training loop: steps, evaluations and checkpoints, from the first or a later step."""
 
 import math
 import sys
@@ -21,8 +21,8 @@ from gptj.training.learning_rate_schedule import learning_rate
 from gptj.training.run_log import History
 from gptj.training.settings import Settings
 
-OCCASIONS = 10
-"""How often a training is evaluated and saved, where nobody says."""
+DEFAULT_OCCASIONS = 10
+"""How often a training is evaluated and saved by default."""
 
 
 @dataclass
@@ -30,14 +30,14 @@ class Loop:
     """A training at some step.
 
     Attributes:
-        model: whose parameters change.
+        model: the model to train.
         trainer: fulfils ``gptj.backends.base.Trainer``.
-        data: the rows.
-        settings: as in the place of the last checkpoint, unless they were changed since.
+        data: the examples.
+        settings: those of the last checkpoint, with the changes that are allowed.
         output: the folder for checkpoints.
-        history: what happened.
-        place: where the training stands.
-        quiet: whether to show nothing.
+        history: the log.
+        progress: how far the training has come.
+        quiet: whether to show no progress.
     """
 
     model: Any
@@ -51,12 +51,12 @@ class Loop:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in which all rows are seen once, but for those that fill no batch."""
-        return self.data.train.steps(self.settings.rows_per_step, drop_last=True)
+        """Steps in which every example is seen once; the last incomplete batch is dropped."""
+        return self.data.train.steps(self.settings.examples_per_step, drop_last=True)
 
     @property
     def total(self) -> int:
-        """Steps in all."""
+        """The number of steps."""
         steps = self.settings.epochs * self.steps_per_epoch
         return min(steps, self.settings.max_steps or steps)
 
@@ -64,7 +64,7 @@ class Loop:
         """Train to the end.
 
         Raises:
-            TrainingError: for a loss that is not a number, naming step and batch.
+            TrainingError: for a loss that is not finite, naming step and batch.
             CheckpointError: if a checkpoint cannot be written.
             KeyboardInterrupt: if a signal asked to stop, after a checkpoint.
         """
@@ -72,7 +72,7 @@ class Loop:
             self._evaluate()
         first, settings = self.progress.step, self.settings
         batches = self.data.train.stream(
-            settings.rows_per_step,
+            settings.examples_per_step,
             settings.seed,
             first // self.steps_per_epoch,
             first % self.steps_per_epoch,
@@ -88,7 +88,7 @@ class Loop:
                 self._pause(interruption.asked)
 
     def _step(self, rows: Any) -> str:
-        """Do one step; return what to show of it."""
+        """Do one step; return its figures as text."""
         settings, step, start = self.settings, self.progress.step, perf_counter()
         rate = learning_rate(
             step, self.total, settings.learning_rate, settings.schedule, settings.warmup
@@ -105,12 +105,12 @@ class Loop:
         return f"loss {loss:.3f}, rate {rate:.1e}, {speed:,.0f} tokens/s"
 
     def _pause(self, asked: bool) -> None:
-        """Evaluate and save if it is time, or at the end; stop if somebody asked to."""
+        """Evaluate and save when due and at the end; stop if a signal asked to."""
         settings, done = self.settings, self.progress.step
-        usual = max(1, self.total // OCCASIONS)
-        if done % (settings.evaluate_every or usual) == 0 or done == self.total:
+        default = max(1, self.total // DEFAULT_OCCASIONS)
+        if done % (settings.evaluate_every or default) == 0 or done == self.total:
             self._evaluate()
-        if done % (settings.save_every or usual) == 0 or done == self.total or asked:
+        if done % (settings.save_every or default) == 0 or done == self.total or asked:
             checkpoints.save(
                 self.output, self.model, self.trainer.optimizer, self.progress, settings.keep
             )
@@ -118,7 +118,7 @@ class Loop:
             raise KeyboardInterrupt(f"stopped after step {done} of {self.total}, which is saved")
 
     def _evaluate(self) -> None:
-        """Note how well the model does on rows that were held out, if any were."""
+        """Log how well the model does on the held-out examples, if there are any."""
         held_out, step = self.data.held_out, self.progress.step
         if held_out is None:
             return
@@ -142,6 +142,6 @@ class Loop:
         return TrainingError(
             f"{what} at step {step + 1}, which is batch {step % per_epoch + 1} of {per_epoch} in "
             f"epoch {step // per_epoch + 1}, with a learning rate of {rate:.1e}. {kept}. Lower "
-            "learning_rate, or raise warmup, and start the same training again: it goes on from "
+            "learning_rate, or raise warmup, and start the same training again: it resumes "
             "there."
         )

@@ -1,4 +1,4 @@
-"""The course of a training as a picture."""
+"""The loss curve of a training as a picture."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -9,11 +9,11 @@ from gptj.training.run_log import LogEntry
 
 BLUE: Final = "#0072b2"
 ORANGE: Final = "#d55e00"
-"""Okabe and Ito's, which colour-blind people can tell apart."""
+"""Colours of Okabe and Ito, which colour-blind people can tell apart."""
 
 
 def draw(path: Path, losses: list[LogEntry], figures: list[LogEntry], title: str) -> None:
-    """Write a PNG: the loss of every step, its running mean, and that of held-out rows."""
+    """Write a PNG: the loss of every step, its running mean, and the loss of held-out examples."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -36,7 +36,7 @@ def _points(records: list[LogEntry], key: str) -> tuple[Any, Any]:
 
 
 def _running_mean(values: Any) -> Any:
-    """Return the mean of each value and of those before it, up to a tenth of all."""
+    """Return the mean of each value and the ones before it, over at most a tenth of all."""
     width = max(1, len(values) // 10)
     sums = np.concatenate([[0.0], np.cumsum(values)])
     places = np.arange(1, len(values) + 1)

@@ -16,7 +16,7 @@ PURPOSE = {
     "sequence_classification": "text-classification",
     "question_answering": "question-answering",
 }
-"""What the hub calls what a head does."""
+"""Head -> the hub's name for its task."""
 
 
 def write_card(
@@ -25,8 +25,8 @@ def write_card(
     """Write ``README.md`` and the picture in it.
 
     Args:
-        data: the names of the files that were learnt from.
-        versions: of the packages that computed.
+        data: the names of the training files.
+        versions: of the framework's packages.
     """
     head = progress.settings["head"]
     loss_curve.draw(
@@ -35,7 +35,7 @@ def write_card(
     parts = [
         _front_matter(progress),
         f"# {output.name}",
-        f"`{progress.model}`, trained further on {data} in {progress.step} steps.",
+        f"`{progress.model}`, fine-tuned on {data} in {progress.step} steps.",
         f"![Loss against steps]({PICTURE})",
         _figures(history),
         f"```sh\n{serving_command(output, head)}\n```",
@@ -58,7 +58,7 @@ def _figures(history: History) -> str:
     """Return a table of the first and the last evaluation."""
     figures = history.figures()
     if not figures:
-        return "No rows were held out."
+        return "No examples were held out."
     first, last = figures[0], figures[-1]
     names = [name for name in last if name != "step"]
     rows = [

@@ -1,4 +1,4 @@
-"""The settings of a training as keyword arguments, for whoever checks types."""
+"""The settings of a training as keyword arguments, for type checkers."""
 
 from collections.abc import Sequence
 from typing import TypedDict

@@ -1,4 +1,4 @@
-"""What happened, step by step: JSON lines, and the same for TensorBoard."""
+"""The log of a training, step by step: JSON lines, and the same for TensorBoard."""
 
 import json
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ LogEntry = dict[str, Any]
 
 
 class History:
-    """Records of a training, of which those after a given step are forgotten.
+    """The log entries of a training up to a given step; later ones are dropped.
 
     Attributes:
-        records: of steps with ``loss``, of evaluations with ``held_out_loss``, in order.
+        records: entries of steps, with ``loss``, and of evaluations, with ``held_out_loss``, in order.
     """
 
     def __init__(self, output: Path, step: int) -> None:
-        """Go on after `step`."""
+        """Continue the log after `step`."""
         from tensorboardX import SummaryWriter  # an extra
 
         self.path = output / LOG
@@ -39,14 +39,14 @@ class History:
             self._file.close()
             self._board.close()
         except OSError as error:
-            if kind is None:  # else something is on its way that matters more
+            if kind is None:  # else another error is being raised, which matters more
                 raise unwritable("the logs", error) from error
 
     def add(self, step: int, figures: Mapping[str, float]) -> None:
-        """Note figures after `step` updates.
+        """Log figures after `step` updates.
 
         Raises:
-            CheckpointError: if the disk does not take them.
+            CheckpointError: if they cannot be written.
         """
         self.records.append({"step": step, **figures})
         try:
@@ -58,16 +58,16 @@ class History:
             raise unwritable("the logs", error) from error
 
     def figures(self) -> list[LogEntry]:
-        """Return the records of evaluations."""
+        """Return the entries of evaluations."""
         return [record for record in self.records if "held_out_loss" in record]
 
     def losses(self) -> list[LogEntry]:
-        """Return the records of steps."""
+        """Return the entries of steps."""
         return [record for record in self.records if "loss" in record]
 
 
 def read(path: Path) -> list[LogEntry]:
-    """Return the records of a file; a last line that a kill cut off is none."""
+    """Return the entries of a file, without a last line that a kill cut off."""
     records = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:

@@ -1,11 +1,11 @@
-"""What to type to use the result of a training."""
+"""The shell command that uses the result of a training."""
 
 import shlex
 from pathlib import Path
 
 
 def serving_command(output: Path, head: str) -> str:
-    """Return the command that serves a model's folder."""
+    """Return the command that uses a model's folder."""
     folder = shlex.quote(str(output))
     if head == "causal_lm":
         return f'gptj generate --model {folder} "Once upon a time"'

@@ -1,4 +1,4 @@
-"""What a caller may say about a training; checked before anything is loaded."""
+"""The settings of a training, checked before anything is loaded."""
 
 from dataclasses import dataclass, fields
 from typing import Any, Final
@@ -11,7 +11,7 @@ from gptj.training.learning_rate_schedule import SCHEDULES
 HEADS_WITH_LOSS: Final = tuple(name for name, head in HEADS.items() if "loss" in head.outputs)
 
 CHANGEABLE: Final = ("evaluate_every", "save_every", "keep")
-"""Settings that may change when a training goes on: they change no number."""
+"""Settings that may change when a training resumes: they affect no step."""
 
 
 @dataclass(frozen=True)
@@ -20,29 +20,29 @@ class Settings:
 
     Attributes:
         head: ``"causal_lm"``, ``"sequence_classification"`` or ``"question_answering"``.
-        length: tokens of a row; 256 if None, or the model's positions if those are fewer.
-        batch_size: rows that are computed at once.
-        accumulate: how many of these make one step.
-        epochs: how often all rows are seen.
-        max_steps: an earlier end.
-        learning_rate: the highest.
-        schedule: how it falls after the warm-up: to 0 by ``"cosine"`` or ``"linear"``; not at all
-            by ``"constant"``.
-        warmup: the part of all steps in which it rises.
+        length: tokens per example; 256 if None, or the model's positions if those are fewer.
+        batch_size: examples per micro-batch.
+        accumulate: micro-batches per step.
+        epochs: passes over all examples.
+        max_steps: steps after which to stop, if that is before the last epoch ends.
+        learning_rate: the highest learning rate.
+        schedule: how the rate falls after the warm-up: to 0 by ``"cosine"`` or ``"linear"``; not at
+            all by ``"constant"``.
+        warmup: the share of all steps in which the rate rises.
         weight_decay, max_norm, beta_1, beta_2, epsilon: as in ``gptj.spec.update_rule.UpdateRule``.
-        seed: of the order of rows, of dropout, of the split and of all that is drawn new.
-        bf16: compute products in bfloat16. Parameters stay float32; with an adapter the frozen ones
-            are bfloat16, too.
-        lora: the rank of an adapter that is trained in the place of the weights.
+        seed: of the order of examples, dropout, the split and new weights.
+        bf16: compute in bfloat16. Parameters stay float32; with an adapter the frozen ones are
+            bfloat16, too.
+        lora: the rank of an adapter to train instead of the weights.
         lora_alpha, lora_dropout, lora_targets: as in ``model.add_lora``; alpha is twice the rank if
             None.
-        gradient_checkpointing: compute the insides of blocks twice, to hold less.
-        held_out: the fraction of documents to evaluate on; 0 for none.
-        document: what a document of a text file is, ``"file"``, ``"paragraph"`` or ``"line"``;
-            None is ``"file"`` for several files, ``"paragraph"`` for one.
-        stride: tokens that windows of a long context share, in question answering.
-        evaluate_every, save_every: steps between; None makes it ten times in all.
-        keep: how many checkpoints to keep.
+        gradient_checkpointing: recompute the activations of blocks, to save memory.
+        held_out: the share of documents held out for evaluation; 0 for none.
+        document: the unit of a text file, ``"file"``, ``"paragraph"`` or ``"line"``; None is
+            ``"file"`` for several files and ``"paragraph"`` for one.
+        stride: tokens shared by the windows of a long context, in question answering.
+        evaluate_every, save_every: steps between two; None for ten times in all.
+        keep: the number of checkpoints to keep.
     """
 
     head: str = "causal_lm"
@@ -74,7 +74,7 @@ class Settings:
     keep: int = 2
 
     def __post_init__(self) -> None:
-        """Refuse values that make no sense."""
+        """Refuse invalid values."""
         _choose("head", self.head, HEADS_WITH_LOSS)
         _choose("schedule", self.schedule, tuple(SCHEDULES))
         for name in ("batch_size", "accumulate", "epochs", "keep"):
@@ -94,7 +94,7 @@ class Settings:
         """Return settings from keywords.
 
         Raises:
-            ArgumentError: for one that is unknown, suggesting the nearest.
+            ArgumentError: for an unknown one, suggesting the nearest.
         """
         known = [field.name for field in fields(cls)]
         for name in given:
@@ -107,13 +107,13 @@ class Settings:
 
     @property
     def rule(self) -> UpdateRule:
-        """What an update does."""
+        """How an update changes the parameters."""
         betas = (self.beta_1, self.beta_2)
         return UpdateRule(betas, self.epsilon, self.weight_decay, self.max_norm)
 
     @property
-    def rows_per_step(self) -> int:
-        """Rows that one update learns from."""
+    def examples_per_step(self) -> int:
+        """Examples per update."""
         return self.batch_size * self.accumulate
 
 

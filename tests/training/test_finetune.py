@@ -139,7 +139,7 @@ def test_a_process_that_is_killed_loses_the_steps_since_its_checkpoint(output, t
         [*command[:-1], "--max-steps", str(place.step + 3)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert f"Going on from {found}" in done.stderr
+    assert f"Resuming from {found}" in done.stderr
     assert done.stdout == f'gptj generate --model {output} "Once upon a time"\n'
 
 
@@ -232,7 +232,7 @@ def test_a_finished_training_is_not_repeated(output, torch_backend):
 def test_nothing_is_held_out_where_nobody_wants_it(output, torch_backend):
     done = train("torch", output, held_out=0.0)
     assert done.figures == [] and len(losses(done)) == 8
-    assert "No rows were held out" in (done.folder / "README.md").read_text()
+    assert "No examples were held out" in (done.folder / "README.md").read_text()
 
 
 def test_files_may_be_held_out(tmp_path, output, torch_backend):
