@@ -104,7 +104,7 @@ def save(output: Path, model: Any, optimizer: Any, progress: TrainingProgress, k
 
 
 def save_model(model: Any, folder: Path) -> None:
-    """Write a model, or only its adapter if it has one, with the configuration that names labels."""
+    """Write a model, or its adapter if it has one, with the configuration that names labels."""
     if model.lora is None:
         model.save_pretrained(folder)
         return

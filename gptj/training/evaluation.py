@@ -30,8 +30,8 @@ def evaluate(
         tick: called with the number of examples of every batch.
 
     Returns:
-        ``held_out_loss``, a mean over all targets; ``perplexity`` for a language model; ``accuracy``
-        for classes, over examples, or over labels in a multi-label problem; ``exact_match`` for
+        ``held_out_loss``, a mean over all targets; ``perplexity`` for a language model;
+        ``accuracy`` for classes, over examples, or over labels in a multi-label problem; ``exact_match`` for
         answers, over windows that hold one.
     """
     losses, hits = [], []

@@ -17,7 +17,7 @@ class History:
     """The log entries of a training up to a given step; later ones are dropped.
 
     Attributes:
-        records: entries of steps, with ``loss``, and of evaluations, with ``held_out_loss``, in order.
+        records: entries of steps (``loss``) and of evaluations (``held_out_loss``), in order.
     """
 
     def __init__(self, output: Path, step: int) -> None:
