@@ -104,6 +104,6 @@ def _check(train: Dataset, settings: Settings) -> None:
     if len(train) < settings.examples_per_step:
         raise ArgumentError(
             f"There are {len(train)} training examples, fewer than the "
-            f"{settings.examples_per_step} of one step (batch_size {settings.batch_size} x accumulate "
-            f"{settings.accumulate}). Lower batch_size, lower length, or give more data."
+            f"{settings.examples_per_step} of one step (batch_size {settings.batch_size} x "
+            f"accumulate {settings.accumulate}). Lower batch_size, lower length, or give more data."
         )

@@ -31,8 +31,8 @@ def evaluate(
 
     Returns:
         ``held_out_loss``, a mean over all targets; ``perplexity`` for a language model;
-        ``accuracy`` for classes, over examples, or over labels in a multi-label problem; ``exact_match`` for
-        answers, over windows that hold one.
+        ``accuracy`` for classes, over examples, or over labels in a multi-label problem;
+        ``exact_match`` for answers, over windows that hold one.
     """
     losses, hits = [], []
     for rows in dataset.batches(batch_size):
