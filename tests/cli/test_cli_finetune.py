@@ -39,7 +39,7 @@ def test_it_trains_and_ends_with_a_command_that_works(framework, small, tmp_path
     assert done.exit_code == 0, done.output
     assert "examples of 16 tokens" in done.stderr
     assert "step 3 of 3: held out loss" in done.stderr
-    assert done.stderr.endswith("with a card, README.md. To use it:\n")
+    assert done.stderr.endswith("with a model card, README.md. To use it:\n")
     command = shlex.split(done.stdout)
     served = invoke(*command[1:], "--backend", framework.name, "--max-new-tokens", 3)
     assert served.exit_code == 0, served.output

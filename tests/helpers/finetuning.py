@@ -75,7 +75,7 @@ def stop_at(monkeypatch, step, how):
     own = Loop._step
 
     def stopped(self, rows):
-        if self.place.step == step:
+        if self.progress.step == step:
             how()
         return own(self, rows)
 

@@ -104,7 +104,7 @@ def test_a_few_rows_go_this_way_where_the_processor_multiplies_int8(
     found = framework.to_numpy(quantize.matmul(*given, scale))
     assert_close(found, 0.5 * (x.astype(np.float64) @ NUMBERS.T), "float32")
     assert bool(taken) == (has_instructions and rows == 8)
-    assert bool(quantize.digits.describe()) == has_instructions
+    assert bool(quantize.int8_limbs.describe()) == has_instructions
 
 
 @pytest.mark.neutral
