@@ -36,7 +36,7 @@ class Log:
         self.path = path
         self.records: list[LogRecord] = list(_read(path)) if path is not None else []
 
-    def add(self, what: str, **fields: Any) -> LogRecord:
+    def add(self, what: str, **fields: object) -> LogRecord:
         """Keep a record, in the file at once, and return it."""
         record = {"what": what, **fields}
         self.records.append(record)
@@ -46,7 +46,7 @@ class Log:
                 file.write(json.dumps(record) + "\n")
         return record
 
-    def find(self, what: str, **fields: Any) -> list[LogRecord]:
+    def find(self, what: str, **fields: object) -> list[LogRecord]:
         """Return the records of a kind whose fields have these values."""
         wanted = {"what": what, **fields}
         return [r for r in self.records if all(r.get(key) == x for key, x in wanted.items())]

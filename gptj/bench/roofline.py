@@ -92,7 +92,7 @@ def framework_roofline(
     vector = make(np.ones((2**12, 1), np.float32))
     seconds = fastest(lambda: multiply(matrix, vector))
 
-    def rate(dtype: Any) -> float:
+    def rate(dtype: npt.DTypeLike) -> float:
         return matmul_rate(multiply, lambda size: make(_ones(size, dtype)), width)
 
     return Roofline(matrix_bytes / seconds, rate(np.float32), rate(ml_dtypes.bfloat16))
@@ -125,7 +125,7 @@ def read(numbers: Array) -> None:
         list(pool.map(lambda part: np.dot(part, part), parts))
 
 
-def _ones(width: int, dtype: Any = np.float32) -> Array:
+def _ones(width: int, dtype: npt.DTypeLike = np.float32) -> Array:
     return np.ones((width, width), dtype)
 
 

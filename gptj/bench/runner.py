@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gptj.bench.contenders import Contender, groups
 from gptj.bench.log import Log
@@ -12,6 +12,9 @@ from gptj.bench.quiet_gate import Gate
 from gptj.bench.worker_process import Worker, WorkerFailed, WorkerLost
 from gptj.bench.workloads import Workload
 from gptj.system.progress import progress_bar
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 @dataclass
@@ -96,7 +99,7 @@ class Runner:
         spent = sum(record["elapsed"] for record in found)
         return len(found) if found and spent > self.budget else self.repetitions
 
-    def _warm(self, member: Member, workloads: Sequence[Workload], bar: Any) -> None:
+    def _warm(self, member: Member, workloads: Sequence[Workload], bar: "tqdm[Any]") -> None:
         """Load a system, and let it do everything once."""
         for workload in workloads:
             bar.set_description(f"{member.contender}: {workload} for the first time")

@@ -1,6 +1,7 @@
 """A backend as a system that is measured: ``python -m gptj.bench.worker torch``."""
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,10 @@ from gptj.api import load
 from gptj.backends import get_backend
 from gptj.bench.protocol import Ids, serve
 from gptj.bench.roofline import framework_roofline
+from gptj.contract.trainer import Trainer
+from gptj.model.pretrained import Pretrained
 from gptj.spec.quantization import QUANTIZERS
+from gptj.spec.types import Tensor
 from gptj.spec.update_rule import MicroBatch, UpdateRule
 from gptj.system.processor import multiplies_in
 
@@ -26,13 +30,14 @@ def over_quantized(backend: str) -> str:
 class BackendSystem:
     """A backend of gptj, as ``gptj.bench.protocol.System`` describes it."""
 
+    model: Pretrained
+    logits: Callable[[Tensor], Tensor]
+    trainer: Trainer
+
     def __init__(self, name: str) -> None:
         """Import the framework."""
         self.backend = get_backend(name)
         self.vocab_size = 0
-        self.model: Any = None
-        self.logits: Any = None
-        self.trainer: Any = None
 
     def load(self, model: str, dtype: str, train: bool) -> None:
         """Load a model; one that is trained has float32 parameters."""
@@ -55,9 +60,10 @@ class BackendSystem:
 
     def decode(self, ids: Ids, count: int) -> Ids:
         """Continue prompts greedily; the end of text is not chosen."""
-        lengths = {"max_new_tokens": count, "min_new_tokens": count}
         tokens = self.backend.from_numpy(ids, self.model)
-        found = self.model.generate(tokens, do_sample=False, **lengths)
+        found = self.model.generate(
+            tokens, do_sample=False, max_new_tokens=count, min_new_tokens=count
+        )
         return np.asarray(self.backend.to_numpy(found))[:, ids.shape[1] :]
 
     def train_step(self, ids: Ids) -> float:
@@ -71,10 +77,10 @@ class BackendSystem:
         found = framework_roofline(self.backend.from_numpy, self._wait, buffer, width)
         return found.to_dict()
 
-    def _logits(self, tokens: Any) -> Any:
+    def _logits(self, tokens: Tensor) -> Tensor:
         return self.backend.forward(self.model, input_ids=tokens, use_cache=False).logits
 
-    def _wait(self, tensor: Any) -> None:
+    def _wait(self, tensor: Tensor) -> None:
         """Return when a tensor has been computed: one number of it is on the host then."""
         self.backend.to_numpy(tensor[(0,) * len(tensor.shape)])
 

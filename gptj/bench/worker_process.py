@@ -88,7 +88,7 @@ class Worker:
         self.process.communicate()
         self.errors.close()
 
-    def _receive(self, deadline: float) -> Any:
+    def _receive(self, deadline: float) -> dict[str, Any]:
         assert self.process.stdout is not None
         if not select.select([self.process.stdout], [], [], deadline)[0]:
             self.process.kill()

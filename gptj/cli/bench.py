@@ -26,7 +26,7 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]  # generic in new rele
         self.separator, self.count = separator, count
         self.name = separator.join(["INTEGER"] * (count or 1)) + ("" if count else ",...")
 
-    def convert(self, value: Any, param: Any, context: Any) -> tuple[int, ...]:
+    def convert(self, value: object, param: object, context: object) -> tuple[int, ...]:
         """Return the numbers."""
         if isinstance(value, tuple):
             return value

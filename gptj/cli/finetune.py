@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from gptj.cli.model_options import backend_option, device_option
+from gptj.cli.model_options import Command, backend_option, device_option
 from gptj.cli.quiet_start import start_backend
 from gptj.training.learning_rate_schedule import SCHEDULES
 from gptj.training.settings import HEADS_WITH_LOSS, Settings
@@ -56,7 +56,7 @@ SHORT = {"learning_rate": "--lr", "batch_size": "--batch-size"}
 WHOLE = {"length", "max_steps", "lora", "evaluate_every", "save_every"}
 
 
-def _settings(command: Any) -> Any:
+def _settings(command: Command) -> Command:
     """Add an option for every setting."""
     defaults = Settings()
     for name, advice in reversed(ADVICE.items()):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from gptj.cli.prompts import read_prompts
 from gptj.cli.quiet_start import start_backend
 from gptj.cli.quoting import quoted_start
 from gptj.errors import ArgumentError
+
+if TYPE_CHECKING:  # --help need not wait for it
+    from gptj.prediction.classification import Classification
 
 EXAMPLES = """\b
 Examples:
@@ -118,7 +121,7 @@ def _table(head: str, found: Sequence[Any]) -> list[str]:
     return _aligned([["label", kind, "text"], *rows])
 
 
-def _rows(found: Any) -> list[list[str]]:
+def _rows(found: "Classification") -> list[list[str]]:
     """Return the rows of one text: its one label, or all labels where they do not exclude."""
     is_single = found.problem_type == "single_label_classification"
     labels = found.labels if is_single else found.values

@@ -4,12 +4,12 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from gptj.backends import get_backend
+from gptj.contract.backend import Backend
 
 
-def start_backend(name: str | None) -> Any:
+def start_backend(name: str | None) -> Backend:
     """Return a backend whose framework has been imported and has looked for its devices.
 
     TensorFlow reports both on standard error, from C++ and before it can be told not to. Errors

@@ -10,7 +10,9 @@ import click
 from gptj.cli.model_options import backend_option, device_option, dtype_option
 from gptj.cli.quiet_start import start_backend
 from gptj.cli.quoting import quoted, quoted_start
+from gptj.contract.tokenizer import Tokenizer
 from gptj.errors import ArgumentError
+from gptj.scoring.perplexity import Score
 
 EXAMPLES = """\b
 Examples:
@@ -70,7 +72,9 @@ def score(
     framework = start_backend(backend)
     language_model = load(model, backend=framework.name, dtype=dtype, device=device)
     choices = list(continuations) or None
-    found = language_model.score(given, continuations=choices, tokenizer=tokenizer, **options)
+    found: list[Any] = language_model.score(
+        given, continuations=choices, tokenizer=tokenizer, **options
+    )
     if as_json:
         lines = [_as_json(text, result) for text, result in zip(given, found, strict=True)]
     elif choices:
@@ -101,7 +105,7 @@ def _lines(file: Path) -> list[str]:
     return text.split("\n")
 
 
-def _as_json(text: str, found: Any) -> str:
+def _as_json(text: str, found: Score | list[Score]) -> str:
     """Return one line: a score, or a text with its continuations in the order they were given."""
     if not isinstance(found, list):
         return json.dumps(found.to_dict())
@@ -130,7 +134,7 @@ def _ranking(text: str, scores: list[Any]) -> str:
     return "\n".join([quoted_start(text), head, *rows])
 
 
-def _token_table(result: Any, tokenizer: Any) -> str:
+def _token_table(result: Score, tokenizer: Tokenizer) -> str:
     pairs = zip(result.logprobs, result.token_ids, strict=True)
     rows = [f"{number:12.4f}  {quoted(tokenizer.decode([token]))}" for number, token in pairs]
     return "\n".join(["", quoted_start(result.text), f"{'logarithm':>12}  token", *rows])

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,12 +12,15 @@ from gptj.cli.counting_tokenizer import CountingTokenizer
 from gptj.generation.options import GenerationConfig
 from gptj.system.progress import progress_bar
 
+if TYPE_CHECKING:  # --help need not wait for it
+    from gptj.model.pretrained import Pretrained
+
 
 @dataclass
 class Writer:
     """A model with its tokenizer and what it is asked for; every method returns its new texts."""
 
-    model: Any
+    model: "Pretrained"
     tokenizer: CountingTokenizer
     options: GenerationConfig
 

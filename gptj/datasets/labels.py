@@ -112,7 +112,7 @@ def _value(record: Record, name: str) -> Any:
     return record.fields[name]
 
 
-def _joined(kinds: frozenset[str], value: Any, record: Record) -> frozenset[str]:
+def _joined(kinds: frozenset[str], value: object, record: Record) -> frozenset[str]:
     own = _kinds(value)
     joined = kinds | own
     if any(joined <= together for together in COMPATIBLE_KINDS):
@@ -125,13 +125,13 @@ def _joined(kinds: frozenset[str], value: Any, record: Record) -> frozenset[str]
     )
 
 
-def _kinds(value: Any) -> frozenset[str]:
+def _kinds(value: object) -> frozenset[str]:
     if isinstance(value, list):
         return frozenset({"several", *map(_kind, value)})
     return frozenset({"one", _kind(value)})
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     if isinstance(value, str):
         return "name"
     if isinstance(value, int) and not isinstance(value, bool):

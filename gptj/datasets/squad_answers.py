@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +50,7 @@ def read_answer(record: Record) -> AnswerSpan | None:
     return AnswerSpan(start, start + len(text))
 
 
-def _lists(record: Record, given: Any) -> tuple[list[str], list[int]]:
+def _lists(record: Record, given: object) -> tuple[list[str], list[int]]:
     texts, starts = (
         given.get(name) if isinstance(given, dict) else None for name in ("text", "answer_start")
     )

@@ -10,8 +10,10 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from gptj.contract.backend import Backend
 from gptj.model.config import GPTJConfig
 from gptj.model.loading import load_model
+from gptj.model.pretrained import Pretrained
 from gptj.parity import memory_needs
 from gptj.parity.inputs import ParityBatch
 from gptj.spec.heads import find_head
@@ -80,7 +82,7 @@ def ordered_names(config: GPTJConfig, head: str) -> list[str]:
     return names
 
 
-def record_backend(task: Task, backend: Any, dtype: str, folder: Path, free: int) -> Recording:
+def record_backend(task: Task, backend: Backend, dtype: str, folder: Path, free: int) -> Recording:
     """Run a checkpoint in one backend, and let the model go again."""
     recording = Recording(backend.name, folder)
     short = memory_needs.shortage(memory_needs.forward_bytes(task.config, task.head, dtype), free)
@@ -104,7 +106,7 @@ def record_backend(task: Task, backend: Any, dtype: str, folder: Path, free: int
     return recording
 
 
-def _no_gradients(task: Task, backend: Any, dtype: str, free: int) -> str | None:
+def _no_gradients(task: Task, backend: Backend, dtype: str, free: int) -> str | None:
     """Return why a backend's gradients are left out, None where they are not."""
     if not task.batch.targets:
         return "not computed: the base model has no loss"
@@ -116,7 +118,7 @@ def _no_gradients(task: Task, backend: Any, dtype: str, free: int) -> str | None
 
 
 def _activations(
-    backend: Any, model: Any, batch: ParityBatch
+    backend: Backend, model: Pretrained, batch: ParityBatch
 ) -> Iterator[tuple[str, npt.NDArray[Any]]]:
     """Yield the outputs of all modules, or of the blocks where a backend captures nothing."""
     prefix, inputs = find_head(model.head).prefix, _tensors(backend, model, batch.inputs)
@@ -136,7 +138,7 @@ def _activations(
         yield f"{prefix}h.{layer}.{PROBS}", backend.to_numpy(probs)
 
 
-def _tensors(backend: Any, model: Any, arrays: Mapping[str, Any]) -> dict[str, Any]:
+def _tensors(backend: Backend, model: Pretrained, arrays: Mapping[str, Any]) -> dict[str, Any]:
     return {name: backend.from_numpy(array, model) for name, array in arrays.items()}
 
 

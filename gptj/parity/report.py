@@ -178,7 +178,7 @@ def _chosen_backends(backends: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(resolve_name(name) for name in backends))
 
 
-def _known_dtype(dtype: Any) -> str:
+def _known_dtype(dtype: DType) -> str:
     name = str(dtype_name(dtype))
     if name not in TOLERANCES:
         raise ArgumentError(

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gptj.contract.backend import Backend
+from gptj.contract.model import Model
 from gptj.errors import InputError, TokenOutOfRange
 from gptj.generation.text import batch_indices
 from gptj.scoring.windows import padded_length
@@ -55,7 +56,11 @@ def encode(
 
 
 def run(
-    backend: Any, model: Any, rows: Sequence[Sequence[int]], batch_size: int, names: Sequence[str]
+    backend: Backend,
+    model: Model,
+    rows: Sequence[Sequence[int]],
+    batch_size: int,
+    names: Sequence[str],
 ) -> list[dict[str, npt.NDArray[np.float32]]]:
     """Return some fields of the model's output for every row, each without the batch's axis.
 
@@ -79,7 +84,7 @@ def run(
     return [found[index] for index in range(len(rows))]
 
 
-def _forward(backend: Any, model: Any, rows: Sequence[Sequence[int]]) -> ModelOutput:
+def _forward(backend: Backend, model: Model, rows: Sequence[Sequence[int]]) -> ModelOutput:
     """Run rows that are padded on the right, as in training."""
     width = padded_length(max(map(len, rows)), model.config.n_positions)
     ids, mask = np.zeros((2, len(rows), width), np.int64)

@@ -8,9 +8,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from gptj.contract.backend import Backend
+from gptj.contract.model import Model
 from gptj.errors import ConfigError, SequenceTooLong
-from gptj.model.config import GPTJConfig
 from gptj.prediction.batched_forward import encode, run
+from gptj.spec.config import GPTJConfig
 from gptj.spec.target_checks import find_problem_type
 from gptj.tokenizer import GPTJTokenizer
 
@@ -55,8 +57,8 @@ class Classification:
 
 
 def classify(
-    backend: Any,
-    model: Any,
+    backend: Backend,
+    model: Model,
     texts: Sequence[str],
     tokenizer: GPTJTokenizer,
     *,

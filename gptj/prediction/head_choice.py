@@ -1,11 +1,12 @@
 """Which head the files of a name have, of which a prediction is asked."""
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, Unpack
 
 from gptj import hub
 from gptj.checkpoint.adapter_folder import open_adapter
 from gptj.errors import ArgumentError, UnsupportedFeature, choices
+from gptj.hub.options import HubOptions
 from gptj.model.config import GPTJConfig
 from gptj.spec.heads import HEADS
 
@@ -20,7 +21,7 @@ BY_CLASS: Final = {
 """Name of a class, as `architectures` of a configuration has it -> its head."""
 
 
-def served_head(name: str | Path, **where: Any) -> str:
+def served_head(name: str | Path, **where: Unpack[HubOptions]) -> str:
     """Return the head that a model's ``config.json``, or an adapter's task, says that it has.
 
     Args:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gptj.contract.backend import Backend
+from gptj.contract.model import Model
 from gptj.datasets.context_windows import ContextWindow, ContextWindows
 from gptj.errors import SequenceTooLong
 from gptj.prediction.batched_forward import Tokens, encode, run
@@ -55,8 +57,8 @@ class Span:
 
 
 def answer(
-    backend: Any,
-    model: Any,
+    backend: Backend,
+    model: Model,
     contexts: Sequence[str],
     tokenizer: GPTJTokenizer,
     *,

@@ -1,32 +1,35 @@
 """The whole of scoring: from texts to `Score`, for every backend."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
+from gptj.contract.backend import Backend
+from gptj.contract.model import Model
 from gptj.errors import ArgumentError, UnsupportedFeature
+from gptj.scoring.options import Texts
 from gptj.scoring.perplexity import Score
 from gptj.scoring.score_requests import Encoder, ScoreRequest
-from gptj.scoring.text_inputs import as_choices, as_texts
+from gptj.scoring.text_inputs import Text, as_choices, as_texts
 from gptj.scoring.token_log_probs import Greedy, LogProbs, score_windows
 from gptj.scoring.windows import windows
 from gptj.spec.config import GPTJConfig
+from gptj.spec.types import Tensor
 from gptj.tokenizer import GPTJTokenizer
 from gptj.tokenizer.lookup import find_tokenizer
 
 
 def score(
-    backend: Any,
-    model: Any,
-    texts: Any,
+    backend: Backend,
+    model: Model,
+    texts: Text | Texts | Tensor,
     *,
-    continuations: Any = None,
+    continuations: Texts | Sequence[Texts] | None = None,
     tokenizer: GPTJTokenizer | None = None,
     batch_size: int = 8,
     stride: int | None = None,
     bos: bool = False,
-) -> Any:
+) -> Score | list[Score] | list[list[Score]]:
     """Return how likely a model finds texts, or continuations of them.
 
     Args:
@@ -53,7 +56,7 @@ def score(
     return lists[0] if alone else lists
 
 
-def check_score_options(model: Any, batch_size: int, stride: int | None) -> None:
+def check_score_options(model: Model, batch_size: int, stride: int | None) -> None:
     """Refuse what cannot be done, before anything is encoded.
 
     Raises:
@@ -74,8 +77,8 @@ def check_score_options(model: Any, batch_size: int, stride: int | None) -> None
 
 
 def score_requests(
-    backend: Any,
-    model: Any,
+    backend: Backend,
+    model: Model,
     requests: Sequence[ScoreRequest],
     tokenizer: GPTJTokenizer,
     batch_size: int,

@@ -1,6 +1,6 @@
 """What a caller may give to be scored, in one form: lists of strings or of token ids."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ Text = str | list[int]
 """A string, or the ids of its tokens."""
 
 
-def as_texts(given: Any, what: str = "texts") -> tuple[list[Text], bool]:
+def as_texts(given: object, what: str = "texts") -> tuple[list[Text], bool]:
     """Return texts as a list, and whether it was one text alone.
 
     Args:
@@ -33,7 +33,7 @@ def as_texts(given: Any, what: str = "texts") -> tuple[list[Text], bool]:
     return [_text(as_list(value)) for value in values], False
 
 
-def as_choices(given: Any, count: int) -> list[list[Text]]:
+def as_choices(given: object, count: int) -> list[list[Text]]:
     """Return for each of `count` texts its continuations.
 
     Args:
@@ -59,12 +59,12 @@ def as_choices(given: Any, count: int) -> list[list[Text]]:
     return [choices for choices, _ in lists]
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     """Whether a value is one text: a string or a row of ids."""
     if isinstance(value, (list, tuple)):
         return all(isinstance(item, (int, np.integer)) for item in value)
     return isinstance(value, str)
 
 
-def _text(value: Any) -> Text:
+def _text(value: str | Sequence[int]) -> Text:
     return value if isinstance(value, str) else [int(token) for token in value]

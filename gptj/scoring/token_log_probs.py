@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gptj.contract.backend import Backend
+from gptj.contract.cache import Cache
+from gptj.contract.model import Model
 from gptj.scoring.windows import ForwardPass, ScoreWindow, batches, padded_length, passes
 from gptj.spec.checks import already_checked
 from gptj.system.progress import progress_bar
@@ -17,7 +20,7 @@ Greedy = npt.NDArray[np.bool_]
 
 
 def score_windows(
-    backend: Any, model: Any, rows: Sequence[ScoreWindow], batch_size: int
+    backend: Backend, model: Model, rows: Sequence[ScoreWindow], batch_size: int
 ) -> list[tuple[LogProbs, Greedy]]:
     """Return for every window its scored tokens' log-probabilities and whether each was likeliest.
 
@@ -38,7 +41,7 @@ def score_windows(
 
 
 def _score_batch(
-    backend: Any, model: Any, rows: Sequence[ScoreWindow]
+    backend: Backend, model: Model, rows: Sequence[ScoreWindow]
 ) -> list[tuple[LogProbs, Greedy]]:
     """Run the rows through the model's cache, pass by pass."""
     config, batch = model.config, len(rows)
@@ -58,7 +61,7 @@ def _score_batch(
 
 
 def _forward(
-    backend: Any, model: Any, ids: Ids, mask: Ids, cache: Any, now: ForwardPass
+    backend: Backend, model: Model, ids: Ids, mask: Ids, cache: Cache, now: ForwardPass
 ) -> tuple[Logits, Any]:
     """Return the logits of the last positions, (B, keep, V), and the cache after this pass."""
     with already_checked():  # every id was checked when the text was encoded

@@ -1,11 +1,14 @@
 """Progress bars, drawn on a terminal only."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 def progress_bar(
     total: float, unit: str, title: str | None = None, *, hidden: bool = False, **options: Any
-) -> Any:
+) -> "tqdm[Any]":
     """Return a bar, a context manager, that ``update(n)`` advances.
 
     Args:

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from gptj.checkpoint.folder import CONFIG_NAME
+from gptj.contract.trainer import Optimizer
 from gptj.errors import ArgumentError, CheckpointError
+from gptj.model.pretrained import Pretrained
 from gptj.system.atomic import unwritable, write_text
 from gptj.training.settings import Settings
 
@@ -76,7 +78,9 @@ def check_room(output: Path, model: Any, keep: int) -> None:
         )
 
 
-def save(output: Path, model: Any, optimizer: Any, progress: TrainingProgress, keep: int) -> Path:
+def save(
+    output: Path, model: Pretrained, optimizer: Optimizer, progress: TrainingProgress, keep: int
+) -> Path:
     """Write a checkpoint, then remove all but the newest `keep`; return its folder.
 
     Raises:

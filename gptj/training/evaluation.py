@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from gptj.contract.trainer import Trainer
 from gptj.datasets.dataset import Dataset, Example
 from gptj.spec.update_rule import count_targets
 
@@ -21,7 +22,7 @@ OUTPUTS: Final = {
 
 
 def evaluate(
-    trainer: Any, dataset: Dataset, head: str, batch_size: int, tick: Callable[[int], Any]
+    trainer: Trainer, dataset: Dataset, head: str, batch_size: int, tick: Callable[[int], Any]
 ) -> dict[str, float]:
     """Return the metrics of a model on a data set.
 

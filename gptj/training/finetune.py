@@ -11,9 +11,11 @@ from tqdm import tqdm
 from gptj import api
 from gptj.backends import get_backend
 from gptj.checkpoint.formats import FORMATS
+from gptj.contract.backend import Backend
 from gptj.datasets.source_files import Paths
 from gptj.errors import ArgumentError, BackendUnavailable, CheckpointError, UnsupportedFeature
 from gptj.model.config import GPTJConfig
+from gptj.model.pretrained import Pretrained
 from gptj.spec.quantization import check_trainable
 from gptj.spec.types import Device
 from gptj.system.versions import install_command
@@ -112,7 +114,7 @@ def finetune(
     return Finetuned(folder, loop.progress.step, history.records, command)
 
 
-def _training_backend(name: str | None) -> Any:
+def _training_backend(name: str | None) -> Backend:
     framework = get_backend(name)
     if not framework.capabilities.training:
         raise UnsupportedFeature(f"The backend {framework.name!r} does not train.")
@@ -194,7 +196,7 @@ def _precision(framework: Any, settings: Settings) -> dict[str, Any]:
     return options
 
 
-def _add_lora(model: Any, settings: Settings) -> None:
+def _add_lora(model: Pretrained, settings: Settings) -> None:
     rank = settings.lora
     assert rank is not None
     alpha = 2.0 * rank if settings.lora_alpha is None else settings.lora_alpha

@@ -9,7 +9,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from gptj.contract.trainer import Trainer
+from gptj.datasets.dataset import Example
 from gptj.errors import TrainingError
+from gptj.model.pretrained import Pretrained
 from gptj.spec.update_rule import split_batch
 from gptj.system.progress import progress_bar
 from gptj.training import checkpoints
@@ -40,8 +43,8 @@ class Loop:
         quiet: whether to show no progress.
     """
 
-    model: Any
-    trainer: Any
+    model: Pretrained
+    trainer: Trainer
     data: Data
     settings: Settings
     output: Path
@@ -130,7 +133,7 @@ class Loop:
         if not self.quiet:
             tqdm.write(f"step {step} of {self.total}: {shown}", file=sys.stderr)
 
-    def _bar(self, total: int, unit: str, title: str, **options: Any) -> Any:
+    def _bar(self, total: int, unit: str, title: str, **options: Any) -> "tqdm[Any]":
         return progress_bar(total, unit, title, hidden=self.quiet, **options)
 
     def _not_finite(self, loss: float, norm: float, rate: float) -> TrainingError:

@@ -1,7 +1,6 @@
 """The model card: what was trained on what, how well it does, how to use it."""
 
 from pathlib import Path
-from typing import Any
 
 from gptj.system.atomic import write_text
 from gptj.training import loss_curve
@@ -80,5 +79,5 @@ def _settings(progress: TrainingProgress, versions: dict[str, str]) -> str:
     return f"## Settings\n\nComputed with {computed}.\n\n{table}"
 
 
-def _number(value: Any) -> str:
+def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
