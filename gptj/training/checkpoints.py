@@ -58,7 +58,7 @@ class TrainingProgress:
     backend: str
 
 
-def check_room(output: Path, model: Any, keep: int) -> None:
+def check_room(output: Path, model: Pretrained, keep: int) -> None:
     """Refuse a disk that is too small for the checkpoints.
 
     Raises:
@@ -107,7 +107,7 @@ def save(
     return final
 
 
-def save_model(model: Any, folder: Path) -> None:
+def save_model(model: Pretrained, folder: Path) -> None:
     """Write a model, or its adapter if it has one, with the configuration that names labels."""
     if model.lora is None:
         model.save_pretrained(folder)

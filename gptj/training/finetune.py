@@ -186,7 +186,7 @@ def _start(
     return model, trainer, progress
 
 
-def _precision(framework: Any, settings: Settings) -> dict[str, Any]:
+def _precision(framework: Backend, settings: Settings) -> dict[str, Any]:
     """Return the dtype options of `load`; frozen weights need no float32."""
     if not settings.bf16:
         return {"dtype": "float32"}
@@ -214,7 +214,7 @@ def _finish(loop: Loop, versions: dict[str, str], data: Paths) -> None:
     write_card(loop.output, loop.progress, loop.history, names, versions)
 
 
-def _tell(loop: Loop, framework: Any, quiet: bool) -> None:
+def _tell(loop: Loop, framework: Backend, quiet: bool) -> None:
     """Report what is about to be trained."""
     held_out = loop.data.held_out
     _say(

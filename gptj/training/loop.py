@@ -90,7 +90,7 @@ class Loop:
                 bar.update()
                 self._pause(interruption.asked)
 
-    def _step(self, rows: Any) -> str:
+    def _step(self, rows: Example) -> str:
         """Do one step; return its figures as text."""
         settings, step, start = self.settings, self.progress.step, perf_counter()
         rate = learning_rate(

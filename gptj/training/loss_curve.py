@@ -36,7 +36,7 @@ def _points(records: list[LogEntry], key: str) -> tuple[Any, Any]:
     return [record["step"] for record in records], np.array([record[key] for record in records])
 
 
-def _running_mean(values: Any) -> Any:
+def _running_mean(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return the mean of each value and the ones before it, over at most a tenth of all."""
     width = max(1, len(values) // 10)
     sums = np.concatenate([[0.0], np.cumsum(values)])
