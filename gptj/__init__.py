@@ -60,9 +60,9 @@ __all__ = list(PUBLIC)
 def __getattr__(name: str) -> Any:
     """Import what is asked for, and nothing else."""
     if name == "__version__":
-        from gptj.system.versions import version
+        from gptj.system.versions import VERSION
 
-        return version()
+        return VERSION
     if name not in PUBLIC:
         raise AttributeError(f"module 'gptj' has no attribute {name!r}.{suggest(name, PUBLIC)}")
     module, _, other_name = PUBLIC[name].partition(":")

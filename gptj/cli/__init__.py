@@ -17,7 +17,7 @@ from gptj.cli.plan import plan
 from gptj.cli.predict import predict
 from gptj.cli.score import score
 from gptj.errors import ArgumentError, GPTJError
-from gptj.system.versions import version
+from gptj.system.versions import VERSION
 
 
 class Commands(click.Group):
@@ -37,7 +37,7 @@ class Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with:  gptj generate 'def fibonacci(n):'",
 )
-@click.version_option(version(), prog_name="gptj")
+@click.version_option(VERSION, prog_name="gptj")
 def main() -> None:
     """GPT-J in PyTorch, TensorFlow/Keras 3 and Flax, from one specification."""
 

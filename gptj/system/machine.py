@@ -6,7 +6,7 @@ from typing import Any
 
 from gptj.system import processor
 from gptj.system.memory import free_bytes
-from gptj.system.versions import version
+from gptj.system.versions import VERSION
 
 
 def describe() -> dict[str, Any]:
@@ -23,4 +23,4 @@ def describe() -> dict[str, Any]:
 
 def own_versions() -> dict[str, str]:
     """Return the versions of gptj and of Python."""
-    return {"gptj": version(), "python": platform.python_version()}
+    return {"gptj": VERSION, "python": platform.python_version()}

@@ -1,23 +1,14 @@
-"""Under which name gptj is installed, and which version it is."""
+"""Which version of gptj this is, and the name it is installed under."""
 
-from functools import cache
-from importlib import metadata
+from typing import Final
 
+VERSION: Final = "0.1.0"
+"""pyproject.toml takes it from here, so that a clone that is not installed has it, too."""
 
-@cache
-def distribution() -> str:
-    """Return the name that pip knows the installed package by.
-
-    The import name belongs to another project on the index.
-    """
-    return metadata.packages_distributions()["gptj"][0]
-
-
-def version() -> str:
-    """Return the version of this package."""
-    return metadata.version(distribution())
+DISTRIBUTION: Final = "gptj-trio"
+"""The name that pip knows; the import name belongs to another project on the index."""
 
 
 def install_command(extra: str) -> str:
     """Return the command that adds an extra, for a message or a terminal."""
-    return f"pip install '{distribution()}[{extra}]'"
+    return f"pip install '{DISTRIBUTION}[{extra}]'"
