@@ -1,4 +1,4 @@
-"""Version and name of the package: each in one place, and known in a clone that is not installed."""
+"""Version and name of the package: each in one place, and known to a clone not installed."""
 
 import os
 import shutil
