@@ -31,9 +31,10 @@ class UnlessALayer:
             return self.method
         if name not in find_head(model.head).modules:
             return MethodType(self.method, model)
-        if not hasattr(owner, "__getattr__"):
+        find_layer = getattr(model, "__getattr__", None)
+        if find_layer is None:
             raise AttributeError(
                 f"{owner.__name__} has no method {name}(): its head has a layer of that name."
             )
         # PyTorch would look there by itself after an AttributeError, but not while compiling
-        return model.__getattr__(name)
+        return find_layer(name)

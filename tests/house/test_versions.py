@@ -13,7 +13,7 @@ import pytest
 import gptj
 from gptj.system.versions import DISTRIBUTION, VERSION
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +80,13 @@ def test_the_name_is_that_of_the_project_file():
 def test_the_project_file_states_no_version_of_its_own():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert (project["dynamic"], "version" in project) == (["version"], False)
+
+
+def test_the_citation_is_of_this_version():
+    lines = (ROOT / "CITATION.cff").read_text(encoding="utf-8").splitlines()
+    assert f"version: {VERSION}" in lines
+
+
+def test_the_changelog_describes_this_version():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"## [{VERSION}]" in text
