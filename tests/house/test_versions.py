@@ -10,19 +10,17 @@ from pathlib import Path
 
 import pytest
 
-import gptj
 from gptj.system.versions import DISTRIBUTION, VERSION
+from paths import ROOT, SOURCE
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.neutral
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
     """Return an environment in which gptj is a folder on the path, and no installed package."""
     folder = tmp_path_factory.mktemp("clone")
-    shutil.copytree(
-        Path(gptj.__file__).parent, folder / "gptj", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    shutil.copytree(SOURCE, folder / "gptj", ignore=shutil.ignore_patterns("__pycache__"))
     packages = folder / "packages"
     packages.mkdir()
     for place in {Path(path) for path in sys.path if Path(path).name.endswith("-packages")}:
