@@ -158,7 +158,7 @@ def load(
         backend: ``"torch"``, ``"tf"`` or ``"flax"``, an alias (``"pytorch"``, ``"keras"``,
             ``"jax"``), or the name of one that is plugged in; the first that is installed if None.
         head: ``"base"``, ``"causal_lm"``, ``"sequence_classification"`` or
-            ``"question_answering"``, as far as the backend has it. None means that of an adapter,
+            ``"question_answering"``, if the backend has it. None means that of an adapter,
             and of any other name ``"causal_lm"``.
         dtype: of parameters and computation; ``"auto"`` takes the configuration's, else the file's.
         device: the framework's own name of a device.

@@ -46,7 +46,7 @@ class TokenizerError(GPTJError, ValueError):
 
 
 class DataError(GPTJError, OSError, ValueError):
-    """Data to train on that is missing, unreadable, of another form, or empty."""
+    """Training data that is missing, unreadable, empty, or of another format."""
 
 
 class TrainingError(GPTJError, ArithmeticError):

@@ -36,7 +36,7 @@ class Sizes:
     Attributes:
         batches: rows of a batch that is continued; one workload each.
         prompt, tokens: before what is written, and written.
-        prefill: tokens whose logits are computed at once.
+        prefill: tokens of the prefill.
         train: rows and tokens of a training step, or None for no training.
         repeat: repetitions.
         budget: seconds for the repetitions of one workload.
@@ -68,7 +68,7 @@ def bench(
     force: bool = False,
     quiet: bool = True,
 ) -> Report:
-    """Measure a model in several backends, each in a process of its own, taking turns.
+    """Measure a model in several backends, each in a separate process, in turns.
 
     Args:
         model: a name as in ``gptj.load``.
@@ -127,7 +127,7 @@ def entry(
 def memory_need(
     model: str | Path, backend: str, dtype: str, work: Sequence[Workload], train: bool
 ) -> int:
-    """Return the bytes that a backend needs for the largest piece of work, as far as is known."""
+    """Return the estimated bytes that a backend needs for the largest workload."""
 
     quantized = {"dtype": "float32", "quantize": dtype}
     stored = quantized if dtype in QUANTIZERS else {"dtype": dtype}

@@ -9,7 +9,7 @@ from gptj.spec.quantization import QUANTIZERS
 from gptj.system.memory import BYTES
 
 BACKWARD = 2
-"""Matrix products of a backward pass for each one of the forward pass."""
+"""Matmuls of a backward pass for each matmul of the forward pass."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Cost:
     """What a workload needs at least.
 
     Attributes:
-        operations: additions and multiplications of floating-point numbers in matrix products.
+        operations: additions and multiplications of floating-point numbers in matmuls.
         bytes: of parameters and cache, each read once.
     """
 
@@ -29,9 +29,9 @@ def cost_of(workload: Workload, config: GPTJConfig, dtype: str) -> Cost:
     """Return the cost of the seconds that are measured.
 
     Attention counts whole, without the half that the causal mask leaves out. A training step counts
-    products alone: the optimizer's reading is small beside them.
+    matmuls alone: the optimizer's reading is small beside them.
     """
-    # scales, and biases, are a few percent at most; over quantized weights the cache is narrow
+    # scales, and biases, are a few percent at most; with quantized weights the cache is bfloat16
     cached = BYTES.get(dtype, BYTES["bfloat16"])
     size = QUANTIZERS[dtype].bits / 8 if dtype in QUANTIZERS else cached
     weights = _read_parameters(config) * size

@@ -37,7 +37,7 @@ class Log:
         self.records: list[LogRecord] = list(_read(path)) if path is not None else []
 
     def add(self, what: str, **fields: object) -> LogRecord:
-        """Keep a record, in the file at once, and return it."""
+        """Keep a record, which is written immediately, and return it."""
         record = {"what": what, **fields}
         self.records.append(record)
         if self.path is not None:
@@ -74,5 +74,5 @@ def _read(path: Path) -> Iterator[LogRecord]:
                 return
             raise DataError(
                 f"{path}, line {number}, is not JSON but {line[:40]!r}; accepted is what this "
-                "command wrote. Remove the file to begin anew."
+                "command wrote. Remove the file to start again."
             ) from error

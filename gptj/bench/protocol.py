@@ -1,6 +1,6 @@
-"""A system in a process of its own: requests come as lines of JSON, answers go as such.
+"""A system in a separate process, which answers requests as lines of JSON.
 
-So several systems stay loaded, and are measured in turn. This side needs NumPy and nothing else, so
+Several systems stay loaded and are measured in turn. This side needs nothing but NumPy, so
 that it also runs in environments in which other systems live.
 """
 

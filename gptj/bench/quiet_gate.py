@@ -52,7 +52,7 @@ class Reference:
         self.buffer = np.ones(size // 4, np.float32)
 
     def __call__(self) -> tuple[float, float]:
-        """Return the seconds of the product, and of the reading; each the best of three."""
+        """Return the seconds of a matmul and of reading, each the best of three."""
         matmuls = [_seconds(lambda: self.matrix @ self.matrix) for _ in range(3)]
         return min(matmuls), min(_seconds(lambda: read(self.buffer)) for _ in range(3))
 

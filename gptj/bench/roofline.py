@@ -1,7 +1,7 @@
 """What the machine can do at most: bytes read per second, and operations per second.
 
-A limit is the best that was seen, of whichever program: NumPy's products here, those of the
-frameworks in processes of their own. A model cannot be faster, but by not doing the work.
+The roofline is the best rate seen in any program: NumPy's matmuls here, those of the frameworks in
+separate processes. A model cannot be faster without doing less work.
 """
 
 import time
@@ -24,7 +24,7 @@ BUFFER: Final = 10**9
 """Bytes that are read: far more than any cache holds."""
 
 LONG_ENOUGH: Final = 0.03
-"""Seconds that a product should take for its rate to count."""
+"""Seconds that a matmul should take for its rate to count."""
 
 WIDTHS: Final = (256, 512, 1024, 2048, 4096, 8192)
 REPETITIONS: Final = 5
@@ -36,7 +36,7 @@ class Roofline:
 
     Attributes:
         bytes: read.
-        float32, bfloat16: operations of matrix products in that dtype.
+        float32, bfloat16: operations of matmuls in that dtype.
     """
 
     bytes: float = 0.0
@@ -63,7 +63,7 @@ def best(found: Iterable[Roofline]) -> Roofline:
 
 
 def numpy_roofline(buffer: int = BUFFER, width: int = WIDTHS[-1]) -> Roofline:
-    """Measure with NumPy: reading with a thread per core, and its float32 product."""
+    """Measure with NumPy: reading with a thread per core, and its float32 matmul."""
     numbers = np.ones(buffer // 4, np.float32)
     seconds = fastest(lambda: read(numbers))
     return Roofline(numbers.nbytes / seconds, matmul_rate(np.ndarray.__matmul__, _ones, width))
@@ -75,7 +75,7 @@ def framework_roofline(
     buffer: int = BUFFER,
     width: int = WIDTHS[-1],
 ) -> Roofline:
-    """Measure with a framework: products with a vector, which read a matrix once, and of matrices.
+    """Measure with a framework: matrix-vector products, which read a matrix once, and matmuls.
 
     Args:
         make: array -> tensor, on the device that counts.
@@ -104,7 +104,7 @@ def matmul_rate(
     """Return operations per second for square matrices, as large as it takes to time them well.
 
     Args:
-        multiply: returns when the product of two has been computed.
+        multiply: returns when the matmul of two has been computed.
         make: width -> matrix.
         largest: width that is not exceeded.
     """
@@ -119,7 +119,7 @@ def matmul_rate(
 
 
 def read(numbers: Array) -> None:
-    """Read an array (N,) of float32, a part in every core: a dot product with itself."""
+    """Read an array (N,) of float32, a slice per core: a dot product with itself."""
     parts = np.array_split(numbers, cores())
     with ThreadPoolExecutor(len(parts)) as pool:
         list(pool.map(lambda part: np.dot(part, part), parts))

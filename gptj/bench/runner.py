@@ -94,7 +94,7 @@ class Runner:
         return count < most and (repetition < 0 or count <= repetition)
 
     def _affordable(self, key: dict[str, Any], work: dict[str, Any]) -> int:
-        """Return how many repetitions there is time for, as far as that is known."""
+        """Return the estimated number of repetitions that fit the budget."""
         found = self.log.find("time", **key, workload=work)
         spent = sum(record["elapsed"] for record in found)
         return len(found) if found and spent > self.budget else self.repetitions
@@ -153,7 +153,7 @@ class Runner:
             )
 
     def _ask(self, member: Member, workload: Workload) -> float:
-        assert member.worker is not None  # whoever calls has begun it
+        assert member.worker is not None  # the caller has started it
         answer = member.worker.ask("measure", self.deadline, **workload.to_dict())
         return float(answer["seconds"])
 

@@ -73,7 +73,7 @@ class BackendSystem:
         return float(loss)
 
     def limits(self, buffer: int, width: int) -> dict[str, float]:
-        """Measure products of the framework's tensors."""
+        """Measure matmuls of the framework's tensors."""
         found = framework_roofline(self.backend.from_numpy, self._wait, buffer, width)
         return found.to_dict()
 

@@ -59,7 +59,7 @@ def inference(
     """Return what using a model consists of: its first token, further ones, a prompt's logits.
 
     Args:
-        batches: how many rows are continued at once, one workload each.
+        batches: batch sizes of decoding, one workload each.
         prompt, new: tokens before, and tokens written.
         prefill: tokens of the prompt whose logits are computed.
 

@@ -28,7 +28,7 @@ from gptj.tokenizer import GPTJTokenizer
 
 
 class ClassificationDataset(Dataset):
-    """Rows for a classification: input_ids and attention_mask, (T,) int32, and labels.
+    """Examples for a classification: input_ids and attention_mask, (T,) int32, and labels.
 
     `labels` is () int32, the index of a class; (L,) float32 of 0 and 1, for several classes at
     once; or () float32, a number.
@@ -51,7 +51,7 @@ class ClassificationDataset(Dataset):
         return len(self.label_names) or 1
 
     def __len__(self) -> int:
-        """Return the number of rows."""
+        """Return the number of examples."""
         return len(self.documents)
 
     def _index(self) -> None:
@@ -87,19 +87,19 @@ def classification_dataset(
     Args:
         paths: files, folders or patterns of JSON lines, as in `text_dataset`.
         tokenizer: or its name, as in ``gptj.load_tokenizer``; GPT-J's own for None.
-        length: tokens of a row, T.
+        length: tokens per example, T.
         text_field, label_field: the fields of a JSON object that hold the text and the label.
         label_names: the classes in the order of their indices, for example those of the training
             data; None takes the names that occur, sorted, or as many indices as occur.
         config: of the model to train: its `num_labels` and `problem_type` hold for the labels.
-        cache_dir: where tokens are kept, outside the folders that are read;
+        cache_dir: the folder for tokens, outside the folders that are read;
             ``~/.cache/gptj/datasets`` for None. Files that have not changed are not tokenised
             again.
 
     Raises:
         DataError: for missing files, or for a line that is not JSON or has no text, no label, a
             label of another kind or outside the classes, naming file and line.
-        ArgumentError, SequenceTooLong: for arguments that make no sense, or do not fit the model.
+        ArgumentError, SequenceTooLong: for invalid arguments, or ones that do not fit the model.
     """
     tokenizer = resolve_tokenizer(tokenizer)
     check_length(length, config, tokenizer)

@@ -1,4 +1,4 @@
-"""Dataset: rows by number, batches in an order that follows from a seed, parts by document."""
+"""Dataset: examples by number, batches in an order that a seed decides, splits by document."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -14,20 +14,20 @@ from gptj.datasets.shuffling import Indices, check_place, permutation, split_ind
 from gptj.errors import ArgumentError
 
 Example = dict[str, npt.NDArray[Any]]
-"""The inputs of a model by name: of one row, or of a batch with B in front."""
+"""The inputs of a model by name: of one example, or of a batch with B in front."""
 
 
 class Dataset(ABC):
-    """Rows of `length` tokens, cut on demand from the tokens of documents in a cache folder.
+    """Examples of `length` tokens, cut on demand from tokenized documents in a cache folder.
 
-    ``dataset[i]`` is a dict of arrays that are the caller's own, and `len` the number of rows. So
-    it is what ``torch.utils.data.DataLoader`` takes, with workers too; every framework takes what
-    `batches` yields. It holds numbers of documents and rows, never the tokens.
+    ``dataset[i]`` is a dict of arrays that the caller may change, and `len` the number of examples,
+    so ``torch.utils.data.DataLoader`` takes a data set, with workers too; every framework takes the
+    batches of `batches`. A data set holds numbers of documents and examples, never the tokens.
 
     Attributes:
-        length: tokens of every row, T.
-        pad_token_id: what fills rows, with 0 in the attention mask.
-        documents: (n,) int64, which documents of the files belong to it.
+        length: tokens per example, T.
+        pad_token_id: the token that fills examples, with 0 in the attention mask.
+        documents: (n,) int64, the numbers of the documents that belong to it.
     """
 
     def __init__(self, store: Store, length: int, pad_token_id: int, documents: Indices) -> None:
@@ -40,21 +40,21 @@ class Dataset(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Return the number of rows."""
+        """Return the number of examples."""
 
     @abstractmethod
     def _index(self) -> None:
-        """Work out which rows the documents have."""
+        """Lay out the examples of the documents."""
 
     @abstractmethod
     def _example(self, number: int) -> Example:
-        """Return row `number`, from 0."""
+        """Return example `number`, from 0."""
 
     def __getitem__(self, number: int) -> Example:
-        """Return one row: arrays of shape (T,) for tokens, and a shape of their own for targets.
+        """Return one example: arrays (T,) for tokens, and of the head's own shape for targets.
 
         Raises:
-            IndexError: for a number that no row has; negative ones count from the end.
+            IndexError: for a number out of range; negative ones count from the end.
         """
         return self._example(self._place(number))
 
@@ -80,18 +80,18 @@ class Dataset(ABC):
     ) -> Iterator[Example]:
         """Return an iterator over the batches of one epoch: dicts of arrays, (B, T) for tokens.
 
-        The order of rows follows from `seed` and `epoch` alone, so after an interruption
-        ``start=step`` goes on exactly where the batches before `step` ended.
+        `seed` and `epoch` alone decide the order, so after an interruption ``start=step`` resumes
+        exactly where the batches before `step` ended.
 
         Args:
-            batch_size: rows of a batch in one process.
+            batch_size: examples per batch in one process.
             seed: of the shuffle; None for the order of the files.
-            epoch: every epoch has an order of its own.
-            start: batches to leave out at the beginning.
-            drop_last: leave out the last rows, if they do not fill a batch. Without it the last
-                batch is smaller, and with several processes may be missing in some of them.
-            rank, world: which process this is, of how many. Together the batches of all processes
-                at one step are the batch that one process with ``world * batch_size`` rows has.
+            epoch: every epoch has another order.
+            start: batches to skip at the beginning.
+            drop_last: drop the last examples if they do not fill a batch. Without it the last batch
+                is smaller, and with several processes may be missing in some of them.
+            rank, world: the number of this process, and of all. At each step the batches of all
+                processes form the batch of one process with ``world * batch_size`` examples.
 
         Raises:
             ArgumentError: for a number that is out of range.
@@ -114,18 +114,18 @@ class Dataset(ABC):
         start: int = 0,
         **options: Any,
     ) -> Iterator[Example]:
-        """Return the batches of epoch after epoch, without an end.
+        """Return the batches of one epoch after the other, endlessly.
 
         Args:
             options: and all others as in `batches`. With several processes `drop_last` keeps their
                 epochs in step.
 
         Raises:
-            ArgumentError: as in `batches`, or for a process that would never have a row.
+            ArgumentError: as in `batches`, or for a process that would never get an example.
         """
         if options.get("rank", 0) * batch_size >= len(self):
             raise ArgumentError(
-                f"There are {len(self)} rows, none of which is for the process with "
+                f"There are {len(self)} examples, none of which is for the process with "
                 f"rank={options['rank']}. Lower batch_size, or use fewer processes."
             )
         first = self.batches(batch_size, seed, epoch, start, **options)
@@ -147,11 +147,11 @@ class Dataset(ABC):
         """Return two data sets, to train on and to hold out, that share no document.
 
         Args:
-            held_out: which fraction of the documents to hold out; at least one is, and one is not.
+            held_out: the share of documents to hold out; at least one is, and one is not.
             seed: of the choice.
 
         Raises:
-            ArgumentError: for a single document, or a fraction that is none.
+            ArgumentError: for a single document, or a share that is not between 0 and 1.
         """
         rest, held = split_indices(len(self.documents), held_out, seed)
         return self._only(self.documents[rest]), self._only(self.documents[held])
@@ -165,7 +165,7 @@ class Dataset(ABC):
     def _place(self, number: int) -> int:
         rows = len(self)
         if not -rows <= number < rows:
-            raise IndexError(f"There is no row {number}: this data set has rows 0 to {rows - 1}.")
+            raise IndexError(f"There is no example {number}: this data set has 0 to {rows - 1}.")
         return int(number) % rows
 
     def _batch(self, numbers: Indices) -> Example:

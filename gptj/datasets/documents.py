@@ -53,7 +53,7 @@ def pieces(
 
 
 def _cut(plain: Iterator[str]) -> Iterator[Piece]:
-    """Join the lines of one document, as far as that is not too long."""
+    """Join the lines of one document, up to a maximal length."""
     held: list[str] = []
     size = 0
     for line in plain:

@@ -1,4 +1,4 @@
-"""What the labels of a classification are: classes, several at once, or numbers."""
+"""The labels of a classification: classes, several per text, or numbers."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -30,7 +30,7 @@ PROBLEMS: Final = {
 
 @dataclass(frozen=True)
 class Labels:
-    """How labels are written in rows.
+    """How labels become targets.
 
     Attributes:
         problem_type: as in ``GPTJConfig.problem_type``.
@@ -49,7 +49,7 @@ class Labels:
         """Return the label of one line.
 
         Returns:
-            () int32 for one class of several; (L,) float32 of 0 and 1 for several at once;
+            () int32 for one class of several; (L,) float32 of 0 and 1 for several classes;
             () float32 for a number.
 
         Raises:
@@ -79,7 +79,7 @@ def find_labels(
     names: Sequence[str] | None,
     config: GPTJConfig | None,
 ) -> Labels:
-    """Return what the labels of all lines are, and the classes that there are.
+    """Return the kind of the labels of all lines, and the classes.
 
     Args:
         lines: every line of the files.

@@ -131,30 +131,30 @@ def question_dataset(
     config: GPTJConfig | None = None,
     cache_dir: str | Path | None = None,
 ) -> QuestionDataset:
-    """Return questions about contexts as rows that question answering is trained on.
+    """Return questions about contexts as examples to train question answering on.
 
     Files have a JSON object per line with `question`, `context` and, unless in none of them,
     `answers` in SQuAD's form: ``{"text": ["five"], "answer_start": [17]}``, in characters, or empty
-    lists. Of several answers the first is learned. A context that does not fit into one row is read
-    in windows, each in a row with the question before it.
+    lists. Of several answers the first is learned. A context that does not fit into one example
+    is read in windows, each in an example with the question before it.
 
     Args:
         paths: files, folders or patterns of JSON lines, as in `text_dataset`.
         tokenizer: or its name, as in ``gptj.load_tokenizer``; GPT-J's own for None.
-        length: tokens of a row, T.
+        length: tokens per example, T.
         stride: tokens that a window shares with the one before it.
-        no_answer: where a row points whose window does not hold the whole answer: ``"ignore"`` to
+        no_answer: the target of a window without the whole answer: ``"ignore"`` to
             position T, which takes no part in the models' loss; ``"first"`` to position 0, the
-            first token of the question, so that a model learns to say that there is none.
-        config: of the model to train, to check against it that rows fit.
-        cache_dir: where tokens are kept, outside the folders that are read;
+            first token of the question, so that a model learns to find none.
+        config: of the model to train, to check that examples fit it.
+        cache_dir: the folder for tokens, outside the folders that are read;
             ``~/.cache/gptj/datasets`` for None. Files that have not changed are not tokenised
             again.
 
     Raises:
-        DataError: for missing files, or for a line that is not JSON or of another form, or an
+        DataError: for missing files, or for a line that is not JSON or of another format, or an
             answer that does not stand where it says, naming file and line.
-        ArgumentError, SequenceTooLong: for arguments that make no sense, or do not fit the model or
+        ArgumentError, SequenceTooLong: for invalid arguments, or ones that do not fit the model or
             the questions.
     """
     tokenizer = resolve_tokenizer(tokenizer)

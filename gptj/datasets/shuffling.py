@@ -1,4 +1,4 @@
-"""In which order rows come: shuffles by seed and epoch, and who reads which batch."""
+"""The order of examples: shuffles by seed and epoch, and which process reads which batch."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ from gptj.errors import ArgumentError
 from gptj.spec.random import split_seed, threefry2x32
 
 SPLIT_STREAM: Final = 2**32 - 1
-"""The stream of random numbers that divides documents into parts; epochs have those below."""
+"""The random stream that splits documents; epochs have the streams below it."""
 
 Indices = npt.NDArray[np.int64]
 
@@ -33,7 +33,7 @@ def permutation(count: int, seed: int, stream: int) -> Indices:
 
 
 def split_indices(count: int, fraction: float, seed: int) -> tuple[Indices, Indices]:
-    """Return the numbers below `count` in two parts, each in rising order: (rest, held out).
+    """Return the numbers below `count` in two parts, each sorted: (rest, held out).
 
     Raises:
         ArgumentError: if either part would be empty.
@@ -43,7 +43,7 @@ def split_indices(count: int, fraction: float, seed: int) -> tuple[Indices, Indi
     if count < 2:
         raise ArgumentError(
             "A split needs two documents or more, and there is one: a document is never divided. "
-            "Use document='paragraph' or 'line', or keep files of your own for each part."
+            "Use document='paragraph' or 'line', or separate files for each part."
         )
     held = min(max(round(count * fraction), 1), count - 1)
     order = permutation(count, seed, SPLIT_STREAM)
@@ -59,14 +59,14 @@ def step_count(rows: int, batch_size: int, world: int, drop_last: bool) -> int:
     together = batch_size * world
     if drop_last and rows < together:
         raise ArgumentError(
-            f"There are {rows} rows and a batch takes {together} over all processes, so with "
+            f"There are {rows} examples and a batch takes {together} over all processes, so with "
             "drop_last there is no batch. Lower batch_size, or leave drop_last out."
         )
     return rows // together if drop_last else -(-rows // together)
 
 
 def check_place(batch_size: int, epoch: int, rank: int, world: int) -> None:
-    """Check who asks for which batches.
+    """Check which batches a process asks for.
 
     Raises:
         ArgumentError: for a number that is out of range.

@@ -1,4 +1,4 @@
-"""Text for a causal language model: documents in rows, packed or one by one."""
+"""Text for a causal language model: documents as examples, packed or one by one."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -30,26 +30,26 @@ from gptj.tokenizer import GPTJTokenizer
 
 
 class TextDataset(Dataset):
-    """Rows for a causal language model: input_ids, attention_mask and labels, (T,) int32 each.
+    """Examples for a causal language model: input_ids, attention_mask and labels, (T,) int32 each.
 
-    `labels` are the tokens of the same row, as the models shift them inside, and -100 on padding.
+    `labels` are the same tokens, as the models shift them inside, and -100 on padding.
     """
 
     def __init__(
         self, store: Store, length: int, pad_token_id: int, documents: Indices, packed: bool
     ) -> None:
-        """Take the documents of a store, packed or each in rows of its own."""
+        """Take the documents of a store, packed or each in separate examples."""
         self.packed = packed
         super().__init__(store, length, pad_token_id, documents)
 
     def __len__(self) -> int:
-        """Return the number of rows."""
+        """Return the number of examples."""
         return -(-int(self._ends[-1]) // self.length)
 
     def _index(self) -> None:
         """Lay the documents on one line that is cut every `length` places.
 
-        Packed documents follow each other at once; others begin where a row does.
+        Packed documents follow each other immediately; others start with an example.
         """
         self._lengths = self._store.lengths("tokens")[self.documents]
         whole_rows = -(-self._lengths // self.length) * self.length
@@ -84,10 +84,10 @@ def text_dataset(
     config: GPTJConfig | None = None,
     cache_dir: str | Path | None = None,
 ) -> TextDataset:
-    """Return text as rows that a causal language model is trained on.
+    """Return text as examples to train a causal language model on.
 
-    Every document ends with ``<|endoftext|>``. Packed rows have no padding and may hold several
-    documents; the last row holds what remains, and is padded. A file is read as UTF-8, its line
+    Every document ends with ``<|endoftext|>``. Packed examples have no padding and may hold several
+    documents; the last one holds the rest, and is padded. A file is read as UTF-8, its line
     ends as one character each; a blank line or an empty file is no document.
 
     Args:
@@ -95,20 +95,20 @@ def text_dataset(
             list of these. ``.jsonl`` and ``.ndjson`` have a JSON object per line, which is one
             document; all others are text.
         tokenizer: or its name, as in ``gptj.load_tokenizer``; GPT-J's own for None.
-        length: tokens of a row, T.
-        packed: False gives every document rows of its own, padded on the right.
-        document: what a document of a text file is: ``"file"``, ``"paragraph"`` (up to a blank
+        length: tokens per example, T.
+        packed: False puts every document into separate examples, padded on the right.
+        document: the unit of a text file: ``"file"``, ``"paragraph"`` (up to a blank
             line) or ``"line"``.
         text_field: the field of a JSON object that holds the text.
-        config: of the model to train, to check against it that rows fit.
-        cache_dir: where tokens are kept, outside the folders that are read;
+        config: of the model to train, to check that examples fit it.
+        cache_dir: the folder for tokens, outside the folders that are read;
             ``~/.cache/gptj/datasets`` for None. Files that have not changed are not tokenised
             again.
 
     Raises:
         DataError: for files that are missing or not UTF-8, or JSON lines without such a field,
             naming file and line; or if there is no text in any file.
-        ArgumentError, SequenceTooLong: for arguments that make no sense, or do not fit the model.
+        ArgumentError, SequenceTooLong: for invalid arguments, or ones that do not fit the model.
         TokenizerError: for a tokenizer without an end-of-text token.
     """
     tokenizer = resolve_tokenizer(tokenizer)
@@ -133,7 +133,7 @@ def _tokenise(
 ) -> None:
     """Write the tokens of all documents to `folder`, a group of documents at a time."""
     for record in records(path for path in files if path.suffix.lower() in JSON_LINES):
-        record.text(field)  # whatever is wrong is found before any work
+        record.text(field)  # finds errors before any work
     layout = {"tokens": token_type(tokenizer), "tokens_ends": "<i8"}
     with reading(files) as read, StoreWriter(folder, layout) as store:
         documents = pieces(files, division, field, read)

@@ -43,7 +43,7 @@ def cache_key(files: Sequence[Path], tokenizer: GPTJTokenizer, options: dict[str
 def cached(cache_dir: str | Path | None, key: str, build: Callable[[Path], None]) -> Store:
     """Return the store `key`, which `build` writes into an empty folder if it is not there.
 
-    The folder takes its name when it is finished. So a store is whole or not there, whatever ends
+    The folder takes its name when it is finished, so a store is complete or absent, whatever ends
     the program, and of two programs that build the same, one is taken.
 
     Raises:
@@ -85,7 +85,7 @@ def _write(parent: Path, final: Path, build: Callable[[Path], None]) -> None:
 def _is_store(folder: Path) -> bool:
     try:
         return (folder / CONTENTS).is_file() and Store(folder).is_complete()
-    except (ValueError, KeyError, TypeError):  # damaged, so it is written anew
+    except (ValueError, KeyError, TypeError):  # damaged, so it is written again
         return False
 
 

@@ -1,4 +1,4 @@
-"""What every kind of data set begins with: its arguments checked, its texts tokenised."""
+"""What all data sets share: checking arguments and tokenizing texts."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ GROUP_CHARACTERS: Final = 2**20
 """Characters to tokenise together: enough for all processors, little for memory."""
 
 WORTH_SHOWING: Final = 2**23
-"""What takes less than about a second needs no bar."""
+"""Bytes of files below which tokenizing takes less than about a second, without a bar."""
 
 Texts = TypeVar("Texts")
 
@@ -30,7 +30,7 @@ def resolve_tokenizer(given: GPTJTokenizer | str | Path | None) -> GPTJTokenizer
 
 
 def check_length(length: int, config: GPTJConfig | None, tokenizer: GPTJTokenizer) -> None:
-    """Check that rows of `length` tokens fit a model.
+    """Check that examples of `length` tokens fit a model.
 
     Raises:
         ArgumentError: for a length that is no integer above 1, or a vocabulary that the model does
@@ -43,7 +43,7 @@ def check_length(length: int, config: GPTJConfig | None, tokenizer: GPTJTokenize
         return
     if length > config.n_positions:
         raise SequenceTooLong(
-            f"length={length} is more than the model reads at once: its n_positions is "
+            f"length={length} is more than the model's context: its n_positions is "
             f"{config.n_positions}. Lower length."
         )
     if len(tokenizer) > config.vocab_size:
@@ -54,7 +54,7 @@ def check_length(length: int, config: GPTJConfig | None, tokenizer: GPTJTokenize
 
 
 def pad_id(tokenizer: GPTJTokenizer) -> int:
-    """Return the id that fills rows: the pad token's, else 0, as the mask hides it anyway."""
+    """Return the id that fills examples: the pad token's, else 0, as the mask hides it anyway."""
     return tokenizer.pad_token_id or 0
 
 

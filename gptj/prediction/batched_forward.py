@@ -70,7 +70,7 @@ def run(
         backend: an object that fulfils ``gptj.backends.base.Backend``.
         model: its model.
         rows: token ids that the model knows, none longer than its context.
-        batch_size: how many rows are computed at once; those of similar length are together.
+        batch_size: sequences per batch; sequences of similar length share one.
         names: the fields.
     """
     found: dict[int, dict[str, npt.NDArray[np.float32]]] = {}

@@ -26,7 +26,7 @@ class Classification:
 
     Attributes:
         text: that text.
-        problem_type: as in ``GPTJConfig.problem_type``: one label of several, several at once, or
+        problem_type: as in ``GPTJConfig.problem_type``: one label of several, several labels, or
             a regression.
         values: by the names of the labels: probabilities, or the numbers of a regression.
     """
@@ -37,7 +37,7 @@ class Classification:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The likeliest label; of several at once those from one half on; none of a regression."""
+        """The likeliest label; all from one half in a multi-label problem; none in a regression."""
         if self.problem_type == "regression":
             return ()
         if self.problem_type == "multi_label_classification":

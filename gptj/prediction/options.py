@@ -1,4 +1,4 @@
-"""What prediction takes, as keyword arguments for whoever checks types."""
+"""The options of prediction as keyword arguments, for type checkers."""
 
 from gptj.model.options import AnyOptions
 from gptj.tokenizer import GPTJTokenizer

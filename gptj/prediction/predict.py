@@ -85,7 +85,7 @@ def predict(
         model: a model that was loaded, or a name as in `gptj.load`, which is loaded for this call
             with the head that its ``config.json`` names.
         tokenizer: that of the folder which the model was loaded from, or GPT-J's own, if None.
-        batch_size: rows that are computed at once; they are sorted by length.
+        batch_size: sequences per batch; they are sorted by length.
         length: tokens of a row at most; the model's n_positions if None.
         truncate: of a classification: cut off the ends of longer texts instead of refusing them.
         question: what to answer; contexts longer than a row are read in windows.
