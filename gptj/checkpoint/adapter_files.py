@@ -139,7 +139,7 @@ def read_adapter(
 
 def _content(lora: LoraConfig, head: str) -> dict[str, Any]:
     """Return the fields of ``adapter_config.json`` that describe the adapter."""
-    targets: Any = ALL_LINEAR if lora.targets == (ALL_LINEAR,) else list(lora.targets)
+    targets: str | list[str] = ALL_LINEAR if lora.targets == (ALL_LINEAR,) else list(lora.targets)
     return {
         "alpha_pattern": dict(lora.alpha_pattern),
         "auto_mapping": None,
@@ -195,7 +195,7 @@ def _check_fields(content: Mapping[str, Any], path: Path) -> None:
         )
 
 
-def _is_off(value: Any) -> bool:
+def _is_off(value: object) -> bool:
     return value is None or value is False or value in ({}, [], "")
 
 

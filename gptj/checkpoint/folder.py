@@ -84,7 +84,7 @@ def is_adapter(path: Path) -> bool:
     )
 
 
-def shard_files(index: Path, weight_map: Any) -> list[str]:
+def shard_files(index: Path, weight_map: object) -> list[str]:
     """Return the names of the files that an index lists, all of them in its folder.
 
     Raises:

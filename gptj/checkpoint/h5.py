@@ -73,7 +73,7 @@ def write_flat(path: Path, tensors: Tensors) -> None:
                 target.create_dataset(name, data=array)
 
 
-def _datasets(group: Any, seen: set[Any]) -> Iterator[tuple[str, Any]]:
+def _datasets(group: h5py.Group, seen: set[Any]) -> Iterator[tuple[str, Any]]:
     """Yield the datasets below a group; follow no external link and no cycle."""
     for key in group:
         link = group.get(key, getlink=True)
@@ -90,7 +90,7 @@ def _datasets(group: Any, seen: set[Any]) -> Iterator[tuple[str, Any]]:
             yield from _datasets(child, seen)
 
 
-def _handle(path: Path, name: str, dataset: Any) -> LazyTensor:
+def _handle(path: Path, name: str, dataset: h5py.Dataset) -> LazyTensor:
     """Return a handle on a dataset: a memory map if the file stores it contiguously."""
     dtype = dataset.dtype.newbyteorder("=")
     if dtype.name not in DTYPES:
@@ -116,7 +116,7 @@ def _load(path: Path, name: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         raise CheckpointError(f"{path}: {name} cannot be read: {error}.") from error
 
 
-def _set_names(group: Any, attribute: str, names: list[str]) -> None:
+def _set_names(group: h5py.Group, attribute: str, names: list[str]) -> None:
     """Set a list of names as an attribute, in numbered parts if one cannot hold it."""
     encoded = np.array([name.encode() for name in names])
     parts = -(-encoded.nbytes // ATTRIBUTE_BYTES)

@@ -1,6 +1,6 @@
 """Write slim checkpoints of mesh-transformer-jax without JAX."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 from zipfile import ZipFile
@@ -68,7 +68,7 @@ def write(folder: Path, config: GPTJConfig, tensors: Tensors) -> None:
 
 
 def _shards_of(
-    core: int, names: Any, table: dict[str, Join], tensors: Tensors
+    core: int, names: Iterable[object], table: dict[str, Join], tensors: Tensors
 ) -> Iterator[tuple[str, npt.NDArray[Any]]]:
     for name in map(str, names):
         if name == "step":

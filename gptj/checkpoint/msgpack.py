@@ -127,7 +127,7 @@ class _Walker:
             raise TypeError(f"the key {key!r} is not text")
         return key
 
-    def _bytes(self, kind: str, size: int) -> Any:
+    def _bytes(self, kind: str, size: int) -> str | Region:
         region = Region(self.path, self.at, size)
         if size > len(self.data) - self.at:
             raise ValueError(f"{size} bytes are said to lie at {self.at} of {len(self.data)}")
@@ -154,7 +154,7 @@ class _Walker:
         return value
 
 
-def _leaves(node: Any, path: str) -> Iterator[tuple[str, LazyTensor]]:
+def _leaves(node: object, path: str) -> Iterator[tuple[str, LazyTensor]]:
     """Yield the arrays of a tree, by path."""
     if isinstance(node, _Array):
         yield path, node.handle()
@@ -187,14 +187,14 @@ def _joined(node: dict[str, Any]) -> LazyTensor:
     return LazyTensor(shape, dtype, load)
 
 
-def _dtype(name: Any) -> np.dtype[Any]:
+def _dtype(name: object) -> np.dtype[Any]:
     name = "bfloat16" if name == "V2" else name  # NumPy's name for unknown dtypes
     if not isinstance(name, str) or name not in DTYPES:
         raise ValueError(f"the dtype {name!r} is none of {choices(DTYPES)}")
     return DTYPES[name]
 
 
-def _size(value: Any) -> int:
+def _size(value: object) -> int:
     if not isinstance(value, int) or value < 0:
         raise TypeError(f"{value!r} stands where a size should")
     return value

@@ -115,7 +115,7 @@ def _are_betas(value: Any) -> bool:
     return is_pair and all(is_number(beta) and 0 <= beta < 1 for beta in value)
 
 
-def _require(file: Path, fits: bool, name: str, value: Any, accepted: str) -> None:
+def _require(file: Path, fits: bool, name: str, value: object, accepted: str) -> None:
     if not fits or isinstance(value, bool):
         raise CheckpointError(
             f"{file} is damaged: the optimizer's {name} is {value!r}, accepted is {accepted}. "

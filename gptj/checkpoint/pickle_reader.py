@@ -7,7 +7,7 @@ descriptions. Nothing else can happen, whatever the file says.
 
 import pickletools
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final, NoReturn
+from typing import Any, BinaryIO, Final, NoReturn, TypeVar
 
 from gptj.errors import CheckpointError
 
@@ -42,6 +42,8 @@ class View:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
+
+Kind = TypeVar("Kind")
 
 _MARK: Final = object()
 
@@ -79,7 +81,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
-    def step(self, name: str, argument: Any) -> None:
+    def step(self, name: str, argument: object) -> None:
         """Interpret one instruction."""
         if name in _LITERALS:
             self.stack.append(argument)
@@ -177,7 +179,7 @@ class _Machine:
         return values
 
 
-def _require(value: Any, kind: type) -> Any:
+def _require(value: object, kind: type[Kind]) -> Kind:
     if not isinstance(value, kind):
         raise TypeError(f"a {type(value).__name__} stands where a {kind.__name__} should")
     return value
@@ -206,7 +208,7 @@ def _refuse(function: str) -> NoReturn:
     )
 
 
-def _storage(identity: Any) -> Storage:
+def _storage(identity: object) -> Storage:
     """Return the storage of a persistent id: ("storage", type, key, place, length[, view])."""
     tag, kind, key, _, size, *view = _require(identity, tuple)
     if tag != "storage":
@@ -217,11 +219,11 @@ def _storage(identity: Any) -> Storage:
     return Storage(str(_require(kind, Name)), str(key), _number(size), _number(start))
 
 
-def _number(value: Any) -> int:
+def _number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise TypeError(f"{value!r} stands where a size should")
     return value
 
 
-def _numbers(values: Any) -> tuple[int, ...]:
+def _numbers(values: object) -> tuple[int, ...]:
     return tuple(_number(value) for value in _require(values, tuple))

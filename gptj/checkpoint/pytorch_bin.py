@@ -94,7 +94,7 @@ def _next_storage(path: Path, file: BinaryIO, kind: str) -> Region:
     return region
 
 
-def _handle(name: str, view: Any, storages: Mapping[str, Region]) -> LazyTensor:
+def _handle(name: str, view: object, storages: Mapping[str, Region]) -> LazyTensor:
     """Return a handle on a tensor, checked to lie inside its storage."""
     if not isinstance(view, View):
         raise CheckpointError(f"{name} is a {type(view).__name__}, not a tensor.")

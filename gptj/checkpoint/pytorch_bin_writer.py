@@ -3,7 +3,7 @@
 import pickle
 import struct
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from zipfile import ZipFile
 
 from gptj.checkpoint.pytorch_bin import STORAGES
@@ -27,7 +27,7 @@ def write(path: Path, tensors: Tensors) -> None:
     root = path.name.partition(".")[0]
     with replacing(path) as file, ZipFile(file, "w") as archive:
 
-        def add(name: str, content: Any) -> None:
+        def add(name: str, content: bytes | memoryview) -> None:
             write_stored(archive, f"{root}/{name}", content, ALIGNMENT)
 
         with naming(path, "the table of tensors"):

@@ -4,7 +4,7 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
@@ -81,7 +81,7 @@ def stored_entries(path: Path) -> dict[str, Entry]:
         ) from error
 
 
-def _entry(path: Path, size: int, info: ZipInfo, file: Any) -> Entry:
+def _entry(path: Path, size: int, info: ZipInfo, file: BinaryIO) -> Entry:
     file.seek(info.header_offset)
     signature, name, extra = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
     offset = info.header_offset + _LOCAL_HEADER.size + name + extra
@@ -98,7 +98,9 @@ def _entry(path: Path, size: int, info: ZipInfo, file: Any) -> Entry:
     return Entry(path, offset, info.file_size, info.filename, info.CRC)
 
 
-def write_stored(archive: ZipFile, name: str, content: Any, alignment: int = 1) -> None:
+def write_stored(
+    archive: ZipFile, name: str, content: bytes | memoryview, alignment: int = 1
+) -> None:
     """Add an entry whose bytes start at a multiple of `alignment` in the file."""
     size = len(content)
     info = ZipInfo(name)  # dated 1980, so that equal weights are equal files

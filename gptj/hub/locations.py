@@ -3,13 +3,14 @@
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from gptj.checkpoint.adapter_folder import AdapterFolder, open_adapter
 from gptj.checkpoint.folder import CONFIG_NAME, is_adapter
 from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
 from gptj.errors import ArgumentError
 from gptj.hub.names import DEMO, Source, base_name, hub_id, is_preset
+from gptj.hub.options import HubOptions
 
 
 def locate(
@@ -58,7 +59,7 @@ def locate(
     )
 
 
-def locate_adapter(name: str | Path, **where: Any) -> Path:
+def locate_adapter(name: str | Path, **where: Unpack[HubOptions]) -> Path:
     """Return the local folder of an adapter; from a repository it takes only its two files.
 
     Args:
@@ -71,7 +72,7 @@ def locate_adapter(name: str | Path, **where: Any) -> Path:
     return _locate(name, "adapter", **where)
 
 
-def _locate(name: str | Path, wanted: str, **where: Any) -> Path:
+def _locate(name: str | Path, wanted: str, **where: Unpack[HubOptions]) -> Path:
     """Return the local folder or file of a name; `wanted` is a key of ``download.REQUESTS``."""
     asked = Source(str(name), **where)
     if asked.local_files_only and asked.force_download:
@@ -95,7 +96,7 @@ def _locate(name: str | Path, wanted: str, **where: Any) -> Path:
     return fetch(source, wanted)
 
 
-def locate_config(name: str | Path, **options: Any) -> Path:
+def locate_config(name: str | Path, **options: Unpack[HubOptions]) -> Path:
     """Return the local ``config.json`` that a name stands for; options as in `locate`.
 
     For an adapter without one it is that of the base model.
@@ -109,7 +110,7 @@ def locate_config(name: str | Path, **options: Any) -> Path:
     return found / CONFIG_NAME
 
 
-def locate_tokenizer(name: str | Path, **options: Any) -> str | Path:
+def locate_tokenizer(name: str | Path, **options: Unpack[HubOptions]) -> str | Path:
     """Return the preset or local folder whose tokenizer a name stands for; options as in `locate`.
 
     For an adapter without one it is that of the base model.
@@ -125,7 +126,9 @@ def locate_tokenizer(name: str | Path, **options: Any) -> str | Path:
     return locate_base(adapter, weights=False, **options)
 
 
-def locate_base(adapter: AdapterFolder, *, weights: bool = True, **options: Any) -> Path:
+def locate_base(
+    adapter: AdapterFolder, *, weights: bool = True, **options: Unpack[HubOptions]
+) -> Path:
     """Return the local folder or file of an adapter's base model.
 
     Its name may be a preset, a path relative to the adapter's folder or to the current one, or a
@@ -138,7 +141,9 @@ def locate_base(adapter: AdapterFolder, *, weights: bool = True, **options: Any)
     Raises:
         CheckpointError: if it cannot be found or is not a model, saying how to load both.
     """
-    access = {k: v for k, v in options.items() if k not in ("revision", "subfolder")}
+    access: dict[str, Any] = {
+        k: v for k, v in options.items() if k not in ("revision", "subfolder")
+    }
     name = adapter.base
     try:
         found = locate(base_name(adapter), weights=weights, revision=adapter.revision, **access)

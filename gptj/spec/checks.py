@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from gptj.errors import ArgumentError, InputError, SequenceTooLong, TokenOutOfRange
 from gptj.spec.config import GPTJConfig
+from gptj.spec.types import Size, Tensor
 
 Concrete = Callable[[Any], npt.NDArray[Any] | None]
 
@@ -74,11 +75,11 @@ def check_inputs(
 
 def check_prompt(
     config: GPTJConfig,
-    input_ids: Any,
-    mask: Any,
+    input_ids: Tensor | None,
+    mask: Tensor | None,
     concrete: Concrete,
     *,
-    embeds: Any = None,
+    embeds: Tensor | None = None,
     cut_to: int | None = None,
 ) -> None:
     """Check the prompts of a generation, (B, T) ids or (B, T, E) embeddings, and their mask.
@@ -127,7 +128,7 @@ def _check_tokens(config: GPTJConfig, inputs: Mapping[str, Any]) -> tuple[Any, A
 
 
 def _check_length(
-    config: GPTJConfig, length: Any, past_length: int | None, capacity: int | None
+    config: GPTJConfig, length: Size, past_length: int | None, capacity: int | None
 ) -> None:
     if length is None or past_length is None:
         return
@@ -145,7 +146,7 @@ def _check_length(
         )
 
 
-def _mask_widths(length: Any, past_length: int | None, capacity: int | None) -> tuple[Any, ...]:
+def _mask_widths(length: Size, past_length: int | None, capacity: int | None) -> tuple[Any, ...]:
     """Return how wide a mask may be; nothing where a graph leaves it open."""
     if length is None or past_length is None:
         return ()
@@ -155,9 +156,9 @@ def _mask_widths(length: Any, past_length: int | None, capacity: int | None) -> 
 
 def _check_mask(
     config: GPTJConfig,
-    mask: Any,
-    batch: Any,
-    length: Any,
+    mask: Tensor | None,
+    batch: Size,
+    length: Size,
     past_length: int | None,
     capacity: int | None,
 ) -> None:
@@ -178,7 +179,7 @@ def _check_mask(
         )
 
 
-def check_row_shape(name: str, tensor: Any, batch: Any, length: Any) -> None:
+def check_row_shape(name: str, tensor: Tensor, batch: Size, length: Size) -> None:
     """Refuse what is not (B, T) integers."""
     shape = tuple(tensor.shape)
     # position_ids may be one row for the whole batch
@@ -188,7 +189,7 @@ def check_row_shape(name: str, tensor: Any, batch: Any, length: Any) -> None:
     check_integer(name, tensor)
 
 
-def _check_head_mask(config: GPTJConfig, head_mask: Any) -> None:
+def _check_head_mask(config: GPTJConfig, head_mask: Tensor | None) -> None:
     if head_mask is None:
         return
     shape, heads = tuple(head_mask.shape), config.n_head
@@ -200,7 +201,7 @@ def _check_head_mask(config: GPTJConfig, head_mask: Any) -> None:
 
 
 def _check_cache_position(
-    cache_position: Any, length: Any, past_length: int | None, concrete: Concrete
+    cache_position: Tensor | None, length: Size, past_length: int | None, concrete: Concrete
 ) -> None:
     if cache_position is None:
         return
@@ -220,7 +221,9 @@ def _check_cache_position(
         )
 
 
-def _check_range(name: str, tensor: Any, limit: int, whole: str, concrete: Concrete) -> None:
+def _check_range(
+    name: str, tensor: Tensor | None, limit: int, whole: str, concrete: Concrete
+) -> None:
     values = None if tensor is None else concrete(tensor)
     if values is None:
         return
@@ -231,7 +234,7 @@ def _check_range(name: str, tensor: Any, limit: int, whole: str, concrete: Concr
         )
 
 
-def check_integer(name: str, tensor: Any) -> None:
+def check_integer(name: str, tensor: Tensor) -> None:
     """Refuse what does not hold integers."""
     dtype = str(tensor.dtype)
     if "int" not in dtype:
@@ -244,6 +247,6 @@ def place(wrong: npt.NDArray[np.bool_]) -> str:
     return ", ".join(f"{axis} {index}" for axis, index in where)
 
 
-def agree(found: Any, *accepted: Any) -> bool:
+def agree(found: object, *accepted: object) -> bool:
     """Whether a size is one of those accepted; a symbolic size (None) agrees with anything."""
     return found is None or None in accepted or found in accepted

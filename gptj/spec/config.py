@@ -11,6 +11,7 @@ from gptj.spec.config_checks import config_problems
 from gptj.spec.config_fields import ConfigArguments
 from gptj.spec.number_checks import is_positive_int
 from gptj.spec.quantization import METHODS
+from gptj.spec.types import DType
 from gptj.spec.vocabulary import EOS_TOKEN_ID, VOCAB_SIZE
 from gptj.system.atomic import make_folder, write_text
 from gptj.system.json_files import read_json
@@ -142,7 +143,7 @@ class GPTJConfig:
             return extra[name]
         raise AttributeError(f"GPTJConfig has no field {name!r}.{suggest(name, self.__dict__)}")
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         """Set a field; a key that GPT-J does not use is kept in `extra`, and so written back."""
         if name in INERT or name in self.__dict__.get("extra", {}):
             self.extra[name] = value
@@ -282,7 +283,7 @@ def argument_names() -> set[str]:
     return own | {*ALIASES, "num_labels"}
 
 
-def dtype_name(dtype: Any) -> str | None:
+def dtype_name(dtype: DType | None) -> str | None:
     """Return the plain name of a dtype: ``torch.bfloat16``, ``jnp.bfloat16`` -> ``"bfloat16"``."""
     if dtype is None or isinstance(dtype, str):
         return dtype if dtype is None else dtype.removeprefix("torch.")
@@ -290,7 +291,7 @@ def dtype_name(dtype: Any) -> str | None:
     return str(name).removeprefix("torch.")
 
 
-def _default(spec: "Field[Any]") -> Any:
+def _default(spec: "Field[Any]") -> object:
     if spec.default_factory is not MISSING:
         return spec.default_factory()
     return spec.default

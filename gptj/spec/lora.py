@@ -7,7 +7,7 @@ weight is that of PEFT, without its ``base_model.model.`` in front.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ from gptj.spec.heads import find_head
 from gptj.spec.number_checks import is_number, is_positive_int
 from gptj.spec.params import LM_HEAD, keyed_generator, parameter_table
 from gptj.spec.tensors import LazyTensor
+
+Value = TypeVar("Value")
 
 ALL_LINEAR: Final = "all-linear"
 """Stands for every linear layer of every block."""
@@ -195,7 +197,7 @@ def _covers(target: str, module: str) -> bool:
     return module == target or module.endswith(f".{target}")
 
 
-def _pick(pattern: Mapping[str, Any], module: str, default: Any) -> Any:
+def _pick(pattern: Mapping[str, Value], module: str, default: Value) -> Value:
     """Return the value of the first name in a pattern that means this layer."""
     return next((pattern[name] for name in pattern if _covers(name, module)), default)
 
@@ -214,6 +216,6 @@ def _last_names(modules: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(module.rpartition(".")[2] for module in modules))
 
 
-def _require(fits: bool, name: str, value: Any, accepted: str) -> None:
+def _require(fits: bool, name: str, value: object, accepted: str) -> None:
     if not fits:
         raise ArgumentError(f"{name} must be {accepted}; found {value!r}.")

@@ -20,7 +20,7 @@ class ModelOutput(OrderedDict[str, Any]):
     """
 
     def __init__(
-        self, pairs: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **values: Any
+        self, pairs: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **values: object
     ) -> None:
         """Keep the pairs whose value is not None, in order; `pairs` may also be a mapping."""
         items = pairs.items() if isinstance(pairs, Mapping) else pairs
@@ -35,7 +35,7 @@ class ModelOutput(OrderedDict[str, Any]):
             return None
         raise AttributeError(f"The output has no field {name!r}; it has {', '.join(self)}.")
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         """Set a field, so that attribute and key always agree; None takes it away."""
         if name not in FIELDS and name not in self:
             super().__setattr__(name, value)
@@ -44,7 +44,7 @@ class ModelOutput(OrderedDict[str, Any]):
         else:
             self[name] = value
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: str | int | slice) -> Any:
         """Return by name, or by index or slice among the fields that were computed."""
         return super().__getitem__(key) if isinstance(key, str) else self.to_tuple()[key]
 

@@ -1,7 +1,5 @@
 """Positions from an attention mask, so that padding never moves a token."""
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -21,7 +19,11 @@ def positions_from_mask(attention_mask: npt.NDArray[np.integer]) -> npt.NDArray[
 
 
 def last_attended(
-    attention_mask: Any, input_ids: Any, length: int, past_length: int, pad_token_id: int | None
+    attention_mask: npt.ArrayLike | None,
+    input_ids: npt.ArrayLike | None,
+    length: int,
+    past_length: int,
+    pad_token_id: int | None,
 ) -> npt.NDArray[np.int64]:
     """Return which of the `length` new tokens a classification looks at, (B,) or (1,) for all.
 

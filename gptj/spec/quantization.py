@@ -71,7 +71,7 @@ SCALE: Final = "_scale"
 """What follows the name of a weight in the name of its scales."""
 
 
-def check_choice(quantize: Any) -> None:
+def check_choice(quantize: object) -> None:
     """Refuse what is no way to quantize.
 
     Raises:

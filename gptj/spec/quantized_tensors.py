@@ -64,7 +64,7 @@ def quantized_tensors(tensors: Tensors, table: Mapping[str, Parameter]) -> dict[
 
 
 def dequantized_tensors(
-    config: GPTJConfig, tensors: Mapping[str, Any], dtype: Any = np.float32
+    config: GPTJConfig, tensors: Mapping[str, Any], dtype: npt.DTypeLike = np.float32
 ) -> dict[str, Any]:
     """Return the tensors of an ordinary model from those of a quantized one.
 
@@ -95,7 +95,9 @@ def _stored(weight: LazyTensor, parameter: Parameter) -> LazyTensor:
     return LazyTensor(parameter.shape, np.dtype(parameter.dtype), load)
 
 
-def _meant(rounding: Quantizer, stored: Any, scale: Any, dtype: Any) -> LazyTensor:
+def _meant(
+    rounding: Quantizer, stored: LazyTensor, scale: LazyTensor, dtype: npt.DTypeLike
+) -> LazyTensor:
     """Return a handle on what stored numbers and their scales mean."""
 
     def load() -> npt.NDArray[Any]:

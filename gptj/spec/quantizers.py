@@ -123,7 +123,7 @@ class Quantizer:
             result[rows] = self.pack(whole.reshape(weight[rows].shape))
         return result
 
-    def dequantize(self, stored: Array, scale: Scales, dtype: Any = np.float32) -> Array:
+    def dequantize(self, stored: Array, scale: Scales, dtype: npt.DTypeLike = np.float32) -> Array:
         """Return what stored numbers and scales mean, (out, in); exact in float64."""
         exact = np.float64 if np.dtype(dtype) == np.float64 else np.float32
         result = np.empty((len(stored), stored.shape[1] * 8 // self.bits), dtype)

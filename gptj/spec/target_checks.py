@@ -13,9 +13,10 @@ from gptj.spec import IGNORE_INDEX
 from gptj.spec.checks import Concrete, agree, check_integer, check_row_shape, place
 from gptj.spec.config import GPTJConfig
 from gptj.spec.config_checks import PROBLEM_TYPES
+from gptj.spec.types import Size, Tensor
 
 
-def find_problem_type(config: GPTJConfig, labels: Any) -> str:
+def find_problem_type(config: GPTJConfig, labels: Tensor) -> str:
     """Return the kind of classification: the configuration's, else what the labels look like.
 
     One label asks for a regression, integers for one label of several, anything else for several
@@ -36,7 +37,7 @@ def find_problem_type(config: GPTJConfig, labels: Any) -> str:
     return "single_label_classification" if _is_integer(labels) else "multi_label_classification"
 
 
-def check_labels(config: GPTJConfig, labels: Any, shape: tuple[Any, ...], keep: Any) -> None:
+def check_labels(config: GPTJConfig, labels: Tensor, shape: tuple[Any, ...], keep: object) -> None:
     """Check the labels of a causal language model against the shape (B, T) of its input.
 
     Raises:
@@ -52,7 +53,7 @@ def check_labels(config: GPTJConfig, labels: Any, shape: tuple[Any, ...], keep: 
     check_row_shape("labels", labels, *shape)
 
 
-def check_label_values(config: GPTJConfig, labels: Any, concrete: Concrete) -> None:
+def check_label_values(config: GPTJConfig, labels: Tensor, concrete: Concrete) -> None:
     """Check that every label of a language model is a token id or the ignored value.
 
     Raises:
@@ -63,7 +64,7 @@ def check_label_values(config: GPTJConfig, labels: Any, concrete: Concrete) -> N
         _check_indices(values, config.vocab_size, "token ids")
 
 
-def check_class_labels(config: GPTJConfig, labels: Any, batch: Any, concrete: Concrete) -> None:
+def check_class_labels(config: GPTJConfig, labels: Tensor, batch: Size, concrete: Concrete) -> None:
     """Check the labels of a sequence classification.
 
     One label of several: (B,) or (B, 1) integers, each a label or the ignored value. Several labels
@@ -98,7 +99,7 @@ def check_class_labels(config: GPTJConfig, labels: Any, batch: Any, concrete: Co
         _check_numbers(values.reshape(shape), problem)
 
 
-def check_answers(start: Any, end: Any, batch: Any) -> None:
+def check_answers(start: Tensor | None, end: Tensor | None, batch: Size) -> None:
     """Check where the answers start and end: (B,) or (B, 1) integers, both or neither.
 
     Every value is accepted: those outside the text take no part in the loss.
@@ -144,9 +145,9 @@ def _check_numbers(values: npt.NDArray[Any], problem: str) -> None:
         )
 
 
-def _is_integer(tensor: Any) -> bool:
+def _is_integer(tensor: Tensor) -> bool:
     return "int" in str(tensor.dtype)
 
 
-def _is_zero(keep: Any) -> bool:
+def _is_zero(keep: object) -> bool:
     return isinstance(keep, int) and keep == 0

@@ -43,7 +43,9 @@ class LazyTensor:
         """Return a handle on the same tensor with its axes reversed; nothing is copied."""
         return LazyTensor(self.shape[::-1], self.dtype, lambda: self.load().T)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> npt.NDArray[Any]:
         """Read, so that NumPy functions take a handle for an array."""
         array = self.read()
         return array.astype(dtype or array.dtype, copy=bool(copy))

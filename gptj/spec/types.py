@@ -33,3 +33,6 @@ DType: TypeAlias = object
 
 Device: TypeAlias = object
 """A device: its name (``"cuda:0"``) or the framework's own object for it."""
+
+Size: TypeAlias = int | None
+"""A size of a tensor; None where a TensorFlow graph leaves it open."""

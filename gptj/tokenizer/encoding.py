@@ -3,12 +3,14 @@
 import importlib
 import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
+from types import ModuleType
 from typing import Any, Final
 
 import numpy as np
 
 from gptj.errors import BackendUnavailable, TokenizerError, choices
 from gptj.spec import IGNORE_INDEX
+from gptj.spec.types import Device, Tensor, TensorLike
 from gptj.system.versions import install_command
 
 _TENSORS: Final = {
@@ -54,7 +56,7 @@ class BatchEncoding(dict[str, Any]):
                 f"This BatchEncoding has no {name!r}; it holds {choices(self)}."
             ) from None
 
-    def to(self, device: Any) -> "BatchEncoding":
+    def to(self, device: Device) -> "BatchEncoding":
         """Move every PyTorch tensor to `device` and return this batch.
 
         Raises:
@@ -70,7 +72,7 @@ class BatchEncoding(dict[str, Any]):
         return self
 
 
-def look_up(name: str, value: Any, accepted: Mapping[Any, Any] | Sequence[Any]) -> Any:
+def look_up(name: str, value: object, accepted: Mapping[Any, Any] | Sequence[Any]) -> Any:
     """Return what `value` stands for among those accepted, or raise TokenizerError."""
     # A list or a tensor given by mistake cannot be hashed or compared, hence the type first.
     if not isinstance(value, bool | str | None) or value not in accepted:
@@ -99,14 +101,14 @@ def pad_rows(batch: BatchEncoding, *, length: int, side: str, pad_token_id: int)
     return padded
 
 
-def as_list(values: Any) -> Any:
+def as_list(values: object) -> Any:
     """Return a tensor of any framework, on any device, as (nested) lists; leave the rest."""
     if hasattr(values, "tolist"):
         return values.tolist()
     return values.numpy().tolist() if hasattr(values, "numpy") else values
 
 
-def id_row(token_ids: Any) -> list[int]:
+def id_row(token_ids: TensorLike) -> list[int]:
     """Return one id, or a row of ids in any container, as a list of integers."""
     try:
         row = np.atleast_1d(as_list(token_ids))
@@ -138,7 +140,7 @@ def collate(encoded: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> BatchEn
     )
 
 
-def _pad(row: list[Any], length: int, side: str, filler: Any) -> list[Any]:
+def _pad(row: list[Any], length: int, side: str, filler: object) -> list[Any]:
     padding = [filler] * (length - len(row))
     return padding + row if side == "left" else row + padding
 
@@ -162,7 +164,7 @@ def tensors(batch: BatchEncoding, kind: str) -> BatchEncoding:
     )
 
 
-def _rectangle(name: str, rows: Any) -> np.ndarray:
+def _rectangle(name: str, rows: Sequence[Any]) -> np.ndarray:
     try:
         array = np.asarray(rows)
     except ValueError:
@@ -175,7 +177,7 @@ def _rectangle(name: str, rows: Any) -> np.ndarray:
     return array.astype(np.float32 if is_float else np.int64)
 
 
-def _tensor(module: Any, array: np.ndarray) -> Any:
+def _tensor(module: ModuleType, array: np.ndarray) -> Tensor:
     if module.__name__ == "numpy":
         return array
     if module.__name__ == "torch":

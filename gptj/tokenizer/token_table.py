@@ -6,6 +6,7 @@ from typing import Any, Final
 from tokenizers import AddedToken, Tokenizer
 
 from gptj.errors import TokenizerError, TokenOutOfRange
+from gptj.spec.types import TensorLike
 from gptj.spec.vocabulary import EOS_TOKEN
 from gptj.tokenizer.encoding import as_list, id_row, look_up
 
@@ -84,7 +85,7 @@ class TokenTable:
 
     def decode(
         self,
-        token_ids: Any,
+        token_ids: TensorLike,
         skip_special_tokens: bool = False,
         clean_up_tokenization_spaces: bool = False,
     ) -> str:
@@ -105,7 +106,7 @@ class TokenTable:
 
     def batch_decode(
         self,
-        sequences: Any,
+        sequences: TensorLike,
         skip_special_tokens: bool = False,
         clean_up_tokenization_spaces: bool = False,
     ) -> list[str]:
@@ -122,7 +123,7 @@ class TokenTable:
         index = self.bpe.token_to_id(tokens)
         return self.unk_token_id if index is None else index
 
-    def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:
+    def convert_ids_to_tokens(self, ids: TensorLike, skip_special_tokens: bool = False) -> Any:
         """Return the token of an id, or of each."""
         tokens = [
             self.bpe.id_to_token(index) for index in self._known_ids(ids, skip_special_tokens)
@@ -181,7 +182,7 @@ class TokenTable:
         """Return all tokens and their ids."""
         return self.bpe.get_vocab(with_added_tokens=True)
 
-    def _known_ids(self, token_ids: Any, skip_special_tokens: bool) -> list[int]:
+    def _known_ids(self, token_ids: TensorLike, skip_special_tokens: bool) -> list[int]:
         """Return one id or a row of ids as a list, checked, perhaps without the special ones."""
         row = id_row(token_ids)
         unknown = {

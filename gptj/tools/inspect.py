@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Unpack
+from typing import Any, Final, TypeVar, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,8 @@ from gptj.spec.tensors import LazyTensor
 from gptj.tokenizer import GPTJTokenizer
 from gptj.tools.init import resolve_config
 from gptj.tools.inspect_report import as_text
+
+Result = TypeVar("Result")
 
 BLOCK_NUMBERS: Final = 2**22
 """How many numbers are looked at at a time."""
@@ -204,7 +206,7 @@ def _tokenizer_length(folder: Path) -> int | None:
     return None
 
 
-def _noting(problems: list[str], action: Callable[[], Any]) -> Any:
+def _noting(problems: list[str], action: Callable[[], Result]) -> Result | None:
     """Return what an action gives; if it fails, note why and return None."""
     try:
         return action()

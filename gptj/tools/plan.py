@@ -185,7 +185,7 @@ def plan(
     )
 
 
-def _config(name: str | Path, quantize: str | None, **where: Any) -> GPTJConfig:
+def _config(name: str | Path, quantize: str | None, **where: Unpack[HubOptions]) -> GPTJConfig:
     """Return a configuration; that of the 6B is known."""
     check_choice(quantize)
     changes: ConfigFields = {}

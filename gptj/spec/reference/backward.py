@@ -5,7 +5,7 @@ tests check it by finite differences. A row that attends to nothing averages all
 that are constant, so its scores take no gradient. A cache that is handed in is constant too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,7 +75,7 @@ class _Context:
         self.rotation = rotation(
             config, mask, inputs.get("position_ids"), x.shape[:2], self.past_length
         )
-        self.past: Any = [None] * config.n_layer if past is None else past
+        self.past: Sequence[LayerCache | None] = [None] * config.n_layer if past is None else past
         self.head_mask = inputs.get("head_mask")
 
 

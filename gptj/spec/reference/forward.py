@@ -121,7 +121,7 @@ def _embed(
     return x
 
 
-def additive_mask(mask: Any, length: int, past_length: int) -> Array:
+def additive_mask(mask: npt.ArrayLike | None, length: int, past_length: int) -> Array:
     """Return 0 where a query may look and the mask value where not, (B or 1, 1, T, S)."""
     total = past_length + length
     if mask is not None and np.ndim(mask) == 4:
@@ -134,7 +134,7 @@ def additive_mask(mask: Any, length: int, past_length: int) -> Array:
 
 def rotation(
     config: GPTJConfig,
-    mask: Any,
+    mask: npt.ArrayLike | None,
     position_ids: Ints | None,
     shape: tuple[int, ...],
     past_length: int,
@@ -144,7 +144,7 @@ def rotation(
         total = past_length + shape[1]
         if mask is None or np.ndim(mask) != 2:
             mask = np.ones((1, total), np.int64)
-        position_ids = positions_from_mask(mask)[:, past_length:total]
+        position_ids = positions_from_mask(np.asarray(mask))[:, past_length:total]
     sin, cos = rotary_table(config, np.float64)
     chosen = np.atleast_2d(position_ids)
     return sin[chosen][:, None], cos[chosen][:, None]

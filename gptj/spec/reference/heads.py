@@ -27,8 +27,8 @@ class HeadInputs:
     config: GPTJConfig
     params: Mapping[str, Any]
     targets: Mapping[str, Any]
-    attention_mask: Any
-    input_ids: Any
+    attention_mask: npt.ArrayLike | None
+    input_ids: npt.ArrayLike | None
     past_length: int
     observe: Observe
 

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+
+from gptj.spec.tensors import LazyTensor
 
 Array = npt.NDArray[np.float64]
 
@@ -78,6 +80,6 @@ def apply_rotary(x: Array, sin: Array, cos: Array) -> Array:
     return np.concatenate((rotated, x[..., width:]), axis=-1)
 
 
-def as_float64(value: Any) -> Array:
+def as_float64(value: npt.ArrayLike | LazyTensor) -> Array:
     """Read an array, or a lazy tensor, in float64."""
     return np.asarray(value).astype(np.float64)
