@@ -105,7 +105,7 @@ def measure_roofline(log, options):
     """Note what the machine can do at most, with NumPy, the frameworks, and oneDNN by itself."""
     sizes = SMALL if options.model == "small" else Sizes()
     note_roofline(log, {name: backend_command(name) for name in ("torch", "tf", "flax")}, sizes)
-    command = (sys.executable, str(HERE / "workers" / "products.py"))
+    command = (sys.executable, str(HERE / "workers" / "matmuls.py"))
     worker = None
     try:
         worker = Worker(command, {**QUIET, "PYTHONPATH": str(HERE.parent)})

@@ -29,6 +29,11 @@ NAMES = ("torch", "tf", "flax")
 FILES = (
     "__init__",
     "layers",
+    "quantized_linear",
+    "rotary",
+    "attention",
+    "mlp",
+    "block",
     "masks",
     "cache",
     "model",
@@ -57,7 +62,7 @@ FORWARD = {"call": "forward", "__call__": "forward"}
 MAKING = {"__init__", "setup", "build"}
 TYPES = {
     "Tensor": r"(torch\.|tf\.|keras\.)?(Keras)?Tensor|(jax\.|jnp\.)?Array",
-    "DType": r"torch\.dtype|tf\.DType|Dtype|jnp\.dtype",
+    "DType": r"torch\.dtype|tf\.DType|DTypeLike",
     "Length": r"int \| Tensor|Length",
 }
 """Word for a type -> what the frameworks call it, as a pattern."""

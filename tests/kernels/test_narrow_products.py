@@ -1,4 +1,4 @@
-"""Products by blocks of a kernel in TensorFlow and Flax, against the definition in float64."""
+"""Matmuls by blocks of a weight in TensorFlow and Flax, against the definition in float64."""
 
 from types import SimpleNamespace
 
@@ -30,11 +30,12 @@ def checked(found, x, kernel, dtype):
 def test_tensorflow_multiplies_half_precision_by_blocks(tf_backend, monkeypatch, count, dtype):
     import tensorflow as tf
 
-    from gptj.backends.tf.kernels import linear
+    from gptj.backends.tf.kernels import half_precision, linear, platforms
 
-    monkeypatch.setattr(linear, "is_native", lambda dtype: False)
-    monkeypatch.setattr(linear, "BLOCK_SIZE", 24 * 8)  # four blocks and a rest
-    linear._compiled.cache_clear()
+    monkeypatch.setattr(half_precision, "is_native", lambda dtype: False)
+    four_and_a_rest = dict.fromkeys(half_precision.BLOCK_SIZE, 24 * 8)
+    monkeypatch.setattr(half_precision, "BLOCK_SIZE", four_and_a_rest)
+    platforms._compiled.cache_clear()
     x, kernel = drawn(count, 24).astype(HALF[dtype]), drawn(37, 24, seed=1).astype(HALF[dtype])
     found = linear.matmul(tf.constant(x), tf.constant(kernel))
     assert found.dtype.name == dtype
@@ -48,9 +49,9 @@ def test_tensorflow_multiplies_half_precision_by_blocks(tf_backend, monkeypatch,
 def test_tensorflow_has_the_derivatives_of_the_definition(tf_backend, monkeypatch):
     import tensorflow as tf
 
-    from gptj.backends.tf.kernels import linear
+    from gptj.backends.tf.kernels import half_precision, linear
 
-    monkeypatch.setattr(linear, "is_native", lambda dtype: False)
+    monkeypatch.setattr(half_precision, "is_native", lambda dtype: False)
     half = ml_dtypes.bfloat16
     x, kernel, dy = drawn(5, 24), drawn(37, 24, seed=1), drawn(5, 37, seed=2)
     given = tf.constant(x.astype(half)), tf.constant(kernel.astype(half))
@@ -84,9 +85,9 @@ def test_tensorflow_compiles_with_xla_what_it_does_not_multiply_fast_itself(
 ):
     import tensorflow as tf
 
-    from gptj.backends.tf.kernels import linear
+    from gptj.backends.tf.kernels import half_precision
 
-    monkeypatch.setattr(linear, "is_native", lambda dtype: is_own and dtype == tf.bfloat16)
+    monkeypatch.setattr(half_precision, "is_native", lambda dtype: is_own and dtype == tf.bfloat16)
 
     def length(x):
         return tf.strings.length(tf.strings.as_string(x))  # XLA knows no text
@@ -106,7 +107,7 @@ def compiles(function):
 
 
 def test_tensorflow_compiles_for_few_numbers_of_rows(tf_backend):
-    from gptj.backends.tf.kernels.linear import rounded_up
+    from gptj.backends.tf.kernels.platforms import rounded_up
 
     known = {1: 1, 7: 7, 8: 8, 9: 10, 17: 20, 500: 512, 513: 640}
     assert {count: rounded_up(count) for count in known} == known
@@ -124,13 +125,13 @@ def test_flax_multiplies_with_and_without_instructions(
     import jax
     import jax.numpy as jnp
 
-    from gptj.backends.flax.kernels import linear
+    from gptj.backends.flax.kernels import half_precision, linear
 
     monkeypatch.setattr(linear, "MIN_UNCACHED_SIZE", 0)
     known = {"avx512f", "avx512_bf16"} if is_known else set()
     monkeypatch.setattr("gptj.system.processor.instructions", lambda: known)
     monkeypatch.setattr(linear, "instructions", lambda: known)
-    assert linear.is_native(dtype) == (is_known and dtype == "bfloat16")
+    assert half_precision.is_native(dtype) == (is_known and dtype == "bfloat16")
     x = jnp.asarray(drawn(2, count, 24), dtype)  # twice as many rows as counted
     kernel = jnp.asarray(drawn(24, 37, seed=1), dtype)
     checked(linear.matmul(x[0], kernel), x[0], kernel.T, dtype)
@@ -163,7 +164,7 @@ def test_flax_multiplies_with_and_without_instructions(
 def test_flax_has_blocks_of_one_size(flax_backend, shape, dtype, count):
     import jax.numpy as jnp
 
-    from gptj.backends.flax.kernels.linear import block_count
+    from gptj.backends.flax.kernels.half_precision import block_count
 
     assert block_count(*shape, getattr(jnp, dtype)) == count
     assert shape[0] % count == 0

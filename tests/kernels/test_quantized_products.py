@@ -1,4 +1,4 @@
-"""Products with int8 weights: every way to compute them, against the definition in float64."""
+"""Matmuls with int8 weights: every way to compute them, against the definition in float64."""
 
 from importlib import import_module
 
@@ -26,13 +26,11 @@ def module(framework, monkeypatch):
 
 def set_blocks(framework, monkeypatch, size):
     """Have blocks of `size` numbers; in Flax, whose blocks are all of one size, of about that."""
-    place = "half_precision" if framework.name == "torch" else "linear"
-    blocks = import_module(f"gptj.backends.{framework.name}.kernels.{place}")
-    sizes = size if framework.name == "tf" else dict.fromkeys(blocks.BLOCK_SIZE, size)
-    monkeypatch.setattr(blocks, "BLOCK_SIZE", sizes)
+    blocks = import_module(f"gptj.backends.{framework.name}.kernels.half_precision")
+    monkeypatch.setattr(blocks, "BLOCK_SIZE", dict.fromkeys(blocks.BLOCK_SIZE, size))
     if framework.name == "tf":
-        linear = import_module("gptj.backends.tf.kernels.linear")
-        linear._compiled.cache_clear()
+        platforms = import_module("gptj.backends.tf.kernels.platforms")
+        platforms._compiled.cache_clear()
     if framework.name == "flax":
         monkeypatch.setattr(blocks, "MIN_BLOCKS", dict.fromkeys(blocks.BLOCK_SIZE, 1))
         monkeypatch.setattr(blocks, "MIN_BLOCK_ROWS", 1)
@@ -175,10 +173,10 @@ def test_xla_compiles_the_blocks_of_tensorflow(tf_backend, monkeypatch):
 def test_parts_of_tensorflow_are_in_a_dtype_that_holds_them(
     tf_backend, monkeypatch, dtype, is_native
 ):
-    from gptj.backends.tf.kernels import int8, linear
+    from gptj.backends.tf.kernels import half_precision, int8
 
     monkeypatch.setattr(int8, "SLICE_SIZE", 64 * 8)  # several, and a rest
-    monkeypatch.setattr(linear, "is_native", lambda dtype: is_native)
+    monkeypatch.setattr(half_precision, "is_native", lambda dtype: is_native)
     x = 1000 * X  # with weights that have no scale yet, float16 could not hold the sums
     found = compute(tf_backend, int8.by_slices, x, dtype)
     assert_close(found / 1000, X @ MEANT.T, dtype)
@@ -187,14 +185,14 @@ def test_parts_of_tensorflow_are_in_a_dtype_that_holds_them(
 def test_tensorflow_multiplies_many_tokens_by_parts_but_not_in_a_loop(tf_backend, monkeypatch):
     import tensorflow as tf
 
-    from gptj.backends.tf.kernels import half_precision, int8
+    from gptj.backends.tf.kernels import bits, int8
 
     for path in ("by_slices", "by_blocks"):
         monkeypatch.setattr(int8, path, lambda x, weight, scale, path=path: path)
     many, fewer = tf.zeros((int8.MIN_SLICED_TOKENS, 8)), tf.zeros((int8.MIN_SLICED_TOKENS - 1, 8))
-    paths = [int8._fastest(x)(x, None, None) for x in (many, fewer)]
-    with half_precision.reading({}):
-        paths.append(int8._fastest(many)(many, None, None))
+    paths = [int8._by_fastest(x, None, None) for x in (many, fewer)]
+    with bits.reading({}):
+        paths.append(int8._by_fastest(many, None, None))
     assert paths == ["by_slices", "by_blocks", "by_blocks"]
 
 

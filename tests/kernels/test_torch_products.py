@@ -66,7 +66,7 @@ def test_a_row_by_itself_is_multiplied_alike(monkeypatch, rows, with_bias):
 def check_value_and_derivatives(rows, dtype, with_bias):
     x, weight = drawn(*rows, 24, dtype=dtype), drawn(37, 24, dtype=dtype, seed=1)
     given = [x, weight, drawn(37, dtype=dtype, seed=2)] if with_bias else [x, weight]
-    y = linear.linear(*given, *([] if with_bias else [None]))
+    y = linear.matmul(*given, *([] if with_bias else [None]))
     wide = [tensor.detach().double().requires_grad_() for tensor in given]
     gradient = drawn(*rows, 37, dtype=dtype, seed=3).detach()
     found = torch.autograd.grad(y, given, gradient)
@@ -89,7 +89,7 @@ def test_derivatives_of_derivatives_are_those_of_pytorch(case):
         return torch.autograd.grad((slope * along).sum(), (x, weight))
 
     for one, other in zip(
-        second(lambda x, w: linear.linear(x, w, None)), second(F.linear), strict=True
+        second(lambda x, w: linear.matmul(x, w, None)), second(F.linear), strict=True
     ):
         torch.testing.assert_close(one, other)
 
@@ -98,7 +98,7 @@ def test_transforms_see_pytorchs_own_product(case):
     x, weight = drawn(4, 3, 24), drawn(37, 24, seed=1)
 
     def loss(weight, x):
-        return linear.linear(x, weight, None).square().sum()
+        return linear.matmul(x, weight, None).square().sum()
 
     found = torch.func.vmap(torch.func.grad(loss), (None, 0))(weight, x)
     expected = torch.stack([torch.autograd.grad(loss(weight, one), weight)[0] for one in x])
@@ -109,7 +109,7 @@ def test_autocast_computes_in_its_dtype_and_keeps_gradients_in_float32(monkeypat
     monkeypatch.setattr(linear, "choose_kernel", lambda dtype, rows: half_precision.BLOCKS)
     x, weight = drawn(40, 24), drawn(37, 24)
     with torch.autocast("cpu", torch.bfloat16):
-        y = linear.linear(x, weight, None)
+        y = linear.matmul(x, weight, None)
     y.float().sum().backward()
     assert y.dtype == torch.bfloat16
     assert x.grad.dtype == weight.grad.dtype == torch.float32
@@ -118,7 +118,7 @@ def test_autocast_computes_in_its_dtype_and_keeps_gradients_in_float32(monkeypat
 def test_only_what_is_asked_for_is_differentiated(case):
     _, dtype = case
     x, weight = drawn(40, 24, dtype=dtype), drawn(37, 24, dtype=dtype).detach()
-    linear.linear(x, weight, None).sum().backward()
+    linear.matmul(x, weight, None).sum().backward()
     assert x.grad is not None and weight.grad is None
 
 

@@ -7,11 +7,11 @@ from flax import linen as nn
 
 from gptj.backends.flax import params as parameters
 from gptj.backends.flax.cache import KVCache
-from gptj.backends.flax.layers import Linear
 from gptj.backends.flax.losses import causal_lm_loss, head_loss
 from gptj.backends.flax.model import FlaxGPTJModule
 from gptj.backends.flax.params import Params
 from gptj.backends.flax.pretrained import FlaxPretrained, as_tensors, deliver
+from gptj.backends.flax.quantized_linear import linear_class
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.target_checks import (
@@ -37,7 +37,8 @@ class FlaxGPTJForCausalLMModule(nn.Module):
         self.transformer = FlaxGPTJModule(
             self.config, **dtypes, gradient_checkpointing=checkpointing
         )
-        self.lm_head = Linear(self.config, self.config.vocab_size, **dtypes)
+        linear = linear_class(self.config, self.config.tie_word_embeddings)
+        self.lm_head = linear(self.config, self.config.vocab_size, **dtypes)
 
     def __call__(
         self,

@@ -1,8 +1,8 @@
 """Adapters of linear layers. What they are: ``gptj.spec.lora``.
 
-They are a tree of their own, ``model.params["lora"]``, with an `Adapter` where the base's tree has
-the kernel of a layer, and the parameters of modules that are trained whole. So gradients may be
-taken, and an optimizer made, for this tree alone; what a call computes depends on `params` alone.
+They are a separate tree, ``model.params["lora"]``, with an `Adapter` where the base's tree has the
+kernel of a layer, and the parameters of modules that are trained whole. Gradients and optimizers
+can be limited to this tree; the outputs of a call depend on `params` alone.
 """
 
 from functools import partial
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax import Array
 
 from gptj.backends.flax import params as parameters
 from gptj.backends.flax.params import Params
@@ -21,8 +22,6 @@ from gptj.spec.config import GPTJConfig
 from gptj.spec.lora import LoraConfig, LoraLayer, linear_shapes, lora_layers, saved_parameters
 from gptj.spec.params import parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors
-
-Array = Any
 
 LORA: Final = "lora"
 """The key of the adapters in a tree of parameters, and their collection in Linen."""
@@ -33,7 +32,7 @@ LEAF: Final = "adapter"
 
 @struct.dataclass
 class Adapter:
-    """What an adapter adds to the output of its layer: ``scale * x A B``, after dropout.
+    """The addition to the output of a linear layer: ``scale * x A B``, after dropout.
 
     JAX sees a tree of the two matrices: scale and dropout are part of its structure.
     """
@@ -49,7 +48,7 @@ class Adapter:
         return low @ self.lora_B.astype(x.dtype) * self.scale
 
     def update(self) -> Array:
-        """Return what a merge adds to the layer's kernel, (in, out), float32."""
+        """Return the change of the layer's kernel by a merge, (in, out), float32."""
         return self.scale * (self.lora_A.astype(jnp.float32) @ self.lora_B.astype(jnp.float32))
 
 
@@ -98,12 +97,12 @@ def merge_adapter(model: Any) -> None:
 
 
 def unmerge_adapter(model: Any) -> None:
-    """Bring the weights from before back."""
+    """Restore the weights from before a merge."""
     model.params, model.unmerged = model.unmerged, None
 
 
 def remove_adapter(model: Any) -> None:
-    """Let go of an adapter; with it go the weights from before a merge."""
+    """Remove an adapter, and the weights from before a merge."""
     model.params, model.unmerged = _without_adapters(model.params), None
 
 
@@ -158,7 +157,7 @@ def _value(tensor: LazyTensor) -> Array:
     return jnp.asarray(np.asarray(tensor.read(), np.float32).T)
 
 
-def _handle(leaf: Array) -> LazyTensor:
+def _handle(matrix: Array) -> LazyTensor:
     """Return a handle on a matrix in its canonical orientation."""
-    read = partial(parameters.to_numpy, leaf)
-    return LazyTensor(tuple(leaf.shape), np.dtype(leaf.dtype), read).transposed()
+    read = partial(parameters.to_numpy, matrix)
+    return LazyTensor(tuple(matrix.shape), np.dtype(matrix.dtype), read).transposed()

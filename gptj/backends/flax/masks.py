@@ -1,13 +1,10 @@
 """Masks and positions. Maths: ``gptj.spec.positions`` and ``gptj.spec.reference``."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from gptj.spec import MASK_VALUE
-
-Array = Any
 
 
 def additive_mask(
@@ -15,7 +12,7 @@ def additive_mask(
 ) -> Array:
     """Return 0 where a query may look and the mask value where not, (B or 1, 1, T, C), float32.
 
-    A caller's own additive mask, (B or 1, 1 or H, T, S), is only clamped and widened.
+    A caller's own additive mask, (B or 1, 1 or H, T, S), is only clamped and padded.
     """
     if attention_mask is not None and attention_mask.ndim == 4:
         own = attention_mask.astype(jnp.float32).clip(MASK_VALUE)
@@ -42,7 +39,7 @@ def positions(attention_mask: Array | None, length: int, past_length: int | Arra
 
 
 def to_left_padding(ids: Array, mask: Array) -> tuple[Array, Array]:
-    """Move what is not attended, (B, T), to the left: every row ends with its last token."""
+    """Move what is not attended, (B, T), to the left: every sequence ends with its last token."""
     order = jnp.argsort(mask != 0, axis=1, stable=True)
     return jnp.take_along_axis(ids, order, axis=1), jnp.take_along_axis(mask, order, axis=1)
 
@@ -54,7 +51,7 @@ def last_attended(
     past_length: int | Array,
     pad_token_id: int | None,
 ) -> Array:
-    """Return which of the new tokens a classification looks at, (B,), or (1,) for all rows."""
+    """Return the new token that a classification looks at, (B,), or (1,) for all sequences."""
     index = jnp.arange(length, dtype=jnp.int32)[None]
     if attention_mask is not None and attention_mask.ndim == 2:
         new = jax.lax.dynamic_slice_in_dim(attention_mask, past_length, length, axis=1)

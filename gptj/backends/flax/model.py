@@ -5,11 +5,13 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
+from gptj.backends.flax.block import Blocks
 from gptj.backends.flax.cache import KVCache
-from gptj.backends.flax.layers import Blocks, Embedding, LayerNorm, Rotary
+from gptj.backends.flax.layers import Embedding, LayerNorm
 from gptj.backends.flax.masks import additive_mask, positions
 from gptj.backends.flax.params import Params
 from gptj.backends.flax.pretrained import FlaxPretrained, as_tensors, deliver
+from gptj.backends.flax.rotary import Rotary
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
 

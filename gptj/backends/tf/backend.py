@@ -17,7 +17,8 @@ from gptj.backends.tf.capture import capture
 from gptj.backends.tf.decode import decode, is_decode_step, step, stream
 from gptj.backends.tf.gradients import loss_gradients
 from gptj.backends.tf.heads import MODELS
-from gptj.backends.tf.kernels import int8, linear
+from gptj.backends.tf.kernels import half_precision, int8, linear
+from gptj.backends.tf.kernels.platforms import has_gpu
 from gptj.backends.tf.model import TFPretrained
 from gptj.backends.tf.trainer import Trainer, mixed
 from gptj.contract.backend import Capabilities
@@ -191,7 +192,7 @@ class TFBackend:
     def compiled(self, function: Callable[..., Any], dtype: str) -> Callable[..., Any]:
         """Return a function of tensors as users make it fast."""
         # on a CPU XLA multiplies in bfloat16 at a fifth of the speed of TensorFlow's own kernel
-        xla = linear.has_gpu() or not linear.is_native(tf.as_dtype(dtype))
+        xla = has_gpu() or not half_precision.is_native(tf.as_dtype(dtype))
         return tf.function(function, autograph=False, jit_compile=xla)
 
     def kernels(self) -> dict[str, str]:

@@ -8,8 +8,8 @@ from typing import Any
 import tensorflow as tf
 from keras import ops
 
-from gptj.backends.tf.kernels.half_precision import as_bits
-from gptj.backends.tf.kernels.linear import has_gpu
+from gptj.backends.tf.kernels.bits import as_bits
+from gptj.backends.tf.kernels.platforms import has_gpu
 from gptj.generation.length_buckets import bucket_length
 from gptj.spec.config import GPTJConfig
 

@@ -10,12 +10,12 @@ import tensorflow as tf
 from gptj.backends.tf import params
 from gptj.backends.tf.cache import KVCache
 from gptj.backends.tf.keras_fit import on_host
-from gptj.backends.tf.layers import Linear
 from gptj.backends.tf.losses import (
     causal_lm_loss,
     next_token_loss,
 )
 from gptj.backends.tf.model import TFGPTJModel, TFPretrained
+from gptj.backends.tf.quantized_linear import linear_class
 from gptj.errors import ArgumentError
 from gptj.spec import IGNORE_INDEX
 from gptj.spec.checks import check_row_shape
@@ -55,9 +55,9 @@ class TFGPTJForCausalLM(TFPretrained):
         dtype, tied = self.dtype_policy, config.tie_word_embeddings
         with keras.name_scope(self.name):  # the base model creates its variables at once
             self.transformer = TFGPTJModel(config, seed=seed, name="transformer", dtype=dtype)
-        options = {"dtype": dtype, "quantized": config.is_quantized}
-        self.lm_head = Linear(
-            config.n_embd, config.vocab_size, tied=tied, name="lm_head", **options
+        linear = linear_class(config, tied)
+        self.lm_head = linear(
+            config.n_embd, config.vocab_size, tied=tied, name="lm_head", dtype=dtype
         )
         params.initialize(self, seed)
 

@@ -7,8 +7,10 @@ import tensorflow as tf
 from keras import ops
 
 from gptj.backends.tf.cache import KVCache, in_own_graph
-from gptj.backends.tf.kernels.half_precision import as_bits, bits_of, from_bits, reading
-from gptj.backends.tf.kernels.linear import MAX_XLA_WEIGHTS, has_gpu, is_native
+from gptj.backends.tf.kernels.bits import as_bits, bits_of, from_bits, reading
+from gptj.backends.tf.kernels.half_precision import is_native
+from gptj.backends.tf.kernels.linear import MAX_XLA_WEIGHTS
+from gptj.backends.tf.kernels.platforms import has_gpu
 from gptj.backends.tf.sampling import next_tokens, seed_words
 from gptj.contract.decoding import DecodePlan
 from gptj.generation.segments import Segment

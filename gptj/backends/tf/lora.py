@@ -13,24 +13,22 @@ from gptj.backends.tf.layers import Dropout, Layer
 from gptj.spec.lora import LoraConfig, LoraLayer, lora_layers, saved_parameters
 from gptj.spec.tensors import LazyTensor, Tensors
 
-Tensor = Any
-
 
 class Adapter(Layer):
-    """What an adapter adds to the output of its layer: ``scale * dropout(x) A B``.
+    """The layer whose output is added to that of its linear layer: ``scale * dropout(x) A B``.
 
     Attributes:
-        original: the layer's kernel from before a merge; while it is here, nothing is added.
+        original: the linear layer's kernel from before a merge; while it is set, nothing is added.
     """
 
     def __init__(self, layer: LoraLayer, dropout: float, *, dtype: Any) -> None:
         super().__init__("adapter", dtype)
         self.layer, self.scale = layer, layer.scale
         self.dropout = Dropout(dropout, name="dropout", dtype=dtype)
-        self.original: Tensor | None = None
+        self.original: tf.Tensor | None = None
 
-    def build(self, input_shape: Any = None) -> None:
-        """Create the matrices, which kernels are like: (in, r) and (r, out)."""
+    def build(self, input_shape: object = None) -> None:
+        """Create the matrices in the layout of kernels: (in, r) and (r, out)."""
         super().build()
         make = {"initializer": "zeros", "dtype": "float32", "autocast": False}
         shape = (self.layer.inputs, self.layer.rank)
@@ -38,19 +36,19 @@ class Adapter(Layer):
         shape = (self.layer.rank, self.layer.outputs)
         self.lora_B = self.add_weight(name="lora_B", shape=shape, **make)
 
-    def call(self, x: Tensor) -> Tensor:
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         """Map (N, in) to (N, out), in the compute dtype."""
         low = tf.matmul(self.dropout(x), self.read(self.lora_A))  # (N, r)
         return tf.matmul(low, self.read(self.lora_B)) * self.scale
 
-    def update(self) -> Tensor:
-        """Return what a merge adds to the layer's kernel, (in, out), float32."""
+    def update(self) -> tf.Tensor:
+        """Return the change of the layer's kernel by a merge, (in, out), float32."""
         down, up = (tf.cast(matrix, tf.float32) for matrix in (self.lora_A, self.lora_B))
         return self.scale * tf.matmul(down, up)
 
 
 def add_adapter(model: Any, lora: LoraConfig, tensors: Tensors) -> None:
-    """Give a model an adapter, and let nothing else be trained."""
+    """Give a model an adapter, and freeze everything else."""
     layers = lora_layers(lora, model.config, model.head)
     saved = saved_parameters(lora, model.config, model.head)
     for name, parameter, variable in params.variables(model):
@@ -63,8 +61,8 @@ def add_adapter(model: Any, lora: LoraConfig, tensors: Tensors) -> None:
         with tf.device(model.device), linear._open_name_scope():
             adapter.build()
         _attach(linear, adapter)
-        adapter.lora_A.assign(np.asarray(tensors[layer.down].read(), np.float32).T)
-        adapter.lora_B.assign(np.asarray(tensors[layer.up].read(), np.float32).T)
+        adapter.lora_A.assign(_value(tensors[layer.down]))
+        adapter.lora_B.assign(_value(tensors[layer.up]))
     forget_compiled(model)
 
 
@@ -91,7 +89,7 @@ def merge_adapter(model: Any) -> None:
 
 
 def unmerge_adapter(model: Any) -> None:
-    """Bring the weights from before back."""
+    """Restore the weights from before a merge."""
     for _, linear in _adapted(model):
         linear.kernel.assign(linear.adapter.original)
         linear.adapter.original = None
@@ -99,7 +97,7 @@ def unmerge_adapter(model: Any) -> None:
 
 
 def remove_adapter(model: Any) -> None:
-    """Let go of an adapter, and let all parameters be trained again."""
+    """Remove an adapter, and make all parameters trainable again."""
     for _, linear in _adapted(model):
         _attach(linear, None)
     params.set_trainable(model, not model.config.is_quantized)
@@ -118,6 +116,17 @@ def _adapted(model: Any) -> Iterator[tuple[LoraLayer, Any]]:
         yield layer, find_layer(model, module)
 
 
+def _value(tensor: LazyTensor) -> tf.Tensor:
+    """Return a matrix of an adapter in the layout of a kernel, float32."""
+    return tf.constant(np.asarray(tensor.read(), np.float32).T)
+
+
+def _handle(matrix: keras.Variable) -> LazyTensor:
+    """Return a handle on a matrix in its canonical orientation."""
+    dtype = np.dtype(matrix.dtype)
+    return LazyTensor(tuple(matrix.shape)[::-1], dtype, lambda: params.to_numpy(matrix).T)
+
+
 def _attach(linear: Any, adapter: Adapter | None) -> None:
     """Put an adapter on a layer, or take it away."""
     linear._tracker.unlock()  # Keras: a built layer takes no other variables
@@ -125,9 +134,3 @@ def _attach(linear: Any, adapter: Adapter | None) -> None:
         linear._tracker.untrack(linear.adapter)
     linear.adapter = adapter
     linear._tracker.lock()
-
-
-def _handle(variable: keras.Variable) -> LazyTensor:
-    """Return a handle on a matrix in its canonical orientation."""
-    dtype = np.dtype(variable.dtype)
-    return LazyTensor(tuple(variable.shape)[::-1], dtype, lambda: params.to_numpy(variable).T)

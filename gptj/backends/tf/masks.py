@@ -3,22 +3,23 @@
 Lengths are integers, or scalar tensors where a graph does not know them.
 """
 
-from typing import Any
+from typing import TypeAlias
 
 import tensorflow as tf
 from keras import ops
 
 from gptj.spec import MASK_VALUE
 
-Tensor = Any
+Length: TypeAlias = int | tf.Tensor
+"""A number of tokens, a scalar tensor where a graph does not know it."""
 
 
 def additive_mask(
-    attention_mask: Tensor | None, length: Any, past_length: Any, capacity: Any
-) -> Tensor:
+    attention_mask: tf.Tensor | None, length: Length, past_length: Length, capacity: Length
+) -> tf.Tensor:
     """Return 0 where a query may look and the mask value where not, (B or 1, 1, T, C), float32.
 
-    A caller's own additive mask, (B or 1, 1 or H, T, S), is only clamped, and widened or cut.
+    A caller's own additive mask, (B or 1, 1 or H, T, S), is only clamped, and padded or cut.
     """
     if attention_mask is not None and len(attention_mask.shape) == 4:
         own = tf.maximum(tf.cast(attention_mask, tf.float32), MASK_VALUE)
@@ -33,8 +34,8 @@ def additive_mask(
     return tf.where(allowed, 0.0, MASK_VALUE)
 
 
-def positions(attention_mask: Tensor | None, length: Any, past_length: Any) -> Tensor:
-    """Return the positions of the new tokens, (B or 1, T), derived from a 2-D mask if given."""
+def positions(attention_mask: tf.Tensor | None, length: Length, past_length: Length) -> tf.Tensor:
+    """Return the positions of the new tokens, (B or 1, T), from a 2-D mask if there is one."""
     new = past_length + tf.range(length)
     if attention_mask is None or len(attention_mask.shape) != 2:
         return new[None]
@@ -49,8 +50,8 @@ def positions(attention_mask: Tensor | None, length: Any, past_length: Any) -> T
     return tf.gather(every, new, axis=1)
 
 
-def to_left_padding(ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Move what is not attended, (B, T), to the left, so that a row ends with its last token."""
+def to_left_padding(ids: tf.Tensor, mask: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+    """Move what is not attended, (B, T), to the left: every sequence ends with its last token."""
     if mask is None:
         return ids, tf.ones_like(ids, tf.int32)
     mask = tf.cast(tf.cast(mask, tf.bool), tf.int32)
@@ -59,13 +60,13 @@ def to_left_padding(ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 def last_attended(
-    attention_mask: Tensor | None,
-    input_ids: Tensor | None,
-    length: Any,
-    past_length: Any,
+    attention_mask: tf.Tensor | None,
+    input_ids: tf.Tensor | None,
+    length: Length,
+    past_length: Length,
     pad_token_id: int | None,
-) -> Tensor:
-    """Return which of the new tokens a classification looks at, (B,), or (1,) for all rows."""
+) -> tf.Tensor:
+    """Return the new token that a classification looks at, (B,), or (1,) for all sequences."""
     index = tf.range(length)[None]
     if attention_mask is not None and len(attention_mask.shape) == 2:
         attended = tf.not_equal(attention_mask[:, past_length : past_length + length], 0)
@@ -76,7 +77,7 @@ def last_attended(
     return tf.reduce_max(tf.where(attended, index, 0), axis=1)
 
 
-def _pad_to_capacity(mask: Tensor, capacity: Any, value: Any) -> Tensor:
+def _pad_to_capacity(mask: tf.Tensor, capacity: Length, value: float) -> tf.Tensor:
     """Pad the last axis up to so many keys, or cut it down to them."""
     mask = mask[..., :capacity]
     missing = capacity - ops.shape(mask)[-1]

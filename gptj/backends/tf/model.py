@@ -9,12 +9,14 @@ import tensorflow as tf
 from keras import ops
 
 from gptj.backends.tf import params
+from gptj.backends.tf.block import Block
 from gptj.backends.tf.cache import KVCache, has_fixed_shapes, init_cache
 from gptj.backends.tf.call_inputs import as_keywords
 from gptj.backends.tf.capture import Capturable
 from gptj.backends.tf.keras_fit import Fitted
-from gptj.backends.tf.layers import Block, Dropout, Embedding, LayerNorm, Linear, Rotary
+from gptj.backends.tf.layers import Dropout, Embedding, LayerNorm, Linear
 from gptj.backends.tf.masks import additive_mask, positions
+from gptj.backends.tf.rotary import Rotary
 from gptj.backends.tf.saved_model import Served
 from gptj.contract.backend import FrameworkBackend
 from gptj.errors import ArgumentError

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from gptj.backends.torch import params
 from gptj.backends.torch.cache import KVCache
-from gptj.backends.torch.layers import Linear
 from gptj.backends.torch.losses import head_loss
 from gptj.backends.torch.model import GPTJModel, TorchPretrained
+from gptj.backends.torch.quantized_linear import linear_class
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.target_checks import (
@@ -27,7 +27,8 @@ class GPTJForCausalLM(TorchPretrained):
     ) -> None:
         super().__init__(config)
         self.transformer = GPTJModel(config, seed=seed, attn_implementation=attn_implementation)
-        self.lm_head = Linear(config.n_embd, config.vocab_size)
+        linear = linear_class(config, config.tie_word_embeddings)
+        self.lm_head = linear(config.n_embd, config.vocab_size)
         self.tie_weights()
         params.initialize(self, seed)
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 
 from gptj.backends.torch import placement
+from gptj.backends.torch.block import Block
 from gptj.backends.torch.cache import KVCache
-from gptj.backends.torch.layers import Block
 from gptj.errors import ArgumentError, choices
 from gptj.spec.byte_sizes import parse_size
 from gptj.spec.config import GPTJConfig

@@ -15,10 +15,10 @@ from gptj.spec.tensors import LazyTensor, Tensors
 
 
 class Adapter(nn.Module):
-    """What an adapter adds to the output of its layer: ``scale * dropout(x) A^T B^T``.
+    """The layer whose output is added to that of its linear layer: ``scale * dropout(x) A^T B^T``.
 
     Attributes:
-        original: the layer's weight from before a merge; while it is here, nothing is added.
+        original: the linear layer's weight from before a merge; while it is set, nothing is added.
     """
 
     def __init__(self, down: Tensor, up: Tensor, scale: float, dropout: float) -> None:
@@ -35,19 +35,19 @@ class Adapter(nn.Module):
         return F.linear(low, self.lora_B.to(x.dtype)) * self.scale
 
     def update(self) -> Tensor:
-        """Return what a merge adds to the layer's weight, (out, in), float32."""
+        """Return the change of the layer's weight by a merge, (out, in), float32."""
         return self.scale * (self.lora_B.float() @ self.lora_A.float())
 
 
 def add_adapter(model: Any, lora: LoraConfig, tensors: Tensors) -> None:
-    """Give a model an adapter, and let nothing else be trained."""
+    """Give a model an adapter, and freeze everything else."""
     layers = lora_layers(lora, model.config, model.head)
     saved = saved_parameters(lora, model.config, model.head)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in saved)
     for module, layer in layers.items():
         linear = model.get_submodule(module)
-        down, up = (_value(tensors[name], linear) for name in (layer.down, layer.up))
+        down, up = (_value(tensors[name], linear.weight.device) for name in (layer.down, layer.up))
         adapter = Adapter(down, up, layer.scale, lora.dropout)
         linear.adapter = adapter.train(linear.training)
     with torch.no_grad():
@@ -75,14 +75,14 @@ def merge_adapter(model: Any) -> None:
 
 
 def unmerge_adapter(model: Any) -> None:
-    """Bring the weights from before back."""
+    """Restore the weights from before a merge."""
     for _, linear in _adapted(model):
         linear.weight.data = linear.adapter.original.to(linear.weight.device)
         linear.adapter.original = None
 
 
 def remove_adapter(model: Any) -> None:
-    """Let go of an adapter, and let all parameters be trained again."""
+    """Remove an adapter, and make all parameters trainable again."""
     for _, linear in _adapted(model):
         linear.adapter = None
     model.requires_grad_(not model.config.is_quantized)
@@ -94,11 +94,12 @@ def _adapted(model: Any) -> Iterator[tuple[LoraLayer, Any]]:
         yield layer, model.get_submodule(module)
 
 
-def _value(tensor: LazyTensor, linear: Any) -> Tensor:
-    """Return a tensor of its own for an adapter, float32, where its layer is."""
-    return from_numpy(np.array(tensor.read(), np.float32), linear.weight.device)
+def _value(tensor: LazyTensor, device: torch.device) -> Tensor:
+    """Return a matrix of an adapter, float32, in memory that no file shares."""
+    return from_numpy(np.array(tensor.read(), np.float32), device)
 
 
-def _handle(tensor: Tensor) -> LazyTensor:
-    dtype = to_numpy(tensor[:0]).dtype
-    return LazyTensor(tuple(tensor.shape), dtype, partial(to_numpy, tensor))
+def _handle(matrix: Tensor) -> LazyTensor:
+    """Return a handle on a matrix in its canonical orientation."""
+    dtype = to_numpy(matrix[:0]).dtype
+    return LazyTensor(tuple(matrix.shape), dtype, partial(to_numpy, matrix))

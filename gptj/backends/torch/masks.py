@@ -9,37 +9,38 @@ from gptj.spec import MASK_VALUE
 
 
 class Mask(NamedTuple):
-    """What every layer's attention adds to its scores, and which queries may look at anything.
+    """The bias that every layer's attention adds to its scores, and the queries that see any key.
 
-    A query that may look at nothing averages all values: it is set to zero and its row of the bias
-    too. So every kernel gives it the same finite value, and its scores no gradient.
+    A query that sees no key averages all values: it and its row of the bias are set to zero. Every
+    kernel then gives it the same finite value, and its scores no gradient.
     """
 
     bias: Tensor  # (B or 1, 1 or H, T, C)
     alive: Tensor  # (B or 1, 1 or H, T, 1), 1 or 0
 
 
-def attention_bias(
+def additive_mask(
     attention_mask: Tensor | None,
     length: int,
     past_length: int,
     capacity: int,
     device: torch.device,
-    dtype: torch.dtype,
-) -> Mask:
-    """Return 0 where a query may look and the mask value where not, for `capacity` keys.
+) -> Tensor:
+    """Return 0 where a query may look and the mask value where not, (B or 1, 1, T, C), float32.
 
-    A caller's own additive mask, (B or 1, 1 or H, T, S), is only clamped, and widened or cut.
+    A caller's own additive mask, (B or 1, 1 or H, T, S), is only clamped, and padded or cut.
     """
     if attention_mask is not None and attention_mask.ndim == 4:
         own = attention_mask.float().clamp(min=MASK_VALUE)
-        bias = _pad_to_capacity(own, capacity, MASK_VALUE)
+        return _pad_to_capacity(own, capacity, MASK_VALUE)
+    query = torch.arange(past_length, past_length + length, device=device)[:, None]
+    allowed = torch.arange(capacity, device=device)[None, :] <= query  # (T, C)
+    if attention_mask is None:
+        allowed = allowed[None, None]
     else:
-        bias = _additive(attention_mask, length, past_length, capacity, device)
-    alive = (bias > MASK_VALUE).any(dim=-1, keepdim=True)
-    # half precision has a lowest value of its own
-    bias = bias.where(alive, 0.0).clamp(min=torch.finfo(dtype).min).to(dtype)
-    return Mask(bias, alive)
+        kept = _pad_to_capacity(attention_mask != 0, capacity, False)
+        allowed = allowed & kept[:, None, None]
+    return torch.zeros((), device=device).where(allowed, MASK_VALUE)
 
 
 def positions(
@@ -57,7 +58,7 @@ def positions(
 
 
 def to_left_padding(ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Move what is not attended, (B, T), to the left, so that a row ends with its last token."""
+    """Move what is not attended, (B, T), to the left: every sequence ends with its last token."""
     if mask is None:
         return ids, torch.ones_like(ids)
     order = torch.argsort(mask != 0, dim=1, stable=True)
@@ -72,7 +73,7 @@ def last_attended(
     pad_token_id: int | None,
     device: torch.device,
 ) -> Tensor:
-    """Return which of the new tokens a classification looks at, (B,), or (1,) for all rows."""
+    """Return the new token that a classification looks at, (B,), or (1,) for all sequences."""
     index = torch.arange(length, device=device)[None]
     if attention_mask is not None and attention_mask.ndim == 2:
         attended = attention_mask[:, past_length : past_length + length] != 0
@@ -83,22 +84,12 @@ def last_attended(
     return torch.where(attended, index, 0).amax(dim=1)
 
 
-def _additive(
-    attention_mask: Tensor | None,
-    length: int,
-    past_length: int,
-    capacity: int,
-    device: torch.device,
-) -> Tensor:
-    """Return the additive form of a 2-D mask and the causal one, (B or 1, 1, T, C), float32."""
-    query = torch.arange(past_length, past_length + length, device=device)[:, None]
-    allowed = torch.arange(capacity, device=device)[None, :] <= query  # (T, C)
-    if attention_mask is None:
-        allowed = allowed[None, None]
-    else:
-        kept = _pad_to_capacity(attention_mask != 0, capacity, False)
-        allowed = allowed & kept[:, None, None]
-    return torch.zeros((), device=device).where(allowed, MASK_VALUE)
+def attention_bias(additive: Tensor, dtype: torch.dtype) -> Mask:
+    """Return what attention in a dtype adds to its scores, from an `additive_mask`."""
+    alive = (additive > MASK_VALUE).any(dim=-1, keepdim=True)
+    # half precision has a lowest value of its own
+    bias = additive.where(alive, 0.0).clamp(min=torch.finfo(dtype).min).to(dtype)
+    return Mask(bias, alive)
 
 
 def _pad_to_capacity(mask: Tensor, capacity: int, value: float) -> Tensor:

@@ -8,11 +8,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from gptj.backends.torch import params
+from gptj.backends.torch.block import Block
 from gptj.backends.torch.cache import KVCache, init_cache
 from gptj.backends.torch.devices import bring, device_of
-from gptj.backends.torch.layers import Block, Embedding, LayerNorm, Linear, Rotary
-from gptj.backends.torch.masks import Mask, attention_bias, positions
+from gptj.backends.torch.layers import Embedding, LayerNorm, Linear
+from gptj.backends.torch.masks import Mask, additive_mask, attention_bias, positions
 from gptj.backends.torch.placement import units
+from gptj.backends.torch.rotary import Rotary
 from gptj.contract.backend import FrameworkBackend
 from gptj.errors import UnsupportedFeature, choices
 from gptj.model.pretrained import Pretrained
@@ -247,7 +249,8 @@ class GPTJModel(TorchPretrained):
         if cache is not None and torch.compiler.is_compiling():
             width = cache.capacity  # so that one compilation serves all lengths
         dtype = torch.float32 if eager else x.dtype  # the fused kernel wants the query's
-        return attention_bias(attention_mask, length, length_of(cache), width, x.device, dtype)
+        additive = additive_mask(attention_mask, length, length_of(cache), width, x.device)
+        return attention_bias(additive, dtype)
 
     def rotation(
         self,

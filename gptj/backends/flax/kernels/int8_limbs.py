@@ -1,10 +1,12 @@
 """Matmuls with int8 weights on processors that multiply int8: see ``gptj.spec.int8_limbs``."""
 
-from typing import Any, Final
+from typing import Final
 
 import jax.numpy as jnp
+from jax import Array
 
-from gptj.backends.flax.kernels.linear import multiply_side_by_side, rows_of
+from gptj.backends.flax.kernels.half_precision import rows_of
+from gptj.backends.flax.kernels.linear import multiply_side_by_side
 from gptj.spec.int8_limbs import (
     BASE,
     LIMB_COUNTS,
@@ -14,8 +16,6 @@ from gptj.spec.int8_limbs import (
     largest_number,
 )
 from gptj.system.processor import multiplies_in
-
-Array = Any
 
 LIMB_TOKEN_COUNTS: Final = range(2, 33)
 """Numbers of tokens for which this is faster than blocks."""

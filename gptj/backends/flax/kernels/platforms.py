@@ -1,12 +1,12 @@
-"""One operation in two forms: what XLA's CPU kernels are fast with, and what all others are."""
+"""One operation in two forms: one that XLA's CPU kernels are fast with, and the plain one."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
+from jax import Array
 
-Array = Any
-Operation = Callable[..., Array]
+Operation: TypeAlias = Callable[..., Array]
 
 
 def on_cpu(operation: Operation, plain: Operation) -> Operation:

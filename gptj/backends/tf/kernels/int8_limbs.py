@@ -1,10 +1,10 @@
 """Matmuls with int8 weights on processors that multiply int8: see ``gptj.spec.int8_limbs``."""
 
-from typing import Any, Final
+from typing import Final
 
 import tensorflow as tf
 
-from gptj.backends.tf.kernels.linear import by_xla
+from gptj.backends.tf.kernels.platforms import by_xla
 from gptj.spec.int8_limbs import (
     BASE,
     LIMB_COUNTS,
@@ -15,13 +15,11 @@ from gptj.spec.int8_limbs import (
 )
 from gptj.system.processor import multiplies_in
 
-Tensor = Any
-
 LIMB_TOKEN_COUNTS: Final = range(2, 33)
 """Numbers of tokens for which this is faster than blocks."""
 
 
-def serves(x: Tensor) -> bool:
+def serves(x: tf.Tensor) -> bool:
     """Return whether this is the fastest way to multiply (N, in) with int8 on this CPU."""
     count, inputs = x.shape
     return multiplies_in("int8") and count in LIMB_TOKEN_COUNTS and inputs <= MAX_INPUTS
@@ -36,12 +34,12 @@ def describe() -> str:
     )
 
 
-def matmul(x: Tensor, weight: Tensor) -> Tensor:
+def matmul(x: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
     """Return (N, in) x (out, in) int8 in float32, (N, out), which passes no gradient on."""
     return by_xla(_matmul, tf.stop_gradient(x), weight)
 
 
-def split_limbs(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def split_limbs(x: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the digits of rows (N, in), lowest first, (count, N, in), and the steps (N, 1)."""
     wide = tf.cast(x, tf.float32)
     top = tf.reduce_max(tf.abs(wide), axis=-1, keepdims=True)
@@ -58,7 +56,7 @@ def split_limbs(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return tf.stack(limbs), step
 
 
-def _matmul(x: Tensor, weight: Tensor) -> Tensor:
+def _matmul(x: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
     limbs, step = split_limbs(x, LIMB_COUNTS[x.dtype.name])
     rows = tf.reshape(limbs, (-1, x.shape[1]))  # (count * N, in)
     sums = tf.matmul(rows, weight, transpose_b=True, output_type=tf.int32)

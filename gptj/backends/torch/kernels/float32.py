@@ -1,6 +1,6 @@
-"""Kernels of matrix products in PyTorch, and the one for float32 on this machine's CPU.
+"""Matmul kernels in PyTorch, and the one for float32 on this machine's CPU.
 
-``benchmarks/products.py`` measures them.
+``benchmarks/matmuls.py`` measures them.
 """
 
 import os
@@ -27,7 +27,7 @@ ROWS_FOR_ONEDNN: Final = {
     ("AuthenticAMD", "AVX512"): ALL_ROW_COUNTS,
     ("GenuineIntel", "AVX512"): range(3, 256),
 }
-"""Maker and vector instructions of a processor -> how many rows oneDNN is faster for, in float32.
+"""Maker and vector instructions of a processor -> rows that oneDNN is faster for, in float32.
 
 PyTorch's own kernel is mostly MKL, which does not do its best on processors that are not Intel's.
 On two cores of AMD's, in GFLOP/s, oneDNN against MKL: with AVX-512 and many rows 412 to 448 against
@@ -40,10 +40,10 @@ against 164 for a head's many outputs.
 
 @dataclass(frozen=True)
 class Kernel:
-    """Products of rows (N, in) with a weight (out, in).
+    """Matmuls of rows (N, in) with a weight (out, in).
 
     Attributes:
-        name: what users call it.
+        name: the name that users know.
         forward: from x (..., in), weight, and bias or None, to (..., out).
         to_inputs: from gradients (N, out) and the weight to gradients (N, in).
         to_weight: from gradients (N, out) and x (N, in) to a gradient (out, in).
@@ -56,7 +56,7 @@ class Kernel:
 
 
 def onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return the product by PyTorch's private operator for oneDNN."""
+    """Return the matmul by PyTorch's private operator for oneDNN."""
     if not x.numel():  # which oneDNN refuses
         return F.linear(x, weight, bias)
     y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
@@ -75,13 +75,13 @@ ONEDNN: Final = Kernel(
 
 
 def trial(is_right: Callable[[], bool]) -> Callable[[], bool]:
-    """Decorate the trial of a private kernel: on a CPU, once; one not there is not right."""
+    """Decorate the trial of a private kernel: run it once, on a CPU; a missing kernel fails."""
 
     @cache
     @wraps(is_right)
     def run() -> bool:
         try:
-            with torch.device("cpu"):  # whatever the caller's default is
+            with torch.device("cpu"):  # even if the caller's default is another
                 return is_right()
         except (AttributeError, NotImplementedError, RuntimeError, TypeError):
             return False
@@ -91,32 +91,29 @@ def trial(is_right: Callable[[], bool]) -> Callable[[], bool]:
 
 @trial
 def has_onednn() -> bool:
-    """Return whether this PyTorch has the private operator, and it computes what it should."""
+    """Return whether this PyTorch has the private operator, and it is right."""
     x, weight, bias = torch.ones(3, 8), torch.full((2, 8), 0.5), torch.tensor((1.0, -1.0))
     return torch.equal(onednn(x, weight, bias), F.linear(x, weight, bias))
 
 
-def rows_of(x: Tensor) -> int:
-    """Return how many rows a tensor (..., in) has."""
-    return x.numel() // max(x.shape[-1], 1)
-
-
 def float32(rows: int) -> Kernel:
-    """Return the kernel for products of so many rows in float32 on this machine's CPU."""
+    """Return the kernel for a number of rows in float32 on this machine's CPU."""
     return ONEDNN if rows in rows_for_onednn() else PYTORCH
 
 
 @cache
 def rows_for_onednn() -> range:
-    """Return for how many rows oneDNN is taken; the environment goes before the table.
+    """Return the numbers of rows that oneDNN is chosen for; the environment overrides the table.
 
     Raises:
-        ArgumentError: if the environment names a kernel that there is not.
+        ArgumentError: if the environment names an unknown kernel.
     """
-    there = [PYTORCH.name, ONEDNN.name] if has_onednn() else [PYTORCH.name]
+    available = [PYTORCH.name, ONEDNN.name] if has_onednn() else [PYTORCH.name]
     named = os.environ.get(KERNEL_VARIABLE)
-    if named and named not in there:
-        raise ArgumentError(f"{KERNEL_VARIABLE} is {named!r}; this machine has {choices(there)}.")
+    if named and named not in available:
+        raise ArgumentError(
+            f"{KERNEL_VARIABLE} is {named!r}; this machine has {choices(available)}."
+        )
     if named:
         return ALL_ROW_COUNTS if named == ONEDNN.name else NO_ROW_COUNTS
     instructions = torch.backends.cpu.get_cpu_capability()

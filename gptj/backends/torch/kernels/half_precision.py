@@ -1,9 +1,9 @@
-"""Half-precision products on a CPU, and those with weights that are widened by blocks of rows.
+"""Half-precision matmuls on a CPU, and those whose weight is upcast by blocks of rows.
 
-Without instructions for them, PyTorch's kernels compute a product with a transposed weight, which
-every derivative needs, a hundred times slower than in float32, and one with many tokens five times
-slower. So the weight is widened here, and the sums are those of float32. A few tokens stay with
-PyTorch, which streams the weight at full speed for them.
+Without instructions for half precision, PyTorch's kernels compute a matmul with a transposed
+weight, which every derivative needs, a hundred times slower than in float32, and one with many
+tokens five times slower. Here the weight is upcast block by block, and the sums are those of
+float32. A few tokens stay with PyTorch, which streams the weight at full speed for them.
 """
 
 from collections.abc import Iterator
@@ -14,18 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gptj.backends.torch.kernels.float32 import PYTORCH, Kernel, float32, rows_of
+from gptj.backends.torch.kernels.float32 import PYTORCH, Kernel, float32
 
 BLOCK_SIZE: Final = {torch.float32: 1 << 20, torch.bfloat16: 1 << 22}
-"""Numbers that are widened at a time to a dtype: 4 and 8 MB, which stay in the cache."""
+"""Numbers of a weight that are upcast at a time: 4 and 8 MB, which stay in the cache."""
 
 MAX_PYTORCH_TOKENS: Final = 3
-"""Up to so many tokens PyTorch's own product is faster."""
+"""Up to so many tokens PyTorch's own matmul is faster."""
 
 
 @cache
 def is_native(dtype: torch.dtype) -> bool:
-    """Whether this CPU multiplies in a dtype; where nobody can say, PyTorch is trusted."""
+    """Return whether this CPU multiplies in a dtype; PyTorch is trusted where nothing is known."""
     known = {
         torch.bfloat16: "_is_mkldnn_bf16_supported",
         torch.float16: "_is_mkldnn_fp16_supported",
@@ -34,22 +34,23 @@ def is_native(dtype: torch.dtype) -> bool:
     return ask is None or bool(ask())
 
 
+def upcast_dtype(x: Tensor) -> torch.dtype:
+    """Return the dtype that weights are upcast to for `x`: its own bfloat16 if it is native."""
+    is_own = x.dtype == torch.bfloat16 and is_native(x.dtype)
+    return torch.bfloat16 if is_own else torch.float32
+
+
 def matmul(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return (..., in) x (out, in) + (out,), with sums in float32."""
     if rows_of(x) <= MAX_PYTORCH_TOKENS:
         return F.linear(x, weight, bias)
-    y = matmul_by_blocks(x, weight, torch.float32)
+    y = by_blocks(x.float(), weight)
     return (y if bias is None else y + bias).to(x.dtype)
 
 
-def matvec(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return (..., in) x (out, in) + (out,) for a single row."""
-    y = torch.mv(weight, x.reshape(-1)).view(*x.shape[:-1], len(weight))
-    return y if bias is None else y + bias
-
-
-def matmul_by_blocks(x: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return (..., in) x (out, in) in a dtype, of whatever smaller one the weight is."""
+def by_blocks(x: Tensor, weight: Tensor) -> Tensor:
+    """Return (..., in) x (out, in) in `upcast_dtype`; the upcast weight is never whole."""
+    dtype = upcast_dtype(x)
     wide = x.to(dtype)
     return torch.cat([multiply(wide, block) for _, block in _blocks(weight, dtype)], dim=-1)
 
@@ -59,6 +60,36 @@ def multiply(x: Tensor, block: Tensor) -> Tensor:
     rows = rows_of(x)
     kernel = float32(rows) if x.dtype == torch.float32 else native(x.dtype, rows)
     return kernel.forward(x, block, None)
+
+
+def rows_of(x: Tensor) -> int:
+    """Return the number of rows of a tensor (..., in)."""
+    return x.numel() // max(x.shape[-1], 1)
+
+
+def describe_blocks(kernel: str) -> str:
+    """Describe how weights are upcast, and a kernel for few tokens in bfloat16 if there is one."""
+    wide = in_words(torch.float32)
+    few = f"{kernel}, then " if kernel else ""
+    if is_native(torch.bfloat16):
+        return f"{wide}; in bfloat16, {few}{in_words(torch.bfloat16)}"
+    return f"{wide}; in bfloat16, {kernel}" if kernel else wide
+
+
+def in_words(dtype: torch.dtype) -> str:
+    """Describe the blocks of a dtype."""
+    return f"{BLOCK_SIZE[dtype]} numbers at a time in {str(dtype).removeprefix('torch.')}"
+
+
+def native(dtype: torch.dtype, rows: int) -> Kernel:
+    """Return the kernel for a number of rows in a dtype that the CPU multiplies in."""
+    return VECTOR if dtype == torch.bfloat16 and rows == 1 else PYTORCH
+
+
+def matvec(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return (..., in) x (out, in) + (out,) for a single row."""
+    y = torch.mv(weight, x.reshape(-1)).view(*x.shape[:-1], len(weight))
+    return y if bias is None else y + bias
 
 
 def input_gradient(rows: Tensor, weight: Tensor) -> Tensor:
@@ -75,43 +106,18 @@ def weight_gradient(rows: Tensor, x: Tensor) -> Tensor:
     return float32(len(rows)).to_weight(rows.float(), x.float()).to(rows.dtype)
 
 
+def _blocks(weight: Tensor, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
+    """Yield blocks of rows in a dtype, and where each begins; the next one overwrites the last."""
+    size = max(1, min(BLOCK_SIZE[dtype] // weight.shape[1], len(weight)))
+    # once: allocating memory takes longer than the matmul
+    wide = weight.new_empty((size, weight.shape[1]), dtype=dtype)
+    for start in range(0, len(weight), size):
+        rows = weight[start : start + size]
+        yield start, wide[: len(rows)].copy_(rows)
+
+
 BLOCKS: Final = Kernel("blocks", matmul, input_gradient, weight_gradient)
 
 VECTOR: Final = Kernel("vector", matvec, PYTORCH.to_inputs, PYTORCH.to_weight)
 """For a single row in native bfloat16: 10 billion weights a second, where PyTorch's linear layer
 multiplies with 7. In float16 it is the other way round."""
-
-
-def dtype_of_blocks(x: Tensor) -> torch.dtype:
-    """Return in what weights are widened for a product with `x`: its own, if the CPU has it."""
-    is_own = x.dtype == torch.bfloat16 and is_native(x.dtype)
-    return torch.bfloat16 if is_own else torch.float32
-
-
-def describe(dtype: torch.dtype) -> str:
-    """Return in words how weights are widened to a dtype."""
-    return f"{BLOCK_SIZE[dtype]} numbers at a time in {str(dtype).removeprefix('torch.')}"
-
-
-def describe_quantized(kernel: str) -> str:
-    """Return in words how weights are widened, besides a kernel for bfloat16 if there is one."""
-    wide = describe(torch.float32)
-    few = f"{kernel}, then " if kernel else ""
-    if is_native(torch.bfloat16):
-        return f"{wide}; in bfloat16, {few}{describe(torch.bfloat16)}"
-    return f"{wide}; in bfloat16, {kernel}" if kernel else wide
-
-
-def native(dtype: torch.dtype, rows: int) -> Kernel:
-    """Return the kernel for products of so many rows in a dtype that the CPU multiplies in."""
-    return VECTOR if dtype == torch.bfloat16 and rows == 1 else PYTORCH
-
-
-def _blocks(weight: Tensor, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
-    """Yield blocks of rows in a dtype, and where each begins; the next one overwrites the last."""
-    size = max(1, min(BLOCK_SIZE[dtype] // weight.shape[1], len(weight)))
-    # once: new memory takes longer than what it is for
-    wide = weight.new_empty((size, weight.shape[1]), dtype=dtype)
-    for start in range(0, len(weight), size):
-        rows = weight[start : start + size]
-        yield start, wide[: len(rows)].copy_(rows)

@@ -1,4 +1,4 @@
-"""Products with int4 weights. What the numbers mean: ``gptj.spec.quantizers``.
+"""Matmuls with int4 weights. What the numbers mean: ``gptj.spec.quantizers``.
 
 A weight is stored as in the files, or in the layout of PyTorch's kernel: see ``int4_layout``.
 """
@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gptj.backends.torch.kernels import half_precision
-from gptj.backends.torch.kernels.float32 import rows_of, trial
+from gptj.backends.torch.kernels.float32 import trial
+from gptj.backends.torch.kernels.half_precision import rows_of
 from gptj.backends.torch.kernels.int4_layout import (
     PACKED_ROWS,
     from_kernel,
@@ -22,7 +23,7 @@ from gptj.backends.torch.kernels.int4_layout import (
 from gptj.spec.quantizers import GROUP
 
 MAX_INT4_KERNEL_TOKENS: Final = 64
-"""Up to so many tokens the kernel is faster; it unpacks a weight anew for every few of them.
+"""Up to so many tokens the kernel is faster; it unpacks the weight again for every few of them.
 
 On one core with AVX2, in bfloat16, it multiplies one token with 6 billion weights a second, where
 blocks take 1.5 billion in the layout of files and 0.6 in the kernel's; with 64 tokens it is as fast
@@ -32,7 +33,7 @@ it takes 0.5 billion: so it is for bfloat16 alone.
 
 
 def matmul(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
-    """Return (..., in) x stored (out, in), with scales (out, in / GROUP), as `x` in dtype."""
+    """Return (..., in) x stored (out, in), with scales (out, in / GROUP), in the dtype of `x`."""
     if torch.compiler.is_compiling() or x.device.type != "cpu":
         return by_definition(x, weight, scale)
     if is_for_kernel(weight) and x.dtype == torch.bfloat16 and rows_of(x) <= MAX_INT4_KERNEL_TOKENS:
@@ -41,15 +42,15 @@ def matmul(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
 
 
 def by_blocks(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
-    """Return the product with float32 sums, where no widened copy of the weight is ever whole."""
-    dtype = half_precision.dtype_of_blocks(x)
+    """Return the matmul with float32 sums; the dequantized weight is never whole."""
+    dtype = half_precision.upcast_dtype(x)
     wide = x.to(dtype)
-    parts = [half_precision.multiply(wide, block) for block in _blocks(weight, scale, dtype)]
-    return torch.cat(parts, dim=-1).to(x.dtype)
+    blocks = [half_precision.multiply(wide, block) for block in _blocks(weight, scale, dtype)]
+    return torch.cat(blocks, dim=-1).to(x.dtype)
 
 
 def by_kernel(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
-    """Return the product by PyTorch's private kernel, which rounds scales to the dtype of `x`."""
+    """Return the matmul by PyTorch's private kernel, which rounds scales to the dtype of `x`."""
     rows = x.reshape(-1, x.shape[-1]).contiguous()
     columns = scale.t().to(x.dtype)  # (groups, out)
     scales_and_zeros = torch.stack((columns, torch.zeros_like(columns)), dim=-1)
@@ -61,25 +62,25 @@ def by_kernel(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
 
 
 def by_definition(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
-    """Return the product by the definition, which takes a GPU or compiled code no time."""
+    """Return the matmul by the definition, which costs a GPU or compiled code nothing."""
     return F.linear(x, dequantized(weight, scale, x.dtype))
 
 
 def dequantized(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return what stored numbers and scales mean, (out, in)."""
+    """Return the weight of stored numbers and scales, (out, in)."""
     numbers = numbers_of(weight, len(scale)).view(len(scale), -1, GROUP)
     return (numbers * scale[:, :, None]).flatten(1).to(dtype)
 
 
 def arranged(weight: Tensor, dtype: str) -> Tensor:
-    """Return a stored weight (out, in / 2) in the layout that products in `dtype` are best with."""
+    """Return a stored weight (out, in / 2) in the fastest layout for matmuls in `dtype`."""
     is_fit = dtype == "bfloat16" and weight.device.type == "cpu" and has_kernel()
     return to_kernel(weight) if is_fit and len(weight) % PACKED_ROWS == 0 else weight
 
 
 @trial
 def has_kernel() -> bool:
-    """Return whether PyTorch has the private kernel, in a layout that is known, and it is right."""
+    """Return whether PyTorch has the private kernel, its layout is known, and it is right."""
     if not PACKED_ROWS:
         return False
     shape = (2 * PACKED_ROWS, GROUP)
@@ -93,11 +94,11 @@ def has_kernel() -> bool:
 
 
 def describe() -> str:
-    """Return in words which kernels multiply with int4 weights on this machine's CPU."""
+    """Describe the kernels that multiply with int4 weights on this machine's CPU."""
     kernel = (
         f"PyTorch's kernel for int4 up to {MAX_INT4_KERNEL_TOKENS} tokens" if has_kernel() else ""
     )
-    return half_precision.describe_quantized(kernel)
+    return half_precision.describe_blocks(kernel)
 
 
 def _blocks(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
@@ -105,11 +106,13 @@ def _blocks(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Iterator[Tenso
     outputs, groups = scale.shape
     together = PACKED_ROWS if is_for_kernel(weight) else 1
     size = max(half_precision.BLOCK_SIZE[dtype] // (groups * GROUP) // together, 1) * together
-    wide = scale.new_empty((min(size, outputs), groups, GROUP), dtype=dtype)  # once, as in `half`
+    wide = scale.new_empty(
+        (min(size, outputs), groups, GROUP), dtype=dtype
+    )  # once, as in `half_precision`
     bytes_of_rows = weight.view(outputs, -1)
     for start in range(0, outputs, size):
         scales = scale[start : start + size, :, None]
-        part = bytes_of_rows[start : start + size]
-        stored = part.flatten() if is_for_kernel(weight) else part
+        rows = bytes_of_rows[start : start + size]
+        stored = rows.flatten() if is_for_kernel(weight) else rows
         numbers = numbers_of(stored, len(scales)).view(-1, groups, GROUP)
         yield wide[: len(scales)].copy_(numbers).mul_(scales).flatten(1)

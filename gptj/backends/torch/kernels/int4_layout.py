@@ -1,9 +1,9 @@
 """The two layouts of int4 weights in memory: that of the files, and that of PyTorch's kernel.
 
-That of the files is (out, in / 2), as ``gptj.spec.quantizers`` says. The kernel's holds `TOGETHER`
-rows together, turned: the low half of a byte is of the first half of these rows, the high half of
-the second. It is kept flat, (out * in / 2,), so that nobody takes one layout for the other. There
-is one copy of a weight, and from each layout the other is made exactly.
+That of the files is (out, in / 2), as ``gptj.spec.quantizers`` says. The kernel's packs
+`PACKED_ROWS` rows together, transposed: the low half of a byte is of the first half of these rows,
+the high half of the second. It is kept flat, (out * in / 2,), so that no code confuses the two. A
+weight has one copy, and either layout is made exactly from the other.
 """
 
 from typing import Final
@@ -17,10 +17,10 @@ INT4: Final = torch.uint8
 """The dtype that int4 weights are stored in, two numbers a byte."""
 
 PACKED_ROWS: Final = {"AVX2": 32, "AVX512": 64}.get(torch.backends.cpu.get_cpu_capability(), 0)
-"""Rows that PyTorch's kernel holds together with this CPU's vector instructions; 0: not known."""
+"""Rows that PyTorch's kernel packs together with this CPU's vector instructions; 0: unknown."""
 
 ROWS_AT_A_TIME: Final = 256
-"""Rows that are turned at once, as there are four bytes for every number in between."""
+"""Rows that are transposed at a time: meanwhile every number takes four bytes."""
 
 
 def is_for_kernel(weight: Tensor) -> bool:
@@ -29,22 +29,22 @@ def is_for_kernel(weight: Tensor) -> bool:
 
 
 def to_kernel(weight: Tensor) -> Tensor:
-    """Return (out, in / 2) in the layout of PyTorch's kernel; `out` is a multiple of `TOGETHER`."""
-    parts = [_packed(numbers_of(rows, len(rows))) for rows in weight.split(ROWS_AT_A_TIME)]
-    return torch.cat(parts)
+    """Return (out, in / 2) in the layout of PyTorch's kernel; `PACKED_ROWS` divides `out`."""
+    blocks = [_packed(numbers_of(rows, len(rows))) for rows in weight.split(ROWS_AT_A_TIME)]
+    return torch.cat(blocks)
 
 
 def from_kernel(weight: Tensor, outputs: int) -> Tensor:
     """Return (out, in / 2), as in the files, from the layout of PyTorch's kernel."""
-    parts = weight.view(outputs, -1).split(ROWS_AT_A_TIME)
-    return torch.cat([_stored(numbers_of(rows.flatten(), len(rows))) for rows in parts])
+    blocks = weight.view(outputs, -1).split(ROWS_AT_A_TIME)
+    return torch.cat([_stored(numbers_of(rows.flatten(), len(rows))) for rows in blocks])
 
 
 def numbers_of(weight: Tensor, outputs: int) -> Tensor:
     """Return the numbers of a weight in either layout, (out, in) int8 from -8 to 7."""
     if is_for_kernel(weight):
         blocks = weight.view(outputs // PACKED_ROWS, -1, PACKED_ROWS // 2)
-        numbers = _halves(blocks).transpose(1, 2)  # (blocks, TOGETHER, in)
+        numbers = _halves(blocks).transpose(1, 2)  # (blocks, PACKED_ROWS, in)
     else:
         numbers = _halves(weight.view(outputs, -1, GROUP // 2))  # (out, groups, GROUP)
     return numbers.reshape(outputs, -1).view(torch.int8) - OFFSET

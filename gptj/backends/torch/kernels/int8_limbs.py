@@ -5,7 +5,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from gptj.backends.torch.kernels.float32 import rows_of, trial
+from gptj.backends.torch.kernels.float32 import trial
+from gptj.backends.torch.kernels.half_precision import rows_of
 from gptj.spec.config import dtype_name
 from gptj.spec.int8_limbs import (
     BASE,

@@ -1,7 +1,7 @@
-"""Which kernel computes ``x @ weight.T + bias``, and its derivatives.
+"""Matmuls of linear layers, ``x @ weight.T + bias``, by the kernel that is chosen for them.
 
 PyTorch's own is the choice wherever nothing is known to be faster: on a GPU, while compiling, and
-for tensors over several processes. All kernels add up in float32.
+for tensors over several processes. All kernels accumulate in float32.
 """
 
 from typing import Any, Final
@@ -18,16 +18,16 @@ from gptj.backends.torch.kernels.float32 import (
     Kernel,
     float32,
     rows_for_onednn,
-    rows_of,
 )
+from gptj.backends.torch.kernels.half_precision import rows_of
 
-# PyTorch: whether torch.func is at work; nothing public tells
+# PyTorch: whether torch.func is at work; no public function says so
 _is_transformed = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
 
 HALF_DTYPES: Final = (torch.bfloat16, torch.float16)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def matmul(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return (..., in) x (out, in) + (out,), in the dtype of `x` or of autocast."""
     kernel = kernel_for(x, weight)
     if kernel is PYTORCH:
@@ -36,41 +36,22 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     if not torch.is_grad_enabled():
         return kernel.forward(x, weight, bias)
-    y: Tensor = _Linear.apply(kernel, x, weight, bias)
+    y: Tensor = _Matmul.apply(kernel, x, weight, bias)
     return y
 
 
 def kernel_for(x: Tensor, weight: Tensor) -> Kernel:
-    """Return the kernel of a product."""
+    """Return the kernel that multiplies `x` with a weight."""
     if x.device.type != "cpu" or not is_concrete(weight):
         return PYTORCH
     return choose_kernel(compute_dtype(x), rows_of(x))
 
 
-def is_concrete(tensor: Tensor) -> bool:
-    """Whether a tensor is no more than that: not traced, transformed or spread over processes."""
-    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return type(tensor.data) is Tensor and not is_traced and not _is_transformed()
-
-
-def choose_kernel(dtype: torch.dtype, rows: int) -> Kernel:
-    """Return the kernel for products of so many rows in a dtype on this machine's CPU."""
-    if dtype == torch.float32:
-        return float32(rows)
-    if dtype not in HALF_DTYPES:
-        return PYTORCH
-    return (
-        half_precision.native(dtype, rows)
-        if half_precision.is_native(dtype)
-        else half_precision.BLOCKS
-    )
-
-
 def describe(dtype: torch.dtype) -> str:
-    """Return in words which kernels multiply in a dtype on this machine's CPU."""
+    """Describe the kernels that multiply in a dtype on this machine's CPU."""
     own = "MKL" if dtype == torch.float32 and torch.backends.mkl.is_available() else "PyTorch"
     if dtype in HALF_DTYPES and not half_precision.is_native(dtype):
-        then = half_precision.describe(torch.float32)
+        then = half_precision.in_words(torch.float32)
         return f"{own} up to {half_precision.MAX_PYTORCH_TOKENS} tokens, then {then}"
     rows = rows_for_onednn() if dtype == torch.float32 else NO_ROW_COUNTS
     if not rows:
@@ -83,14 +64,33 @@ def describe(dtype: torch.dtype) -> str:
     return ", then ".join(parts)
 
 
+def is_concrete(tensor: Tensor) -> bool:
+    """Return whether a tensor is plain: not traced, transformed or spread over processes."""
+    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return type(tensor.data) is Tensor and not is_traced and not _is_transformed()
+
+
+def choose_kernel(dtype: torch.dtype, rows: int) -> Kernel:
+    """Return the kernel for a number of rows in a dtype on this machine's CPU."""
+    if dtype == torch.float32:
+        return float32(rows)
+    if dtype not in HALF_DTYPES:
+        return PYTORCH
+    return (
+        half_precision.native(dtype, rows)
+        if half_precision.is_native(dtype)
+        else half_precision.BLOCKS
+    )
+
+
 def compute_dtype(x: Tensor) -> torch.dtype:
-    """Return the dtype of products with a tensor: its own, or that of autocast."""
+    """Return the dtype of matmuls with a tensor: its own, or that of autocast."""
     is_cast = torch.is_autocast_enabled(x.device.type)
     return torch.get_autocast_dtype(x.device.type) if is_cast else x.dtype
 
 
-class _Linear(torch.autograd.Function):
-    """The product by a kernel, and its derivatives."""
+class _Matmul(torch.autograd.Function):
+    """The matmul by a kernel, and its derivatives."""
 
     @staticmethod
     def forward(kernel: Kernel, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

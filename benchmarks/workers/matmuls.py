@@ -1,4 +1,4 @@
-"""oneDNN's matrix product by PyTorch's private operator: a limit, and no system."""
+"""oneDNN's matmul by PyTorch's private operator: a part of the roofline, not a system."""
 
 import torch
 
@@ -13,7 +13,7 @@ class OneDNN:
 
 
 def _reading(buffer):
-    """Return bytes per second of a product of a matrix of so many bytes with a vector."""
+    """Return bytes per second of a matmul of a matrix of so many bytes with a vector."""
     width = 4096
     weight, x = torch.ones(buffer // (4 * width), width), torch.ones(1, width)
     seconds = fastest(lambda: torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], ""))

@@ -1,4 +1,4 @@
-"""What the benchmarks of single products share: how they are timed, and how rates are reported."""
+"""Timing and reports that the benchmarks of single matmuls share."""
 
 import argparse
 import platform

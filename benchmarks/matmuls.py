@@ -1,18 +1,17 @@
 """How fast each kernel of PyTorch's multiplies on this machine's CPU.
 
-    python benchmarks/products.py --report benchmarks/products-PROCESSOR.md
+    python benchmarks/matmuls.py --report benchmarks/matmuls-PROCESSOR.md
 
-The tables in `kernels`, `half`, `quantize` and `digits` of `gptj/backends/torch` say which kernel
-is taken for how many tokens; this is what they follow from. A cell is billions of weights a second,
-over matrices with 150 million weights together; times two and the tokens it is GFLOP/s, times the
-bytes of a weight GB/s.
+The tables in `gptj/backends/torch/kernels` that choose a kernel for a number of tokens follow from
+these measurements. A cell is billions of weights a second, over matrices with 150 million weights
+together; times two and the tokens it is GFLOP/s, times the bytes of a weight GB/s.
 """
 
 import torch
 import torch.nn.functional as F
-from product_report import arguments, deliver, rate
+from matmul_report import arguments, deliver, rate
 
-from gptj.backends.torch.kernels import float32, half_precision, int8_limbs
+from gptj.backends.torch.kernels import float32, half_precision, int8, int8_limbs
 
 TOKENS = (1, 2, 4, 8, 16, 32, 128, 512)
 SHAPES = ((1024, 1024), (4096, 1024), (1024, 4096), (50400, 1024))
@@ -21,10 +20,10 @@ TOTAL = 15 * 10**7
 
 
 def kernels_of():
-    """Return (dtype of the weights, kernel) -> product of (N, in) with one of them."""
+    """Return (dtype of the weights, kernel) -> matmul of (N, in) with one of them."""
     scale = torch.rand(max(outputs for outputs, _ in SHAPES))
 
-    def int8(matmul, dtype):
+    def stored(matmul, dtype):
         return lambda x, weight: matmul(x.to(dtype), weight, scale[: len(weight)])
 
     def dense(matmul):
@@ -36,15 +35,15 @@ def kernels_of():
     found["bfloat16", "pytorch"] = dense(F.linear)
     found["bfloat16", "vector"] = dense(half_precision.matvec)
     found["bfloat16", "blocks"] = dense(
-        lambda x, w, _: half_precision.matmul_by_blocks(x, w, torch.float32).to(x.dtype)
+        lambda x, w, _: half_precision.by_blocks(x.float(), w).to(x.dtype)
     )
     if int8.has_packed():
-        found["int8", "packed, x in bfloat16"] = int8(int8.packed, torch.bfloat16)
+        found["int8", "packed, x in bfloat16"] = stored(int8.packed, torch.bfloat16)
     for dtype in (torch.float32, torch.bfloat16):
         name = str(dtype).removeprefix("torch.")
         if int8_limbs.has_kernel():
-            found["int8", f"digits, x in {name}"] = int8(int8.by_limbs, dtype)
-        found["int8", f"blocks, x in {name}"] = int8(int8.by_blocks, dtype)
+            found["int8", f"limbs, x in {name}"] = stored(int8.by_limbs, dtype)
+        found["int8", f"blocks, x in {name}"] = stored(int8.by_blocks, dtype)
     return found
 
 

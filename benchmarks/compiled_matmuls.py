@@ -1,11 +1,11 @@
-"""How fast the products of Flax's and TensorFlow's decoding loops read weights on this CPU.
+"""How fast the matmuls of Flax's and TensorFlow's decoding loops read weights on this CPU.
 
-    python benchmarks/compiled_products.py --report benchmarks/compiled-products-PROCESSOR.md
+    python benchmarks/compiled_matmuls.py --report benchmarks/compiled-matmuls-PROCESSOR.md
 
-`products`, `digits` and `quantize` of `gptj/backends/flax` and `gptj/backends/tf` say which of them
-is taken for how many tokens; this is what they follow from. A cell is billions of weights a second,
-in a loop over matrices with 200 million weights together; times two and the tokens it is GFLOP/s,
-times the bytes of a weight GB/s. The inputs of bfloat16 and int8 are in bfloat16.
+The choices in `kernels` of `gptj/backends/flax` and `gptj/backends/tf` for numbers of tokens follow
+from these measurements. A cell is billions of weights a second, in a loop over matrices with 200
+million weights together; times two and the tokens it is GFLOP/s, times the bytes of a weight GB/s.
+The inputs of bfloat16 and int8 are in bfloat16.
 """
 
 from functools import partial
@@ -14,31 +14,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tensorflow as tf
-from product_report import arguments, deliver, rate
+from matmul_report import arguments, deliver, rate
 
-from gptj.backends.flax.kernels import int8 as flax_quantize
+from gptj.backends.flax.kernels import int8 as flax_int8
 from gptj.backends.flax.kernels import linear as flax_linear
-from gptj.backends.tf.kernels import half_precision as tf_half
-from gptj.backends.tf.kernels import int8 as tf_quantize
-from gptj.backends.tf.kernels import linear as tf_linear
+from gptj.backends.tf.kernels import half_precision as tf_half_precision
+from gptj.backends.tf.kernels import int8 as tf_int8
+from gptj.backends.tf.kernels.bits import as_bits
 
 TOKENS = (1, 2, 8, 32)
 SHAPES = ((1024, 4096), (4096, 1024), (4096, 4096), (4096, 16384), (16384, 4096))
 TOTAL = 2 * 10**8
 """Weights that are read in turn."""
 PASSES = 3
-"""How often the compiled loop reads them all."""
+"""Times that the compiled loop reads them all."""
 NOTHING = 1e-30
-"""What a product's first number is multiplied with, to be added to the next product's input."""
+"""Factor of a matmul's first number, which is then added to the next matmul's input."""
 
 
 class Flax:
-    """Flax's products; kernels are (in, out)."""
+    """Flax's matmuls; kernels are (in, out)."""
 
     name, version = "Flax", f"JAX {jax.__version__}"
 
     def kernels(self):
-        """Return (dtype of the weights, kernel) -> product of (N, in) with one of them."""
+        """Return (dtype of the weights, kernel) -> matmul of (N, in) with one of them."""
 
         def own(x, weight):
             return x @ weight.astype(x.dtype)
@@ -50,8 +50,8 @@ class Flax:
             ("float32", "XLA"): own,
             ("bfloat16", "XLA"): own,
             ("bfloat16", "gptj"): flax_linear.matmul,
-            ("int8", "blocks"): scaled(flax_quantize.by_blocks),
-            ("int8", "digits"): scaled(flax_quantize.by_limbs),
+            ("int8", "blocks"): scaled(flax_int8.by_blocks),
+            ("int8", "limbs"): scaled(flax_int8.by_limbs),
         }
 
     def compiled(self, name, matmul):
@@ -67,7 +67,7 @@ class Flax:
         return lambda *arrays: compiled(*arrays).block_until_ready()
 
     def rows(self, array, dtype):
-        """Return the rows (N, in) of a product."""
+        """Return the rows (N, in) of a matmul."""
         return jnp.asarray(array, dtype)
 
     def weight(self, array, dtype, name):
@@ -76,12 +76,12 @@ class Flax:
 
 
 class TensorFlow:
-    """TensorFlow's products; kernels in half precision and in int8 are (out, in)."""
+    """TensorFlow's matmuls; kernels in half precision and in int8 are (out, in)."""
 
     name, version = "TensorFlow", f"TensorFlow {tf.__version__}"
 
     def kernels(self):
-        """Return (dtype of the weights, kernel) -> product of (N, in) with one of them."""
+        """Return (dtype of the weights, kernel) -> matmul of (N, in) with one of them."""
 
         def own(x, weight):
             return tf.matmul(x, weight, transpose_b=True)
@@ -92,10 +92,14 @@ class TensorFlow:
         return {
             ("float32", "XLA"): tf.matmul,
             ("bfloat16", "TensorFlow"): own,
-            ("bfloat16", "blocks"): lambda x, bits: tf.cast(tf_linear.by_blocks(x, bits), x.dtype),
-            ("int8", "blocks"): scaled(tf_quantize.by_blocks),
-            ("int8", "digits"): scaled(tf_quantize.by_limbs),
+            ("bfloat16", "blocks"): self.by_blocks,
+            ("int8", "blocks"): scaled(tf_int8.by_blocks),
+            ("int8", "limbs"): scaled(tf_int8.by_limbs),
         }
+
+    def by_blocks(self, x, bits):
+        """Return the matmul with a matrix that is given as bits."""
+        return tf.cast(tf_half_precision.by_blocks(x, bits), x.dtype)
 
     def compiled(self, name, matmul):
         """Return a function of rows and weights that multiplies them in turn, and waits."""
@@ -111,17 +115,17 @@ class TensorFlow:
         return lambda *tensors: compiled(*tensors).numpy()
 
     def rows(self, array, dtype):
-        """Return the rows (N, in) of a product."""
+        """Return the rows (N, in) of a matmul."""
         return tf.cast(array, dtype)
 
     def weight(self, array, dtype, name):
         """Return a matrix, given (in, out), as a kernel takes it."""
         weight = tf.cast(array if dtype == "float32" else array.T, dtype)
-        return tf_half.as_bits(weight) if name == "blocks" else weight
+        return as_bits(weight) if name == "blocks" else weight
 
 
 def in_turn(matmul, x, weights, nothing):
-    """Multiply with one matrix after another, each when the last product is there; return zero."""
+    """Multiply with one matrix after another, each after the last matmul is done; return zero."""
     for weight in weights:
         nothing = NOTHING * matmul(x + nothing, weight)[0, 0]
     return nothing

@@ -1,0 +1,78 @@
+"""The attention of a block. Maths: ``gptj.spec.reference``; shape letters: ``gptj.spec``."""
+
+import tensorflow as tf
+from keras import ops
+
+from gptj.backends.tf.cache import LayerCache, extend
+from gptj.backends.tf.kernels.bits import upcast_bits
+from gptj.backends.tf.layers import Dropout, DTypePolicy, Layer
+from gptj.backends.tf.quantized_linear import linear_class
+from gptj.backends.tf.rotary import apply_rotary
+from gptj.spec import MASK_VALUE
+from gptj.spec.config import GPTJConfig
+
+
+class Attention(Layer):
+    """Multi-head self-attention with rotary positions and no biases."""
+
+    def __init__(self, config: GPTJConfig, *, name: str, dtype: DTypePolicy) -> None:
+        super().__init__(name, dtype)
+        self.config = config
+        width, linear = config.n_embd, linear_class(config)
+        self.q_proj = linear(width, width, bias=False, name="q_proj", dtype=dtype)
+        self.k_proj = linear(width, width, bias=False, name="k_proj", dtype=dtype)
+        self.v_proj = linear(width, width, bias=False, name="v_proj", dtype=dtype)
+        self.out_proj = linear(width, width, bias=False, name="out_proj", dtype=dtype)
+        # Keras: dropout is a layer, as it keeps the state of its random numbers
+        self.attn_dropout = Dropout(config.attn_pdrop, name="attn_dropout", dtype=dtype)
+        self.resid_dropout = Dropout(config.resid_pdrop, name="resid_dropout", dtype=dtype)
+
+    def call(
+        self,
+        x: tf.Tensor,  # (B, T, E)
+        rotation: tuple[tf.Tensor, tf.Tensor],
+        score_mask: tf.Tensor,  # Keras gives an argument called mask a meaning of its own
+        past: LayerCache | None,
+        past_length: int | tf.Tensor,
+        head_mask: tf.Tensor | None,
+    ) -> tuple[tf.Tensor, LayerCache, tf.Tensor]:
+        """Return the attended (B, T, E), the keys and values so far, and the probabilities."""
+        query = apply_rotary(self.split_heads(self.q_proj(x)), *rotation)  # (B, H, T, D)
+        key = apply_rotary(self.split_heads(self.k_proj(x)), *rotation)
+        value = self.split_heads(self.v_proj(x))
+        key, value = cache = extend(past, key, value, past_length)  # (B, H, C, D)
+        width = ops.shape(score_mask)[-1]  # what is not filled yet need not be looked at
+        key, value = key[:, :, :width], value[:, :, :width]  # (B, H, S, D)
+        key, value = upcast_bits(key), upcast_bits(value)
+        attended, probs = self.attend_eagerly(query, key, value, score_mask, head_mask)
+        # bits that were widened are wider than what was given
+        attended = tf.cast(tf.transpose(attended, (0, 2, 1, 3)), x.dtype)
+        merged = tf.reshape(attended, ops.shape(x))  # (B, T, E)
+        return self.resid_dropout(self.out_proj(merged)), cache, probs
+
+    def split_heads(self, x: tf.Tensor) -> tf.Tensor:
+        """Split (B, T, E) into (B, H, T, D)."""
+        batch, length, _ = ops.shape(x)
+        split = tf.reshape(x, (batch, length, self.config.n_head, self.config.head_dim))
+        return tf.transpose(split, (0, 2, 1, 3))
+
+    # TensorFlow has no fused attention, so there is no `attend` beside this
+    def attend_eagerly(
+        self,
+        query: tf.Tensor,
+        key: tf.Tensor,
+        value: tf.Tensor,
+        mask: tf.Tensor,
+        head_mask: tf.Tensor | None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Attend step by step, with scores and softmax in float32, and return the weights too."""
+        query, key = tf.cast(query, tf.float32), tf.cast(key, tf.float32)
+        scores = tf.matmul(query, key, transpose_b=True)  # (B, H, T, S)
+        scores = scores * self.config.head_dim**-0.5 + mask
+        # a masked score passes no gradient on, not even in a row that attends to nothing
+        scores = tf.where(mask > MASK_VALUE, scores, MASK_VALUE)
+        probs = tf.nn.softmax(scores)
+        probs = self.attn_dropout(tf.cast(probs, self.compute_dtype))
+        if head_mask is not None:
+            probs = probs * tf.cast(head_mask, probs.dtype)
+        return tf.matmul(tf.cast(probs, value.dtype), value), probs
