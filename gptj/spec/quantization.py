@@ -1,4 +1,4 @@
-"""Quantized weights: the ways that there are, which weights they are, and their names on disk.
+"""Quantized weights: the ways to quantize, the weights concerned, and their names on disk.
 
 The weights of all blocks are quantized, and those of a language-model head that is not tied;
 embeddings, norms, biases and smaller heads keep their dtype. What the numbers mean:
@@ -62,17 +62,17 @@ QUANTIZERS: Final = {
 """The ways to quantize, by the name that callers ask for."""
 
 ACCEPTED: Final = (*QUANTIZERS, NONE)
-"""What callers may ask for; None leaves a checkpoint as it is."""
+"""The accepted choices; None leaves a checkpoint as it is."""
 
 METHODS: Final = {found.description["quant_method"]: found for found in QUANTIZERS.values()}
 """The same ways by the ``quant_method`` of a configuration."""
 
 SCALE: Final = "_scale"
-"""What follows the name of a weight in the name of its scales."""
+"""Suffix of a weight's name in the name of its scales."""
 
 
 def check_choice(quantize: object) -> None:
-    """Refuse what is no way to quantize.
+    """Refuse an unknown way to quantize.
 
     Raises:
         ArgumentError: with those accepted.
@@ -90,10 +90,10 @@ def description_of(quantize: str) -> dict[str, Any] | None:
 
 
 def check_trainable(config: "GPTJConfig", what: str) -> None:
-    """Refuse `what` to a model whose weights are quantized.
+    """Refuse the operation `what` to a model whose weights are quantized.
 
     Raises:
-        UnsupportedFeature: with what can be done instead.
+        UnsupportedFeature: with the alternatives.
     """
     if config.is_quantized:
         raise UnsupportedFeature(
@@ -103,16 +103,16 @@ def check_trainable(config: "GPTJConfig", what: str) -> None:
 
 
 def check_quantization(config: "GPTJConfig", name: str, accepted: tuple[str, ...]) -> None:
-    """Refuse quantized weights to the backend `name`, if it does not have them.
+    """Refuse quantized weights to the backend `name` if it does not support them.
 
     Raises:
-        UnsupportedFeature: with those accepted, and what can be done instead.
+        UnsupportedFeature: with those accepted, and the alternatives.
     """
     if config.is_quantized and config.quantization not in accepted:
         raise UnsupportedFeature(
             f"The backend {name!r} does not have the quantization {config.quantization!r}. It has "
-            f"{choices(accepted) or 'none'}. Load the model with quantize='none' to widen its "
-            "weights."
+            f"{choices(accepted) or 'none'}. Load the model with quantize='none' to dequantize "
+            "its weights."
         )
 
 
@@ -122,7 +122,7 @@ def is_quantized_module(name: str) -> bool:
 
 
 def as_stored(weight: "Parameter", rounding: Quantizer) -> tuple["Parameter", "Parameter"]:
-    """Return the parameters that stand for a weight: what is stored of it, and its scales."""
+    """Return the parameters that stand for a weight: the stored weight and its scales."""
     shape = rounding.scale_shape(weight.shape)
     stored = replace(
         weight,
@@ -143,7 +143,7 @@ def as_stored(weight: "Parameter", rounding: Quantizer) -> tuple["Parameter", "P
 
 
 def stored_value(parameter: "Parameter", weight: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return what is stored of a weight, or its scales, whichever the parameter is.
+    """Return the stored weight, or its scales, whichever the parameter is.
 
     Raises:
         CheckpointError: for numbers that are not finite.

@@ -26,14 +26,14 @@ Config = TypeVar("Config", bound=GPTJConfig)
 def requantized(
     config: Config, head: str, tensors: Tensors, quantize: str | None, dtype: np.dtype[Any]
 ) -> tuple[Config, Tensors]:
-    """Return a configuration and its tensors with the weights that `quantize` asks for.
+    """Return a configuration and tensors with weights quantized as `quantize` says.
 
-    Weights that are quantized in another way are widened to float32 and rounded again.
+    Weights that are quantized in another way are dequantized to float32 and quantized again.
 
     Args:
-        config: what the tensors are; it stays as it is.
+        config: of the tensors; it stays as it is.
         quantize: one of ``gptj.spec.quantization.ACCEPTED``, or None to change nothing.
-        dtype: of weights that are quantized and are to be widened.
+        dtype: of quantized weights that are to be dequantized.
 
     Raises:
         ArgumentError: for anything else.
@@ -84,7 +84,7 @@ def dequantized_tensors(
 
 
 def _stored(weight: LazyTensor, parameter: Parameter) -> LazyTensor:
-    """Return a handle on what is stored of a weight, or on its scales."""
+    """Return a handle on a stored weight, or on its scales."""
 
     def load() -> npt.NDArray[Any]:
         try:
@@ -98,7 +98,7 @@ def _stored(weight: LazyTensor, parameter: Parameter) -> LazyTensor:
 def _meant(
     rounding: Quantizer, stored: LazyTensor, scale: LazyTensor, dtype: npt.DTypeLike
 ) -> LazyTensor:
-    """Return a handle on what stored numbers and their scales mean."""
+    """Return a handle on the weight of stored numbers and their scales."""
 
     def load() -> npt.NDArray[Any]:
         return rounding.dequantize(np.asarray(stored), np.asarray(scale), dtype)

@@ -1,8 +1,8 @@
-"""Weights in few bits: what the stored numbers mean, and how they come from a weight.
+"""Weights in few bits: what the stored numbers mean, and how a weight becomes such numbers.
 
 A weight (out, in) is cut into groups along its inputs, and every group has a scale in float32:
-``w = q * scale``. The scale is the largest number of the group by the largest q, so that 0 stays
-exact and the rounding error is half a scale at most.
+``w = q * scale``. The scale is the largest number of the group divided by the largest q, so that 0
+stays exact and the rounding error is half a scale at most.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -18,13 +18,13 @@ Array = npt.NDArray[Any]
 Scales = npt.NDArray[np.float32]
 
 ROWS_AT_A_TIME: Final = 256
-"""Rows that are computed at once, so that only the result is as large as the weight."""
+"""Rows that are computed at a time, so that only the result is as large as the weight."""
 
 GROUP: Final = 128
 """Inputs that share a scale in four bits."""
 
 OFFSET: Final = 8
-"""What is added to a number of four bits where it is stored, so that it is not negative."""
+"""Added to a number of four bits where it is stored, so that it is not negative."""
 
 
 def pack_bytes(numbers: Array) -> Array:
@@ -41,7 +41,7 @@ def pack_nibbles(numbers: Array) -> Array:
     """Return numbers of four bits (rows, in) as they are stored, two a byte: (rows, in / 2) uint8.
 
     The low half of byte j of a group is number j of the group, the high half is number
-    j + GROUP / 2: so both halves of a group lie together when they are taken apart.
+    j + GROUP / 2. Unpacked, both halves of a group are contiguous.
     """
     halves = (numbers + OFFSET).astype(np.uint8).reshape(len(numbers), -1, 2, GROUP // 2)
     return (halves[:, :, 0] | halves[:, :, 1] << 4).reshape(len(numbers), -1)
@@ -59,12 +59,12 @@ class Quantizer:
     """One way to store weights in few bits.
 
     Attributes:
-        name: what callers ask for.
+        name: the choice of callers.
         bits: of a number.
-        group: inputs that share a scale, None where a whole row does.
-        dtype: of what is stored.
+        group: inputs that share a scale, None if a whole row does.
+        dtype: of the stored weight.
         description: the ``quantization_config`` of a configuration.
-        pack: from whole numbers (rows, in) to what is stored of them.
+        pack: from whole numbers (rows, in) to the stored ones.
         unpack: the way back, to int8.
     """
 
@@ -83,11 +83,11 @@ class Quantizer:
 
     @property
     def unit(self) -> str:
-        """What has a scale, in words."""
+        """The unit that has a scale, in words."""
         return "row" if self.group is None else f"{self.group} numbers of a row"
 
     def stored_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of what is stored of a weight (out, in)."""
+        """Return the stored shape of a weight (out, in)."""
         bits = self.bits * shape[1]
         return (shape[0], bits // 8)
 
@@ -111,11 +111,11 @@ class Quantizer:
                 f"Row {row} holds numbers that are not finite, which {self.name} cannot express; "
                 "`gptj inspect` names the tensors that do."
             )
-        scale[scale == 0] = 1.0  # also where the quotient is too small for a float32
+        scale[scale == 0] = 1.0  # also if the quotient is too small for a float32
         return scale
 
     def quantize(self, weight: Array, scale: Scales) -> Array:
-        """Return what is stored of (out, in) with these scales, rounded half to even."""
+        """Return the stored form of (out, in) with these scales, rounded half to even."""
         result = np.empty(self.stored_shape(weight.shape), self.dtype)
         for rows in _row_blocks(weight):
             grouped = weight[rows].astype(np.float32).reshape(*scale[rows].shape, -1)
@@ -124,7 +124,7 @@ class Quantizer:
         return result
 
     def dequantize(self, stored: Array, scale: Scales, dtype: npt.DTypeLike = np.float32) -> Array:
-        """Return what stored numbers and scales mean, (out, in); exact in float64."""
+        """Return the weight of stored numbers and scales, (out, in); exact in float64."""
         exact = np.float64 if np.dtype(dtype) == np.float64 else np.float32
         result = np.empty((len(stored), stored.shape[1] * 8 // self.bits), dtype)
         for rows in _row_blocks(stored):
@@ -136,5 +136,5 @@ class Quantizer:
 
 
 def _row_blocks(array: Array) -> Iterator[slice]:
-    """Yield slices of a few rows each, which are all rows together."""
+    """Yield slices of a few rows each, in order, that cover all rows."""
     return (slice(start, start + ROWS_AT_A_TIME) for start in range(0, len(array), ROWS_AT_A_TIME))

@@ -86,7 +86,7 @@ EXCEPTIONS = {
         "Embedding.reset_parameters": OVERWRITTEN,
         "Linear.reset_parameters": OVERWRITTEN,
         "Linear.is_plain": FUSED_LOSS,
-        "Linear.multiply": "Linen: one method alone declares parameters, and hands them on",
+        "Linear.multiply": "Linen: one method declares parameters, and hands them on",
         "Linear.multiply_tied": "TensorFlow: a float32 kernel lies (in, out), a table does not",
         "Linear.forward": TIED,
         "Embedding.forward": "PyTorch: the framework's own layer does it",
@@ -101,7 +101,7 @@ EXCEPTIONS = {
         "_row": "jax: vectors get the axes of a tensor explicitly, as users may forbid promotion",
     },
     "quantized_linear": {
-        "QuantizedLinear.multiply": "Linen: one method alone declares parameters, and hands them on",
+        "QuantizedLinear.multiply": "Linen: one method declares parameters, and hands them on",
         "QuantizedLinear.is_plain": FUSED_LOSS,
         "QuantizedLinear._apply": "PyTorch: a cast of the module would reach the scales",
         "QuantizedLinear._save_to_state_dict": INT4_LAYOUT,

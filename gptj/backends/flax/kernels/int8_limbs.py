@@ -27,7 +27,7 @@ def serves(x: Array) -> bool:
 
 
 def describe() -> str:
-    """Return for how many tokens this is taken on this machine's CPU, or nothing."""
+    """Describe the numbers of tokens that this is taken for on this machine's CPU, if any."""
     return (
         f"int8 by int8 for {LIMB_TOKEN_COUNTS[0]} to {LIMB_TOKEN_COUNTS[-1]} tokens"
         if multiplies_in("int8")
@@ -45,7 +45,7 @@ def matmul(x: Array, weight: Array) -> Array:
 
 
 def split_limbs(x: Array, count: int) -> tuple[Array, Array]:
-    """Return the digits of rows (N, in), lowest first, (count, N, in), and the steps (N, 1)."""
+    """Return the limbs of rows (N, in), lowest first, (count, N, in), and the steps (N, 1)."""
     wide = x.astype(jnp.float32)
     step = jnp.maximum(
         jnp.abs(wide).max(axis=-1, keepdims=True), SMALLEST_MAXIMUM

@@ -26,7 +26,7 @@ def serves(x: tf.Tensor) -> bool:
 
 
 def describe() -> str:
-    """Return for how many tokens this is taken on this machine's CPU, or nothing."""
+    """Describe the numbers of tokens that this is taken for on this machine's CPU, if any."""
     return (
         f"int8 by int8 for {LIMB_TOKEN_COUNTS[0]} to {LIMB_TOKEN_COUNTS[-1]} tokens"
         if multiplies_in("int8")
@@ -40,7 +40,7 @@ def matmul(x: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
 
 
 def split_limbs(x: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the digits of rows (N, in), lowest first, (count, N, in), and the steps (N, 1)."""
+    """Return the limbs of rows (N, in), lowest first, (count, N, in), and the steps (N, 1)."""
     wide = tf.cast(x, tf.float32)
     top = tf.reduce_max(tf.abs(wide), axis=-1, keepdims=True)
     is_finite = tf.reduce_all(tf.math.is_finite(wide), axis=-1, keepdims=True)

@@ -34,7 +34,7 @@ def serves(x: Tensor) -> bool:
 
 
 def describe() -> str:
-    """Return for how many tokens this is taken on this machine's CPU, or nothing."""
+    """Describe the numbers of tokens that this is taken for on this machine's CPU, if any."""
     if not (multiplies_in("int8") and has_kernel()):
         return ""
     rows = (
@@ -56,7 +56,7 @@ def matmul(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def split_limbs(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return the digits of rows (N, in), lowest first, (count, N, in), and the steps (N, 1)."""
+    """Return the limbs of rows (N, in), lowest first, (count, N, in), and the steps (N, 1)."""
     step = x.abs().amax(-1, keepdim=True).float().clamp_(min=SMALLEST_MAXIMUM) / largest_number(
         count
     )
