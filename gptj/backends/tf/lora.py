@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from gptj.backends.tf import params
 from gptj.backends.tf.capture import find_layer
-from gptj.backends.tf.layers import Dropout, Layer
+from gptj.backends.tf.layers import Dropout, DTypePolicy, Layer, Linear
 from gptj.spec.lora import LoraConfig, LoraLayer, lora_layers, saved_parameters
 from gptj.spec.tensors import LazyTensor, Tensors
 
@@ -21,7 +21,7 @@ class Adapter(Layer):
         original: the linear layer's kernel from before a merge; while it is set, nothing is added.
     """
 
-    def __init__(self, layer: LoraLayer, dropout: float, *, dtype: Any) -> None:
+    def __init__(self, layer: LoraLayer, dropout: float, *, dtype: DTypePolicy) -> None:
         super().__init__("adapter", dtype)
         self.layer, self.scale = layer, layer.scale
         self.dropout = Dropout(dropout, name="dropout", dtype=dtype)
@@ -127,7 +127,7 @@ def _handle(matrix: keras.Variable) -> LazyTensor:
     return LazyTensor(tuple(matrix.shape)[::-1], dtype, lambda: params.to_numpy(matrix).T)
 
 
-def _attach(linear: Any, adapter: Adapter | None) -> None:
+def _attach(linear: Linear, adapter: Adapter | None) -> None:
     """Put an adapter on a layer, or take it away."""
     linear._tracker.unlock()  # Keras: a built layer takes no other variables
     if linear.adapter is not None:

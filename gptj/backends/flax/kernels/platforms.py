@@ -1,7 +1,7 @@
 """One operation in two forms: one that XLA's CPU kernels are fast with, and the plain one."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax
 from jax import Array
@@ -17,7 +17,7 @@ def on_cpu(operation: Operation, plain: Operation) -> Operation:
         return jax.lax.platform_dependent(*arguments, cpu=operation, default=plain)
 
     @either.defjvp
-    def jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    def jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
         return either(*primals), jax.jvp(plain, primals, tangents)[1]
 
     return either

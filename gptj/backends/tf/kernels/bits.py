@@ -7,8 +7,9 @@ copies them. It leaves integers alone, so it is given the bits of the numbers in
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Final
 
+import keras
 import tensorflow as tf
 
 BITS_OF_DTYPE: Final = {tf.bfloat16: tf.uint16, tf.float16: tf.int16}
@@ -44,7 +45,7 @@ def upcast_bits(x: tf.Tensor) -> tf.Tensor:
     return upcast(x) if x.dtype in DTYPE_OF_BITS else x
 
 
-def bits_of(model: Any) -> dict[str, tf.Tensor]:
+def bits_of(model: keras.Model) -> dict[str, tf.Tensor]:
     """Return the bits of a model's matrices in half precision by the paths of their variables."""
     tensors = {variable.path: tf.convert_to_tensor(variable.value) for variable in model.variables}
     return {
@@ -67,7 +68,7 @@ def is_in_compiled_loop() -> bool:
     return _given.get(None) is not None
 
 
-def matrix(variable: Any) -> tf.Tensor:
+def matrix(variable: keras.Variable) -> tf.Tensor:
     """Return a matrix as it is in its variable, or its bits, where the model is to read those."""
     bits = _given.get({}).get(variable.path)
     return tf.convert_to_tensor(variable.value) if bits is None else bits
