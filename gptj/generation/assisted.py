@@ -11,9 +11,10 @@ import numpy as np
 
 from gptj.errors import ArgumentError
 from gptj.generation.cached_forward import CachedForward
-from gptj.generation.decode_request import DecodeRequest, Ids
+from gptj.generation.decode_request import DecodeRequest
 from gptj.generation.logits_pipeline import LogitsPipeline
 from gptj.generation.output_recorder import OutputRecorder
+from gptj.generation.prompts import Ids
 from gptj.generation.sampling import choose_tokens
 from gptj.generation.stopping import Stopping
 
@@ -21,7 +22,9 @@ Draft = Callable[[Ids, int], Ids]
 """(texts (B, L), how many at most) -> guesses (B, n), n may be 0."""
 
 
-def decode(request: DecodeRequest, runner: CachedForward, record: OutputRecorder) -> Iterator[Ids]:
+def decode(
+    request: DecodeRequest, runner: CachedForward, recorder: OutputRecorder
+) -> Iterator[Ids]:
     """Yield new tokens, (B, 1) each; as many runs of the model as guesses were wrong."""
     plan, ids = request.plan, request.prompt.ids
     length, step = ids.shape[1], 0
@@ -37,7 +40,7 @@ def decode(request: DecodeRequest, runner: CachedForward, record: OutputRecorder
         for place in range(count + 1):
             scores = pipeline(ids, logits[:, place], step, finished=finished)
             drawn = np.where(finished, plan.pad_token_id, choose_tokens(scores, plan, step))
-            record.add(runner, logits[:, place], pipeline.final(scores))
+            recorder.add(runner, logits[:, place], pipeline.final(scores))
             ids, step = np.hstack((ids, drawn[:, None])), step + 1
             yield drawn[:, None]
             finished |= stopping.ended(ids, length, scores)

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from gptj.contract.decoding import DecodePlan
 from gptj.generation.cached_forward import Floats
-from gptj.generation.decode_request import DecodeRequest, Ids
+from gptj.generation.decode_request import DecodeRequest
 from gptj.generation.options import GenerationConfig
+from gptj.generation.prompts import Ids
 from gptj.generation.stopping import Stopping
 from gptj.spec.random import gumbel_noise
 

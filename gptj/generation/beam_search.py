@@ -13,10 +13,11 @@ import numpy as np
 from gptj.errors import ArgumentError
 from gptj.generation.beam_group import BeamGroup, Hypotheses
 from gptj.generation.cached_forward import CachedForward, Floats
-from gptj.generation.decode_request import DecodeRequest, Ids
+from gptj.generation.decode_request import DecodeRequest
 from gptj.generation.logits_pipeline import LogitsPipeline, log_softmax
 from gptj.generation.logits_processors import Diversity
 from gptj.generation.output_recorder import OutputRecorder
+from gptj.generation.prompts import Ids
 from gptj.generation.stopping import Stopping
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gptj.errors import ArgumentError
-from gptj.generation.decode_request import DecodeRequest, Ids
+from gptj.generation.decode_request import DecodeRequest
 from gptj.generation.length_buckets import bucket_length
+from gptj.generation.prompts import Ids
 from gptj.spec.checks import already_checked
 
 Floats = npt.NDArray[np.float32]

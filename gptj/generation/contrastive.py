@@ -11,13 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from gptj.generation.cached_forward import CachedForward, Floats
-from gptj.generation.decode_request import DecodeRequest, Ids
+from gptj.generation.decode_request import DecodeRequest
 from gptj.generation.logits_pipeline import LogitsPipeline, log_softmax
 from gptj.generation.output_recorder import OutputRecorder
+from gptj.generation.prompts import Ids
 from gptj.generation.stopping import Stopping
 
 
-def decode(request: DecodeRequest, runner: CachedForward, record: OutputRecorder) -> Iterator[Ids]:
+def decode(
+    request: DecodeRequest, runner: CachedForward, recorder: OutputRecorder
+) -> Iterator[Ids]:
     """Yield new tokens, (B, 1) each.
 
     A candidate is one of the `top_k` likeliest tokens; the model runs them all, and takes the one
@@ -35,7 +38,7 @@ def decode(request: DecodeRequest, runner: CachedForward, record: OutputRecorder
     memory = StateMemory(_states(request, runner), runner.mask != 0)
     for step in range(plan.max_new_tokens):
         scores = pipeline(ids, logits, step, finished=finished)
-        record.add(runner, logits, pipeline.final(scores), chosen)
+        recorder.add(runner, logits, pipeline.final(scores), chosen)
         tokens = np.argsort(-scores, axis=-1, kind="stable")[:, :width]  # (B, K)
         probs = np.take_along_axis(np.exp(log_softmax(scores)), tokens, axis=-1)
         runner.gather(np.repeat(rows, width))

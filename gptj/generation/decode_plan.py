@@ -11,28 +11,6 @@ from gptj.spec.config import GPTJConfig
 
 DEFAULT_NEW_TOKENS: Final = 20
 
-REFERENCE_DECODER_ONLY: Final = (
-    "min_length",
-    "max_time",
-    "stop_strings",
-    "min_p",
-    "typical_p",
-    "filter_order",
-    "repetition_penalty",
-    "no_repeat_ngram_size",
-    "bad_words_ids",
-    "suppress_tokens",
-    "begin_suppress_tokens",
-    "sequence_bias",
-    "forced_eos_token_id",
-    "num_beams",
-    "penalty_alpha",
-    "prompt_lookup_num_tokens",
-    "use_cache",
-    "return_dict_in_generate",
-)
-"""Options that a backend's own loop knows nothing of: where one is set, the driver decodes."""
-
 
 def make_plan(
     options: GenerationConfig, prompt_length: int | None, config: GPTJConfig
@@ -40,7 +18,7 @@ def make_plan(
     """Check the options against a model and a prompt.
 
     Args:
-        prompt_length: tokens, or None in a graph for prompts of any length; whoever runs it has to
+        prompt_length: tokens, or None in a graph for prompts of any length, whose caller has to
             keep within the context.
 
     Raises:
@@ -67,12 +45,6 @@ def make_plan(
         filters_first=options.filter_order == "filters_first",
         min_candidates=1 if options.num_beams == 1 else max(2, len(eos_ids) + 1),
     )
-
-
-def needs_reference_decoder(options: GenerationConfig) -> bool:
-    """Return whether the options ask for more than every backend's own loop can do."""
-    default = GenerationConfig()
-    return any(getattr(options, name) != getattr(default, name) for name in REFERENCE_DECODER_ONLY)
 
 
 def _new_tokens(options: GenerationConfig, prompt_length: int | None, limit: int) -> int:

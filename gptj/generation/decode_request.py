@@ -1,60 +1,32 @@
-"""One call of generate(), checked: what every mode of decoding starts from."""
+"""One call of generate(), checked and complete: every decoding mode starts from it."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from gptj.contract.backend import AnyBackend
 from gptj.contract.decoding import DecodePlan
+from gptj.generation.decode_plan import make_plan
+from gptj.generation.option_checks import check_combination, warn_unused
 from gptj.generation.options import GenerationConfig
+from gptj.generation.prompts import Inputs, Prompt
 from gptj.generation.streaming import Streamer
-
-Ids = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.integer]
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """Texts to continue, as arrays; every row ends with its last token.
-
-    Attributes:
-        given: (B, G) ids that are returned in front of the new ones: as the caller has padded them.
-        ids: (B, T), padding on the left; T is 0 beside `embeds`.
-        mask: (B, T) of 1 and 0, or as wide as `embeds`.
-        embeds: (B, T, E) of the framework, in the place of the first run of `ids`.
-        cache: keys and values of the first tokens, which need not be run again.
-    """
-
-    given: Ids
-    ids: Ids
-    mask: Mask
-    embeds: Any = None
-    cache: Any = None
-
-    @property
-    def width(self) -> int:
-        """Places that the prompt takes in the context."""
-        return int(self.mask.shape[1])
 
 
 @dataclass(frozen=True)
 class DecodeRequest:
-    """What is asked of a decoding mode.
+    """A checked call of generate().
 
     Attributes:
-        backend: fulfils ``gptj.backends.base.Backend``.
+        inputs: the caller's prompts, in tensors of the framework.
         processors: the caller's own, ``(ids, scores) -> scores`` in tensors of the framework.
         criteria: the caller's own, ``(ids, scores) -> bool or (B,) of them``.
-        assistant: a smaller model of the same vocabulary that guesses tokens.
+        assistant: a smaller model of the same vocabulary that drafts tokens.
         decode: turns token ids into text, for stop strings.
-        suits_loop: whether the backend's own loop can do all of it.
     """
 
-    backend: Any
-    model: Any
-    prompt: Prompt
+    inputs: Inputs
     options: GenerationConfig
     plan: DecodePlan
     processors: Sequence[Any] = ()
@@ -62,18 +34,63 @@ class DecodeRequest:
     streamer: Streamer | None = None
     assistant: Any = None
     decode: Callable[[Any], str] | None = None
-    uses_compiled_loop: bool = False
 
-    def repeated(self, count: int) -> "DecodeRequest":
-        """Return the same request with every prompt `count` times, copies side by side."""
-        if count == 1:
-            return self
-        prompt, backend = self.prompt, self.backend
-        names = ("given", "ids", "mask")
-        arrays = {name: np.repeat(getattr(prompt, name), count, axis=0) for name in names}
-        embeds, cache = prompt.embeds, prompt.cache
-        if embeds is not None:
-            copies = np.repeat(backend.to_numpy(embeds), count, axis=0)
-            embeds = backend.from_numpy(copies, self.model)
-        cache = None if cache is None else cache.expand(count)
-        return replace(self, prompt=Prompt(**arrays, embeds=embeds, cache=cache))
+    @property
+    def backend(self) -> AnyBackend:
+        """The backend that runs the model."""
+        return self.inputs.backend
+
+    @property
+    def model(self) -> Any:
+        """The model that continues the prompts."""
+        return self.inputs.model
+
+    @property
+    def copies(self) -> int:
+        """Sequences that are decoded per prompt; beams share one."""
+        return 1 if self.options.num_beams > 1 else self.options.num_return_sequences
+
+    @property
+    def draft_length(self) -> int:
+        """Tokens that are drafted before the model checks them, 0 for none."""
+        if self.assistant is not None:
+            return self.options.num_assistant_tokens
+        return self.options.prompt_lookup_num_tokens or 0
+
+    @cached_property
+    def prompt(self) -> Prompt:
+        """The prompts as arrays, copies included; only the reference decoder asks for them."""
+        prompt = self.inputs.prompt(self.options, self.plan)
+        if self.copies == 1:
+            return prompt
+        return prompt.repeated(self.copies, self.backend, self.model)
+
+
+def make_request(
+    inputs: Inputs,
+    options: GenerationConfig,
+    *,
+    given: Iterable[str] = (),
+    assistant: Any = None,
+    **others: Any,
+) -> DecodeRequest:
+    """Check prompts and options against the model and each other, once for the whole call.
+
+    Args:
+        given: names of options of which one that has no effect deserves a warning.
+        others: further fields of the request.
+
+    Raises:
+        ArgumentError: for an impossible option, or two that exclude each other.
+        InputError, TokenOutOfRange, SequenceTooLong: for a prompt that does not fit.
+    """
+    inputs.check(options)
+    plan = make_plan(options, inputs.length, inputs.model.config)
+    warn_unused(given, options, assistant is not None)
+    check_combination(
+        options,
+        assistant_model=assistant,
+        past_key_values=inputs.cache,
+        inputs_embeds=inputs.embeds,
+    )
+    return DecodeRequest(inputs, options, plan, assistant=assistant, **others)

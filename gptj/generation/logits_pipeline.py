@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gptj.errors import ArgumentError
-from gptj.generation.decode_request import DecodeRequest, Ids
+from gptj.generation.decode_request import DecodeRequest
 from gptj.generation.logits_processors import Processor, make_processors
+from gptj.generation.prompts import Ids
 from gptj.generation.sampling_filters import Floats, candidates, spread
 
 

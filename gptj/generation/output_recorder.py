@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from gptj.generation.cached_forward import CachedForward, Floats
-from gptj.generation.decode_request import DecodeRequest, Ids
+from gptj.generation.decode_request import DecodeRequest
+from gptj.generation.prompts import Ids
 from gptj.spec.outputs import ModelOutput
 
 FIELDS_PER_STEP = ("scores", "logits", "attentions", "hidden_states")

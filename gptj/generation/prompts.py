@@ -1,16 +1,51 @@
-"""Prompts: as the caller has them in the framework, and as the driver wants them, in NumPy."""
+"""Prompts: the caller's tensors, and the arrays that the reference decoder reads."""
 
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from gptj.contract.backend import AnyBackend
 from gptj.contract.decoding import DecodePlan
 from gptj.errors import ArgumentError, InputError
-from gptj.generation.decode_plan import needs_reference_decoder
-from gptj.generation.decode_request import Ids, Mask, Prompt
 from gptj.generation.options import GenerationConfig
 from gptj.spec.checks import check_prompt
+
+Ids = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Sequences to continue, as arrays; each ends with its last token.
+
+    Attributes:
+        given: (B, G) ids that are returned in front of the new ones, with the caller's padding.
+        ids: (B, T), padding on the left; T is 0 beside `embeds`.
+        mask: (B, T) of 1 and 0, or as wide as `embeds`.
+        embeds: (B, T, E) of the framework, used instead of `ids` in the prefill.
+        cache: keys and values of the first tokens, which are not run again.
+    """
+
+    given: Ids
+    ids: Ids
+    mask: Mask
+    embeds: Any = None
+    cache: Any = None
+
+    @property
+    def width(self) -> int:
+        """Places that the prompt takes in the context."""
+        return int(self.mask.shape[1])
+
+    def repeated(self, count: int, backend: AnyBackend, model: Any) -> "Prompt":
+        """Return every prompt `count` times, copies side by side."""
+        given, ids = (np.repeat(array, count, axis=0) for array in (self.given, self.ids))
+        mask = np.repeat(self.mask, count, axis=0)
+        embeds = None if self.embeds is None else _repeated(self.embeds, count, backend, model)
+        cache = None if self.cache is None else self.cache.expand(count)
+        return Prompt(given, ids, mask, embeds, cache)
 
 
 @dataclass(frozen=True)
@@ -67,24 +102,14 @@ class Inputs:
             config, self.ids, self.mask, self.backend.concrete, embeds=self.embeds, cut_to=most
         )
 
-    def fits_compiled_loop(self, options: GenerationConfig, plan: DecodePlan) -> bool:
-        """Return whether a backend's own loop takes these prompts under these options."""
-        fit = (self.length or 0) + plan.max_new_tokens <= self.model.config.n_positions
-        is_plain = (
-            self.embeds is None and self.cache is None and not needs_reference_decoder(options)
-        )
-        return fit and is_plain and bool(self.backend.capabilities.in_graph_decode)
-
     def repeated(self, count: int) -> tuple[Any, Any]:
-        """Return ids and mask with every row `count` times, copies side by side."""
+        """Return ids and mask with every sequence `count` times, copies side by side."""
         if count == 1:
             return self.ids, self.mask
-
-        def repeat(tensor: Any) -> Any:
-            rows = np.repeat(self.backend.to_numpy(tensor), count, axis=0)
-            return self.backend.from_numpy(rows, self.model)
-
-        return repeat(self.ids), None if self.mask is None else repeat(self.mask)
+        mask = self.mask
+        if mask is not None:
+            mask = _repeated(mask, count, self.backend, self.model)
+        return _repeated(self.ids, count, self.backend, self.model), mask
 
     def prompt(self, options: GenerationConfig, plan: DecodePlan) -> Prompt:
         """Return the prompt in NumPy.
@@ -127,6 +152,11 @@ class Inputs:
         if self.mask is None:
             return np.ones((batch, length), np.int64)
         return np.asarray(self.backend.to_numpy(self.mask) != 0, np.int64)
+
+
+def _repeated(tensor: Any, count: int, backend: AnyBackend, model: Any) -> Any:
+    """Return a tensor of the framework with every row `count` times, copies side by side."""
+    return backend.from_numpy(np.repeat(backend.to_numpy(tensor), count, axis=0), model)
 
 
 def to_left_padding(ids: Ids, mask: Mask) -> tuple[Ids, Mask]:

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gptj.errors import ArgumentError
-from gptj.generation.decode_request import DecodeRequest, Ids
+from gptj.generation.decode_request import DecodeRequest
 from gptj.generation.option_checks import as_tuple
+from gptj.generation.prompts import Ids
 
 Bools = npt.NDArray[np.bool_]
 

@@ -1,7 +1,7 @@
-"""Telling a caller of every token as soon as it is chosen."""
+"""Streamers: objects that get every token as soon as it is chosen, and the text as it grows."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from queue import SimpleQueue
 from typing import Any, Protocol
 
@@ -19,6 +19,21 @@ class Streamer(Protocol):
 
     def end(self) -> None:
         """Learn that no more will come."""
+
+
+def tell(
+    streamer: Streamer | None, prompts: npt.NDArray[Any], steps: Iterable[npt.NDArray[Any]]
+) -> list[npt.NDArray[Any]]:
+    """Return the tokens of all steps, (B, 1) each; show a streamer prompts, steps and the end."""
+    if streamer is None:
+        return list(steps)
+    streamer.put(prompts)
+    chosen = []
+    for tokens in steps:
+        chosen.append(tokens)
+        streamer.put(tokens[:, 0])
+    streamer.end()
+    return chosen
 
 
 class GrowingText:

@@ -1,36 +1,29 @@
-"""What every language model can do with a prompt: generate(), and the same from text to text."""
+"""Generation with a language model: from token ids, from text to text, and as a stream of text."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar, Unpack, overload
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, Unpack, overload
 
-import numpy.typing as npt
+import numpy as np
 
 from gptj.contract.backend import AnyBackend, FrameworkBackend
 from gptj.contract.cache import Cache
-from gptj.contract.decoding import DecodePlan
 from gptj.contract.model import Model
 from gptj.contract.tokenizer import Tokenizer
 from gptj.errors import ArgumentError, UnsupportedFeature
-from gptj.generation import reference_decoder, text
-from gptj.generation.decode_plan import make_plan
-from gptj.generation.decode_request import DecodeRequest
+from gptj.generation import decoding_modes, text
+from gptj.generation.decode_request import DecodeRequest, make_request
 from gptj.generation.keywords import GenerateOptions, StreamOptions, TextOptions
-from gptj.generation.option_checks import as_tuple, check_combination, is_count, warn_unused
+from gptj.generation.option_checks import as_tuple, is_count, warn_unused
 from gptj.generation.options import GenerationConfig
-from gptj.generation.prompts import Inputs
+from gptj.generation.prompts import Ids, Inputs, Mask
 from gptj.generation.streaming import Streamer
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.types import Tensor, TensorLike
 from gptj.tokenizer.lookup import find_tokenizer
-
-WHILE_TRACING: Final = (
-    "Inside a compiled function generate() has max_new_tokens, min_new_tokens, do_sample, "
-    "temperature, top_k, top_p, seed and the end and pad tokens. Call it outside for anything else."
-)
 
 Function = Callable[..., Any]
 
@@ -113,33 +106,22 @@ class TextGeneration:
             InputError, TokenOutOfRange, SequenceTooLong: for a prompt that does not fit.
         """
         self._check_head()
-        backend = self.backend
         defaults = generation_config or self.generation_config
         settings = GenerationConfig.from_model(self.config, defaults).updated(**options)
-        inputs = Inputs.of(backend, self, input_ids, attention_mask, inputs_embeds, past_key_values)
-        inputs.check(settings)
-        plan = make_plan(settings, inputs.length, self.config)
-        warn_unused(options, settings, assistant_model is not None)
-        check_combination(
+        inputs = Inputs.of(
+            self.backend, self, input_ids, attention_mask, inputs_embeds, past_key_values
+        )
+        request = make_request(
+            inputs,
             settings,
-            assistant_model=assistant_model,
-            past_key_values=past_key_values,
-            inputs_embeds=inputs_embeds,
+            given=options,
+            processors=logits_processor or (),
+            criteria=stopping_criteria or (),
+            streamer=streamer,
+            assistant=assistant_model,
+            decode=self._text_decoder(settings, tokenizer),
         )
-        own = {
-            "processors": logits_processor or (),
-            "criteria": stopping_criteria or (),
-            "assistant": assistant_model,
-        }
-        uses_compiled_loop = inputs.fits_compiled_loop(settings, plan) and not any(own.values())
-        if uses_compiled_loop and streamer is None:
-            return backend.decode(self, *inputs.repeated(settings.num_return_sequences), plan)
-        if not inputs.is_concrete:
-            raise ArgumentError(WHILE_TRACING)
-        others = {**own, "streamer": streamer, "uses_compiled_loop": uses_compiled_loop}
-        return reference_decoder.generate(
-            self._request(inputs, settings, plan, tokenizer, **others)
-        )
+        return decoding_modes.decode(request)
 
     @overload
     def generate_text(self, prompts: str, **options: Unpack[TextOptions]) -> str: ...
@@ -216,30 +198,27 @@ class TextGeneration:
                 "stream_text shows one text while it is written: leave num_beams and "
                 "num_return_sequences at 1, or call generate_text."
             )
-        backend = self.backend
-        inputs = Inputs.of(backend, self, *text.pad([row]))
-        inputs.check(settings)
-        plan = make_plan(settings, inputs.length, self.config)
-        uses_compiled_loop = inputs.fits_compiled_loop(settings, plan)
-        request = self._request(
-            inputs, settings, plan, reader, uses_compiled_loop=uses_compiled_loop
-        )
-        steps = reference_decoder.written(request)
+        steps = decoding_modes.stream(self._text_request(np.array([row]), None, settings, reader))
         tokens = (int(token) for step in steps for token in step[0])
         kept = takewhile(lambda token: not text.is_end(token, settings), tokens)
         return text.text_pieces(kept, reader, as_tuple(settings.stop_strings or ()))
 
     def _continue(
-        self, rows: list[list[int]], settings: GenerationConfig, reader: Tokenizer
-    ) -> npt.NDArray[Any]:
+        self, sequences: list[list[int]], settings: GenerationConfig, reader: Tokenizer
+    ) -> Ids:
         """Return the new tokens of some prompts, (B * num_return_sequences, new)."""
-        ids, mask = text.pad(rows)
+        ids, mask = text.pad(sequences)
         plain = replace(settings, return_dict_in_generate=False)
-        end = settings.eos_token_id  # given by name: None means that there is none
-        found = self.generate(
-            ids, mask, generation_config=plain, tokenizer=reader, eos_token_id=end
-        )
+        found = decoding_modes.decode(self._text_request(ids, mask, plain, reader))
         return self.backend.to_numpy(found)[:, ids.shape[1] :]
+
+    def _text_request(
+        self, ids: Ids, mask: Mask | None, settings: GenerationConfig, reader: Tokenizer
+    ) -> DecodeRequest:
+        """Return the request to continue encoded texts, (B, T), under complete options."""
+        self._check_head()
+        inputs = Inputs.of(self.backend, self, ids, mask)
+        return make_request(inputs, settings, decode=self._text_decoder(settings, reader))
 
     def _text_options(self, options: Mapping[str, Any], longest: int) -> GenerationConfig:
         """Return the options of a call from text to text, for prompts of up to so many tokens."""
@@ -249,7 +228,9 @@ class TextGeneration:
         if given is None:
             settings = GenerationConfig.for_task(self.config, settings, longest)
         if "max_new_tokens" in changes:
-            settings = settings.updated(max_length=None)
+            changes.setdefault("max_length", None)
+        if not changes:
+            return settings
         settings = settings.updated(**changes)
         warn_unused(changes, settings, has_assistant=False)
         return settings
@@ -260,17 +241,10 @@ class TextGeneration:
                 f"generate() needs a language-model head; this model's head is {self.head!r}."
             )
 
-    def _request(
-        self,
-        inputs: Inputs,
-        settings: GenerationConfig,
-        plan: DecodePlan,
-        tokenizer: Tokenizer | None,
-        **others: Any,
-    ) -> DecodeRequest:
-        """Return what the driver starts from; the tokenizer is for stop strings."""
-        decode = None
-        if settings.stop_strings is not None:
-            decode = (tokenizer or find_tokenizer(self.source_folder)).decode
-        prompt = inputs.prompt(settings, plan)
-        return DecodeRequest(inputs.backend, self, prompt, settings, plan, decode=decode, **others)
+    def _text_decoder(
+        self, settings: GenerationConfig, tokenizer: Tokenizer | None
+    ) -> Function | None:
+        """Return what turns token ids into text, where stop strings need it."""
+        if settings.stop_strings is None:
+            return None
+        return (tokenizer or find_tokenizer(self.source_folder)).decode

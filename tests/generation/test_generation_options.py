@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gptj.errors import ArgumentError
-from gptj.generation.decode_plan import make_plan, needs_reference_decoder
+from gptj.generation.decode_plan import make_plan
+from gptj.generation.decoding_modes import needs_reference_decoder
 from gptj.generation.option_checks import warn_unused
 from gptj.generation.options import GenerationConfig
 from scripted import END, Scripted, options_and_plan, saying, small_config

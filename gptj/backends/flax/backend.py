@@ -22,7 +22,7 @@ from gptj.backends.flax.trainer import Trainer, mixed
 from gptj.contract.backend import Capabilities
 from gptj.contract.decoding import DecodePlan
 from gptj.errors import ArgumentError, choices
-from gptj.generation.decode_request import Ids
+from gptj.generation.prompts import Ids
 from gptj.spec.config import DTYPES, GPTJConfig
 from gptj.spec.lora import LoraConfig
 from gptj.spec.optimizer import AdamState

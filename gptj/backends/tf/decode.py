@@ -19,8 +19,8 @@ from gptj.backends.tf.compiled_loop import (
 )
 from gptj.backends.tf.masks import to_left_padding
 from gptj.contract.decoding import DecodePlan
-from gptj.generation.decode_request import Ids
 from gptj.generation.length_buckets import bucket_length
+from gptj.generation.prompts import Ids
 from gptj.generation.segments import Segment, Segments
 from gptj.spec.checks import already_checked
 from gptj.spec.outputs import ModelOutput

@@ -11,7 +11,7 @@ from gptj.backends.torch.cache import KVCache
 from gptj.backends.torch.masks import to_left_padding
 from gptj.backends.torch.sampling import next_tokens
 from gptj.contract.decoding import DecodePlan
-from gptj.generation.decode_request import Ids
+from gptj.generation.prompts import Ids
 from gptj.spec.checks import already_checked
 
 
