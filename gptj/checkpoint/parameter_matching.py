@@ -26,6 +26,7 @@ class Match:
     """How the tensors of a file match the parameters of a head.
 
     Attributes:
+        table: the parameters of the head.
         found: the file's tensors by their names in this head.
         new: values drawn for a head that the file lacks entirely.
         missing, unexpected, misshapen, mistyped: what does not fit; the last two say what was
@@ -33,6 +34,7 @@ class Match:
         buffers: causal masks of old checkpoints, which are not parameters.
     """
 
+    table: dict[str, Parameter]
     found: dict[str, LazyTensor]
     new: dict[str, LazyTensor]
     missing: list[str]
@@ -71,7 +73,6 @@ def match_parameters(
     Raises:
         CheckpointError: naming every tensor that is missing, unexpected or of another shape.
     """
-    table = parameter_table(config, head)
     match = compare(config, head, tensors, source)
     resized = list(match.misshapen) if ignore_mismatched_sizes else []
     misshapen = [text for name, text in match.misshapen.items() if name not in resized]
@@ -90,8 +91,8 @@ def match_parameters(
         names = ", ".join(resized)
         log.warning("%s has other shapes: drew new values for %s.", source, names)
     _warn_of_masks(match.buffers, source)
-    new = match.new | {name: _drawn(table[name], config) for name in resized}
-    return {name: new.get(name) or match.found[name] for name in table}
+    new = match.new | {name: _drawn(match.table[name], config) for name in resized}
+    return {name: new.get(name) or match.found[name] for name in match.table}
 
 
 def _warn_of_masks(buffers: Tensors, source: str) -> None:
@@ -119,6 +120,7 @@ def compare(config: GPTJConfig, head: str, tensors: Tensors, source: str) -> Mat
     new = _new_head(config, table, found)
     known = {*table, *_names_of_other_heads()}
     return Match(
+        table=table,
         found=found,
         new=new,
         missing=[name for name in table if name not in found and name not in new],

@@ -81,9 +81,9 @@ def parameter_table(config: GPTJConfig, head: str = "causal_lm") -> dict[str, Pa
         ArgumentError: for an unknown head.
         ConfigError: for a number of labels that the head cannot have.
     """
-    find_head(head).check_config(config.num_labels)
-    prefix = find_head(head).prefix
-    parameters = [*_base(config, prefix), *_HEAD_PARAMETERS[head](config)]
+    found = find_head(head)
+    found.check_config(config.num_labels)
+    parameters = [*_base(config, found.prefix), *_HEAD_PARAMETERS[head](config)]
     if config.quantization is not None:
         rounding = QUANTIZERS[config.quantization]
         parameters = [stored for p in parameters for stored in _quantized(p, rounding)]

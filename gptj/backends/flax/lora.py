@@ -117,6 +117,8 @@ def check_adapters(config: GPTJConfig, head: str, tree: Params) -> None:
     Raises:
         ArgumentError: naming what is unexpected or of another shape.
     """
+    if not tree:
+        return
     shapes = {f"{m.replace('.', '/')}/{LEAF}": s for m, s in linear_shapes(config, head).items()}
     problems = []
     for path, leaf in flatten_dict(tree, sep="/").items():

@@ -56,8 +56,10 @@ def native_name(parameter: Parameter) -> str:
 
 def initialize(model: Any, seed: int) -> None:
     """Draw a model's own parameters; its base model has drawn its own. Does nothing on meta."""
-    for name, parameter in parameter_table(model.config, model.head).items():
-        if name.startswith(BASE_PREFIX) or model.device.type == "meta":
+    is_meta = model.device.type == "meta"
+    table = {} if is_meta else parameter_table(model.config, model.head)
+    for name, parameter in table.items():
+        if name.startswith(BASE_PREFIX):
             continue
         value = torch.from_numpy(initial_value(parameter, model.config, seed))
         if parameter.scaled is not None:  # numbers, or scales, for which there is no place yet
