@@ -18,7 +18,7 @@ from installed import FRAMEWORKS
 from models import DEMO
 from models import load as load_folder
 
-pytestmark = pytest.mark.frameworks
+pytestmark = [pytest.mark.frameworks, pytest.mark.usefixtures("models_are_loaded_once")]
 
 FIRST = FRAMEWORKS[0] if FRAMEWORKS else "oracle"
 PROMPTS = ["import os", "def add(a, b):", "class A"]

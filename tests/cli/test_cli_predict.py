@@ -15,7 +15,7 @@ from gptj.training.serving_command import serving_command
 from installed import FRAMEWORKS
 from prediction_cases import ANSWERS, CLASSES, TEXTS, save_model
 
-pytestmark = pytest.mark.frameworks
+pytestmark = [pytest.mark.frameworks, pytest.mark.usefixtures("models_are_loaded_once")]
 
 FIRST = FRAMEWORKS[0] if FRAMEWORKS else "oracle"
 NAMES = {0: "bad", 1: "so so", 2: "good"}

@@ -12,7 +12,7 @@ from gptj.cli import main
 from gptj.cli.score import EXAMPLES
 from installed import FRAMEWORKS
 
-pytestmark = pytest.mark.frameworks
+pytestmark = [pytest.mark.frameworks, pytest.mark.usefixtures("models_are_loaded_once")]
 
 FIRST = FRAMEWORKS[0] if FRAMEWORKS else "oracle"
 

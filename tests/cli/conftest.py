@@ -1,0 +1,27 @@
+"""What the tests of the commands share."""
+
+from functools import cache
+
+import pytest
+
+from gptj import api
+from models import DEMO, load
+
+load_once = cache(api.load)
+
+
+@pytest.fixture
+def models_are_loaded_once(monkeypatch):
+    """Give a command the model of an earlier test, with all that is compiled for it.
+
+    ``test_cli`` runs commands in processes of their own, which load for themselves.
+    """
+    monkeypatch.setattr(api, "load", loaded)
+
+
+def loaded(name, *, backend, **options):
+    """Return a model like ``gptj.load``; the demo is the one that the tests call themselves."""
+    given = {key: value for key, value in options.items() if value not in (None, False, "auto")}
+    if name == "demo" and not given:
+        return load(backend, DEMO)
+    return load_once(name, backend=backend, **options)
