@@ -13,7 +13,9 @@ pytestmark = pytest.mark.neutral
 
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
-PAGES = [README, *DOCS, ROOT / "CONTRIBUTING.md", ROOT / "examples" / "README.md"]
+FOLDERS = ("examples", "findings")
+ROOT_PAGES = sorted(ROOT.glob("*.md"))
+PAGES = [*ROOT_PAGES, *DOCS, *(ROOT / folder / "README.md" for folder in FOLDERS)]
 
 
 def named(page):
