@@ -81,11 +81,11 @@ def _quantization_problems(config: "GPTJConfig") -> list[str]:
             f"quantization_config must be None or have the quant_method {choices(METHODS)}, "
             f"found {described!r}"
         ]
-    rounding = METHODS[described["quant_method"]]
+    quantizer = METHODS[described["quant_method"]]
     sizes = {"n_embd": config.n_embd, "the MLP's inner width": config.inner_dim}
     return [
-        f"{name} must be a multiple of {rounding.group} for weights in {rounding.name}, found "
+        f"{name} must be a multiple of {quantizer.group} for weights in {quantizer.name}, found "
         f"{size}; int8 takes any"
         for name, size in sizes.items()
-        if rounding.group is not None and size % rounding.group
+        if quantizer.group is not None and size % quantizer.group
     ]

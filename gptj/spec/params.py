@@ -44,7 +44,7 @@ class Parameter:
     Attributes:
         dtype: the dtype that it has in every model, where that is fixed, as in quantized ones.
         scaled: the ordinary weight that a quantized weight, or its scales, stands for.
-        rounding: how it is quantized.
+        quantizer: how it is quantized.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Parameter:
     axes: tuple[Axis, ...]
     dtype: str | None = None
     scaled: "Parameter | None" = None
-    rounding: Quantizer | None = None
+    quantizer: Quantizer | None = None
 
     @property
     def size(self) -> int:
@@ -85,8 +85,8 @@ def parameter_table(config: GPTJConfig, head: str = "causal_lm") -> dict[str, Pa
     found.check_config(config.num_labels)
     parameters = [*_base(config, found.prefix), *_HEAD_PARAMETERS[head](config)]
     if config.quantization is not None:
-        rounding = QUANTIZERS[config.quantization]
-        parameters = [stored for p in parameters for stored in _quantized(p, rounding)]
+        quantizer = QUANTIZERS[config.quantization]
+        parameters = [stored for p in parameters for stored in _quantized(p, quantizer)]
     return {p.name: p for p in parameters}
 
 
@@ -164,10 +164,10 @@ def _block(config: GPTJConfig, prefix: str) -> Iterator[Parameter]:
     yield _bias(f"{prefix}mlp.fc_out", width, "embed")
 
 
-def _quantized(parameter: Parameter, rounding: Quantizer) -> tuple[Parameter, ...]:
+def _quantized(parameter: Parameter, quantizer: Quantizer) -> tuple[Parameter, ...]:
     """Return what stands for a parameter in a quantized model."""
     is_weight = parameter.kind == "linear_weight" and is_quantized_module(parameter.name)
-    return as_stored(parameter, rounding) if is_weight else (parameter,)
+    return as_stored(parameter, quantizer) if is_weight else (parameter,)
 
 
 def _norm(name: str, width: int) -> Iterator[Parameter]:

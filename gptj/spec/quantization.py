@@ -121,15 +121,15 @@ def is_quantized_module(name: str) -> bool:
     return name.startswith(("transformer.", "h.", "lm_head"))
 
 
-def as_stored(weight: "Parameter", rounding: Quantizer) -> tuple["Parameter", "Parameter"]:
+def as_stored(weight: "Parameter", quantizer: Quantizer) -> tuple["Parameter", "Parameter"]:
     """Return the parameters that stand for a weight: the stored weight and its scales."""
-    shape = rounding.scale_shape(weight.shape)
+    shape = quantizer.scale_shape(weight.shape)
     stored = replace(
         weight,
-        shape=rounding.stored_shape(weight.shape),
-        dtype=rounding.dtype,
+        shape=quantizer.stored_shape(weight.shape),
+        dtype=quantizer.dtype,
         scaled=weight,
-        rounding=rounding,
+        quantizer=quantizer,
     )
     scale = replace(
         stored,
@@ -148,8 +148,8 @@ def stored_value(parameter: "Parameter", weight: npt.NDArray[Any]) -> npt.NDArra
     Raises:
         CheckpointError: for numbers that are not finite.
     """
-    if parameter.rounding is None:
+    if parameter.quantizer is None:
         return weight
-    scale = parameter.rounding.scales(weight)
+    scale = parameter.quantizer.scales(weight)
     is_scale = parameter.kind == "linear_scale"
-    return scale if is_scale else parameter.rounding.quantize(weight, scale)
+    return scale if is_scale else parameter.quantizer.quantize(weight, scale)

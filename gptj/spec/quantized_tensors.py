@@ -73,9 +73,9 @@ def dequantized_tensors(
     """
     if config.quantization is None:
         return dict(tensors)
-    rounding = QUANTIZERS[config.quantization]
+    quantizer = QUANTIZERS[config.quantization]
     return {
-        name: _meant(rounding, tensor, tensors[name + SCALE], dtype)
+        name: _meant(quantizer, tensor, tensors[name + SCALE], dtype)
         if name + SCALE in tensors
         else tensor
         for name, tensor in tensors.items()
@@ -96,12 +96,12 @@ def _stored(weight: LazyTensor, parameter: Parameter) -> LazyTensor:
 
 
 def _meant(
-    rounding: Quantizer, stored: LazyTensor, scale: LazyTensor, dtype: npt.DTypeLike
+    quantizer: Quantizer, stored: LazyTensor, scale: LazyTensor, dtype: npt.DTypeLike
 ) -> LazyTensor:
     """Return a handle on the weight of stored numbers and their scales."""
 
     def load() -> npt.NDArray[Any]:
-        return rounding.dequantize(np.asarray(stored), np.asarray(scale), dtype)
+        return quantizer.dequantize(np.asarray(stored), np.asarray(scale), dtype)
 
     outputs, inputs = stored.shape
-    return LazyTensor((outputs, inputs * 8 // rounding.bits), np.dtype(dtype), load)
+    return LazyTensor((outputs, inputs * 8 // quantizer.bits), np.dtype(dtype), load)

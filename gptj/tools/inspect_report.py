@@ -23,8 +23,8 @@ def as_text(content: dict[str, Any]) -> str:
     if content.get("buffers"):
         lines.append(f"{len(content['buffers'])} old buffers, which are no parameters")
     if content.get("quantization"):
-        rounding = QUANTIZERS[content["quantization"]]
-        lines.append(f"weights in {rounding.name}, with a scale per {rounding.unit}")
+        quantizer = QUANTIZERS[content["quantization"]]
+        lines.append(f"weights in {quantizer.name}, with a scale per {quantizer.unit}")
     if content.get("tokenizer"):
         lines.append(f"tokenizer {content['tokenizer']}, vocabulary {content['vocabulary']}")
     problems = content["problems"]

@@ -54,7 +54,7 @@ def compute(function, weight, dtype):
     return function(x, weight, torch.from_numpy(SCALE)).float().numpy()
 
 
-@pytest.mark.parametrize("is_native", [True, False], ids=["native", "widened"])
+@pytest.mark.parametrize("is_native", [True, False], ids=["native", "upcast"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("path", [int8.matmul, int4.by_blocks, int4.by_definition])
 def test_every_path_computes_the_definition(weight, path, dtype, is_native, monkeypatch):

@@ -98,7 +98,7 @@ def test_flax_trains_adapters_alone(flax_backend):
     assert np.isfinite(model.add_lora(rank=2)(IDS, labels=IDS, train=True).loss)
 
 
-def test_widened_weights_can_be_trained(framework, tmp_path):
+def test_dequantized_weights_can_be_trained(framework, tmp_path):
     quantized_model(framework.name).save_pretrained(tmp_path)
     model = gptj.load(tmp_path, backend=framework.name, quantize="none")
     ids = framework.from_numpy(IDS, model)

@@ -1,4 +1,4 @@
-"""Parameters of two bytes or one stay so: XLA on a CPU would widen them all before a loop."""
+"""Parameters of two bytes or one stay so: XLA on a CPU would upcast them all before a loop."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_a_compiled_loop_holds_no_copy_of_its_weights(model):
         program, (16, 8), model.params, ids, mask, as_arrays(plan), ends
     )
     temporary = lowered.compile().memory_analysis().temp_size_in_bytes
-    assert temporary < 0.5 * weight_bytes(model)  # widened, they are twice as large as they were
+    assert temporary < 0.5 * weight_bytes(model)  # upcast, they are twice as large as before
 
 
 def test_a_plain_forward_holds_no_copy_of_its_weights(model):

@@ -64,7 +64,7 @@ def test_tensorflow_has_the_derivatives_of_the_definition(tf_backend, monkeypatc
     assert_close(np.asarray(to_kernel, np.float32), dy.T @ x, "bfloat16")
 
 
-def test_xla_leaves_additions_out_of_the_products_of_a_row(tf_backend):
+def test_xla_leaves_additions_out_of_the_matmuls_of_a_row(tf_backend):
     import tensorflow as tf
 
     from gptj.backends.tf.kernels import linear

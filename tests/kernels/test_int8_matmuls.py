@@ -64,7 +64,7 @@ def test_every_path_computes_the_definition(framework, module, path, dtype):
 
 
 @pytest.mark.parametrize("is_native", [True, False])
-def test_blocks_are_widened_no_further_than_the_input(torch_backend, monkeypatch, is_native):
+def test_blocks_are_dequantized_no_further_than_the_input(torch_backend, monkeypatch, is_native):
     from gptj.backends.torch.kernels import half_precision, int8
 
     monkeypatch.setattr(half_precision, "is_native", lambda dtype: is_native)
@@ -170,7 +170,7 @@ def test_xla_compiles_the_blocks_of_tensorflow(tf_backend, monkeypatch):
 
 @pytest.mark.parametrize("is_native", [True, False])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_parts_of_tensorflow_are_in_a_dtype_that_holds_them(
+def test_slices_of_tensorflow_are_in_a_dtype_that_holds_them(
     tf_backend, monkeypatch, dtype, is_native
 ):
     from gptj.backends.tf.kernels import half_precision, int8
@@ -182,7 +182,7 @@ def test_parts_of_tensorflow_are_in_a_dtype_that_holds_them(
     assert_close(found / 1000, X @ MEANT.T, dtype)
 
 
-def test_tensorflow_multiplies_many_tokens_by_parts_but_not_in_a_loop(tf_backend, monkeypatch):
+def test_tensorflow_multiplies_many_tokens_by_slices_but_not_in_a_loop(tf_backend, monkeypatch):
     import tensorflow as tf
 
     from gptj.backends.tf.kernels import bits, int8
@@ -196,7 +196,7 @@ def test_tensorflow_multiplies_many_tokens_by_parts_but_not_in_a_loop(tf_backend
     assert paths == ["by_slices", "by_blocks", "by_blocks"]
 
 
-def test_a_loop_in_a_callers_graph_multiplies_nothing_by_parts(tf_backend, monkeypatch):
+def test_a_loop_in_a_callers_graph_multiplies_nothing_by_slices(tf_backend, monkeypatch):
     import tensorflow as tf
 
     from gptj.backends.tf.kernels import int8, int8_limbs
@@ -230,7 +230,7 @@ def test_a_loop_in_a_callers_graph_multiplies_nothing_by_parts(tf_backend, monke
 
 
 @pytest.mark.parametrize("path", ["by_slices", "by_definition"])
-def test_a_graph_of_tensorflow_widens_no_weight_before_its_turn(tf_backend, monkeypatch, path):
+def test_a_graph_of_tensorflow_dequantizes_no_weight_before_its_turn(tf_backend, monkeypatch, path):
     import tensorflow as tf
 
     from gptj.backends.tf.kernels import int8
@@ -240,9 +240,9 @@ def test_a_graph_of_tensorflow_widens_no_weight_before_its_turn(tf_backend, monk
     compiled = tf.function(getattr(int8, path), autograph=False)
     graph = compiled.get_concrete_function(tf.constant(X), weight, scale).graph
     casts = [op for op in graph.get_operations() if op.type == "Cast"]
-    widening = [op for op in casts if op.inputs[0].dtype == tf.int8]
-    assert widening
-    assert all(waits(op) for op in widening)
+    dequantizing = [op for op in casts if op.inputs[0].dtype == tf.int8]
+    assert dequantizing
+    assert all(waits(op) for op in dequantizing)
 
 
 def waits(op):

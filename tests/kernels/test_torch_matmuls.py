@@ -1,4 +1,4 @@
-"""Products in PyTorch by every kernel, and the loss that goes through one."""
+"""Matmuls in PyTorch by every kernel, and the loss that goes through one."""
 
 import subprocess
 import sys
