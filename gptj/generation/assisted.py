@@ -92,6 +92,7 @@ class Assistant:
             ArgumentError: if it has another vocabulary, or the prompt is no tokens.
         """
         model, own = request.assistant, request.model.config
+        assert model is not None
         if getattr(model, "backend_name", None) != request.model.backend_name:
             raise ArgumentError(
                 "assistant_model must be a gptj model of the same backend, "

@@ -3,6 +3,7 @@
 Drawn beams are Gumbel top-k (Kool et al., arXiv:1903.06059).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,7 +50,7 @@ class Hypotheses:
         pairs = zip(self, other, strict=True)
         return Hypotheses(*(np.concatenate(pair, axis=1) for pair in pairs))
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
         """Yield the three arrays."""
         return iter((self.tokens, self.scores, self.beam_indices))
 

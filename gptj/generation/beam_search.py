@@ -19,6 +19,8 @@ from gptj.generation.logits_processors import Diversity
 from gptj.generation.output_recorder import OutputRecorder
 from gptj.generation.prompts import Ids
 from gptj.generation.stopping import Stopping
+from gptj.spec.outputs import ModelOutput
+from gptj.spec.types import Tensor
 
 
 class BeamSearch:
@@ -44,7 +46,7 @@ class BeamSearch:
         self.stopping = Stopping(request)
         self.groups = [BeamGroup(request, index) for index in range(self.options.num_beam_groups)]
 
-    def run(self) -> Any:
+    def run(self) -> Tensor | ModelOutput:
         """Return the best texts, (B * num_return_sequences, T + new), prompts included."""
         for step in range(self.request.plan.max_new_tokens):
             ids = self._texts(step)
@@ -93,7 +95,7 @@ class BeamSearch:
         flat = (texts.reshape(-1, texts.shape[-1]), scores.reshape(-1, scores.shape[-1]))
         return self.pipeline.final(self.pipeline(*flat, step)).reshape(scores.shape)
 
-    def _deliver(self) -> Any:
+    def _deliver(self) -> Tensor | ModelOutput:
         """Return the best finished texts of all groups, cut to the longest."""
         finished = reduce(Hypotheses.beside, [group.finished for group in self.groups])
         count = self.options.num_return_sequences

@@ -5,11 +5,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gptj.contract.model import Model
 from gptj.errors import ArgumentError
 from gptj.generation.decode_request import DecodeRequest
 from gptj.generation.length_buckets import bucket_length
 from gptj.generation.prompts import Ids
 from gptj.spec.checks import already_checked
+from gptj.spec.outputs import ModelOutput
 
 Floats = npt.NDArray[np.float32]
 
@@ -22,7 +24,7 @@ class CachedForward:
         output: what the last call of the model returned.
     """
 
-    def __init__(self, request: DecodeRequest, model: Any = None, extra: int = 0) -> None:
+    def __init__(self, request: DecodeRequest, model: Model | None = None, extra: int = 0) -> None:
         """Make room for a prompt and its continuation, and `extra` tokens that may be dropped.
 
         Args:
@@ -39,7 +41,7 @@ class CachedForward:
         self.cache = None if given is None else given.with_capacity(self.capacity)
         self.filled = 0 if given is None else int(given.length)
         self.dropped = 0  # tokens at the start that a sliding window has left behind
-        self.output: Any = None
+        self.output = ModelOutput()
 
     def run(self, ids: Ids, keep: int = 1) -> Floats:
         """Return the logits at the last `keep` positions of texts (B, L), as (B, keep, V)."""

@@ -5,7 +5,6 @@ Source: Su et al., "A contrastive framework for neural text generation" (arXiv:2
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -82,5 +81,5 @@ class StateMemory:
 
 def _states(request: DecodeRequest, runner: CachedForward) -> Floats:
     """Return the last hidden states of the last run, (B, T, E), at unit length."""
-    states: Any = request.backend.to_numpy(runner.output.hidden_states[-1]).astype(np.float32)
+    states: Floats = request.backend.to_numpy(runner.output.hidden_states[-1]).astype(np.float32)
     return states / np.linalg.norm(states, axis=-1, keepdims=True)

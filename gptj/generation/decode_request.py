@@ -12,6 +12,7 @@ from gptj.generation.option_checks import check_combination, warn_unused
 from gptj.generation.options import GenerationConfig
 from gptj.generation.prompts import Inputs, Prompt
 from gptj.generation.streaming import Streamer
+from gptj.spec.types import Tensor
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class DecodeRequest:
     processors: Sequence[Any] = ()
     criteria: Sequence[Any] = ()
     streamer: Streamer | None = None
-    assistant: Any = None
+    assistant: Model | None = None
     decode: Callable[[Any], str] | None = None
 
     @property

@@ -1,6 +1,7 @@
 """From a model's logits to the scores that a token is chosen by."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,9 @@ class LogitsPipeline:
         self.starts = np.maximum(request.prompt.ids.shape[1] - attended, 0)  # (B,)
         self.processors = make_processors(request.options, request.plan, diversity)
 
-    def __call__(self, ids: Ids, scores: Floats, step: int, *, finished: Any = False) -> Floats:
+    def __call__(
+        self, ids: Ids, scores: Floats, step: int, *, finished: npt.ArrayLike = False
+    ) -> Floats:
         """Return what the processors make of scores (B, V) for texts (B, L).
 
         Args:
@@ -45,7 +48,7 @@ class LogitsPipeline:
             scores = spread(*candidates(scores, self.request.plan), scores.shape[-1])
         return log_softmax(scores) if self.request.options.renormalize_logits else scores
 
-    def _ask(self, processor: Any, ids: Ids, scores: Floats) -> Floats:
+    def _ask(self, processor: Callable[..., Any], ids: Ids, scores: Floats) -> Floats:
         """Let a caller's own processor change the scores, in tensors of the framework."""
         backend, model = self.request.backend, self.request.model
         takes_length = "cur_len" in inspect.signature(processor).parameters  # as TensorFlow had it
@@ -66,7 +69,7 @@ def log_softmax(logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
-def _check(scores: Floats, step: int, finished: Any) -> None:
+def _check(scores: Floats, step: int, finished: npt.ArrayLike) -> None:
     """Refuse to choose from scores (B, all) where there is no choice: nonsense would follow."""
     best = scores.max(axis=-1)
     wrong = np.flatnonzero(~np.isfinite(best) & ~np.asarray(finished))

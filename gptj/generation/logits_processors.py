@@ -7,7 +7,6 @@ no_repeat_ngram, bad_words, min_length, min_new_tokens, forced end, suppress.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +45,7 @@ def make_processors(
     return [processor for processor in wanted if processor is not None]
 
 
-def _as_ids(tokens: Any) -> tuple[int, ...]:
+def _as_ids(tokens: int | Sequence[int] | None) -> tuple[int, ...]:
     return () if tokens is None else as_tuple(tokens)
 
 

@@ -231,7 +231,7 @@ def _check_pairs(options: GenerationConfig) -> None:
         raise ArgumentError("num_beam_groups is a search without drawing: leave do_sample off.")
 
 
-def check_combination(options: GenerationConfig, **given: Any) -> None:
+def check_combination(options: GenerationConfig, **given: object) -> None:
     """Refuse what a caller gives beside the options, by name, where a mode cannot use it."""
     modes = {
         "num_beams > 1": options.num_beams > 1,
@@ -271,9 +271,9 @@ def is_count(value: Any, least: int) -> bool:
     return _is_integer(value) and value >= least
 
 
-def _is_integer(value: Any) -> bool:
+def _is_integer(value: object) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)

@@ -1,13 +1,16 @@
 """What generate() returns beside the tokens, where it was asked to."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from gptj.generation.cached_forward import CachedForward, Floats
 from gptj.generation.decode_request import DecodeRequest
 from gptj.generation.prompts import Ids
 from gptj.spec.outputs import ModelOutput
+from gptj.spec.types import Tensor
 
 FIELDS_PER_STEP = ("scores", "logits", "attentions", "hidden_states")
 
@@ -24,14 +27,20 @@ class OutputRecorder:
             name: [] for name in FIELDS_PER_STEP if wanted and getattr(options, f"output_{name}")
         }
 
-    def add(self, runner: CachedForward, logits: Floats, scores: Floats, rows: Any = None) -> None:
+    def add(
+        self,
+        runner: CachedForward,
+        logits: Floats,
+        scores: Floats,
+        rows: npt.NDArray[np.integer] | None = None,
+    ) -> None:
         """Keep one step: raw logits and processed scores (B, V), and what the model returned.
 
         Args:
             rows: (B,) which rows of the model's last run count, if not all.
         """
 
-        def kept(layers: Any) -> Any:
+        def kept(layers: Sequence[Tensor] | None) -> Sequence[Tensor] | None:
             if rows is None or layers is None:
                 return layers
             return tuple(
@@ -39,7 +48,7 @@ class OutputRecorder:
             )
 
         backend, model = self.request.backend, self.request.model
-        found = {
+        found: dict[str, Callable[[], Any]] = {
             "scores": lambda: backend.from_numpy(scores, model),
             "logits": lambda: backend.from_numpy(logits, model),
             "attentions": lambda: kept(runner.output.attentions),
@@ -48,7 +57,9 @@ class OutputRecorder:
         for name, steps in self.steps.items():
             steps.append(found[name]())
 
-    def deliver(self, ids: Ids, runner: CachedForward, **others: Any) -> Any:
+    def deliver(
+        self, ids: Ids, runner: CachedForward, **others: npt.ArrayLike
+    ) -> Tensor | ModelOutput:
         """Return tokens as a tensor, or with everything else in a `ModelOutput`."""
         backend, model = self.request.backend, self.request.model
         sequences = backend.from_numpy(ids, model)

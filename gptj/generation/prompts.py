@@ -1,16 +1,17 @@
 """Prompts: the caller's tensors, and the arrays that the reference decoder reads."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gptj.contract.backend import AnyBackend
 from gptj.contract.decoding import DecodePlan
+from gptj.contract.model import Model
 from gptj.errors import ArgumentError, InputError
 from gptj.generation.options import GenerationConfig
 from gptj.spec.checks import check_prompt
+from gptj.spec.types import Tensor, TensorLike
 
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.integer]
@@ -58,16 +59,22 @@ class Inputs:
         cache: keys and values of the first tokens.
     """
 
-    backend: Any
-    model: Any
-    ids: Any
-    mask: Any = None
-    embeds: Any = None
-    cache: Any = None
+    backend: Backend
+    model: Model
+    ids: Tensor | None
+    mask: Tensor | None = None
+    embeds: Tensor | None = None
+    cache: Cache | None = None
 
     @classmethod
     def of(
-        cls, backend: Any, model: Any, ids: Any, mask: Any, embeds: Any = None, cache: Any = None
+        cls,
+        backend: Backend,
+        model: Model,
+        ids: TensorLike | None,
+        mask: TensorLike | None,
+        embeds: TensorLike | None = None,
+        cache: Cache | None = None,
     ) -> "Inputs":
         """Take over arrays, lists or tensors.
 
@@ -77,7 +84,7 @@ class Inputs:
         if ids is None and embeds is None:
             raise ArgumentError("generate() needs input_ids, (batch, length) token ids.")
 
-        def tensor(given: Any) -> Any:
+        def tensor(given: TensorLike | None) -> Tensor | None:
             return None if given is None else backend.from_numpy(given, model)
 
         return cls(backend, model, tensor(ids), tensor(mask), tensor(embeds), cache)
@@ -85,14 +92,20 @@ class Inputs:
     @property
     def length(self) -> int | None:
         """Tokens of the prompt, padding included; None where a graph leaves them open."""
-        length = (self.ids if self.embeds is None else self.embeds).shape[1]
+        length = self.given.shape[1]
         return None if length is None else int(length)
+
+    @property
+    def given(self) -> Tensor:
+        """The ids, or the embeddings in their place."""
+        given = self.ids if self.embeds is None else self.embeds
+        assert given is not None  # `of` has made sure
+        return given
 
     @property
     def is_concrete(self) -> bool:
         """Whether the values are known, that is, nobody is tracing."""
-        shown = self.ids if self.embeds is None else self.embeds
-        return self.backend.concrete(shown) is not None
+        return self.backend.concrete(self.given) is not None
 
     def check(self, options: GenerationConfig) -> None:
         """Refuse what does not fit the model; what is going to be cut off may be too long."""
@@ -119,9 +132,10 @@ class Inputs:
         """
         if self.embeds is not None:
             return self._embedded()
-        given = self.backend.to_numpy(self.ids).astype(np.int64)
+        given = self.backend.to_numpy(self.given).astype(np.int64)
         if self.cache is not None:
-            return Prompt(given, given, self._mask(*given.shape), cache=self._cache(*given.shape))
+            cache = self._continued(self.cache, *given.shape)
+            return Prompt(given, given, self._mask(*given.shape), cache=cache)
         prompt = Prompt(given, *to_left_padding(given, self._mask(*given.shape)))
         if options.truncation != "left":
             return prompt
@@ -129,24 +143,23 @@ class Inputs:
         return replace(prompt, ids=prompt.ids[:, -most:], mask=prompt.mask[:, -most:])
 
     def _embedded(self) -> Prompt:
-        batch, length = (int(size) for size in self.embeds.shape[:2])
+        batch, length = (int(size) for size in self.given.shape[:2])
         nothing = np.empty((batch, 0), np.int64)
         given = nothing if self.ids is None else self.backend.to_numpy(self.ids).astype(np.int64)
         mask = self._mask(batch, length)
         _check_ends(mask, "inputs_embeds")
         return Prompt(given, nothing, mask, embeds=self.embeds)
 
-    def _cache(self, batch: int, length: int) -> Any:
+    def _continued(self, cache: Cache, batch: int, length: int) -> Cache:
         """Return a cache for all rows, without the last token: it has to be run, for its logits."""
         _check_ends(self._mask(batch, length), "past_key_values")
-        rows = int(self.cache[0][0].shape[0])
+        rows = int(cache[0][0].shape[0])
         if rows not in (1, batch):
             raise InputError(
                 f"past_key_values has {rows} rows and input_ids {batch}: they must be as many, or "
                 "one row that all continue."
             )
-        cache = self.cache.expand(batch) if rows < batch else self.cache
-        return cache.crop(length - 1)
+        return (cache.expand(batch) if rows < batch else cache).crop(length - 1)
 
     def _mask(self, batch: int, length: int) -> Mask:
         if self.mask is None:

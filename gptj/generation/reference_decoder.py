@@ -14,6 +14,8 @@ from gptj.generation.output_recorder import OutputRecorder
 from gptj.generation.prompts import Ids
 from gptj.generation.sampling import choose_tokens
 from gptj.generation.stopping import Stopping
+from gptj.spec.outputs import ModelOutput
+from gptj.spec.types import Tensor
 
 
 def decode(

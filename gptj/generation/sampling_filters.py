@@ -43,7 +43,7 @@ def _filtered(scores: Floats, plan: DecodePlan) -> tuple[Floats, Ids]:
         return scores, np.broadcast_to(np.arange(vocab), (batch, vocab))
     top_k = max(plan.top_k, plan.min_candidates)
     ids = np.argsort(-scores, axis=-1, kind="stable")[:, :top_k]  # ties: the lower id first
-    values: Any = np.take_along_axis(scores, ids, axis=-1)
+    values: npt.NDArray[Any] = np.take_along_axis(scores, ids, axis=-1)
     if plan.top_p < 1.0:
         probs = _softmax(values)
         before = probs.cumsum(axis=-1) - probs  # probability of the likelier ones

@@ -27,7 +27,7 @@ class Stopping:
         texts = () if options.stop_strings is None else as_tuple(options.stop_strings)
         self.strings = StopStrings(texts, request.decode) if texts else None
 
-    def ended(self, ids: Ids, length: int, scores: Any = None) -> Bools:
+    def ended(self, ids: Ids, length: int, scores: npt.NDArray[Any] | None = None) -> Bools:
         """Return which rows of texts (B, L), of which `length` tokens are the prompt, have ended.
 
         Args:
@@ -49,7 +49,9 @@ class Stopping:
         """Return whether no new step may begin."""
         return self.deadline is not None and monotonic() > self.deadline
 
-    def _ask(self, criterion: Any, ids: Ids, scores: Any) -> Bools:
+    def _ask(
+        self, criterion: Callable[..., Any], ids: Ids, scores: npt.NDArray[Any] | None
+    ) -> Bools:
         backend, model = self.request.backend, self.request.model
         tensor = None if scores is None else backend.from_numpy(scores, model)
         answer = criterion(backend.from_numpy(ids, model), tensor)

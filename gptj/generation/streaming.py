@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
+from gptj.contract.tokenizer import Tokenizer
+
 REPLACEMENT = "\ufffd"
 """What decoding puts in place of bytes that are not, or not yet, a character."""
 
@@ -39,13 +41,13 @@ def tell(
 class GrowingText:
     """Turns tokens into text piece by piece, without ever breaking a character."""
 
-    def __init__(self, tokenizer: Any, **decoding: Any) -> None:
+    def __init__(self, tokenizer: Tokenizer, **decoding: object) -> None:
         """Decode with a tokenizer; `decoding` are arguments of its `decode`."""
         self.tokenizer, self.decoding = tokenizer, decoding
         self.tokens: list[int] = []
         self.shown = 0
 
-    def add(self, tokens: Any) -> str:
+    def add(self, tokens: Iterable[int]) -> str:
         """Return what these tokens complete, which may be nothing."""
         self.tokens.extend(int(token) for token in tokens)
         text = self.text()
@@ -67,7 +69,7 @@ class GrowingText:
 class TextStreamer:
     """Writes the text of one row while it grows: ``model.generate(**inputs, streamer=...)``."""
 
-    def __init__(self, tokenizer: Any, skip_prompt: bool = False, **decoding: Any) -> None:
+    def __init__(self, tokenizer: Tokenizer, skip_prompt: bool = False, **decoding: object) -> None:
         """Decode with a tokenizer.
 
         Args:
@@ -104,10 +106,10 @@ class TextIteratorStreamer(TextStreamer):
 
     def __init__(
         self,
-        tokenizer: Any,
+        tokenizer: Tokenizer,
         skip_prompt: bool = False,
         timeout: float | None = None,
-        **decoding: Any,
+        **decoding: object,
     ) -> None:
         """Decode as `TextStreamer` does; wait at most `timeout` seconds for a piece."""
         super().__init__(tokenizer, skip_prompt, **decoding)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from gptj.contract.tokenizer import Tokenizer
 from gptj.errors import ArgumentError
 from gptj.generation.option_checks import as_tuple
 from gptj.generation.options import GenerationConfig
@@ -12,7 +13,7 @@ from gptj.generation.stopping import trim
 from gptj.generation.streaming import GrowingText
 
 
-def encode(tokenizer: Any, text: str) -> list[int]:
+def encode(tokenizer: Tokenizer, text: str) -> list[int]:
     """Return the tokens of a prompt.
 
     Raises:
@@ -41,7 +42,7 @@ def pad(sequences: Sequence[Sequence[int]]) -> tuple[Any, Any]:
     return ids, mask
 
 
-def decode_text(tokens: Any, tokenizer: Any, options: GenerationConfig) -> str:
+def decode_text(tokens: Iterable[int], tokenizer: Tokenizer, options: GenerationConfig) -> str:
     """Return the text of new tokens, (new,), up to its end or the first stop string."""
     kept = []
     for token in tokens:
@@ -56,7 +57,7 @@ def is_end(token: int, options: GenerationConfig) -> bool:
     return options.eos_token_id is not None and token in as_tuple(options.eos_token_id)
 
 
-def text_pieces(tokens: Iterable[int], tokenizer: Any, stops: Sequence[str]) -> Iterator[str]:
+def text_pieces(tokens: Iterable[int], tokenizer: Tokenizer, stops: Sequence[str]) -> Iterator[str]:
     """Yield a text as it grows, up to the first of the stop strings.
 
     What may be the beginning of one is held back until that is clear.

@@ -21,6 +21,7 @@ from gptj.generation.options import GenerationConfig
 from gptj.generation.prompts import Ids, Inputs, Mask
 from gptj.generation.streaming import Streamer
 from gptj.spec.config import GPTJConfig
+from gptj.spec.lora import LoraConfig
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.types import Tensor, TensorLike
 from gptj.tokenizer.lookup import find_tokenizer
@@ -41,8 +42,10 @@ class TextGeneration:
     """Generation from tokens and from text; models of all backends inherit it."""
 
     backend: ClassVar[AnyBackend]
+    backend_name: ClassVar[str]
     head: ClassVar[str]
     config: GPTJConfig
+    lora: LoraConfig | None
     generation_config: GenerationConfig | None
     source_folder: Path | None
 
