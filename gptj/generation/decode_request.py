@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from gptj.contract.backend import AnyBackend
+from gptj.contract.backend import Backend
 from gptj.contract.decoding import DecodePlan
+from gptj.contract.model import Model
 from gptj.generation.decode_plan import make_plan
 from gptj.generation.option_checks import check_combination, warn_unused
 from gptj.generation.options import GenerationConfig
 from gptj.generation.prompts import Inputs, Prompt
 from gptj.generation.streaming import Streamer
-from gptj.spec.types import Tensor
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class DecodeRequest:
     decode: Callable[[Any], str] | None = None
 
     @property
-    def backend(self) -> AnyBackend:
+    def backend(self) -> Backend:
         """The backend that runs the model."""
         return self.inputs.backend
 
     @property
-    def model(self) -> Any:
+    def model(self) -> Model:
         """The model that continues the prompts."""
         return self.inputs.model
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from gptj.contract.backend import AnyBackend
+from gptj.contract.backend import Backend
+from gptj.contract.cache import Cache
 from gptj.contract.decoding import DecodePlan
 from gptj.contract.model import Model
 from gptj.errors import ArgumentError, InputError
@@ -32,15 +33,15 @@ class Prompt:
     given: Ids
     ids: Ids
     mask: Mask
-    embeds: Any = None
-    cache: Any = None
+    embeds: Tensor | None = None
+    cache: Cache | None = None
 
     @property
     def width(self) -> int:
         """Places that the prompt takes in the context."""
         return int(self.mask.shape[1])
 
-    def repeated(self, count: int, backend: AnyBackend, model: Any) -> "Prompt":
+    def repeated(self, count: int, backend: Backend, model: Model) -> "Prompt":
         """Return every prompt `count` times, copies side by side."""
         given, ids = (np.repeat(array, count, axis=0) for array in (self.given, self.ids))
         mask = np.repeat(self.mask, count, axis=0)
@@ -115,14 +116,14 @@ class Inputs:
             config, self.ids, self.mask, self.backend.concrete, embeds=self.embeds, cut_to=most
         )
 
-    def repeated(self, count: int) -> tuple[Any, Any]:
+    def repeated(self, count: int) -> tuple[Tensor, Tensor | None]:
         """Return ids and mask with every sequence `count` times, copies side by side."""
         if count == 1:
-            return self.ids, self.mask
+            return self.given, self.mask
         mask = self.mask
         if mask is not None:
             mask = _repeated(mask, count, self.backend, self.model)
-        return _repeated(self.ids, count, self.backend, self.model), mask
+        return _repeated(self.given, count, self.backend, self.model), mask
 
     def prompt(self, options: GenerationConfig, plan: DecodePlan) -> Prompt:
         """Return the prompt in NumPy.
@@ -167,7 +168,7 @@ class Inputs:
         return np.asarray(self.backend.to_numpy(self.mask) != 0, np.int64)
 
 
-def _repeated(tensor: Any, count: int, backend: AnyBackend, model: Any) -> Any:
+def _repeated(tensor: Tensor, count: int, backend: Backend, model: Model) -> Tensor:
     """Return a tensor of the framework with every row `count` times, copies side by side."""
     return backend.from_numpy(np.repeat(backend.to_numpy(tensor), count, axis=0), model)
 

@@ -14,8 +14,6 @@ from gptj.generation.output_recorder import OutputRecorder
 from gptj.generation.prompts import Ids
 from gptj.generation.sampling import choose_tokens
 from gptj.generation.stopping import Stopping
-from gptj.spec.outputs import ModelOutput
-from gptj.spec.types import Tensor
 
 
 def decode(
