@@ -1,4 +1,4 @@
-"""``gptj convert``: a checkpoint in another form, dtype or size of files."""
+"""``gptj convert``: write a checkpoint in another form or dtype."""
 
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,23 @@ Examples:
 @click.argument("source")
 @click.argument("dest", type=click.Path(path_type=Path))
 @click.option("--to", default="safetensors", help="safetensors, bin, msgpack, h5 or mesh.")
-@click.option("--dtype", help="float32, bfloat16 or float16; else every tensor keeps its bits.")
-@click.option("--quantize", help="int8 or int4: fewer bits; none: widen them; else as they are.")
-@click.option("--max-shard-size", default="5GB", help="Of one weight file: 500MB, 2GiB, bytes.")
-@click.option("--config", help="A config.json or '6B', where SOURCE has none.")
+@click.option("--dtype", help="float32, bfloat16 or float16; by default tensors keep their dtypes.")
+@click.option(
+    "--quantize", help="int8 or int4; none dequantizes; by default weights stay as they are."
+)
+@click.option(
+    "--max-shard-size", default="5GB", help="Size of one weight file: 500MB, 2GiB or bytes."
+)
+@click.option("--config", help="A config.json or '6B', if SOURCE has none.")
 @hub_options
 def convert(source: str, dest: Path, **options: Any) -> None:
     """Write the checkpoint SOURCE into the folder DEST in another form.
 
-    SOURCE is a folder, a file, a preset or a hub id, in any form that GPT-J was published in, the
-    shards of mesh-transformer-jax among them. No framework is needed, and one tensor is in memory
-    at a time.
+    SOURCE is a folder, a file, a preset or a hub id, in any published form of GPT-J, including the
+    shards of mesh-transformer-jax. It needs no framework, and holds one tensor in memory at a
+    time.
     """
-    from gptj.tools.convert import convert as write  # not needed by the other commands
+    from gptj.tools.convert import convert as write  # only this command needs it
 
     write(source, dest, **options)
     click.echo(f"wrote {dest}: gptj.load({str(dest)!r}) loads it", err=True)

@@ -1,4 +1,4 @@
-"""``gptj info``: what is installed, and where it would run."""
+"""``gptj info``: show what is installed, and the devices."""
 
 import json
 from importlib import metadata
@@ -33,7 +33,7 @@ def info(as_json: bool) -> None:
 
 
 def _describe(name: str) -> dict[str, Any]:
-    """Return a backend's versions, devices and capabilities, or why there are none."""
+    """Return a backend's versions, devices and capabilities, or why it cannot be used."""
     if not is_installed(name):
         return {"installed": False, "install": install_command(name)}
     try:

@@ -1,4 +1,4 @@
-"""``gptj init``: a new model's checkpoint, to train from scratch or to test with."""
+"""``gptj init``: write a new model's checkpoint, for training from scratch or for tests."""
 
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,18 @@ Examples:
 @click.option("--config", required=True, help="'6B', a config.json, or a folder that holds one.")
 @click.option("--dtype", default="float32", help="float32, bfloat16 or float16.")
 @click.option("--head", default="causal_lm", help="base, causal_lm, sequence_classification, ...")
-@click.option("--seed", default=0, help="Which draw.")
+@click.option("--seed", default=0, help="Seed of the random values.")
 @click.option("--to", "format", default="safetensors", help="safetensors, bin, msgpack, h5, mesh.")
-@click.option("--max-shard-size", default="5GB", help="Of one weight file: 500MB, 2GiB, bytes.")
+@click.option(
+    "--max-shard-size", default="5GB", help="Size of one weight file: 500MB, 2GiB or bytes."
+)
 def init(dest: Path, config: str, **options: Any) -> None:
-    """Write a freshly initialised checkpoint into the folder DEST.
+    """Write a newly initialised checkpoint into the folder DEST.
 
-    The values are those that every backend draws for the seed. They are written as a stream: one
-    tensor is in memory at a time.
+    Every backend draws the same values for a seed. They are written as a stream, with one tensor in
+    memory at a time.
     """
-    from gptj.tools.init import init as write  # not needed by the other commands
+    from gptj.tools.init import init as write  # only this command needs it
 
     write(config, dest, **options)
     click.echo(f"wrote {dest}: gptj.load({str(dest)!r}) loads it", err=True)

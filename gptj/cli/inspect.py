@@ -1,4 +1,4 @@
-"""``gptj inspect``: what a checkpoint holds, and what is wrong with it."""
+"""``gptj inspect``: show the content of a checkpoint, and its problems."""
 
 import json
 import sys
@@ -18,16 +18,16 @@ Examples:
 
 @click.command(epilog=EXAMPLES)
 @click.argument("checkpoint")
-@click.option("--config", help="A config.json or '6B', where CHECKPOINT has none.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, every tensor in it.")
+@click.option("--config", help="A config.json or '6B', if CHECKPOINT has none.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with every tensor.")
 @hub_options
 def inspect(checkpoint: str, as_json: bool, **options: Any) -> None:
-    """Look through CHECKPOINT: tensors, dtypes, sizes, hashes, and what is wrong with them.
+    """Inspect CHECKPOINT: tensors, dtypes, sizes, hashes and problems.
 
-    Exit code 1 if anything is: tensors missing, unexpected or of another shape, NaN, infinity, all
-    zero, masks that are not causal, a tokenizer larger than the vocabulary.
+    The exit code is 1 for any problem: missing, unexpected or misshapen tensors, NaN, infinity,
+    tensors of zeros, masks that are not causal, or a tokenizer larger than the vocabulary.
     """
-    from gptj.tools.inspect import inspect as look  # not needed by the other commands
+    from gptj.tools.inspect import inspect as look  # only this command needs it
 
     found = look(checkpoint, **options)
     click.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))

@@ -18,7 +18,7 @@ def parse_size(size: int | str, name: str, least: int = 1) -> int:
 
     Args:
         name: of the argument, for the message.
-        least: the smallest number of bytes that makes sense.
+        least: the smallest accepted number of bytes.
 
     Raises:
         ArgumentError: for anything else.
@@ -34,7 +34,7 @@ def parse_size(size: int | str, name: str, least: int = 1) -> int:
 
 
 def readable_size(size: int) -> str:
-    """Return a number of bytes as people read it: ``"1.5 GiB"``."""
+    """Return a number of bytes as readable text: ``"1.5 GiB"``."""
     for unit in ("GiB", "MiB", "KiB"):
         if size >= UNITS[unit.upper()]:
             return f"{size / UNITS[unit.upper()]:.1f} {unit}"

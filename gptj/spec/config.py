@@ -9,6 +9,7 @@ from typing import Any, Final, Self, Unpack
 from gptj.errors import ConfigError, suggest
 from gptj.spec.config_checks import config_problems
 from gptj.spec.config_fields import ConfigArguments
+from gptj.spec.config_names import ALIASES, INERT, refuse_unknown
 from gptj.spec.number_checks import is_positive_int
 from gptj.spec.quantization import METHODS
 from gptj.spec.types import DType
@@ -20,37 +21,8 @@ MODEL_TYPE: Final = "gptj"
 
 DTYPES: Final = ("float32", "bfloat16", "float16")
 
-ALIASES: Final = {
-    "max_position_embeddings": "n_positions",
-    "hidden_size": "n_embd",
-    "num_attention_heads": "n_head",
-    "num_hidden_layers": "n_layer",
-    "torch_dtype": "dtype",
-}
-"""Other names users have for a field: as an argument, as an attribute and in a file."""
-
-INERT: Final = frozenset(
-    (
-        "rotary scale_attn_weights gradient_checkpointing n_ctx tokenizer_class name_or_path "
-        "transformers_version summary_activation summary_first_dropout summary_proj_to_labels "
-        "summary_type summary_use_proj torchscript tf_legacy_loss is_decoder is_encoder_decoder "
-        "add_cross_attention pruned_heads chunk_size_feed_forward "
-        "max_length min_length do_sample num_beams temperature top_k top_p"
-    ).split()
-)
-"""Published fields without effect on the model: accepted, kept in `extra` and written back."""
-
-_MISTAKEN: Final = {
-    "intermediate_size": "n_inner",
-    "hidden_act": "activation_function",
-    "hidden_dropout_prob": "resid_pdrop",
-    "attention_probs_dropout_prob": "attn_pdrop",
-}
-"""Fields of other models that people pass to GPT-J, where they would have no effect."""
-
-
 _GENERIC: Final = {"generic": True}
-"""Marks a field that a saved file holds only when it differs from its default."""
+"""Marks a field that is saved only when it differs from its default."""
 
 
 def _default_labels() -> dict[int, str]:
@@ -61,10 +33,10 @@ def _default_labels() -> dict[int, str]:
 class GPTJConfig:
     """Sizes and options of one GPT-J; ``GPTJConfig()`` is the 6B.
 
-    Every field is an argument and an attribute, and may be set later, as may the aliases in
+    Every field is an argument and an attribute that may be set later, and so are the aliases in
     `ALIASES` (``hidden_size`` and so on). ``n_inner=None`` means ``4 * n_embd``, and
-    ``rotary_dim=None`` rotates the whole head. Keys of a file that GPT-J does not use are kept in
-    `extra` and written back by `save_pretrained`.
+    ``rotary_dim=None`` rotates the whole head. Unused keys of a file are kept in `extra`,
+    and `save_pretrained` writes them back.
 
     Raises:
         ConfigError: for an unknown argument (the nearest name is suggested) or an impossible value.
@@ -104,11 +76,11 @@ class GPTJConfig:
     extra: dict[str, Any] = field(default_factory=dict, metadata=_GENERIC)
 
     def __init__(self, **values: Unpack[ConfigArguments]) -> None:
-        """Set the fields from keyword arguments; what is not given takes its default."""
+        """Set the fields from keyword arguments, or to their defaults."""
         given: dict[str, Any] = {ALIASES.get(name, name): x for name, x in values.items()}
         num_labels = given.pop("num_labels", None)
         inert = {name: given.pop(name) for name in INERT & given.keys()}
-        _refuse_unknown(given)
+        refuse_unknown(given, argument_names())
         given["extra"] = {**given.get("extra", {}), **inert}
         for spec in fields(self):
             setattr(self, spec.name, given.get(spec.name, _default(spec)))
@@ -117,7 +89,7 @@ class GPTJConfig:
         self.validate()
 
     def _set_labels(self, num_labels: int | None, has_id2label: bool, has_label2id: bool) -> None:
-        """Complete id2label, label2id and num_labels from whichever were given."""
+        """Complete id2label, label2id and num_labels from those that were given."""
         self.id2label = {int(index): str(label) for index, label in self.id2label.items()}
         if has_label2id and not has_id2label:
             self.id2label = {index: label for label, index in self.label2id.items()}
@@ -137,14 +109,14 @@ class GPTJConfig:
         return isinstance(other, GPTJConfig) and vars(self) == vars(other)
 
     def __getattr__(self, name: str) -> Any:
-        """Read a key of the file that GPT-J does not use as an attribute."""
+        """Return an unused key of the file as an attribute."""
         extra = self.__dict__.get("extra", {})
         if name in extra:
             return extra[name]
         raise AttributeError(f"GPTJConfig has no field {name!r}.{suggest(name, self.__dict__)}")
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Set a field; a key that GPT-J does not use is kept in `extra`, and so written back."""
+        """Set a field; an unused key goes to `extra`, and so is saved."""
         if name in INERT or name in self.__dict__.get("extra", {}):
             self.extra[name] = value
         else:
@@ -164,7 +136,7 @@ class GPTJConfig:
 
     @property
     def rotated_dim(self) -> int:
-        """How many dimensions of a head are rotated."""
+        """Number of dimensions of a head that are rotated."""
         return self.head_dim if self.rotary_dim is None else self.rotary_dim
 
     @property
@@ -174,14 +146,14 @@ class GPTJConfig:
 
     @property
     def quantization(self) -> str | None:
-        """How they are quantized, ``"int8"`` or ``"int4"``; None if they are not."""
+        """The quantization of the weights, ``"int8"`` or ``"int4"``; None without."""
         if self.quantization_config is None:
             return None
         return METHODS[self.quantization_config["quant_method"]].name
 
     @property
     def num_labels(self) -> int:
-        """How many labels the classification head has; setting it renames them LABEL_0 and on."""
+        """Number of labels of the classification head; setting it names them LABEL_0 and so on."""
         return len(self.id2label)
 
     @num_labels.setter
@@ -194,10 +166,10 @@ class GPTJConfig:
     # -- validation --------------------------------------------------------------------------------
 
     def validate(self) -> None:
-        """Check that the values make a model.
+        """Check that the values make a valid model.
 
         Raises:
-            ConfigError: naming every value that does not.
+            ConfigError: naming every bad value.
         """
         problems = config_problems(self)
         if problems:
@@ -206,14 +178,14 @@ class GPTJConfig:
     # -- files -------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a ``config.json`` holds: GPT-J's fields, and others that are not default."""
+        """Return the content of ``config.json``: GPT-J's fields, and others if not default."""
         content: dict[str, Any] = {"model_type": MODEL_TYPE, **self.extra}
         for spec in fields(self):
             value = getattr(self, spec.name)
             if spec.name == "extra" or (spec.metadata and value == _default(spec)):
                 continue
             content[spec.name] = value
-        if "dtype" in content:  # the name that every release of transformers reads
+        if "dtype" in content:  # every release of transformers reads this name
             content["torch_dtype"] = content.pop("dtype")
         return content
 
@@ -226,13 +198,13 @@ class GPTJConfig:
         write_text(Path(path), self.to_json_string())
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``config.json`` into `folder`, which is made if it is not there."""
+        """Write ``config.json`` into `folder`, which is created if it does not exist."""
         make_folder(Path(folder))
         self.to_json_file(Path(folder) / "config.json")
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], **changes: Any) -> Self:
-        """Build a configuration from the content of a file; `changes` are arguments on top.
+        """Build a configuration from the content of a file; `changes` override it.
 
         Raises:
             ConfigError: if the content belongs to another architecture, or a value is impossible.
@@ -256,7 +228,7 @@ class GPTJConfig:
 
     @classmethod
     def from_json_file(cls, path: str | Path, **changes: Any) -> Self:
-        """Read one ``config.json``; `changes` are arguments on top.
+        """Read a ``config.json``; `changes` override it.
 
         Raises:
             ConfigError: if the file is not the JSON of a GPT-J configuration.
@@ -303,16 +275,3 @@ def _labels(count: int) -> dict[int, str]:
 
 def _inverse(id2label: Mapping[int, str]) -> dict[str, int]:
     return {label: index for index, label in id2label.items()}
-
-
-def _refuse_unknown(values: Mapping[str, Any]) -> None:
-    known = sorted(argument_names())
-    unknown = [name for name in values if name not in known and name != "extra"]
-    if unknown:
-        hints = [
-            f"{name!r}: GPT-J calls it {_MISTAKEN[name]!r}."
-            if name in _MISTAKEN
-            else f"{name!r}.{suggest(name, known)}"
-            for name in unknown
-        ]
-        raise ConfigError("GPTJConfig has no field " + " Nor ".join(hints))

@@ -1,4 +1,4 @@
-"""Which values of a configuration make a model, and what is wrong with others."""
+"""Checks of the values of a configuration."""
 
 import math
 from typing import TYPE_CHECKING, Final
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from gptj.spec.config import GPTJConfig
 
 ACTIVATIONS: Final = ("gelu", "gelu_new", "quick_gelu", "relu", "silu", "swish", "tanh")
-"""The activations that mean the same in every framework."""
+"""The activations that are the same in every framework."""
 
 PROBLEM_TYPES: Final = (
     "regression",
@@ -21,7 +21,7 @@ PROBLEM_TYPES: Final = (
 
 
 def config_problems(config: "GPTJConfig") -> list[str]:
-    """Return what is wrong with a configuration, one sentence part for every value."""
+    """Return the problems of a configuration, one clause for every bad value."""
     sizes = _size_problems(config)
     quantization = [] if sizes else _quantization_problems(config)
     return [*sizes, *_option_problems(config), *quantization]
@@ -72,7 +72,7 @@ def _option_problems(config: "GPTJConfig") -> list[str]:
 
 
 def _quantization_problems(config: "GPTJConfig") -> list[str]:
-    """Return what is wrong with how a configuration of proper sizes is quantized."""
+    """Return the problems of the quantization of a configuration with valid sizes."""
     described = config.quantization_config
     if described is None:
         return []

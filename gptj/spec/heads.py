@@ -7,15 +7,15 @@ from typing import Final
 from gptj.errors import ArgumentError, ConfigError, choices, suggest
 
 BASE_PREFIX: Final = "transformer."
-"""What stands before the base model's weight names in a model with a head."""
+"""The prefix of the base model's weight names in a model with a head."""
 
 
 @dataclass(frozen=True)
 class Head:
     """One head: its short name, the suffix of its class, and its fields in output order.
 
-    `modules` are the canonical names of its own modules, and `num_labels` is how many labels it
-    must have, where it may not have any number.
+    `modules` are the canonical names of its own modules, and `num_labels` is the only number of
+    labels that it accepts, or None for any.
     """
 
     name: str
@@ -26,19 +26,19 @@ class Head:
 
     @property
     def class_name(self) -> str:
-        """The PyTorch class; TensorFlow and Flax put ``TF`` and ``Flax`` in front."""
+        """The PyTorch class; TensorFlow and Flax prefix it with ``TF`` and ``Flax``."""
         return f"GPTJ{self.suffix}"
 
     @property
     def prefix(self) -> str:
-        """What stands before the base model's weight names."""
+        """The prefix of the base model's weight names."""
         return "" if self.name == "base" else BASE_PREFIX
 
     def check_config(self, num_labels: int) -> None:
         """Refuse a number of labels that the head cannot have.
 
         Raises:
-            ConfigError: saying how many it needs.
+            ConfigError: naming the number that it needs.
         """
         if self.num_labels not in (None, num_labels):
             raise ConfigError(
@@ -82,7 +82,7 @@ def find_head(name: str) -> Head:
     """Return the head called `name`.
 
     Raises:
-        ArgumentError: for another name, with those accepted.
+        ArgumentError: for an unknown name, listing the accepted ones.
     """
     if name not in HEADS:
         hint = suggest(str(name), HEADS)

@@ -1,8 +1,8 @@
 """Low-rank adapters: which layers have one, its weights by canonical name, and their first values.
 
-LoRA (Hu et al., arXiv:2106.09685) leaves the weights of a linear layer alone and adds
+LoRA (Hu et al., arXiv:2106.09685) freezes the weights of a linear layer and adds
 ``scale * dropout(x) A^T B^T``, where A is (r, in) and B is (out, r). The canonical name of such a
-weight is that of PEFT, without its ``base_model.model.`` in front.
+weight is PEFT's without the prefix ``base_model.model.``.
 """
 
 from collections.abc import Mapping
@@ -25,17 +25,17 @@ ALL_LINEAR: Final = "all-linear"
 """Stands for every linear layer of every block."""
 
 NEW_HEADS: Final = ("score", "qa_outputs")
-"""Heads that no checkpoint of a language model has: they are trained whole, unless told not to."""
+"""Heads that checkpoints of language models lack: they are trained whole by default."""
 
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """What an adapter is.
+    """The configuration of an adapter.
 
     Attributes:
         rank: r, the rows of A and the columns of B.
         alpha: the update is scaled by ``alpha / rank``.
-        dropout: the chance of every input of an adapter to be dropped while training.
+        dropout: the probability of dropping each input of an adapter while training.
         targets: layers with an adapter, by the last part or parts of their names, such as
             ``"q_proj"`` or ``"h.0.mlp.fc_in"``; or ``("all-linear",)``.
         modules_to_save: modules of the head that are trained whole and saved with the adapter.
@@ -53,7 +53,7 @@ class LoraConfig:
     alpha_pattern: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Take a single name for a tuple of one, and refuse values that make no sense."""
+        """Turn a single name into a tuple, and refuse impossible values."""
         for name in ("targets", "modules_to_save"):
             given = getattr(self, name)
             object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
@@ -103,10 +103,10 @@ class LoraLayer:
 
 
 def lora_layers(lora: LoraConfig, config: GPTJConfig, head: str) -> dict[str, LoraLayer]:
-    """Return the adapted layers of a model by canonical name, in the order of the computation.
+    """Return the adapted layers of a model by canonical name, in order of computation.
 
     Raises:
-        ArgumentError: for a target or a pattern that is no layer of this model, with the nearest.
+        ArgumentError: for a target or pattern that matches no layer, suggesting the nearest.
     """
     shapes = linear_shapes(config, head)
     for name in (*lora.targets, *lora.rank_pattern, *lora.alpha_pattern):
@@ -121,7 +121,7 @@ def lora_layers(lora: LoraConfig, config: GPTJConfig, head: str) -> dict[str, Lo
 
 
 def linear_shapes(config: GPTJConfig, head: str) -> dict[str, tuple[int, int]]:
-    """Return every linear layer that can be adapted -> its (out, in).
+    """Return every linear layer that can have an adapter -> its (out, in).
 
     Those are the layers of the blocks and the language-model head; smaller heads are trained whole.
     """
@@ -130,7 +130,7 @@ def linear_shapes(config: GPTJConfig, head: str) -> dict[str, tuple[int, int]]:
         for name, p in parameter_table(config, head).items()
         if p.kind == "linear_weight" and not name.startswith(NEW_HEADS)
     }
-    if head == "causal_lm":  # a tied head has no weight of its own in the table
+    if head == "causal_lm":  # the table has no weight for a tied head
         shapes[LM_HEAD.removesuffix(".weight")] = (config.vocab_size, config.n_embd)
     return shapes
 
@@ -156,7 +156,7 @@ def saved_parameters(lora: LoraConfig, config: GPTJConfig, head: str) -> dict[st
 
 
 def adapter_shapes(lora: LoraConfig, config: GPTJConfig, head: str) -> dict[str, tuple[int, ...]]:
-    """Return every tensor that belongs to an adapter, by canonical name -> its shape."""
+    """Return the canonical name of every tensor of an adapter -> its shape."""
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in lora_layers(lora, config, head).values():
         shapes[layer.down] = (layer.rank, layer.inputs)
@@ -169,9 +169,9 @@ def new_adapter(
 ) -> dict[str, LazyTensor]:
     """Draw A and B of a new adapter, float32, by canonical name.
 
-    B is zero, so that the model stays as it is until it is trained. A is uniform in
-    +-1 / sqrt(in), which is Kaiming's initialisation as PEFT applies it. It depends on
-    (seed, canonical name) alone, so it is the same on every backend.
+    B is zero, so a new adapter does not change the model. A is uniform in +-1 / sqrt(in), which is
+    Kaiming's initialisation as PEFT applies it. It depends only on (seed, canonical name), so it
+    is the same on every backend.
     """
     tensors = {}
     for layer in lora_layers(lora, config, head).values():
@@ -181,7 +181,7 @@ def new_adapter(
 
 
 def modules_trained_whole(head: str) -> tuple[str, ...]:
-    """Return the modules of a head that are trained whole where nobody says otherwise."""
+    """Return the modules of a head that are trained whole by default."""
     return tuple(name for name in find_head(head).modules if name in NEW_HEADS)
 
 
@@ -191,14 +191,14 @@ def _drawn(layer: LoraLayer, seed: int) -> npt.NDArray[np.float32]:
 
 
 def _covers(target: str, module: str) -> bool:
-    """Whether a target means a layer: the end of its name, by whole parts."""
+    """Return whether a target matches a layer: its name, or the last parts of it."""
     if target == ALL_LINEAR:
         return module not in find_head("causal_lm").modules
     return module == target or module.endswith(f".{target}")
 
 
 def _pick(pattern: Mapping[str, Value], module: str, default: Value) -> Value:
-    """Return the value of the first name in a pattern that means this layer."""
+    """Return the value of the first name in a pattern that matches a layer."""
     return next((pattern[name] for name in pattern if _covers(name, module)), default)
 
 

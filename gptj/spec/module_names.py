@@ -1,4 +1,4 @@
-"""The modules of a model by canonical name: what can be traced, alike in every backend."""
+"""Canonical names of the modules that can be traced, the same in every backend."""
 
 from collections.abc import Iterable
 
@@ -17,14 +17,14 @@ IN_A_BLOCK = (
     "mlp.fc_out",
     "mlp",
 )
-"""The modules of one block, in the order in which they finish; the block itself comes last."""
+"""The modules of one block, in the order in which they finish; the block itself is last."""
 
 
 def module_names(config: GPTJConfig, head: str) -> list[str]:
-    """Return the names of all modules whose output can be traced, in the order of computation.
+    """Return the names of all modules whose output can be traced, in order of computation.
 
-    ``transformer.h.1.mlp.fc_out``, say; the base model has no ``transformer.`` in front. Outputs
-    are (B, T, width); those of the query and key projections come before the rotation.
+    For example ``transformer.h.1.mlp.fc_out``; the base model's names lack ``transformer.``.
+    Outputs are (B, T, width); those of the query and key projections precede the rotation.
     """
     prefix = find_head(head).prefix
     names = [f"{prefix}wte"]
@@ -38,7 +38,7 @@ def check_module_names(config: GPTJConfig, head: str, names: Iterable[str]) -> N
     """Refuse names of modules that the model does not have.
 
     Raises:
-        ArgumentError: naming the first one, and the nearest that there is.
+        ArgumentError: naming the first one, and the nearest known name.
     """
     known = module_names(config, head)
     for name in names:

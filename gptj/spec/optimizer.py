@@ -1,13 +1,13 @@
-"""The state of Adam: what has to move with the weights so that a training goes on elsewhere.
+"""The state of Adam, which a training needs besides the weights to resume elsewhere.
 
-Adam (Kingma and Ba, arXiv:1412.6980) keeps two moments of every gradient g, and with decay of the
-weights it keeps the same (AdamW, Loshchilov and Hutter, arXiv:1711.05101): after t updates
+Adam (Kingma and Ba, arXiv:1412.6980) and AdamW (Loshchilov and Hutter, arXiv:1711.05101), which
+adds weight decay, keep two moments of every gradient g. After t updates
 
     m = beta_1 m + (1 - beta_1) g            m_hat = m / (1 - beta_1^t)
     v = beta_2 v + (1 - beta_2) g^2          v_hat = v / (1 - beta_2^t)
 
-PyTorch and Optax move a weight by ``-rate * m_hat / (sqrt(v_hat) + epsilon)``. Keras adds its
-epsilon to the root that is not corrected yet, see `keras_epsilon`.
+PyTorch and Optax update a weight by ``-rate * m_hat / (sqrt(v_hat) + epsilon)``. Keras adds its
+epsilon to the uncorrected root, see `keras_epsilon`.
 """
 
 import math
@@ -18,15 +18,15 @@ from gptj.spec.tensors import Tensors
 
 @dataclass(frozen=True)
 class AdamState:
-    """The moments of the parameters that are trained, and how they are used.
+    """The moments of the trained parameters, and the constants of the update.
 
     Attributes:
-        step: how many updates were done.
+        step: the number of updates so far.
         first: canonical name -> m, float32 in canonical orientation. Weights of an adapter have
-            their names of ``gptj.spec.lora``.
+            their names in ``gptj.spec.lora``.
         second: canonical name -> v, likewise.
-        betas: how slowly the two change; None where the optimizer does not tell.
-        epsilon: added outside of the corrected root, as PyTorch does; None likewise.
+        betas: decay rates of the two moments; None where the optimizer hides them.
+        epsilon: added to the corrected root, as in PyTorch; None likewise.
     """
 
     step: int
@@ -37,7 +37,7 @@ class AdamState:
 
 
 def keras_epsilon(epsilon: float, beta_2: float, step: int) -> float:
-    """Return the epsilon with which update `step`, counted from 1, is PyTorch's in Keras.
+    """Return the epsilon that makes Keras's update `step`, from 1, equal to PyTorch's.
 
     Keras: ``rate * sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(v) + e)``. With
     ``e = epsilon * sqrt(1 - beta_2^t)`` that is ``rate * m_hat / (sqrt(v_hat) + epsilon)``.
@@ -46,7 +46,7 @@ def keras_epsilon(epsilon: float, beta_2: float, step: int) -> float:
 
 
 def pytorch_epsilon(epsilon: float, beta_2: float, step: int) -> float:
-    """Return the epsilon with which update `step`, counted from 1, is Keras's in PyTorch.
+    """Return the epsilon that makes PyTorch's update `step`, from 1, equal to Keras's.
 
     The inverse of `keras_epsilon`.
     """

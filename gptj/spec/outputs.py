@@ -1,4 +1,4 @@
-"""ModelOutput: what every model returns, in every framework."""
+"""ModelOutput: the return value of every model, in every framework."""
 
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Mapping
@@ -7,7 +7,7 @@ from typing import Any, Final
 from gptj.spec.heads import HEADS
 
 GENERATED: Final = ("sequences", "sequences_scores", "scores", "logits", "beam_indices")
-"""What generate() returns, besides fields that models have too."""
+"""Fields of the output of generate() that models lack."""
 
 FIELDS: Final = frozenset(name for head in HEADS.values() for name in head.outputs) | {*GENERATED}
 
@@ -15,8 +15,8 @@ FIELDS: Final = frozenset(name for head in HEADS.values() for name in head.outpu
 class ModelOutput(OrderedDict[str, Any]):
     """The results of a forward pass: by attribute, by string key, by integer index, or as a tuple.
 
-    A field that was not computed is None as an attribute and takes no place among keys, indices and
-    the tuple. Every framework's tree functions see the values inside.
+    A field that was not computed is None as an attribute and absent from keys, indices and the
+    tuple. Every framework's tree functions see the values inside.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class ModelOutput(OrderedDict[str, Any]):
         super().__init__((name, value) for name, value in given if value is not None)
 
     def __getattr__(self, name: str) -> Any:
-        """Return a field's value, None for one that was not computed."""
+        """Return a field's value, or None for one that was not computed."""
         if name in self:
             return super().__getitem__(name)
         if name in FIELDS:
@@ -36,7 +36,7 @@ class ModelOutput(OrderedDict[str, Any]):
         raise AttributeError(f"The output has no field {name!r}; it has {', '.join(self)}.")
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Set a field, so that attribute and key always agree; None takes it away."""
+        """Set a field as attribute and key; None removes it."""
         if name not in FIELDS and name not in self:
             super().__setattr__(name, value)
         elif value is None:
@@ -45,7 +45,7 @@ class ModelOutput(OrderedDict[str, Any]):
             self[name] = value
 
     def __getitem__(self, key: str | int | slice) -> Any:
-        """Return by name, or by index or slice among the fields that were computed."""
+        """Return a field by name, or computed fields by index or slice."""
         return super().__getitem__(key) if isinstance(key, str) else self.to_tuple()[key]
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -58,12 +58,12 @@ class ModelOutput(OrderedDict[str, Any]):
 
 
 def flatten(output: ModelOutput) -> tuple[list[Any], tuple[Hashable, ...]]:
-    """Split an output into its values and its names, as the frameworks' tree registries ask."""
+    """Split an output into values and names, for the frameworks' tree registries."""
     return list(output.values()), tuple(output.keys())
 
 
 def unflatten(names: Iterable[str], values: Iterable[Any]) -> ModelOutput:
-    """Put an output together again; a tree function may have replaced any value, even by None."""
+    """Rebuild an output; a tree function may have replaced any value, even by None."""
     output = ModelOutput()
     for name, value in zip(names, values, strict=True):
         OrderedDict.__setitem__(output, name, value)

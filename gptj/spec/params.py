@@ -1,4 +1,4 @@
-"""Every weight of every head: one table from which loaders, sharding plans and layouts follow.
+"""Every weight of every head: the table behind loaders, sharding plans and layouts.
 
 The canonical name is the key of Hugging Face's PyTorch checkpoint. Weights of linear layers are
 (out, in). Attention projections have no bias; the language-model head has one.
@@ -34,7 +34,7 @@ LM_HEAD: Final = "lm_head.weight"
 
 
 DIVIDED: Final = ("heads", "mlp", "vocab")
-"""Axes that are divided over devices or processes where a model is; all else is everywhere."""
+"""Axes that sharding splits over devices or processes; all others are replicated."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Parameter:
     """One weight: canonical name, shape, kind, and one logical axis per dimension.
 
     Attributes:
-        dtype: the dtype that it has in every model, where that is fixed, as in quantized ones.
-        scaled: the ordinary weight that a quantized weight, or its scales, stands for.
-        quantizer: how it is quantized.
+        dtype: its dtype if that is fixed, as for quantized weights, whatever the model's.
+        scaled: the ordinary weight that a quantized weight or its scales represent.
+        quantizer: the one that it is stored with, if any.
     """
 
     name: str
@@ -57,25 +57,25 @@ class Parameter:
 
     @property
     def size(self) -> int:
-        """How many numbers it holds."""
+        """The number of its elements."""
         return math.prod(self.shape)
 
     @property
     def ordinary(self) -> "Parameter":
-        """What it stands for in a quantized model, else itself."""
+        """The weight that it represents in a quantized model, else itself."""
         return self.scaled or self
 
     def nbytes(self, itemsize: int) -> int:
-        """Return its size in bytes; `itemsize` is that of the model's dtype, if it has that."""
+        """Return its size in bytes; `itemsize` is that of the model's dtype, if not fixed here."""
         return self.size * (np.dtype(self.dtype).itemsize if self.dtype else itemsize)
 
 
 def parameter_table(config: GPTJConfig, head: str = "causal_lm") -> dict[str, Parameter]:
-    """Return the parameters of a model, by canonical name, in the order of the computation.
+    """Return the parameters of a model by canonical name, in order of computation.
 
     With tied embeddings there is no ``lm_head.weight``: the head reads ``transformer.wte.weight``.
-    The base model has no ``transformer.`` in front of its names. In a quantized model the scales of
-    a weight follow it, see ``gptj.spec.quantization``.
+    The base model's names lack the prefix ``transformer.``. In a quantized model the scales of a
+    weight follow it, see ``gptj.spec.quantization``.
 
     Raises:
         ArgumentError: for an unknown head.
@@ -91,18 +91,18 @@ def parameter_table(config: GPTJConfig, head: str = "causal_lm") -> dict[str, Pa
 
 
 def count_parameters(config: GPTJConfig, head: str = "causal_lm") -> int:
-    """Return how many numbers a model holds; a quantized one as many as the ordinary one."""
+    """Return the number of a model's parameters, the same whether quantized or not."""
     table = parameter_table(config, head).values()
     return sum(p.ordinary.size for p in table if p.kind != "linear_scale")
 
 
 def parameter_bytes(config: GPTJConfig, head: str, itemsize: int) -> int:
-    """Return the size of a model in memory; `itemsize` is that of what may have any dtype."""
+    """Return the bytes of a model; `itemsize` is that of parameters without a fixed dtype."""
     return sum(p.nbytes(itemsize) for p in parameter_table(config, head).values())
 
 
 def kind_of(name: str) -> Kind:
-    """Return the kind of a parameter from its canonical name alone."""
+    """Return the kind of a parameter from its canonical name."""
     owner, _, part = name.rpartition(".")
     module = owner.rpartition(".")[2]
     if module == "wte":
@@ -117,7 +117,7 @@ def kind_of(name: str) -> Kind:
 def initial_value(parameter: Parameter, config: GPTJConfig, seed: int = 0) -> npt.NDArray[Any]:
     """Draw a new parameter: N(0, initializer_range) for matrices, 1 and 0 for the rest.
 
-    The draw depends on (seed, canonical name) alone, so it is the same on every backend, in any
+    The draw depends only on (seed, canonical name), so it is the same on every backend, in any
     order of creation, and for the base model inside any head.
 
     Returns:
@@ -134,9 +134,9 @@ def initial_value(parameter: Parameter, config: GPTJConfig, seed: int = 0) -> np
 
 
 def keyed_generator(seed: int, name: str) -> np.random.Generator:
-    """Return the generator of a tensor's first values, keyed by seed and canonical name.
+    """Return the generator of a tensor's initial values, keyed by seed and canonical name.
 
-    A base model's tensor counts with the name that it has inside a head, and so draws the same.
+    A base model's tensor uses its name inside a head, so both draw the same values.
     """
     is_base = name.startswith(("wte.", "h.", "ln_f."))
     key = f"{seed}:{BASE_PREFIX + name if is_base else name}"
@@ -165,7 +165,7 @@ def _block(config: GPTJConfig, prefix: str) -> Iterator[Parameter]:
 
 
 def _quantized(parameter: Parameter, quantizer: Quantizer) -> tuple[Parameter, ...]:
-    """Return what stands for a parameter in a quantized model."""
+    """Return the stored tensors of a parameter in a quantized model."""
     is_weight = parameter.kind == "linear_weight" and is_quantized_module(parameter.name)
     return as_stored(parameter, quantizer) if is_weight else (parameter,)
 

@@ -1,4 +1,4 @@
-"""Positions from an attention mask, so that padding never moves a token."""
+"""Positions from an attention mask, so that padding never shifts a token."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,9 +7,9 @@ import numpy.typing as npt
 def positions_from_mask(attention_mask: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
     """Return the position of every token, (B, S), for a mask of 1 = attend and 0 = padding, (B, S).
 
-    An attended position counts the attended positions before it; an unattended one goes on counting
-    from the last attended one, and is 0 before the first. So a padded row has the positions of its
-    unpadded self, on either side, and a mask of ones gives 0, 1, 2 ...
+    An attended token's position is the number of attended tokens before it; an unattended one
+    continues from the last attended one, or is 0 before the first. A sequence padded on either
+    side keeps the positions it has without padding, and a mask of ones gives 0, 1, 2 ...
     """
     attended = np.asarray(attention_mask) != 0
     index = np.arange(attended.shape[-1])
@@ -25,10 +25,10 @@ def last_attended(
     past_length: int,
     pad_token_id: int | None,
 ) -> npt.NDArray[np.int64]:
-    """Return which of the `length` new tokens a classification looks at, (B,) or (1,) for all.
+    """Return which of the `length` new tokens classification uses, (B,), or (1,) for all.
 
-    The last attended one: by the 2-D mask if there is one, else the last that is not the pad token,
-    if the configuration has one and there are ids, else the very last. 0 where there is none.
+    It is the last attended one: by the 2-D mask if given, else the last that is not the pad token
+    if that is known and ids are given, else the very last. 0 where there is none.
     """
     if attention_mask is not None and np.ndim(attention_mask) == 2:
         attended = np.asarray(attention_mask)[:, past_length : past_length + length] != 0

@@ -1,9 +1,9 @@
 """The counter-based random numbers of sampling: the same on every machine, backend and batch.
 
 Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011): Threefry-2x32 with
-20 rounds. Noise for one token depends on (seed, row, step, token id) and on nothing else, so a row
-may be computed alone or in a batch, and a candidate alone or among the whole vocabulary. Each
-backend repeats these few integer lines in its own arrays.
+20 rounds. The noise of a token depends only on (seed, sequence, decode step, token id), so a
+sequence may be computed alone or in a batch, and a candidate alone or with the whole vocabulary.
+Each backend repeats these few integer lines in its own arrays.
 """
 
 from typing import Final
@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 ROTATIONS: Final = ((13, 15, 26, 6), (17, 29, 16, 24))
-"""Left rotations of the four rounds between two key injections, alternating."""
+"""Left rotations of the four rounds between key injections, alternating."""
 
 PARITY: Final = 0x1BD11BDA
-"""The third word of the key is this, xor the other two."""
+"""Xor the two words of the key gives its third word."""
 
 UNIFORM_BITS: Final = 23
 """Random bits in one uniform: with the half added below, float32 holds it exactly."""
@@ -29,7 +29,7 @@ def threefry2x32(key: tuple[Words, Words], counter: tuple[Words, Words]) -> tupl
     All four are uint32 arrays that broadcast against each other.
     """
     keys = (key[0], key[1], key[0] ^ key[1] ^ np.uint32(PARITY))
-    with np.errstate(over="ignore"):  # arithmetic modulo 2**32 is meant
+    with np.errstate(over="ignore"):  # arithmetic is modulo 2**32
         first, second = counter[0] + keys[0], counter[1] + keys[1]
         for injection in range(1, 6):
             for rotation in ROTATIONS[(injection - 1) % 2]:
@@ -52,12 +52,12 @@ def gumbel_noise(
     step: int,
     token_ids: npt.NDArray[np.integer],
 ) -> npt.NDArray[np.float32]:
-    """Return standard Gumbel noise, float32, for token ids of some rows at one step.
+    """Return standard Gumbel noise, float32, for token ids of some sequences at one decode step.
 
     Args:
         seed: any integer; its low 64 bits count.
-        rows: row of the batch, broadcastable against `token_ids`.
-        step: new tokens drawn before this one.
+        rows: indices of the sequences in the batch, broadcastable against `token_ids`.
+        step: the number of new tokens before this one.
         token_ids: the candidates.
     """
     low, high = split_seed(seed)

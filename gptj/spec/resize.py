@@ -1,4 +1,4 @@
-"""A vocabulary of another size: which parameters change, and what becomes of their rows."""
+"""Resize the vocabulary: which parameters change, and their new rows."""
 
 from functools import partial
 
@@ -16,7 +16,7 @@ def padded_size(count: int | None, current: int, multiple: int | None) -> int:
     """Return the size of a vocabulary: `count`, or the current one, rounded up to a multiple.
 
     Raises:
-        ArgumentError: for what is not a positive integer.
+        ArgumentError: for anything but positive integers and None.
     """
     for name, value in (("new_num_tokens", count), ("pad_to_multiple_of", multiple)):
         if value is not None and not is_positive_int(value):
@@ -30,8 +30,8 @@ def resized_parameters(
 ) -> dict[str, LazyTensor]:
     """Return the parameters that have a row per token, with `vocab_size` rows.
 
-    The first rows stay, the rest are those that a new model of that size would have: the word
-    table, and the weight and the bias of a language-model head.
+    They are the embedding, and the weight and bias of a language-model head. The first rows stay,
+    and the rest are those of a new model of that size.
     """
     wider = type(config).from_dict({**config.to_dict(), "vocab_size": vocab_size})
     table = parameter_table(wider, head)

@@ -1,7 +1,7 @@
-"""The rotary table: one for all backends, made in float64 and cast once.
+"""The rotary table: one for all backends, computed in float64 and cast once.
 
 Source: Su et al., "RoFormer" (arXiv:2104.09864), in the interleaved form of mesh-transformer-jax,
-where dimensions 2i and 2i + 1 of a head make a pair.
+where dimensions 2i and 2i + 1 of a head are a pair.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.floating]
 def rotary_table(config: GPTJConfig, dtype: npt.DTypeLike = np.float32) -> tuple[Floats, Floats]:
     """Return the sine and cosine of every position's angles, each value twice, (N, R).
 
-    Position p turns pair i by ``p * ROTARY_BASE ** (-2 i / R)`` radians. Angles, sine and cosine
+    Position p rotates pair i by ``p * ROTARY_BASE ** (-2 i / R)`` radians. Angles, sine and cosine
     are computed in float64; the result is cast to `dtype` once.
     """
     pairs = np.arange(0, config.rotated_dim, 2, dtype=np.float64) / config.rotated_dim

@@ -1,6 +1,6 @@
 """Checks of a loss's targets, and which problem a classification is.
 
-Shapes and dtypes are checked always, values when a backend can see them on the host.
+Shapes and dtypes are always checked, values when a backend can see them on the host.
 """
 
 from typing import Any
@@ -17,10 +17,10 @@ from gptj.spec.types import Size, Tensor
 
 
 def find_problem_type(config: GPTJConfig, labels: Tensor) -> str:
-    """Return the kind of classification: the configuration's, else what the labels look like.
+    """Return the problem type: the configuration's, else the one that the labels suggest.
 
-    One label asks for a regression, integers for one label of several, anything else for several
-    labels at once. The configuration is never written to, so that every call decides anew.
+    One label means regression, integers mean one label of several, anything else several labels at
+    once. The configuration is never changed, so every call decides for itself.
 
     Raises:
         ConfigError: for an unknown `config.problem_type`, which users may set at any time.
@@ -41,8 +41,8 @@ def check_labels(config: GPTJConfig, labels: Tensor, shape: tuple[Any, ...], kee
     """Check the labels of a causal language model against the shape (B, T) of its input.
 
     Raises:
-        ArgumentError: `logits_to_keep` drops logits that the loss needs.
-        InputError: labels of another shape or dtype.
+        ArgumentError: if `logits_to_keep` drops logits that the loss needs.
+        InputError: for labels of another shape or dtype.
     """
     if not _is_zero(keep):
         raise ArgumentError(
@@ -68,13 +68,13 @@ def check_class_labels(config: GPTJConfig, labels: Tensor, batch: Size, concrete
     """Check the labels of a sequence classification.
 
     One label of several: (B,) or (B, 1) integers, each a label or the ignored value. Several labels
-    at once: (B, L) numbers from 0 to 1. Regression: (B, L), or (B,) for one label. What may be (B,)
-    may also be a single number where B = 1.
+    at once: (B, L) numbers from 0 to 1. Regression: (B, L), or (B,) for one label. If B = 1, a
+    single number is accepted for (B,).
 
     Raises:
-        InputError: labels of another shape or dtype, or that are no numbers from 0 to 1.
-        TokenOutOfRange: a label that there is not.
-        ConfigError: an unknown `problem_type`.
+        InputError: for labels of another shape or dtype, or outside of 0 to 1.
+        TokenOutOfRange: for a label that does not exist.
+        ConfigError: for an unknown `problem_type`.
     """
     problem, count = find_problem_type(config, labels), config.num_labels
     shape = tuple(labels.shape) or (1,)
@@ -100,13 +100,13 @@ def check_class_labels(config: GPTJConfig, labels: Tensor, batch: Size, concrete
 
 
 def check_answers(start: Tensor | None, end: Tensor | None, batch: Size) -> None:
-    """Check where the answers start and end: (B,) or (B, 1) integers, both or neither.
+    """Check the positions of the answers: (B,) or (B, 1) integers, both or neither.
 
-    Every value is accepted: those outside the text take no part in the loss.
+    Every value is accepted: the loss ignores those outside the text.
 
     Raises:
-        ArgumentError: only one of the two.
-        InputError: positions of another shape or dtype.
+        ArgumentError: if only one of the two is given.
+        InputError: for positions of another shape or dtype.
     """
     if (start is None) != (end is None):
         missing = "start_positions" if start is None else "end_positions"

@@ -1,4 +1,4 @@
-"""LazyTensor: a weight that is known by shape and dtype, and read only when it is needed."""
+"""LazyTensor: a weight with a known shape and dtype, read only when needed."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -9,15 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 STRIP: Final = 8
-"""Rows that are turned at once: their cache lines stay until all of each has been used."""
+"""Columns that are transposed at a time: their cache lines stay until they are used up."""
 
 
 @dataclass(frozen=True)
 class LazyTensor:
-    """A handle on one tensor, wherever it lies: a file, another framework, or memory.
+    """A handle on a tensor in a file, in memory, or in a framework.
 
-    `load` returns the whole array; where its bytes lie plainly in a file that is a copy-on-write
-    memory map, so that nothing is read before it is used.
+    `load` returns the whole array; for uncompressed bytes in a file it is a copy-on-write memory
+    map, so nothing is read before it is used.
     """
 
     shape: tuple[int, ...]
@@ -26,7 +26,7 @@ class LazyTensor:
 
     @classmethod
     def of(cls, array: npt.NDArray[Any]) -> "LazyTensor":
-        """Wrap an array that is in memory."""
+        """Wrap an array in memory."""
         return cls(array.shape, array.dtype, lambda: array)
 
     @property
@@ -35,7 +35,7 @@ class LazyTensor:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def read(self, index: Any = None) -> npt.NDArray[Any]:
-        """Return the array, or the part of it that a NumPy index (a slice, a tuple) selects."""
+        """Return the array, or what a NumPy index (a slice, a tuple) selects from it."""
         array = self.load()
         return array if index is None else array[index]
 
@@ -46,7 +46,7 @@ class LazyTensor:
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
     ) -> npt.NDArray[Any]:
-        """Read, so that NumPy functions take a handle for an array."""
+        """Read the array, so that NumPy functions accept a handle."""
         array = self.read()
         return array.astype(dtype or array.dtype, copy=bool(copy))
 
@@ -54,8 +54,8 @@ class LazyTensor:
 def copy_into(target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:
     """Copy an array into another of its shape, converting to its dtype.
 
-    Where one of two matrices is the other way round in memory, NumPy's own copy misses the cache at
-    every number: narrow strips are five times as fast.
+    If the two are matrices with different memory orders, NumPy's copy misses the cache at every
+    number: narrow strips are five times as fast.
     """
     if source.ndim == 2 and source.flags.f_contiguous != target.flags.f_contiguous:
         for start in range(0, source.shape[1], STRIP):
@@ -65,4 +65,4 @@ def copy_into(target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:
 
 
 Tensors = Mapping[str, LazyTensor]
-"""Weights by canonical name: what a reader returns and a writer takes."""
+"""Canonical name -> weight: what readers return and writers take."""

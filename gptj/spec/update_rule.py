@@ -1,4 +1,4 @@
-"""One update of the parameters, as every backend computes it."""
+"""The update of the parameters that every backend computes."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,23 +11,23 @@ from gptj.spec import IGNORE_INDEX
 Examples = dict[str, npt.NDArray[Any]]
 
 NORM_EPSILON: Final = 1e-6
-"""What is added to a norm before something is divided by it; PyTorch's ``clip_grad_norm_``."""
+"""Added to the norm of the gradients before dividing by it, as in ``clip_grad_norm_``."""
 
 
 @dataclass(frozen=True)
 class UpdateRule:
-    """AdamW on gradients whose common norm is cut to a limit.
+    """AdamW on gradients whose global norm is clipped.
 
-    With g' = g * min(1, max_norm / (norm + `SMALL`)), m and v the moments of g' with bias
+    With g' = g * min(1, max_norm / (norm + `NORM_EPSILON`)), m and v the moments of g' with bias
     correction, and the learning rate r: p = p (1 - r weight_decay) - r m / (sqrt(v) + epsilon).
     Matrices decay, vectors (biases and norms) do not. Source: Loshchilov and Hutter,
     arXiv:1711.05101.
 
     Attributes:
-        betas: how slowly the two moments change.
-        epsilon: added outside of the corrected root, as PyTorch and Optax do.
+        betas: decay rates of the two moments.
+        epsilon: added to the corrected root, as in PyTorch and Optax.
         weight_decay: of matrices.
-        max_norm: of all gradients together.
+        max_norm: limit of the global norm of the gradients.
     """
 
     betas: tuple[float, float] = (0.9, 0.999)
@@ -38,10 +38,10 @@ class UpdateRule:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Some rows of a batch, and their share of its loss.
+    """Some examples of a batch, and their share of its loss.
 
-    The loss of rows is a mean over their targets. So a batch in parts has the loss of the whole one
-    if the shares are in the ratio of the targets.
+    A loss is a mean over targets, so the losses of micro-batches, weighted by their shares of the
+    targets, add up to that of the batch.
     """
 
     rows: Examples
@@ -49,12 +49,12 @@ class MicroBatch:
 
 
 def count_targets(head: str, rows: Examples) -> int:
-    """Return how many targets the loss of some rows is a mean over.
+    """Return the number of targets in the mean that is the loss of some examples.
 
     Args:
         rows: inputs of a model by name, with their targets, (B, ...).
     """
-    if head == "causal_lm":  # which shifts inside
+    if head == "causal_lm":  # the model shifts them
         return int(np.count_nonzero(rows["labels"][:, 1:] != IGNORE_INDEX))
     if head == "question_answering":
         return int(np.count_nonzero(rows["start_positions"] < rows["input_ids"].shape[1]))
@@ -62,7 +62,7 @@ def count_targets(head: str, rows: Examples) -> int:
 
 
 def split_batch(head: str, rows: Examples, count: int) -> list[MicroBatch]:
-    """Return a batch in `count` parts of as many rows each."""
+    """Return a batch as `count` micro-batches of equal size."""
     size = len(rows["input_ids"]) // count
     slices = [slice(size * index, size * (index + 1)) for index in range(count)]
     micro_batches = [{name: array[rows_of] for name, array in rows.items()} for rows_of in slices]

@@ -1,8 +1,8 @@
 """GPT-J's vocabulary: 256 bytes, 50,000 merges, the end-of-text token and 143 extra tokens.
 
-Everything before the extra tokens is GPT-2's vocabulary, and follows from its merges alone. The
-extra tokens fill the embedding up to a multiple that eight accelerator cores can share; the model
-never saw them in training.
+Everything before the extra tokens is GPT-2's vocabulary, which its merges determine. The extra
+tokens pad the embedding to a size that eight accelerator cores can share; the model never saw them
+in training.
 """
 
 from collections.abc import Iterable
@@ -28,10 +28,10 @@ Merge = tuple[str, str]
 
 
 def byte_table() -> dict[int, str]:
-    """Return the printable character that stands for each byte, in the order of the token ids.
+    """Return the printable character that represents each byte, in order of token ids.
 
-    Bytes that print stand for themselves and come first. The others (controls, blanks and the soft
-    hyphen) follow, as the characters from U+0100 on, so that no token holds a blank.
+    Printable bytes represent themselves and come first. The others (controls, blanks and the soft
+    hyphen) follow as characters from U+0100, so no token contains a blank.
     """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = sorted(set(range(BYTE_COUNT)).difference(printable))
@@ -40,10 +40,10 @@ def byte_table() -> dict[int, str]:
 
 
 def vocabulary(merges: Iterable[Merge]) -> dict[str, int]:
-    """Return GPT-2's tokens and their ids, which the merges determine.
+    """Return GPT-2's tokens and ids, which the merges determine.
 
     Raises:
-        TokenizerError: when the merges are not 50,000 different ones, each of two earlier tokens.
+        TokenizerError: unless there are 50,000 different merges, each of two earlier tokens.
     """
     tokens = [*byte_table().values()]
     known = set(tokens)

@@ -1,7 +1,7 @@
-"""How the published files of each framework name the same weights, and which way round they lie.
+"""How each framework's published files name and orient the same weights.
 
-The canonical name is PyTorch's. TensorFlow and Flax call the leaves otherwise, by kind, and store
-the weights of linear layers as (in, out).
+The canonical name is PyTorch's. TensorFlow and Flax have other names for the leaves, by kind, and
+store the weights of linear layers as (in, out).
 """
 
 import re
@@ -44,16 +44,16 @@ TF_MODELS: Final = {
     "sequence_classification": "tfgptj_for_sequence_classification",
     "question_answering": "tfgptj_for_question_answering",
 }
-"""Head -> the model's own name, with which TensorFlow's names of variables begin."""
+"""Head -> the model's name, with which TensorFlow's names of variables begin."""
 
 TOP_MODULES: Final = (
     "transformer",
     *(module for head in HEADS.values() for module in head.modules),
 )
-"""What the names of a model with a head begin with."""
+"""The first parts of names in a model with a head."""
 
 _INSIDE: Final = re.compile(rf".*(?:^|/)((?:{'|'.join(TOP_MODULES)})/.*)")
-"""TensorFlow's names, and in ``.h5`` files the layers' names, begin with the model's own."""
+"""Strips the model's name, with which TensorFlow's names begin, from layers' names too."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class Dialect:
     """One framework's names for the tensors of a file.
 
     Attributes:
-        canonical_name: from this dialect; what is not its own comes back as it is.
-        native_name: the other way.
-        kernels_are_in_out: whether weights of linear layers lie the other way round.
+        canonical_name: from this dialect's name; unknown names stay as they are.
+        native_name: from the canonical name.
+        kernels_are_in_out: whether weights of linear layers are (in, out).
     """
 
     canonical_name: Callable[[str], str]
@@ -76,25 +76,25 @@ class Dialect:
 
 
 def from_tf(key: str) -> str:
-    """Canonical name of ``tfgptj_for_causal_lm/transformer/h_._0/attn/q_proj/kernel:0``."""
+    """Return the canonical name of ``tfgptj_model/transformer/h_._0/attn/q_proj/kernel:0``."""
     path = _INSIDE.sub(r"\1", key.removesuffix(":0")).replace("/h_._", "/h/")
     return _with_canonical_leaf(path.replace("/", "."), key)
 
 
 def to_tf(name: str) -> str:
-    """The other way, without the model's name in front."""
+    """Return TensorFlow's name of a canonical one, without the model's name."""
     path = _with_leaf(name, TF_LEAVES).replace(".", "/")
     path = path if path.startswith(TOP_MODULES) else f"transformer/{path}"
     return path.replace("/h/", "/h_._") + ":0"
 
 
 def from_flax(key: str) -> str:
-    """Canonical name of ``transformer/h/0/attn/q_proj/kernel``, also with dots between."""
+    """Return the canonical name of ``transformer/h/0/attn/q_proj/kernel``, with slashes or dots."""
     return _with_canonical_leaf(key.replace("/", "."), key)
 
 
 def to_flax(name: str) -> str:
-    """The other way, with slashes."""
+    """Return Flax's name of a canonical one, with slashes."""
     return _with_leaf(name, FLAX_LEAVES).replace(".", "/")
 
 
@@ -112,4 +112,4 @@ DIALECTS: Final = {
     "tf": Dialect(from_tf, to_tf, kernels_are_in_out=True),
     "flax": Dialect(from_flax, to_flax, kernels_are_in_out=True),
 }
-"""By the name that a safetensors file gives as its ``format``."""
+"""``format`` of a safetensors file -> dialect."""

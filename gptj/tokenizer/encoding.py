@@ -1,4 +1,4 @@
-"""What the tokenizer returns: a dict of rows, padded to one length and turned into tensors."""
+"""The tokenizer's output: a dict of sequences, padded to one length and made into tensors."""
 
 import importlib
 import importlib.util
@@ -22,7 +22,7 @@ _TENSORS: Final = {
     "jax": ("jax", "flax"),
     "flax": ("jax", "flax"),
 }
-"""What `return_tensors` may say: the module that makes the tensors, the extra that installs it."""
+"""Value of `return_tensors` -> module that makes the tensors, and extra that installs it."""
 
 PADDINGS: Final = {
     None: "do_not_pad",
@@ -41,7 +41,7 @@ _FILLERS: Final = {
     "offset_mapping": (0, 0),
     "labels": IGNORE_INDEX,
 }
-"""What pads each kind of row, next to `input_ids`, which the pad token does."""
+"""Entry -> filler of its padding; the pad token fills `input_ids`."""
 
 
 class BatchEncoding(dict[str, Any]):
@@ -73,8 +73,8 @@ class BatchEncoding(dict[str, Any]):
 
 
 def look_up(name: str, value: object, accepted: Mapping[Any, Any] | Sequence[Any]) -> Any:
-    """Return what `value` stands for among those accepted, or raise TokenizerError."""
-    # A list or a tensor given by mistake cannot be hashed or compared, hence the type first.
+    """Return the meaning of an accepted value, or raise TokenizerError."""
+    # A list or tensor passed by mistake cannot be hashed or compared, so the type comes first.
     if not isinstance(value, bool | str | None) or value not in accepted:
         raise TokenizerError(f"{name} is {value!r}; accepted are {choices(accepted)}.")
     return accepted[value] if isinstance(accepted, Mapping) else value
@@ -88,44 +88,46 @@ def common_length(lengths: Iterable[int], fixed: int | None, multiple_of: int | 
     return length if multiple_of is None else -(-length // multiple_of) * multiple_of
 
 
-def pad_rows(batch: BatchEncoding, *, length: int, side: str, pad_token_id: int) -> BatchEncoding:
-    """Return `batch` with every row filled up to `length` on `side`; longer rows stay."""
+def pad_sequences(
+    batch: BatchEncoding, *, length: int, side: str, pad_token_id: int
+) -> BatchEncoding:
+    """Return a batch with every sequence padded to `length` on `side`; longer ones stay."""
     fillers = _FILLERS | {"input_ids": pad_token_id}
-    sizes = [len(row) for row in batch["input_ids"]]
+    sizes = [len(ids) for ids in batch["input_ids"]]
     padded = BatchEncoding(batch)
     for name in batch.keys() & fillers.keys():
-        rows = batch[name]
-        # Labels of texts instead of tokens are left alone.
-        if all(isinstance(row, list) for row in rows) and [len(row) for row in rows] == sizes:
-            padded[name] = [_pad(row, length, side, fillers[name]) for row in rows]
+        sequences = batch[name]
+        # Labels of whole texts get no padding.
+        if all(isinstance(ids, list) for ids in sequences) and [*map(len, sequences)] == sizes:
+            padded[name] = [_pad(ids, length, side, fillers[name]) for ids in sequences]
     return padded
 
 
 def as_list(values: object) -> Any:
-    """Return a tensor of any framework, on any device, as (nested) lists; leave the rest."""
+    """Return a tensor of any framework and device as (nested) lists; other values stay."""
     if hasattr(values, "tolist"):
         return values.tolist()
     return values.numpy().tolist() if hasattr(values, "numpy") else values
 
 
-def id_row(token_ids: TensorLike) -> list[int]:
-    """Return one id, or a row of ids in any container, as a list of integers."""
+def id_sequence(token_ids: TensorLike) -> list[int]:
+    """Return one id, or a sequence of ids in any container, as a list of integers."""
     try:
-        row = np.atleast_1d(as_list(token_ids))
+        ids = np.atleast_1d(as_list(token_ids))
     except ValueError:
-        row = np.empty((0, 0))
-    if row.ndim != 1 or (row.dtype.kind not in "iu" and row.size):
+        ids = np.empty((0, 0))
+    if ids.ndim != 1 or (ids.dtype.kind not in "iu" and ids.size):
         raise TokenizerError(
-            f"{token_ids!r} is not one row of integer ids: for a batch of rows use batch_decode."
+            f"{token_ids!r} is not one sequence of integer ids: for a batch use batch_decode."
         )
-    return [int(index) for index in row]
+    return [int(index) for index in ids]
 
 
 def collate(encoded: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> BatchEncoding:
-    """Return encodings, one by one or already together, as one batch of lists.
+    """Return encodings, a list of them or one dict, as one batch of lists.
 
     Raises:
-        TokenizerError: when one of them lacks ``input_ids``, or what another one has.
+        TokenizerError: if one of them lacks ``input_ids``, or an entry that another has.
     """
     if not isinstance(encoded, Mapping):
         names = list(dict.fromkeys(name for entry in encoded for name in entry))
@@ -136,21 +138,21 @@ def collate(encoded: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> BatchEn
     if "input_ids" not in encoded:
         raise TokenizerError(f"pad needs 'input_ids', but was given {choices(encoded)}.")
     return BatchEncoding(
-        {name: [as_list(row) for row in as_list(rows)] for name, rows in encoded.items()}
+        {name: [as_list(ids) for ids in as_list(batch)] for name, batch in encoded.items()}
     )
 
 
-def _pad(row: list[Any], length: int, side: str, filler: object) -> list[Any]:
-    padding = [filler] * (length - len(row))
-    return padding + row if side == "left" else row + padding
+def _pad(sequence: list[Any], length: int, side: str, filler: object) -> list[Any]:
+    padding = [filler] * (length - len(sequence))
+    return padding + sequence if side == "left" else sequence + padding
 
 
 def tensors(batch: BatchEncoding, kind: str) -> BatchEncoding:
     """Return `batch` as tensors of shape (B, T): int64 for NumPy and PyTorch, else int32.
 
     Raises:
-        TokenizerError: for an unknown kind, or rows of different lengths.
-        BackendUnavailable: when the framework that makes such tensors is not installed.
+        TokenizerError: for an unknown kind, or sequences of different lengths.
+        BackendUnavailable: if the framework of such tensors is not installed.
     """
     framework, extra = look_up("return_tensors", kind, _TENSORS)
     if importlib.util.find_spec(framework) is None:
@@ -160,17 +162,17 @@ def tensors(batch: BatchEncoding, kind: str) -> BatchEncoding:
         )
     module = importlib.import_module(framework)
     return BatchEncoding(
-        {name: _tensor(module, _rectangle(name, rows)) for name, rows in batch.items()}
+        {name: _tensor(module, _rectangle(name, sequences)) for name, sequences in batch.items()}
     )
 
 
-def _rectangle(name: str, rows: Sequence[Any]) -> np.ndarray:
+def _rectangle(name: str, sequences: Sequence[Any]) -> np.ndarray:
     try:
-        array = np.asarray(rows)
+        array = np.asarray(sequences)
     except ValueError:
-        lengths = sorted({np.size(row) for row in rows})
+        lengths = sorted({np.size(ids) for ids in sequences})
         raise TokenizerError(
-            f"The rows of {name} have the lengths {lengths} and cannot make one tensor: "
+            f"The sequences of {name} have the lengths {lengths} and cannot make one tensor: "
             "pass padding=True, and truncation=True if they are longer than max_length."
         ) from None
     is_float = array.dtype.kind == "f" and array.size > 0
@@ -183,5 +185,5 @@ def _tensor(module: ModuleType, array: np.ndarray) -> Tensor:
     if module.__name__ == "torch":
         return module.from_numpy(array)
     if array.dtype == np.int64:
-        array = array.astype(np.int32)  # TensorFlow's habit, and JAX has no int64 by default
+        array = array.astype(np.int32)  # as TensorFlow's users expect; JAX has no int64 by default
     return module.numpy.asarray(array) if module.__name__ == "jax" else module.constant(array)

@@ -1,8 +1,8 @@
-"""Tokenizer files: what a folder holds becomes a `tokenizers.Tokenizer`, and back.
+"""Read and write the files of a tokenizer.
 
 A folder holds ``tokenizer.json``, which is complete, or ``vocab.json`` with ``merges.txt`` and
-perhaps ``added_tokens.json``; the settings lie beside them in ``tokenizer_config.json`` and
-``special_tokens_map.json``. Written are all six, as published with GPT-J.
+perhaps ``added_tokens.json``; the settings are in ``tokenizer_config.json`` and
+``special_tokens_map.json``. All six are written, as published with GPT-J.
 """
 
 import json
@@ -24,7 +24,7 @@ _VERSION_LINE = "#version: 0.2"
 
 
 def built_in_tokenizer() -> Tokenizer:
-    """Return GPT-J's tokenizer, made from the merges that come with the package."""
+    """Return GPT-J's tokenizer, made from the packaged merges."""
     text = (files("gptj") / "data" / "gpt2_merges.txt").read_text(encoding="utf-8")
     merges = _parse_merges(text, "the packaged merges")
     tokenizer = _byte_level_bpe(vocabulary(merges), merges, add_prefix_space=False)
@@ -34,10 +34,10 @@ def built_in_tokenizer() -> Tokenizer:
 
 
 def read_tokenizer(folder: Path) -> Tokenizer | None:
-    """Return the tokenizer whose files lie in `folder`, or None when there are none.
+    """Return the tokenizer whose files are in `folder`, or None if there are none.
 
     Raises:
-        TokenizerError: for a file that is damaged, or one of a pair whose other half is missing.
+        TokenizerError: for a damaged file, or one of a pair without the other.
     """
     if (folder / "tokenizer.json").is_file():
         return _read_complete(folder / "tokenizer.json")
@@ -54,7 +54,7 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """Return the roles and settings that `folder` states, by the names GPTJTokenizer takes."""
+    """Return the roles and settings in `folder`, by the names of GPTJTokenizer's arguments."""
     config = _read_json(folder / "tokenizer_config.json")
     stated = config | _read_json(folder / "special_tokens_map.json")
     settings = {name: config[name] for name in _SETTINGS if config.get(name) is not None}
@@ -98,7 +98,7 @@ def _byte_level_bpe(
 
 
 def _parse_merges(text: str, source: object) -> list[Merge]:
-    # Not splitlines(): a merge may hold characters that Python takes for line ends.
+    # splitlines() would also split at other characters, which merges contain.
     lines = text.rstrip("\n").split("\n")
     if lines[0].startswith("#version"):
         del lines[0]
@@ -120,7 +120,7 @@ def _read_complete(path: Path) -> Tokenizer:
             f"{path} cannot be read as a tokenizer: {error}. Download it again, or remove it to "
             "use vocab.json and merges.txt, or the built-in tokenizer."
         ) from error
-    # Whoever trained with a fixed length saved it here; it would cut or pad every later text.
+    # A fixed length from training is saved here; it would truncate or pad every later text.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -159,14 +159,14 @@ def _add_tokens(tokenizer: Tokenizer, ids: dict[str, int], special: dict[str, bo
 
 
 def _added_tokens(tokenizer: Tokenizer) -> dict[str, int]:
-    """Return the tokens outside the model's own vocabulary, in the order of their ids."""
+    """Return the added tokens, which the model's vocabulary lacks, in order of their ids."""
     own = tokenizer.get_vocab_size(with_added_tokens=False)
     added = tokenizer.get_added_tokens_decoder()
     return {added[index].content: index for index in sorted(added) if index >= own}
 
 
 def _special_tokens_map(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    # As published: the pad token is stated only where it is not just the end-of-text token.
+    # As published: the pad token is listed only if it differs from the end-of-text token.
     unstated = {"pad_token"} if settings["pad_token"] == settings["eos_token"] else set()
     return {
         role: _token_entry(settings[role])

@@ -1,4 +1,4 @@
-"""The tokenizer that belongs to a model: where it is found, and how it is saved with the model."""
+"""Find the tokenizer of a model, and save it with the model."""
 
 import shutil
 from functools import lru_cache
@@ -11,11 +11,11 @@ from gptj.tokenizer.tokenizer import GPTJTokenizer
 
 
 def add_tokenizer(folder: Path, source: Path | None, config: GPTJConfig) -> None:
-    """Copy a model's tokenizer; where it has none, and GPT-J's vocabulary, write GPT-J's own.
+    """Copy a model's tokenizer; without one, write GPT-J's if the vocabulary has its size.
 
     Args:
-        folder: where to.
-        source: the folder that the model came from, if it came from one.
+        folder: the target.
+        source: the model's source folder, if any.
     """
     found = [source / name for name in TOKENIZER_FILES if source and (source / name).is_file()]
     for path in found:
@@ -24,9 +24,9 @@ def add_tokenizer(folder: Path, source: Path | None, config: GPTJConfig) -> None
         GPTJTokenizer().save_pretrained(folder)
 
 
-@lru_cache(maxsize=4)  # it takes longer to make than a short text to encode
+@lru_cache(maxsize=4)  # making one takes longer than encoding a short text
 def find_tokenizer(source_folder: Path | None) -> GPTJTokenizer:
-    """Return the tokenizer of the folder that a model came from, else GPT-J's own."""
+    """Return the tokenizer of a model's source folder, or GPT-J's if there is none."""
     return (
         GPTJTokenizer() if source_folder is None else GPTJTokenizer.from_pretrained(source_folder)
     )

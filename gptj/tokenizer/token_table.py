@@ -1,4 +1,4 @@
-"""What token ids mean: tokens, the special ones with a role, and the way back to text."""
+"""The tokens of a vocabulary, the roles of special ones, and the way back to text."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -8,23 +8,23 @@ from tokenizers import AddedToken, Tokenizer
 from gptj.errors import TokenizerError, TokenOutOfRange
 from gptj.spec.types import TensorLike
 from gptj.spec.vocabulary import EOS_TOKEN
-from gptj.tokenizer.encoding import as_list, id_row, look_up
+from gptj.tokenizer.encoding import as_list, id_sequence, look_up
 
 ROLES: Final = ("bos_token", "eos_token", "unk_token", "pad_token")
-"""The special tokens with a name of their own."""
+"""The names of special tokens."""
 
 _ID_LIMIT: Final = 2**32
-"""What the ids of the `tokenizers` package stay below."""
+"""The ids of the `tokenizers` package are below this."""
 
 _SPACED: Final = (" .", " ?", " !", " ,", " n't", " 'm", " 's", " 've", " 're")
-"""What `clean_up_tokenization_spaces` joins to the word before it."""
+"""`clean_up_tokenization_spaces` joins these to the word before them."""
 
 
 class RoleToken:
     """A named special token, such as ``pad_token``; it may be set to any token, or None."""
 
     def __set_name__(self, owner: type, name: str) -> None:
-        """Take the attribute's name for the role's."""
+        """Use the attribute's name as the role."""
         self.role = name
 
     def __get__(self, table: "TokenTable", owner: type | None = None) -> str | None:
@@ -32,7 +32,7 @@ class RoleToken:
         return table.roles[self.role]
 
     def __set__(self, table: "TokenTable", token: str | None) -> None:
-        """Give the role to `token`, which the vocabulary must have."""
+        """Give the role to a token of the vocabulary."""
         if token is not None and table.bpe.token_to_id(token) is None:
             raise TokenizerError(
                 f"{self.role}={token!r} is not in the vocabulary: choose one that is, or add it by "
@@ -45,7 +45,7 @@ class RoleId:
     """The id of a named special token, such as ``pad_token_id``; it may be set."""
 
     def __set_name__(self, owner: type, name: str) -> None:
-        """Take the role's name from the attribute's."""
+        """Derive the role from the attribute's name."""
         self.role = name.removesuffix("_id")
 
     def __get__(self, table: "TokenTable", owner: type | None = None) -> int | None:
@@ -60,7 +60,7 @@ class RoleId:
 
 
 class TokenTable:
-    """The tokens of `bpe` and the roles that some of them have."""
+    """The tokens of `bpe` and the roles of special tokens."""
 
     bos_token = RoleToken()
     eos_token = RoleToken()
@@ -72,10 +72,10 @@ class TokenTable:
     pad_token_id = RoleId()
 
     def __init__(self, bpe: Tokenizer, roles: Mapping[str, str | None]) -> None:
-        """Fill the roles that are not given, and make every token with a role a special one.
+        """Fill missing roles, and make every token with a role a special token.
 
-        They are ``<|endoftext|>``, where the vocabulary has it; the pad token is the end-of-text
-        token. A given token that the vocabulary lacks is added to it.
+        A missing role goes to ``<|endoftext|>`` if the vocabulary has it, the pad token's to the
+        end-of-text token. A given token that the vocabulary lacks is added to it.
         """
         self.bpe = bpe
         end = EOS_TOKEN if bpe.token_to_id(EOS_TOKEN) is not None else None
@@ -89,9 +89,9 @@ class TokenTable:
         skip_special_tokens: bool = False,
         clean_up_tokenization_spaces: bool = False,
     ) -> str:
-        """Return the text of one id or one row of ids: a list, an array or any tensor.
+        """Return the text of one id or one sequence of ids: a list, an array or any tensor.
 
-        Bytes that are no UTF-8 become U+FFFD. The extra tokens are not special and stay.
+        Bytes that are not UTF-8 become U+FFFD. The extra tokens are not special and stay.
 
         Raises:
             TokenOutOfRange: for ids that are not in the vocabulary.
@@ -110,14 +110,14 @@ class TokenTable:
         skip_special_tokens: bool = False,
         clean_up_tokenization_spaces: bool = False,
     ) -> list[str]:
-        """Return the text of every row of ids."""
+        """Return the text of every sequence of ids."""
         return [
-            self.decode(row, skip_special_tokens, clean_up_tokenization_spaces)
-            for row in as_list(sequences)
+            self.decode(ids, skip_special_tokens, clean_up_tokenization_spaces)
+            for ids in as_list(sequences)
         ]
 
     def convert_tokens_to_ids(self, tokens: str | Iterable[str]) -> Any:
-        """Return the id of a token, or of each; an unknown token has that of `unk_token`."""
+        """Return the id of a token, or of each; unknown tokens get that of `unk_token`."""
         if not isinstance(tokens, str):
             return [self.convert_tokens_to_ids(token) for token in tokens]
         index = self.bpe.token_to_id(tokens)
@@ -131,9 +131,9 @@ class TokenTable:
         return tokens[0] if isinstance(as_list(ids), int) and tokens else tokens
 
     def add_tokens(self, tokens: str | Sequence[str], special_tokens: bool = False) -> int:
-        """Add tokens and return how many are new; the model's embedding must be resized to fit.
+        """Add tokens and return the number of new ones; then resize the model's embedding.
 
-        A token that was added before keeps its flags, except that it may become a special one.
+        A token that was added earlier keeps its flags, except that it can become special.
         """
         before = len(self)
         earlier = self.bpe.get_added_tokens_decoder().values()
@@ -149,7 +149,7 @@ class TokenTable:
         return len(self) - before
 
     def add_special_tokens(self, tokens: Mapping[str, str]) -> int:
-        """Give roles such as ``pad_token`` to tokens, adding those that are new; count these."""
+        """Give roles such as ``pad_token`` to tokens, add new ones, and return their number."""
         for role in tokens:
             look_up("the special token", role, ROLES)
         added = self.add_tokens(list(tokens.values()), special_tokens=True)
@@ -158,7 +158,7 @@ class TokenTable:
 
     @property
     def all_special_tokens(self) -> list[str]:
-        """The tokens that have a role, then the other special ones, each once."""
+        """The tokens with a role, then the other special ones, without duplicates."""
         added = self.bpe.get_added_tokens_decoder().values()
         tokens = [*self.roles.values(), *(token.content for token in added if token.special)]
         return list(dict.fromkeys(token for token in tokens if token is not None))
@@ -171,7 +171,7 @@ class TokenTable:
 
     @property
     def vocab_size(self) -> int:
-        """The number of tokens without the added ones; ``len(tokenizer)`` counts them too."""
+        """The number of tokens without added ones, which ``len(tokenizer)`` includes."""
         return self.bpe.get_vocab_size(with_added_tokens=False)
 
     def __len__(self) -> int:
@@ -183,10 +183,10 @@ class TokenTable:
         return self.bpe.get_vocab(with_added_tokens=True)
 
     def _known_ids(self, token_ids: TensorLike, skip_special_tokens: bool) -> list[int]:
-        """Return one id or a row of ids as a list, checked, perhaps without the special ones."""
-        row = id_row(token_ids)
+        """Return one id or a sequence of ids as a checked list, with or without special tokens."""
+        ids = id_sequence(token_ids)
         unknown = {
-            index for index in row if not 0 <= index < _ID_LIMIT or not self.bpe.id_to_token(index)
+            index for index in ids if not 0 <= index < _ID_LIMIT or not self.bpe.id_to_token(index)
         }
         if unknown:
             raise TokenOutOfRange(
@@ -194,4 +194,4 @@ class TokenTable:
                 "labels mark ignored places with a negative id, which must be removed first."
             )
         skipped = set(self.all_special_ids) if skip_special_tokens else set()
-        return [index for index in row if index not in skipped]
+        return [index for index in ids if index not in skipped]

@@ -19,7 +19,7 @@ from gptj.tokenizer.encoding import (
     collate,
     common_length,
     look_up,
-    pad_rows,
+    pad_sequences,
     tensors,
 )
 from gptj.tokenizer.files import built_in_tokenizer, read_settings, read_tokenizer, write_tokenizer
@@ -27,14 +27,14 @@ from gptj.tokenizer.token_table import ROLES, TokenTable
 from gptj.tokenizer.truncation import TRUNCATIONS, encode_pairs, text_pairs, windows
 
 _UNBOUNDED: Final = 10**20
-"""Published settings write "no limit" as a model_max_length above this."""
+"""Published settings mean "no limit" by a model_max_length above this."""
 
 
 class GPTJTokenizer(TokenTable):
-    """GPT-2's byte-level BPE with GPT-J's extra tokens; or another one, read from files.
+    """GPT-2's byte-level BPE with GPT-J's extra tokens, or another tokenizer read from files.
 
-    Padding works at once, with ``<|endoftext|>``; the attention mask tells it from text. The
-    attributes `padding_side`, `truncation_side`, `model_max_length` and the special tokens may be
+    Padding uses ``<|endoftext|>`` by default; the attention mask distinguishes it from text. The
+    attributes `padding_side`, `truncation_side`, `model_max_length` and the special tokens can be
     set.
     """
 
@@ -52,9 +52,9 @@ class GPTJTokenizer(TokenTable):
         truncation_side: str = "right",
         model_max_length: int = GPTJConfig.n_positions,
     ) -> None:
-        """Wrap `tokenizer_object`, or build GPT-J's own tokenizer.
+        """Wrap `tokenizer_object`, or build GPT-J's tokenizer.
 
-        A special token that is not given is ``<|endoftext|>``; one that is new is added.
+        Special tokens default to ``<|endoftext|>``; new ones are added.
         """
         roles = dict(zip(ROLES, (bos_token, eos_token, unk_token, pad_token), strict=True))
         bpe = built_in_tokenizer() if tokenizer_object is None else tokenizer_object
@@ -76,7 +76,7 @@ class GPTJTokenizer(TokenTable):
     ) -> "GPTJTokenizer":
         """Return the tokenizer of a preset, a folder, a model file's folder or a hub id.
 
-        The files of a folder win over the built-in tokenizer, and arguments over its settings.
+        Files of a folder override the built-in tokenizer, and arguments override its settings.
         `where` takes what ``gptj.hub.locate`` takes: ``revision``, ``cache_dir`` and so on.
 
         Raises:
@@ -95,7 +95,7 @@ class GPTJTokenizer(TokenTable):
         return cls(read_tokenizer(folder), **(read_settings(folder) | settings))
 
     def save_pretrained(self, folder: str | Path) -> list[Path]:
-        """Write the tokenizer to `folder` as published with GPT-J, and return the files."""
+        """Write the tokenizer to `folder` in GPT-J's published form, and return the files."""
         settings = {
             **self.roles,
             "padding_side": self.padding_side,
@@ -126,20 +126,20 @@ class GPTJTokenizer(TokenTable):
 
         Args:
             text: a string, a list of strings, or a list of (text, pair) tuples.
-            text_pair: what follows each text, in the same form as `text`.
-            padding: ``True`` to the longest row, ``"max_length"``, or ``False``.
+            text_pair: the text that follows each text, in the same form as `text`.
+            padding: ``True`` to the longest sequence, ``"max_length"``, or ``False``.
             truncation: ``True`` (the longer text first), ``"only_first"``, ``"only_second"`` or
                 ``False``; ``None`` truncates where `max_length` is given.
-            max_length: tokens per row; ``None`` stands for `model_max_length`.
-            stride: tokens that a window shares with the one before it.
+            max_length: tokens per sequence; ``None`` means `model_max_length`.
+            stride: tokens that a window shares with the previous one.
             return_tensors: ``"pt"``, ``"tf"``, ``"np"`` or ``"jax"``; (B, T) also for one text.
-            return_overflowing_tokens: make a row of every window of a text that is too long, and
-                name its text in ``overflow_to_sample_mapping``.
+            return_overflowing_tokens: return every window of a text that is too long as a
+                sequence, with the index of its text in ``overflow_to_sample_mapping``.
             return_offsets_mapping: add each token's (start, end) in its text.
 
         Raises:
-            TokenizerError: for other types, lengths or names than these.
-            BackendUnavailable: when the framework of `return_tensors` is not installed.
+            TokenizerError: for other types, lengths or names.
+            BackendUnavailable: if the framework of `return_tensors` is not installed.
         """
         pairs = text_pairs(text, text_pair)
         strategy = look_up("truncation", truncation, TRUNCATIONS)
@@ -157,10 +157,10 @@ class GPTJTokenizer(TokenTable):
         )
         last = None if return_overflowing_tokens else 1
         kept = [cut(pair)[:last] for pair in encode_pairs(self.bpe, pairs)]
-        encodings = [encoding for rows in kept for encoding in rows]
+        encodings = [encoding for shown in kept for encoding in shown]
         batch = BatchEncoding(input_ids=[encoding.ids for encoding in encodings])
         if return_token_type_ids:
-            # Not Encoding.type_ids, which the windows left over lose; special tokens have None.
+            # Encoding.type_ids is lost in overflowing windows; special tokens have None here.
             batch["token_type_ids"] = [
                 [number or 0 for number in encoding.sequence_ids] for encoding in encodings
             ]
@@ -169,7 +169,7 @@ class GPTJTokenizer(TokenTable):
         if return_offsets_mapping:
             batch["offset_mapping"] = [encoding.offsets for encoding in encodings]
         if return_overflowing_tokens:
-            batch["overflow_to_sample_mapping"] = [n for n, rows in enumerate(kept) for _ in rows]
+            batch["overflow_to_sample_mapping"] = [n for n, shown in enumerate(kept) for _ in shown]
         is_one = isinstance(text, str) and not return_overflowing_tokens
         return self._finish(
             batch, is_one, padding, max_length, padding_side, pad_to_multiple_of, return_tensors
@@ -186,13 +186,13 @@ class GPTJTokenizer(TokenTable):
         return_attention_mask: bool | None = None,
         return_tensors: str | None = None,
     ) -> BatchEncoding:
-        """Pad encodings made earlier: a list of them, or one dict of rows."""
+        """Pad earlier encodings: a list of them, or one dict of sequences."""
         batch = collate(encoded)
-        is_one = not all(isinstance(row, list) for row in batch["input_ids"])
+        is_one = not all(isinstance(ids, list) for ids in batch["input_ids"])
         if is_one:
-            batch = BatchEncoding({name: [row] for name, row in batch.items()})
+            batch = BatchEncoding({name: [values] for name, values in batch.items()})
         if return_attention_mask is not False and "attention_mask" not in batch:
-            batch["attention_mask"] = [[1] * len(row) for row in batch["input_ids"]]
+            batch["attention_mask"] = [[1] * len(ids) for ids in batch["input_ids"]]
         return self._finish(
             batch, is_one, padding, max_length, padding_side, pad_to_multiple_of, return_tensors
         )
@@ -220,12 +220,12 @@ class GPTJTokenizer(TokenTable):
         )["input_ids"]
 
     def tokenize(self, text: str) -> list[str]:
-        """Return the tokens of `text` as the vocabulary spells them (``Ġ`` for a blank)."""
+        """Return the tokens of a text in the vocabulary's spelling (``Ġ`` for a blank)."""
         tokens: list[str] = self.convert_ids_to_tokens(self.encode(text))
         return tokens
 
     def __repr__(self) -> str:
-        """Name what sets this tokenizer apart from another."""
+        """Return the size, roles and settings as text."""
         return (
             f"GPTJTokenizer({len(self)} tokens, {self.roles}, padding_side={self.padding_side!r}, "
             f"model_max_length={self.model_max_length})"
@@ -241,12 +241,12 @@ class GPTJTokenizer(TokenTable):
         pad_to_multiple_of: int | None,
         return_tensors: str | None,
     ) -> BatchEncoding:
-        """Pad the rows and give them the form that the caller asked for."""
+        """Pad the sequences and return them in the requested form."""
         strategy = look_up("padding", padding, PADDINGS)
         if strategy != "do_not_pad":
             fixed = self._limit(max_length) if strategy == "max_length" else None
-            sizes = [len(row) for row in batch["input_ids"]]
-            batch = pad_rows(
+            sizes = [len(ids) for ids in batch["input_ids"]]
+            batch = pad_sequences(
                 batch,
                 length=common_length(sizes, fixed, pad_to_multiple_of),
                 side=look_up("padding_side", padding_side or self.padding_side, SIDES),
@@ -254,7 +254,11 @@ class GPTJTokenizer(TokenTable):
             )
         if return_tensors is not None:
             return tensors(batch, return_tensors)
-        return BatchEncoding({name: rows[0] for name, rows in batch.items()}) if is_one else batch
+        return (
+            BatchEncoding({name: sequences[0] for name, sequences in batch.items()})
+            if is_one
+            else batch
+        )
 
     def _limit(self, max_length: int | None) -> int:
         limit = self.model_max_length if max_length is None else max_length
@@ -275,7 +279,7 @@ class GPTJTokenizer(TokenTable):
 
 
 def _folder(name: str | Path, where: Mapping[str, Any]) -> Path | None:
-    """Return the folder that holds the files of `name`, or None for a preset, which needs none."""
+    """Return the folder with the files of `name`, or None for a preset, which needs none."""
     if is_preset(name):
         return None
     path = locate(name, weights=False, **where)

@@ -1,4 +1,4 @@
-"""Texts and pairs of texts, cut into windows of at most so many tokens."""
+"""Truncation of texts and pairs of texts to windows of limited length."""
 
 from collections.abc import Collection, Mapping, Set
 from typing import Any, Final
@@ -21,7 +21,7 @@ Pair = tuple[str, str | None]
 
 
 def text_pairs(text: Any, text_pair: Any) -> list[Pair]:
-    """Return the texts, each with what follows it or None.
+    """Return the texts, each with its second text or None.
 
     Raises:
         TokenizerError: for anything but strings and collections of them, all in the same form.
@@ -44,7 +44,7 @@ def text_pairs(text: Any, text_pair: Any) -> list[Pair]:
 
 
 def encode_pairs(tokenizer: Tokenizer, pairs: list[Pair]) -> list[list[Encoding]]:
-    """Return the one or two encodings of every pair, without special tokens."""
+    """Return the encodings, one or two, of every pair, without special tokens."""
     texts = [text for pair in pairs for text in pair if text is not None]
     encodings = iter(tokenizer.encode_batch(texts, add_special_tokens=False))
     return [[next(encodings) for text in pair if text is not None] for pair in pairs]
@@ -60,7 +60,7 @@ def windows(
     stride: int,
     add_special_tokens: bool,
 ) -> list[Encoding]:
-    """Return the pair as one encoding of at most `limit` tokens, then the windows left over."""
+    """Return the pair as one encoding of at most `limit` tokens, then the overflowing windows."""
     if limit is not None:
         added = tokenizer.num_special_tokens_to_add(len(encodings) == 2) * add_special_tokens
         first, *second = (len(encoding.ids) for encoding in encodings)
@@ -73,10 +73,10 @@ def windows(
 
 
 def kept_lengths(first: int, second: int, limit: int, strategy: str) -> tuple[int, int]:
-    """Return how many tokens of each text stay, so that no more than `limit` stay together.
+    """Return the numbers of tokens of each text that stay, at most `limit` in all.
 
     Raises:
-        TokenizerError: when the one text that may be cut is too short for it.
+        TokenizerError: if the only text that may be cut is too short.
     """
     excess = first + second - limit
     if excess <= 0:
@@ -106,7 +106,7 @@ def _truncate(encoding: Encoding, length: int, stride: int, side: str) -> None:
 
 
 def _items(name: str, texts: Any) -> list[Any]:
-    # A mapping or a set is a collection too, but not one of texts in an order.
+    # Mappings and sets are collections too, but not ordered ones of texts.
     is_list = isinstance(texts, Collection) and not isinstance(texts, bytes | Mapping | Set)
     if not is_list or isinstance(texts, str):
         raise TokenizerError(

@@ -1,4 +1,4 @@
-"""From any form, dtype and place of a checkpoint to any other."""
+"""Convert a checkpoint between forms, dtypes and quantizations."""
 
 from pathlib import Path
 from typing import Any, Unpack
@@ -41,30 +41,30 @@ def convert(
 ) -> Path:
     """Write a checkpoint in another form, one tensor in memory at a time.
 
-    Without `dtype` and `quantize` every tensor keeps its bits, but quantized weights are widened in
-    the forms that cannot hold them.
+    Without `dtype` and `quantize` every tensor keeps its bits, except that quantized weights are
+    dequantized for forms that cannot hold them.
 
     Args:
-        source: a folder, a file, a preset or a hub id; any form, the original's shards too.
-        dest: the folder to write; `source` itself is allowed, for another form beside the first.
+        source: a folder, a file, a preset or a hub id, in any form, also the original's shards.
+        dest: the folder to write; `source` is allowed, for another form beside the first.
         to: ``"safetensors"``, ``"bin"``, ``"msgpack"``, ``"h5"`` or ``"mesh"``.
-        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"`` for all that is not quantized; what
-            does not fit is refused.
-        quantize: ``"int8"`` or ``"int4"`` for weights in eight or four bits, in safetensors alone;
-            ``"none"`` to widen those of a quantized source.
+        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"`` for all tensors that are not
+            quantized; values that do not fit are refused.
+        quantize: ``"int8"`` or ``"int4"`` for weights in eight or four bits, in safetensors only;
+            ``"none"`` to dequantize those of a quantized source.
         max_shard_size: bytes of one weight file, as a number or as ``"500MB"``.
-        config: where the source has none, such as the original's shards of a model that is not
-            the 6B: what `gptj.init` takes.
+        config: for a source without one, such as the original's shards of other models than the
+            6B; as for `gptj.init`.
         where: `revision`, `cache_dir` and the like, as in ``gptj.load``.
 
     Returns:
         `dest`.
 
     Raises:
-        ArgumentError: for an unknown form, dtype or way to quantize.
+        ArgumentError: for an unknown form, dtype or quantization.
         ConfigError: for a model whose sizes do not fit the groups of int4.
         UnsupportedFeature: for a dtype or head that the form cannot express, naming one that can.
-        CheckpointError: for files that are missing or damaged, and a disk that is full.
+        CheckpointError: for missing or damaged files, or a full disk.
     """
     opened = open_checkpoint(hub.locate(source, **where))
     chosen = GPTJConfig.from_dict(opened.config()) if config is None else resolve_config(config)
@@ -97,15 +97,15 @@ def convert(
 
 
 def cast(name: str, tensor: LazyTensor, dtype: np.dtype[Any]) -> LazyTensor:
-    """Return a handle that rounds a tensor to another dtype when it is read.
+    """Return a handle that casts a tensor to another dtype when it is read.
 
     Raises:
-        CheckpointError: on reading, for numbers above the dtype's largest.
+        CheckpointError: on reading, for numbers that overflow.
     """
 
     def load() -> npt.NDArray[Any]:
         array = tensor.load()
-        with np.errstate(over="ignore"):  # what overflows is refused below
+        with np.errstate(over="ignore"):  # overflow is refused below
             rounded = array.astype(dtype)
         if np.isinf(rounded).sum() > np.isinf(array).sum():
             worst = np.abs(array[np.isfinite(array)]).max()

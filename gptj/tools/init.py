@@ -1,4 +1,4 @@
-"""A freshly initialised checkpoint of any size, written as a stream."""
+"""Write a newly initialised checkpoint of any size as a stream."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -32,14 +32,14 @@ def init(
     format: str = "safetensors",
     max_shard_size: int | str = "5GB",
 ) -> Path:
-    """Write a new model, as every backend would draw it, without building it in a framework.
+    """Write a new model, with the values that every backend draws, without any framework.
 
     Args:
         config: ``"6B"``, a configuration, or a ``config.json``.
         dest: the folder to write.
         head: a name of ``gptj.spec.heads.HEADS``.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
-        seed: which draw.
+        seed: of the draw.
         format: one of the forms that `gptj.convert` writes.
         max_shard_size: bytes of one weight file, as a number or as ``"500MB"``.
 
@@ -71,10 +71,10 @@ def init(
 
 
 def resolve_config(config: spec.GPTJConfig | str | Path) -> GPTJConfig:
-    """Return a configuration from a preset's name, a JSON file, a folder, or itself, copied.
+    """Return the configuration of a preset, a JSON file or a folder, or a copy of one.
 
     Raises:
-        ArgumentError: if there is nothing of that name.
+        ArgumentError: if none has that name.
     """
     if isinstance(config, spec.GPTJConfig):
         return GPTJConfig.from_dict(config.to_dict())

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, and what is wrong with it, without loading it into any framework."""
+"""Inspect a checkpoint: its content and its problems, without any framework."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -30,30 +30,30 @@ from gptj.tools.inspect_report import as_text
 Result = TypeVar("Result")
 
 BLOCK_NUMBERS: Final = 2**22
-"""How many numbers are looked at at a time."""
+"""Numbers that are examined at a time."""
 
 
 SHOWN: Final = 4
-"""How many names a problem lists; the others are in the content."""
+"""Names that a problem lists; the content has all."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What `inspect` found; `str` gives it as text.
+    """The result of `inspect`; `str` returns it as text.
 
     Attributes:
-        content: everything, as JSON can hold it.
+        content: the whole result, ready for JSON.
     """
 
     content: dict[str, Any]
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong that would change what the model computes."""
+        """Whether there is no problem that would change the model's results."""
         return not self.content["problems"]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything, as JSON can hold it."""
+        """Return the whole result, ready for JSON."""
         return self.content
 
     def __str__(self) -> str:
@@ -66,26 +66,26 @@ def inspect(
     config: spec.GPTJConfig | str | Path | None = None,
     **where: Unpack[HubOptions],
 ) -> Inspection:
-    """Look through a checkpoint of any form: every tensor is read once, one at a time.
+    """Inspect a checkpoint of any form, reading every tensor once, one at a time.
 
     Args:
         checkpoint: a folder, a file, a preset or a hub id.
-        config: where it has none, as in ``gptj.convert``.
+        config: for a checkpoint without one, as in ``gptj.convert``.
         where: `revision`, `cache_dir` and the like, as in ``gptj.load``.
 
     Returns:
-        Form, files and tensors with their SHA-256 (of the canonical bytes, so that it is the same
-        in every form); what is missing, unexpected, misshapen or mistyped; tensors that are all
-        zero, or hold NaN or infinity; masks that are not causal; how the weights are quantized;
-        whether vocabulary and tokenizer fit.
+        Form, files and tensors with their SHA-256 (of the canonical bytes, so the same in every
+        form); missing, unexpected, misshapen and mistyped tensors; tensors that are all zero, or
+        hold NaN or infinity; masks that are not causal; the quantization; whether vocabulary and
+        tokenizer fit.
 
     Raises:
-        CheckpointError: if files are missing, or so damaged that their tensors are not known.
+        CheckpointError: if files are missing, or too damaged to list their tensors.
     """
     opened = open_checkpoint(hub.locate(checkpoint, **where))
     head = head_of(opened.tensors)
     problems: list[str] = []
-    with byte_progress(opened.tensors, "Looking through") as counted:
+    with byte_progress(opened.tensors, "Inspecting") as counted:
         tensors = {name: _look(name, tensor, problems) for name, tensor in counted.items()}
     content: dict[str, Any] = {
         "checkpoint": str(checkpoint),
@@ -110,7 +110,7 @@ def inspect(
 
 
 def _look(name: str, tensor: LazyTensor, problems: list[str]) -> dict[str, Any]:
-    """Read one tensor; return its description, and note what is wrong with its values."""
+    """Read one tensor; return its description, and add the problems of its values."""
     found: dict[str, Any] = {
         "shape": list(tensor.shape),
         "dtype": str(tensor.dtype),
@@ -143,13 +143,13 @@ def _blocks(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
 
 
 def _hash_of_all(tensors: dict[str, dict[str, Any]]) -> str:
-    """Return one hash of all weights, the same in every form and cut into any shards."""
+    """Return one hash of all weights, the same in every form and for any shards."""
     lines = (f"{name} {t['dtype']} {t['sha256']}" for name, t in sorted(tensors.items()))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _file(path: Path, problems: list[str]) -> dict[str, Any]:
-    """Return a file's size and hash, which the hub's cache has as the name of its content."""
+    """Return a file's size and hash, checked against the name of its blob in the hub's cache."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     blob = path.resolve()
@@ -162,14 +162,14 @@ def _file(path: Path, problems: list[str]) -> dict[str, Any]:
 
 
 def _dialect(opened: Checkpoint) -> str:
-    """Return whose names the files use."""
+    """Return the dialect of the files."""
     if opened.form not in FORMATS:
         return opened.form
     return FORMATS[opened.form].dialect_of(opened.files[0])
 
 
 def _fit(opened: Checkpoint, config: GPTJConfig, head: str, problems: list[str]) -> dict[str, Any]:
-    """Return how tensors and configuration go together, and note what does not."""
+    """Return how tensors match the configuration, and add the mismatches to the problems."""
     match = compare(config, head, opened.tensors, str(opened.folder))
     for what, names in match.differences().items():
         if names:
@@ -200,14 +200,14 @@ def _fit(opened: Checkpoint, config: GPTJConfig, head: str, problems: list[str])
 
 
 def _tokenizer_length(folder: Path) -> int | None:
-    """Return how many tokens the checkpoint's own tokenizer has, None if it has none."""
+    """Return the number of tokens of the checkpoint's tokenizer, None if it has none."""
     if any((folder / name).is_file() for name in TOKENIZER_FILES):
         return len(GPTJTokenizer.from_pretrained(folder))
     return None
 
 
 def _noting(problems: list[str], action: Callable[[], Result]) -> Result | None:
-    """Return what an action gives; if it fails, note why and return None."""
+    """Return the result of an action; if it fails, add the problem and return None."""
     try:
         return action()
     except GPTJError as error:

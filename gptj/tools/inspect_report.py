@@ -1,4 +1,4 @@
-"""An inspection as text: layers that look alike in one line."""
+"""An inspection as text, with similar layers in one line."""
 
 import re
 from typing import Any
@@ -8,7 +8,7 @@ from gptj.spec.quantization import QUANTIZERS
 
 
 def as_text(content: dict[str, Any]) -> str:
-    """Return the content of an `Inspection` as people read it."""
+    """Return the content of an `Inspection` as readable text."""
     size = readable_size(content["bytes"])
     lines = [
         f"{content['checkpoint']}: {content['form']}, {content['head']}, "
@@ -33,7 +33,7 @@ def as_text(content: dict[str, Any]) -> str:
 
 
 def _groups(tensors: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Return a row per kind of tensor: name, how many, shape, dtype, size."""
+    """Return a row per kind of tensor: name, count, shape, dtype, size."""
     groups: dict[tuple[str, str, str], list[int]] = {}
     for name, tensor in tensors.items():
         shape = " x ".join(map(str, tensor["shape"])) or "one number"

@@ -1,9 +1,9 @@
-"""What a model will need in memory, before anything is loaded, and whether it is there.
+"""Predict the memory that a model will need, and whether it is available.
 
 Weights, gradients, optimizer state and cache follow from the parameter table and the dtypes.
 Activations are counted as the arrays that a backend holds at its peak, per token: multiples of the
-width, of the MLP's inner width, of the scores and of the logits. How many of each was measured, and
-``benchmarks/planning.py`` measures it again.
+width, of the MLP's inner width, of the scores and of the logits. The multiples were measured;
+``benchmarks/planning.py`` measures them again.
 """
 
 from dataclasses import asdict, dataclass
@@ -28,16 +28,16 @@ from gptj.system.memory import BYTES, free_bytes
 
 @dataclass(frozen=True)
 class Held:
-    """How many arrays of a kind a backend holds at its peak, per token.
+    """The number of arrays of each kind that a backend holds at its peak, per token.
 
-    While training these are kept for every layer, but the logits; without, for one layer.
+    Training keeps them for every layer, except for the logits; generation keeps them for one layer.
 
     Attributes:
         width: of n_embd numbers.
         inner: of n_inner numbers.
         scores: of n_head x length numbers in float32.
         logits: of vocab_size numbers in float32; only while training.
-        runtime: bytes for threads, compiled code and what an allocator keeps.
+        runtime: bytes for threads, compiled code and the allocator's reserve.
     """
 
     width: float
@@ -60,20 +60,20 @@ TRAINING: Final = {
 
 
 CACHE_ON_CPU: Final = {"flax": "float32"}
-"""Backend -> dtype of keys and values while it generates on a CPU, if it is not the model's."""
+"""Backend -> dtype of keys and values while generating on a CPU, unless the model's."""
 
 GROWING: Final = ("tf", "flax")
-"""Backends whose cache grows by copies while they generate."""
+"""Backends whose cache grows by copies while generating."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Bytes that a model will need at its peak; `str` gives them as a table.
+    """The bytes that a model will need at its peak; `str` returns them as a table.
 
     Attributes:
-        weights, gradients, optimizer, cache, activations, runtime: the parts. The optimizer is
+        weights, gradients, optimizer, cache, activations, runtime: the addends. The optimizer is
             Adam with two moments in the dtype of the weights.
-        available: what there is.
+        available: the bytes of memory that are free.
     """
 
     what: str
@@ -87,17 +87,17 @@ class Plan:
 
     @property
     def total(self) -> int:
-        """The sum of the parts."""
-        parts = (self.weights, self.gradients, self.optimizer, self.cache, self.activations)
-        return sum(parts) + self.runtime
+        """The sum of the addends."""
+        growing = (self.weights, self.gradients, self.optimizer, self.cache, self.activations)
+        return sum(growing) + self.runtime
 
     @property
     def fits(self) -> bool:
-        """Whether there is as much."""
+        """Whether the total is available."""
         return self.total <= self.available
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything, as JSON can hold it."""
+        """Return the whole result, ready for JSON."""
         return {**asdict(self), "total": self.total, "fits": self.fits}
 
     def __str__(self) -> str:
@@ -132,31 +132,31 @@ def plan(
     memory: int | str | None = None,
     **where: Unpack[HubOptions],
 ) -> Plan:
-    """Predict what a model needs in memory, without loading it or its framework.
+    """Predict the memory that a model needs, without loading it or its framework.
 
     Args:
-        name: a preset, a folder, a hub id, whose configuration alone is read.
-        backend: ``"torch"``, ``"tf"``, ``"flax"`` or an alias; the first of these if None.
+        name: a preset, a folder or a hub id; only its configuration is read.
+        backend: ``"torch"``, ``"tf"``, ``"flax"`` or an alias; None means ``"torch"``.
         dtype: of parameters and computation; ``"auto"`` takes the configuration's, else float32.
         head: a name of ``gptj.spec.heads.HEADS``.
-        quantize: ``"int8"``, ``"int4"``, ``"none"``, or what the configuration says.
-        batch, length: of the tokens, the new ones included; the longest that there is if None.
-        train: with gradients and Adam, every token at once; else generating with a cache.
-        memory: what there is, in bytes or as ``"80GB"``, of a GPU; if None, what is free on this
-            machine for a CPU.
+        quantize: ``"int8"``, ``"int4"`` or ``"none"``; None means as configured.
+        batch, length: of the tokens, including new ones; by default the longest context.
+        train: with gradients and Adam, all tokens together; else generating with a cache.
+        memory: that of a GPU, in bytes or as ``"80GB"``; None means the free memory of this
+            machine, for a CPU.
         where: `revision`, `cache_dir` and the like, as in ``gptj.load``.
 
     Returns:
         A `Plan`.
 
     Raises:
-        ArgumentError: for an unknown name or dtype, and numbers that make no sense.
+        ArgumentError: for an unknown name or dtype, or impossible numbers.
         UnsupportedFeature: for training quantized weights.
     """
     system = resolve_name(backend or "torch")
     if system not in TRAINING:
         raise UnsupportedFeature(
-            f"What the backend {system!r} needs was not measured; known are {choices(BUILT_IN)}."
+            f"The needs of the backend {system!r} were not measured; known are {choices(BUILT_IN)}."
         )
     config = _config(name, quantize, **where)
     length = config.n_positions if length is None else length
@@ -186,7 +186,7 @@ def plan(
 
 
 def _config(name: str | Path, quantize: str | None, **where: Unpack[HubOptions]) -> GPTJConfig:
-    """Return a configuration; that of the 6B is known."""
+    """Return the configuration of a model; that of the 6B is known without files."""
     check_choice(quantize)
     changes: ConfigFields = {}
     if quantize is not None:

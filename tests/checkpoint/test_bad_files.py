@@ -192,7 +192,7 @@ def array(shape, name, data):
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ({"a": array((2,), "float32", bytes(7))}, "7 bytes are no float32 array of shape"),
+        ({"a": array((2,), "float32", bytes(7))}, "7 bytes are not a float32 array of shape"),
         ({"a": array((-1,), "float32", bytes(4))}, "-1 stands where a size should"),
         ({"a": array((1,), "object", bytes(8))}, "'object' is none of"),
         ({"a": msgpack.ExtType(5, b"x")}, "extension type 5 is not an array"),

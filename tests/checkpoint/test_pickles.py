@@ -127,7 +127,7 @@ def test_the_pickle_made_by_hand_is_read(tmp_path):
         ({"strides": (2,)}, "needs 7 numbers"),
         ({"strides": (-1,)}, "-1"),
         ({"shape": (10**9,), "strides": (0,)}, "needs 1000000000 numbers"),
-        ({"shape": (2, 2)}, "2 sizes, but 1 steps"),
+        ({"shape": (2, 2)}, "2 sizes, but 1 strides"),
         ({"size": 2}, "its storage has 2"),
         ({"kind": "QInt8Storage"}, r"torch\.QInt8Storage is none of the known storages"),
     ],

@@ -91,7 +91,7 @@ def test_what_makes_no_sense_is_refused(options, error, message):
 
 
 def test_a_backend_that_was_not_measured_is_refused():
-    with pytest.raises(UnsupportedFeature, match="'oracle' needs was not measured"):
+    with pytest.raises(UnsupportedFeature, match="needs of the backend 'oracle' were not measured"):
         gptj.plan("6B", backend="oracle")
 
 

@@ -1,8 +1,8 @@
 """The oracle: GPT-J in float64 NumPy, written to be read next to the papers.
 
-It works from any mapping of canonical names to arrays (or to anything NumPy can convert, such as
-the lazy tensors of a checkpoint), one layer at a time, so it holds a single block of a large model.
-The backward pass, which returns a gradient for every parameter, holds all of them.
+It takes any mapping from canonical names to arrays (or anything NumPy can convert, such as the lazy
+tensors of a checkpoint) and runs one layer at a time, so it holds a single block of a large model.
+The backward pass, which returns a gradient for every parameter, holds all gradients.
 """
 
 from gptj.spec.reference.backward import backward

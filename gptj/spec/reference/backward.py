@@ -1,8 +1,8 @@
 """The backward pass in float64, layer by layer: the gradient of every loss for every parameter.
 
-By hand, from the formulas of each operation, so that no framework's differentiation takes part; the
-tests check it by finite differences. A row that attends to nothing averages all values with weights
-that are constant, so its scores take no gradient. A cache that is handed in is constant too.
+It is written by hand from the formula of each operation, without any framework's differentiation;
+the tests check it by finite differences. A query that attends to nothing averages all values with
+constant weights, so its scores get no gradient. A given cache is constant too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,13 +33,13 @@ def backward(
 
     Args:
         params: canonical names to arrays or lazy tensors.
-        inputs: what `forward` takes, the head's targets among them.
+        inputs: those of `forward`, including the head's targets.
 
     Returns:
         The output, and the gradients by canonical name in the shapes of the parameters.
 
     Raises:
-        ArgumentError: without targets there is no loss.
+        ArgumentError: without targets, since there is no loss.
     """
     prefix, states = find_head(head).prefix, {}
     blocks = [f"{prefix}h.{layer}" for layer in range(config.n_layer)]
@@ -66,7 +66,7 @@ def backward(
 
 
 class _Context:
-    """What all blocks share: the mask, the rotation, the cache and the head mask."""
+    """The inputs that all blocks share: mask, rotation, cache and head mask."""
 
     def __init__(self, config: GPTJConfig, x: Array, inputs: Mapping[str, Any]) -> None:
         mask, past = inputs.get("attention_mask"), inputs.get("past_key_values")
@@ -80,7 +80,7 @@ class _Context:
 
 
 class BlockBackward(Block):
-    """One layer, forward again and then backward."""
+    """One layer, recomputed forward and then backward."""
 
     def __init__(
         self, config: GPTJConfig, params: Mapping[str, Any], prefix: str, gradients: Gradients
@@ -142,7 +142,7 @@ class BlockBackward(Block):
         return self.linear_backward("mlp.fc_in", d_active * ops_backward.SLOPE[name](inner), x)
 
     def linear_backward(self, name: str, dy: Array, x: Array) -> Array:
-        """Return the gradient for the input of a projection, and keep those of its parameters."""
+        """Return the gradient for the input of a projection, and add those of its parameters."""
         return _linear(self.params, self.prefix + name, dy, x, self.gradients)
 
     def join(self, x: Array) -> Array:
@@ -158,7 +158,7 @@ def _head(
     inputs: Mapping[str, Any],
     gradients: Gradients,
 ) -> Array:
-    """Return the gradient for the last states (B, T, E), and keep those of the head."""
+    """Return the gradient for the last states (B, T, E), and add those of the head."""
     last = output.hidden_states[-1]
     past = inputs.get("past_key_values")
     past_length = 0 if past is None else past[0][0].shape[2]
@@ -213,7 +213,7 @@ def _norm(
 
 
 def _embedding(name: str, dy: Array, inputs: Mapping[str, Any], gradients: Gradients) -> None:
-    """Add up the rows of the word table, which token types share."""
+    """Add the gradient of the embedding, which token types share."""
     for ids in (inputs.get("input_ids"), inputs.get("token_type_ids")):
         if ids is not None:
             np.add.at(gradients[name], np.asarray(ids), dy)

@@ -79,7 +79,7 @@ class Block:
         return self.tell("mlp", output)
 
     def tell(self, name: str, output: Array) -> Array:
-        """Tell the observer of a module's output, and return it."""
+        """Pass a module's output to the observer, and return it."""
         self.observe(self.prefix + name, output)
         return output
 

@@ -4,7 +4,7 @@
     block  : h = ln_1(x);  x <- attn(h) + mlp(h) + x      one norm feeds both branches
     logits = lm_head(ln_f(x))
 
-Dropout, which the oracle leaves out, sits at four sites: the embeddings, the attention
+Dropout, which the oracle leaves out, belongs at four places: the embeddings, the attention
 probabilities, the attention output and the MLP output (both with `resid_pdrop`).
 Source: mesh-transformer-jax, ``CausalTransformerShard``; Wang and Komatsuzaki, GPT-J-6B (2021).
 """
@@ -47,10 +47,10 @@ def forward(
     end_positions: Ints | None = None,
     observe: Observe | None = None,
 ) -> ModelOutput:
-    """Run a model in float64 and return all that it computes.
+    """Run a model in float64 and return every output.
 
     Args:
-        params: canonical names to arrays or lazy tensors; each is read when it is needed. Of a
+        params: canonical names to arrays or lazy tensors, each read when it is needed; for a
             quantized model, stored numbers and their scales.
         input_ids: (B, T); or `inputs_embeds` (B, T, E) instead.
         past_key_values: keys and values (B, H, S - T, D) of every layer.
@@ -58,12 +58,12 @@ def forward(
         head_mask: (H,) or (L, H) factors on the attention probabilities.
         labels: (B, T) for the causal language model; see ``gptj.spec.target_checks`` for others.
         start_positions, end_positions: (B,), for question answering.
-        observe: called with the name and output of every module of ``gptj.spec.module_names`` as
-            soon as it is computed, and with every layer's attention probabilities, ``attn.probs``.
+        observe: called with name and output of every module of ``gptj.spec.module_names`` when it
+            is computed, and with every layer's attention probabilities, ``attn.probs``.
 
     Returns:
-        The fields of the head, with hidden states (n_layer + 1 of (B, T, E)), attentions (n_layer
-        of (B, H, T, S)) and the cache always there.
+        The fields of the head, always with hidden states (n_layer + 1 of (B, T, E)), attentions
+        (n_layer of (B, H, T, S)) and the cache.
     """
     prefix, observe = find_head(head).prefix, observe or _ignore
     params = dequantized_tensors(config, params, np.float64)
@@ -116,13 +116,13 @@ def _embed(
         observe(f"{prefix}wte", x)
     else:
         x = ops.as_float64(embeds)
-    if token_type_ids is not None:  # token types share the word table
+    if token_type_ids is not None:  # token types share the embedding
         x = x + ops.as_float64(table[np.asarray(token_type_ids)])
     return x
 
 
 def additive_mask(mask: npt.ArrayLike | None, length: int, past_length: int) -> Array:
-    """Return 0 where a query may look and the mask value where not, (B or 1, 1, T, S)."""
+    """Return 0 where a query attends and the mask value elsewhere, (B or 1, 1, T, S)."""
     total = past_length + length
     if mask is not None and np.ndim(mask) == 4:
         return np.maximum(ops.as_float64(mask), MASK_VALUE)

@@ -17,12 +17,12 @@ from gptj.spec.target_checks import find_problem_type
 
 Ints = npt.NDArray[np.integer]
 Observe = Callable[[str, Array], object]
-"""Told of every module's output by canonical name."""
+"""Called with the canonical name and the output of every module."""
 
 
 @dataclass(frozen=True)
 class HeadInputs:
-    """What a head needs besides the last states (B, T, E); see `forward`."""
+    """The inputs of a head besides the last states (B, T, E); see `forward`."""
 
     config: GPTJConfig
     params: Mapping[str, Any]
@@ -37,11 +37,11 @@ class HeadInputs:
         return ops.as_float64(self.params[name])
 
     def output_weight(self) -> str:
-        """Return the name of the matrix that gives the logits of a language model."""
+        """Return the name of a language model's output matrix."""
         return EMBEDDING if self.config.tie_word_embeddings else LM_HEAD
 
     def pooled_positions(self, last: Array) -> tuple[Ints, Ints]:
-        """Return rows and positions, (B,) each, that a classification looks at."""
+        """Return the indices of sequences and positions, (B,) each, that classification uses."""
         batch, length, _ = last.shape
         pad = self.config.pad_token_id
         at = last_attended(self.attention_mask, self.input_ids, length, self.past_length, pad)
@@ -49,7 +49,7 @@ class HeadInputs:
 
 
 def base(inputs: HeadInputs, last: Array, shared: dict[str, Any]) -> ModelOutput:
-    """Return the last states themselves."""
+    """Return the last states."""
     return ModelOutput(last_hidden_state=last, **shared)
 
 
@@ -63,7 +63,7 @@ def causal_lm(inputs: HeadInputs, last: Array, shared: dict[str, Any]) -> ModelO
 
 
 def sequence_classification(inputs: HeadInputs, last: Array, shared: dict[str, Any]) -> ModelOutput:
-    """Return the logits of every row, (B, L), from its last attended token."""
+    """Return the logits of every sequence, (B, L), from its last attended token."""
     logits = last[inputs.pooled_positions(last)] @ inputs.read("score.weight").T
     inputs.observe("score", logits)
     labels, loss = inputs.targets["labels"], None
@@ -74,7 +74,7 @@ def sequence_classification(inputs: HeadInputs, last: Array, shared: dict[str, A
 
 
 def question_answering(inputs: HeadInputs, last: Array, shared: dict[str, Any]) -> ModelOutput:
-    """Return the logits of where an answer starts and ends, (B, T) each."""
+    """Return the logits of an answer's start and end, (B, T) each."""
     logits = last @ inputs.read("qa_outputs.weight").T + inputs.read("qa_outputs.bias")
     inputs.observe("qa_outputs", logits)
     start, end = logits[..., 0], logits[..., 1]

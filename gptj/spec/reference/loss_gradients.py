@@ -1,4 +1,4 @@
-"""The gradients of the losses for their logits, in float64."""
+"""The gradients of the losses with respect to their logits, in float64."""
 
 import numpy as np
 import numpy.typing as npt
@@ -31,17 +31,17 @@ def classification_loss(logits: Array, labels: npt.ArrayLike, problem_type: str)
 
 
 def question_answering_loss(logits: Array, start_positions: Ints, end_positions: Ints) -> Array:
-    """Return the gradient for (B, T, 2) logits, of which the first are those of the start."""
+    """Return the gradient for (B, T, 2) logits: those of the start, then of the end."""
     length = logits.shape[1]
-    parts = [
-        cross_entropy(logits[..., part], answer_targets(positions, length))
-        for part, positions in enumerate((start_positions, end_positions))
+    gradients = [
+        cross_entropy(logits[..., index], answer_targets(positions, length))
+        for index, positions in enumerate((start_positions, end_positions))
     ]
-    return np.stack(parts, axis=-1) / 2
+    return np.stack(gradients, axis=-1) / 2
 
 
 def cross_entropy(logits: Array, targets: Ints) -> Array:
-    """Return the gradient for (N, V) logits: softmax minus one-hot, over the targets that count."""
+    """Return the gradient for (N, V) logits: softmax minus one-hot, over targets not ignored."""
     kept = targets != IGNORE_INDEX
     gradient = np.zeros_like(logits)
     if not kept.any():

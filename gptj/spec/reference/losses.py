@@ -10,11 +10,11 @@ Ints = npt.NDArray[np.integer]
 
 
 def causal_lm_loss(logits: Array, labels: Ints) -> float:
-    """Return the mean cross-entropy, in nats, of predicting each label from the position before it.
+    """Return the mean cross-entropy, in nats, of each label given the position before it.
 
     Args:
         logits: (B, T, V).
-        labels: (B, T), not shifted; `IGNORE_INDEX` takes no part. With none left the loss is 0.
+        labels: (B, T), not shifted; `IGNORE_INDEX` is ignored. If none is left the loss is 0.
     """
     targets = np.asarray(labels)[:, 1:]
     return cross_entropy(logits[:, :-1].reshape(targets.size, -1), targets.reshape(-1))
@@ -41,11 +41,11 @@ def classification_loss(logits: Array, labels: npt.ArrayLike, problem_type: str)
 def question_answering_loss(
     start_logits: Array, end_logits: Array, start_positions: Ints, end_positions: Ints
 ) -> float:
-    """Return the mean of the cross-entropies of where the answer starts and ends.
+    """Return the mean of the cross-entropies of the answer's start and end.
 
     Args:
         start_logits, end_logits: (B, T).
-        start_positions, end_positions: (B,), clamped to [0, T]; T, outside the text, takes no part.
+        start_positions, end_positions: (B,), clamped to [0, T]; T, outside the text, is ignored.
     """
     length = start_logits.shape[1]
     start = cross_entropy(start_logits, answer_targets(start_positions, length))
@@ -60,9 +60,9 @@ def answer_targets(positions: npt.ArrayLike, length: int) -> Ints:
 
 
 def cross_entropy(logits: Array, targets: Ints) -> float:
-    """Return the mean cross-entropy of (N, V) logits and the (N,) targets that are not to ignore.
+    """Return the mean cross-entropy of (N, V) logits and the (N,) targets that are not ignored.
 
-    With none left it is 0.
+    If none is left it is 0.
     """
     kept = targets != IGNORE_INDEX
     if not kept.any():

@@ -1,6 +1,6 @@
 """The derivatives of the elementary operations, in float64.
 
-With y = f(x) and dy the gradient of the loss for y, each function returns that for x.
+With y = f(x) and dy the gradient of the loss for y, each function returns the gradient for x.
 """
 
 import math
@@ -85,7 +85,7 @@ def softmax(dy: Array, y: Array) -> Array:
 
 
 def apply_rotary(dy: Array, sin: Array, cos: Array) -> Array:
-    """A rotation by the opposite angle."""
+    """Rotate by the opposite angle."""
     return ops.apply_rotary(dy, -sin, cos)
 
 
