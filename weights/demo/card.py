@@ -1,7 +1,7 @@
 """Make the model card: ``python weights/demo/card.py runs/demo weights/demo``.
 
-Copies manifest.json, loss.csv and metrics.json from the run, draws loss.png, and writes README.md;
-every number in it is read from those files.
+Copies manifest.json, loss.csv and metrics.json from the run, draws loss.png, and writes README.md
+with the numbers in those files.
 """
 
 import json
@@ -26,14 +26,14 @@ from matplotlib import pyplot as plt
 
 COPIED: Final = ("manifest.json", "loss.csv", "metrics.json")
 SAMPLES: Final = 4
-"""The first prompts in the order of their choice, whether they pass or not."""
+"""The first prompts in the order of choice, whether they pass or not."""
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("card", type=click.Path(path_type=Path))
 def main(run: Path, card: Path) -> None:
-    """Make the folder CARD from what training and evaluation left in RUN."""
+    """Make the folder CARD from the results of training and evaluation in RUN."""
     for name in COPIED:
         shutil.copyfile(run / name, card / name)
     draw(read_log(card / "loss.csv"), card / "loss.png")
@@ -42,7 +42,7 @@ def main(run: Path, card: Path) -> None:
 
 
 def draw(log: Iterable[dict[str, str]], path: Path) -> None:
-    """Draw both losses against the tokens seen."""
+    """Plot both losses over the tokens seen."""
     rows = list(log)
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     for column, label, style in (
@@ -127,7 +127,7 @@ def _list(files: list[dict[str, Any]]) -> str:
 
 
 def _sample(continuation: dict[str, Any]) -> str:
-    """Show a prompt and what the model wrote, one after the other."""
+    """Return a prompt and the model's continuation as text."""
     passes = "passes" if continuation["passes"] else "does not pass"
     return (
         f"From `{continuation['path']}`, line {continuation['line']}; {passes}. The prompt:\n\n"

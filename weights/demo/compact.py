@@ -1,14 +1,14 @@
-"""Train with the rows of frequent tokens only; then give all 50,400 tokens their probability.
+"""Train with embedding rows for frequent tokens only, then expand to all 50,400 tokens.
 
-A third of GPT-J's tokens occurs in the training text, and a quarter often enough to learn a row of
-its own. The others share one row, the rare class, of which the model learns when it comes and what
-comes with it. Inside the class a token's probability is fixed and needs no context:
+A third of GPT-J's tokens occurs in the training text, and a quarter often enough to learn their own
+row. The others share one row, the rare class, whose context the model learns. Within the class a
+token's probability is constant:
 
     P(token | context) = P(class | context) * share(token)
 
-In the full model each rare token has the row of the class and its bias plus log(share), which is
-the same probability exactly. Tokens that never occurred share the weight of those seen once
-(Good and Turing's estimate).
+In the full model each rare token has the row of the class, and its bias plus log(share), which
+gives exactly that probability. Tokens that never occurred share the weight of those seen once
+(the Good-Turing estimate).
 """
 
 from dataclasses import dataclass
@@ -23,20 +23,20 @@ EMBEDDING: Final = "transformer.wte.weight"
 BIAS: Final = "lm_head.bias"
 
 ENOUGH: Final = 3
-"""Occurrences from which on a token has its own row."""
+"""Least number of occurrences of a token with its own row."""
 
 
 @dataclass(frozen=True)
 class Compact:
-    """Which tokens have a row, in the order of frequency, and how the last row is shared out."""
+    """The tokens with their own rows, by frequency, and the shares of the last row."""
 
     row_of: npt.NDArray[np.int64]  # (V,), the row of every token
     frequency: npt.NDArray[np.float64]  # (rows,), the class last
-    share: npt.NDArray[np.float64]  # (V,), 1 for tokens with a row of their own
+    share: npt.NDArray[np.float64]  # (V,), 1 for tokens with their own row
 
     @classmethod
     def of(cls, tokens: npt.NDArray[np.int64], vocab_size: int) -> "Compact":
-        """Decide by the counts of the training tokens."""
+        """Return the split that the counts of the training tokens imply."""
         counts = np.bincount(tokens, minlength=vocab_size)
         order = np.argsort(-counts, kind="stable")
         frequent = order[counts[order] >= ENOUGH]
@@ -51,11 +51,11 @@ class Compact:
 
     @property
     def rows(self) -> int:
-        """How many rows there are, the rare class included."""
+        """The number of rows, including the rare class."""
         return len(self.frequency)
 
     def expand(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the weights of the model of all tokens from those of the rows."""
+        """Return the weights of the full model, expanded from those of the rows."""
         index = torch.from_numpy(self.row_of)
         bias = state[BIAS][index] + torch.from_numpy(np.log(self.share)).float()
         return {**state, EMBEDDING: state[EMBEDDING][index], BIAS: bias}

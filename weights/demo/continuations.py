@@ -1,10 +1,10 @@
-"""Do the model's continuations of unseen code read as Python? Asked of the standard `tokenize`.
+"""Test with the standard `tokenize` whether the model continues unseen code as valid Python.
 
-A prompt ends with the head of a function: signature and docstring. It starts where the function
-does, or the class around it, so that it reads as a file may. The functions of the held-out files
-are put in the order of a hash of path and line, and the first whose prompts are short enough are
-taken, at most `PER_FILE` of a file. The continuation is greedy. Its last line is nearly always
-broken off in the middle, so it is left away before the test; the figure with it is given as well.
+A prompt ends with the head of a function: signature and docstring. It starts at the function or its
+class, as a file might. The functions of the held-out files are sorted by a hash of path and line,
+and the first with short enough prompts are chosen, at most `PER_FILE` of a file. The continuation
+is greedy. Its last line is nearly always incomplete, so the test drops it; the result with it is
+reported too.
 """
 
 import ast
@@ -26,13 +26,13 @@ NEW_TOKENS: Final = 64
 
 @dataclass(frozen=True)
 class Continuation:
-    """What the model wrote behind one prompt, and whether it passes."""
+    """The model's continuation of a prompt, and whether it passes."""
 
     path: str
     line: int
     prompt: str
     continuation: str
-    passes: bool  # without the last, broken line
+    passes: bool  # without the last, incomplete line
     passes_uncut: bool
 
 
@@ -52,7 +52,7 @@ def choose_prompts(
 def write_on(
     model: GPTJForCausalLM, tokenizer: GPTJTokenizer, path: str, line: int, prompt: str
 ) -> Continuation:
-    """Continue a prompt greedily and test the whole."""
+    """Continue a prompt greedily and test the result."""
     ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
     output = model.generate(ids, max_new_tokens=NEW_TOKENS, do_sample=False)[0, ids.shape[1] :]
     text = tokenizer.decode(output, skip_special_tokens=True)
@@ -63,7 +63,7 @@ def write_on(
 
 
 def is_python(text: str) -> bool:
-    """Whether `tokenize` reads the text to its end and finds no token that is an error."""
+    """Return whether `tokenize` reads the whole text without an error token."""
     try:
         tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
     except (tokenize.TokenError, SyntaxError):
@@ -85,7 +85,7 @@ def _heads(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _head_end(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int | None:
-    """Return the last line of signature and docstring, or None where the body has no own lines."""
+    """Return the last line of signature and docstring, or None if no body follows on new lines."""
     body = node.body
     end = body[0].lineno - 1
     if ast.get_docstring(node, clean=False) is not None:

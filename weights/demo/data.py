@@ -1,12 +1,12 @@
 """The demo model's text: the code of Python's standard library, split into training and held-out.
 
-Taken are the ``.py`` files of the running Python. Left out are tests, which some systems do not
+It consists of the ``.py`` files of the running Python, except for tests, which some systems do not
 install, and the tables of `encodings` and `pydoc_data`, which are data rather than code.
 
-Files are held out by families, so that no near-copy of a held-out file is trained on: a family is
-a top-level module or package, joined with every other that shares a fifth of some file's lines.
-In the order of a hash of their names, families up to `LARGEST` are held out until they make up
-`HELD_OUT` of all bytes.
+Files are held out by families, so that training sees no near-copy of a held-out file: a family is a
+top-level module or package, joined with every other that shares a fifth of some file's lines.
+Sorted by a hash of their names, families up to `LARGEST` are held out until they make up `HELD_OUT`
+of all bytes.
 """
 
 import hashlib
@@ -25,26 +25,26 @@ import numpy.typing as npt
 from gptj import GPTJTokenizer
 
 HELD_OUT: Final = 0.04
-"""Share of the bytes that is held out."""
+"""Share of the bytes that are held out."""
 
 LARGEST: Final = 100_000
-"""Bytes of the largest family that may be held out, so that no single one decides the figure."""
+"""Bytes of the largest family that may be held out, so that none dominates the result."""
 
 LEFT_OUT: Final = frozenset(
     "test tests idle_test __pycache__ site-packages dist-packages encodings pydoc_data".split()
 )
 
 COPIED: Final = 0.2
-"""Share of a file's lines in another file from which the two count as near-copies."""
+"""Least share of a file's lines in another file that makes the two near-copies."""
 
 BOILERPLATE: Final = 8
-"""Files from which on a line that they share, such as one of a licence, makes none a copy."""
+"""A line in more files than this, such as one of a licence, does not count as copied."""
 
 _FEWEST: Final = 5
-"""Shared lines that a near-copy has at least, however short the file."""
+"""Least number of shared lines of near-copies, however short the file."""
 
 _TELLING: Final = 20
-"""Characters of a line from which sharing it tells something."""
+"""Least length in characters of a line that counts when shared."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def read_library() -> dict[str, bytes]:
 
 
 def split(files: dict[str, bytes]) -> list[Source]:
-    """Decide for every file whether it is trained on or held out."""
+    """Return every file, marked as held out or for training."""
     family = families(files)
     sizes: Counter[str] = Counter()
     for path, content in files.items():
@@ -101,7 +101,7 @@ def families(files: dict[str, bytes]) -> dict[str, str]:
 
 
 def write_manifest(sources: Iterable[Source], path: Path) -> None:
-    """Write which files of which Python the model is made from."""
+    """Write the version of Python and the files of the data."""
     content = {"python": platform.python_version(), "files": [asdict(s) for s in sources]}
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
@@ -113,7 +113,7 @@ def read_manifest(path: Path) -> tuple[str, list[Source]]:
 
 
 def token_stream(texts: Iterable[bytes], tokenizer: GPTJTokenizer) -> npt.NDArray[np.int64]:
-    """Return all texts as one row of ids, each behind an end-of-text token."""
+    """Return all texts as one sequence of ids, each after an end-of-text token."""
     rows = []
     for text in texts:
         rows.append([tokenizer.eos_token_id])
@@ -122,7 +122,7 @@ def token_stream(texts: Iterable[bytes], tokenizer: GPTJTokenizer) -> npt.NDArra
 
 
 def shared_lines(texts: Iterable[bytes], others: Iterable[bytes]) -> float:
-    """Return which share of the different long lines of some texts others have as well."""
+    """Return the share of the distinct long lines of some texts that others contain too."""
     own, theirs = (set().union(*map(_telling_lines, side)) for side in (texts, others))
     return len(own & theirs) / len(own)
 

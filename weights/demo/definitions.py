@@ -1,8 +1,8 @@
-"""The second stage's text: functions and classes by themselves, as people prompt a model.
+"""The second stage's text: single functions and classes, like users' prompts.
 
-Each is taken from a training file with its decorators, moved to the left margin, and without
-docstrings: what follows a head is code. Rows begin where one of them does, so that the first
-tokens of a context are the head of a function or a class, as they are in a short prompt.
+Each comes from a training file with its decorators, dedented and without docstrings, so that code
+follows a head. Sequences begin at the start of a definition: as in a short prompt, the first tokens
+of a context are the head of a function or a class.
 """
 
 import ast
@@ -18,7 +18,7 @@ from torch import Tensor
 from batches import BATCH_TOKENS, LONG
 
 SHARE: Final = 0.5
-"""Share of the second stage's rows that are definitions; the others are files, as before."""
+"""Share of the second stage's sequences that are definitions; the others are files, as before."""
 
 FEWEST_LINES: Final = 3
 """Lines of the shortest definition."""
@@ -27,7 +27,7 @@ DEFINITION: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def definitions(text: str) -> Iterator[bytes]:
-    """Yield the functions and classes of a file, at the left margin and without docstrings."""
+    """Yield the functions and classes of a file, dedented and without docstrings."""
     lines = text.splitlines(keepends=True)
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, DEFINITION):
@@ -36,13 +36,13 @@ def definitions(text: str) -> Iterator[bytes]:
             numbers = range(first, (node.end_lineno or first) + 1)
             kept = [lines[number - 1] for number in numbers if number not in dropped]
             source = textwrap.dedent("".join(kept))
-            # a string with lines at the margin keeps its definition where it is
+            # a string with lines at the margin prevents dedenting
             if len(kept) >= FEWEST_LINES and not source[0].isspace():
                 yield source.encode()
 
 
 def _docstring_lines(node: ast.AST) -> set[int]:
-    """Return the lines of all docstrings in a definition that has a body besides."""
+    """Return the lines of all docstrings in a definition that have code after them."""
     return {
         number
         for inner in ast.walk(node)
@@ -55,12 +55,12 @@ def _docstring_lines(node: ast.AST) -> set[int]:
 def mixed_rows(
     files: Tensor, heads: Tensor, starts: npt.NDArray[np.int64], step: int, seed: int
 ) -> Tensor:
-    """Return a step's rows of the second stage, (rows, LONG + 1), drawn anew for every step.
+    """Return a step's sequences of the second stage, (sequences, LONG + 1), drawn for each step.
 
     Args:
         files: the tokens of the training files.
         heads: the tokens of their functions and classes.
-        starts: where in `heads` each of them begins.
+        starts: the index in `heads` at which each begins.
     """
     generator = np.random.default_rng((seed, step))
     rows = BATCH_TOKENS // LONG

@@ -1,7 +1,7 @@
 """Measure a trained model: ``python weights/demo/evaluate.py runs/demo``.
 
-Reads the folder that train.py wrote, and writes its metrics.json. Everything is measured with the
-model as it ships: float16 on disk, float32 in use, the whole vocabulary.
+Reads the folder that train.py wrote, and writes its metrics.json. All measurements use the model as
+it ships: float16 on disk, float32 in memory, the whole vocabulary.
 """
 
 import hashlib
@@ -50,7 +50,7 @@ def main(run: Path, threads: int) -> None:
 
 
 def read_sides(manifest: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """Return the training files and the held-out files, which must be those of the manifest."""
+    """Return the training files and the held-out files, checked against the manifest."""
     version, sources = read_manifest(manifest)
     library = read_library()
     found = {path: hashlib.sha256(text).hexdigest() for path, text in library.items()}
@@ -66,7 +66,7 @@ def read_sides(manifest: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
 def held_out_loss(
     model: GPTJForCausalLM, tokenizer: GPTJTokenizer, files: Mapping[str, bytes]
 ) -> dict[str, Any]:
-    """Return what a model needs for the held-out files, in all and one by one."""
+    """Return a model's loss on the held-out files, in total and for each file."""
     scores = [
         score(model, tokenizer, path, text)
         for path, text in tqdm(files.items(), disable=None, unit="file")

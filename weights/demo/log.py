@@ -1,4 +1,4 @@
-"""loss.csv: what the curve of the model card is drawn from."""
+"""loss.csv: the data of the model card's loss curve."""
 
 import csv
 import time
@@ -9,10 +9,10 @@ COLUMNS: Final = ("step", "tokens", "seconds", "train_loss", "held_out_loss")
 
 
 class Log:
-    """A loss.csv that grows with the training; the seconds go on where an earlier run stopped."""
+    """A loss.csv that grows during training; the seconds continue from an earlier run."""
 
     def __init__(self, path: Path, first: int) -> None:
-        """Keep what is there of the steps up to `first`."""
+        """Keep the lines of earlier steps, up to `first`."""
         rows = [row for row in read_log(path) if int(row["step"]) <= first] if first else []
         self.spent = float(rows[-1]["seconds"]) if rows else 0.0
         self.started = time.perf_counter()
@@ -25,7 +25,7 @@ class Log:
     def write(
         self, step: int, tokens: int, train_loss: float | None, held_out_loss: float | None
     ) -> None:
-        """Add a line; what was not measured stays empty."""
+        """Add a line; a missing loss stays empty."""
         seconds = self.spent + time.perf_counter() - self.started
         losses = ("" if loss is None else f"{loss:.4f}" for loss in (train_loss, held_out_loss))
         values = (step, tokens, f"{seconds:.1f}", *losses)

@@ -1,8 +1,8 @@
-"""Muon: momentum whose update of a matrix is made orthogonal, for the matrices inside the blocks.
+"""Muon: momentum with orthogonalised updates, for the matrices inside the blocks.
 
 Source: K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024). Matrices
-of one shape are stacked and taken through the iteration together, which is what keeps it cheap on
-a CPU; `torch.optim.Muon` takes them one at a time, in bfloat16.
+of one shape are stacked and iterated together, which keeps it cheap on a CPU; `torch.optim.Muon`
+processes them one at a time, in bfloat16.
 """
 
 from collections import defaultdict
@@ -43,7 +43,7 @@ class Muon(torch.optim.Optimizer):
     def _step_stack(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         """Update the matrices of one shape, (out, in)."""
         directions = torch.stack([self._accelerate(p, group["momentum"]) for p in parameters])
-        # a tall matrix gets a longer step, so that every output changes alike
+        # a tall matrix gets a larger update, so that all outputs change equally
         scale = max(1.0, directions.shape[-2] / directions.shape[-1]) ** 0.5
         for parameter, update in zip(parameters, orthogonalize(directions), strict=True):
             parameter.mul_(1 - group["lr"] * group["weight_decay"])

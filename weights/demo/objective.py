@@ -1,7 +1,7 @@
-"""The loss: cross-entropy over a sample of the rows in training, over all where it is reported.
+"""The loss: cross-entropy over a sample of the rows in training, and over all in reports.
 
-A sampled softmax has the frequent rows, the targets and a few of the other rows, each of these
-standing for many: the estimate of the normalising sum is unbiased, at a fifth of the cost.
+A sampled softmax has the frequent rows, the targets and a weighted sample of the other rows: the
+estimate of the normalising sum is unbiased, at a fifth of the cost.
 """
 
 import math
@@ -24,10 +24,10 @@ DRAWN: Final = 512
 def piece_gradients(
     model: GPTJForCausalLM, parameters: Sequence[Tensor], piece: Tensor, key: int | None
 ) -> tuple[float, tuple[Tensor, ...]]:
-    """Return the mean loss of (rows, length + 1) tokens and its gradients.
+    """Return the mean loss of (sequences, length + 1) tokens and its gradients.
 
     Args:
-        key: what the sample of the softmax depends on; None for all rows.
+        key: the seed of the sample of the softmax; None for all rows.
     """
     hidden, targets = model.transformer(piece[:, :-1]).last_hidden_state, piece[:, 1:].flatten()
     weight, bias = model.lm_head.weight, model.lm_head.bias
@@ -42,7 +42,7 @@ def sample(targets: Tensor, rows: int, key: int) -> tuple[Tensor, Tensor, Tensor
     """Choose the rows of one softmax.
 
     Returns:
-        The rows, what to add to their logits, and the places of the targets among them.
+        The rows, the corrections of their logits, and the places of the targets among them.
     """
     known = torch.zeros(rows, dtype=torch.bool)
     known[:FREQUENT] = True
@@ -60,10 +60,10 @@ def sample(targets: Tensor, rows: int, key: int) -> tuple[Tensor, Tensor, Tensor
 
 @torch.no_grad()
 def full_loss(model: GPTJForCausalLM, piece: Tensor, log_share: Tensor) -> Tensor:
-    """Return the mean loss of (rows, length + 1) tokens over the whole vocabulary.
+    """Return the mean loss of (sequences, length + 1) tokens over the whole vocabulary.
 
     Args:
-        log_share: (rows, length + 1), each token's share in its row.
+        log_share: (sequences, length + 1), the logarithm of each token's share of its row.
     """
     logits = model(piece[:, :-1], use_cache=False).logits
     losses = F.cross_entropy(logits.transpose(1, 2), piece[:, 1:], reduction="none")

@@ -1,4 +1,4 @@
-"""The model as it ships: its configuration, and its files."""
+"""The model as it ships: its configuration and files."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ CONFIG: Final = GPTJConfig(
     n_head=4,
     rotary_dim=16,
     tie_word_embeddings=True,
-    torch_dtype="float32",  # in use; the file is half as large
+    torch_dtype="float32",  # in memory; the file is float16
     architectures=["GPTJForCausalLM"],
 )
 
@@ -33,4 +33,4 @@ def save_model(state: dict[str, Tensor], folder: Path) -> None:
     (folder / "generation_config.json").write_text(text, encoding="utf-8")
     path = folder / "model.safetensors"
     save_file(tensors, path, metadata={"format": "pt"})
-    path.chmod(0o644)  # safetensors writes for the owner alone
+    path.chmod(0o644)  # safetensors makes it private

@@ -13,21 +13,21 @@ from torch import Tensor
 from gptj import GPTJForCausalLM, GPTJTokenizer
 
 STRIDE: Final = 256
-"""Tokens that a window of the whole context scores, after as many that it only reads."""
+"""Tokens that a full window scores, after as many that are only context."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """How well a model predicts one text."""
+    """A model's score on one text."""
 
     path: str
     bytes: int
     tokens: int
-    nats: float  # of all tokens together
+    nats: float  # the sum over all tokens
 
 
 def bits_per_byte(scores: Iterable[Score]) -> float:
-    """Return the bits that the model needs for every byte of text."""
+    """Return the model's bits per byte of text."""
     scores = list(scores)
     return sum(s.nats for s in scores) / math.log(2) / sum(s.bytes for s in scores)
 
@@ -39,13 +39,13 @@ def nats_per_token(scores: Iterable[Score]) -> float:
 
 
 def gzip_bits_per_byte(texts: Iterable[bytes]) -> float:
-    """Return the same of ``gzip -9``, which may look back from each text into those before it."""
+    """Return the bits per byte of ``gzip -9`` on all texts as one stream."""
     whole = b"".join(texts)
     return 8 * len(gzip.compress(whole, 9)) / len(whole)
 
 
 def score(model: GPTJForCausalLM, tokenizer: GPTJTokenizer, path: str, text: bytes) -> Score:
-    """Score a text: every token once, the first behind an end-of-text token."""
+    """Score every token of a text once, the first after an end-of-text token."""
     ids = [tokenizer.eos_token_id, *tokenizer(text.decode())["input_ids"]]
     nats = sum(losses(model, torch.tensor(ids)))
     return Score(path, len(text), len(ids) - 1, nats)
@@ -53,7 +53,7 @@ def score(model: GPTJForCausalLM, tokenizer: GPTJTokenizer, path: str, text: byt
 
 @torch.no_grad()
 def losses(model: GPTJForCausalLM, ids: Tensor) -> Iterator[float]:
-    """Yield the sums of the losses of ids[1:], window by window, over the whole vocabulary."""
+    """Yield the summed losses of ids[1:], window by window, over the whole vocabulary."""
     context, scored = model.config.n_positions, 1
     while scored < len(ids):
         end = min(len(ids), scored + (STRIDE if scored > 1 else context))

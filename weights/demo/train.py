@@ -27,7 +27,7 @@ from trainer import SEED, STEPS, Trainer
 Tokens = npt.NDArray[np.int64]
 
 WATCHED: Final = 16
-"""Of so many held-out rows one is on the curve; the model card's figure is over all of them."""
+"""The curve uses one of so many held-out sequences; the model card's result uses all."""
 
 LOG_EVERY: Final = 20
 SAVE_EVERY: Final = 200
@@ -39,10 +39,10 @@ SAVE_EVERY: Final = 200
 @click.option("--more-steps", default=STEPS[1], show_default=True, help="Of the second.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--workers", default=2, show_default=True, help="Threads, one for each core.")
-@click.option("--resume", is_flag=True, help="Go on from the checkpoint in the folder.")
+@click.option("--resume", is_flag=True, help="Resume from the checkpoint in the folder.")
 def main(steps: int, more_steps: int, out: Path, workers: int, resume: bool) -> None:
     """Train the demo model."""
-    torch.set_num_threads(1)  # more would only wait for each other where cores are shared
+    torch.set_num_threads(1)  # more threads would wait for each other on shared cores
     train, heads, held_out = prepare(out)
     compact = Compact.of(train, CONFIG.vocab_size)
     trainer = Trainer(compact, (steps, more_steps), workers)
@@ -85,7 +85,7 @@ def prepare(out: Path) -> tuple[Tokens, Tokens, Tokens]:
 
 
 def watched_rows(held_out: Tokens, compact: Compact) -> tuple[Tensor, Tensor]:
-    """Return some of the held-out tokens, (rows, LONG + 1), as rows of the table and log shares."""
+    """Return some held-out tokens as rows and as log shares, each (sequences, LONG + 1)."""
     tokens = torch.from_numpy(held_out).unfold(0, LONG + 1, LONG * WATCHED)
     share = torch.from_numpy(np.log(compact.share)).float()
     return torch.from_numpy(compact.row_of)[tokens], share[tokens]

@@ -1,4 +1,4 @@
-"""One training step after another: workers for the gradients, Muon and AdamW for the updates."""
+"""The training loop: workers compute gradients, Muon and AdamW the updates."""
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -19,30 +19,30 @@ from saved import CONFIG
 SEED: Final = 6
 
 STEPS: Final = (1_700, 800)
-"""Steps of the two stages: files; and files mixed with single definitions."""
+"""Steps of the two stages: files, then files mixed with single definitions."""
 
 WARM_UP: Final = 100
-"""Steps until the learning rates are full, in each stage."""
+"""Steps until the learning rates reach their peak, in each stage."""
 
 COOL_DOWN: Final = 0.45
 """Share of the first stage in which the learning rates fall to zero, linearly."""
 
-AGAIN: Final = 0.4
-"""What the second stage starts with, of the peak learning rates, before it falls to zero too."""
+RESTART: Final = 0.4
+"""Share of the peak learning rates at which the second stage starts, before it falls to zero."""
 
-FULL: Final = 0.05
-"""Share of a stage's steps, the last, with the softmax over all rows: free of sampling's bias."""
+UNSAMPLED: Final = 0.05
+"""Share of a stage's steps, at its end, with the softmax over all rows, without sampling bias."""
 
 PIECE_TOKENS: Final = 1_024
-"""Tokens that a worker takes at a time, so that a core busy with something else delays little."""
+"""Tokens that a worker takes at a time, so that a busy core causes little delay."""
 
 ADAM_RATE: Final = 0.006
 MUON_RATE: Final = 0.03
-"""Peak learning rates: of the table, the norms and biases, and of the matrices."""
+"""Peak learning rates: of embedding, norms and biases, and of the matrices."""
 
 
 class Trainer:
-    """A model of the rows that have enough to learn from, its optimizers and its workers."""
+    """A model of the frequent tokens, its optimizers and its workers."""
 
     def __init__(self, compact: Compact, stages: tuple[int, int], workers: int) -> None:
         self.compact, self.stages = compact, stages
@@ -50,14 +50,14 @@ class Trainer:
         self.model = GPTJForCausalLM(GPTJConfig.from_dict(sizes), seed=SEED)
         self.parameters = list(self.model.parameters())
         self.optimizers = make_optimizers(self.model)
-        # One thread each: a kernel's own threads would wait for each other at every product
+        # One thread each: threads of a kernel would wait for each other at every matmul
         self.workers = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
 
     def step(self, step: int, rows: Tensor) -> float:
-        """Take one step on (rows, length + 1) tokens and return the mean loss."""
+        """Take one step on (sequences, length + 1) tokens and return the mean loss."""
         pieces = rows.split(max(1, PIECE_TOKENS // (rows.shape[1] - 1)))
         done, steps = self.within_stage(step)
-        sample = done < (1 - FULL) * steps
+        sample = done < (1 - UNSAMPLED) * steps
         keys = [step * BATCH_TOKENS + piece if sample else None for piece in range(len(pieces))]
         results = list(self.workers.map(self._piece, pieces, keys))
         for index, parameter in enumerate(self.parameters):
@@ -70,15 +70,15 @@ class Trainer:
         return sum(loss for loss, _ in results) / len(pieces)
 
     def within_stage(self, step: int) -> tuple[int, int]:
-        """Return the steps of this stage, those before `step` and all."""
+        """Return the steps of this stage: those before `step`, and all."""
         first, second = self.stages
         return (step, first) if step < first else (step - first, second)
 
     def rate(self, step: int) -> float:
-        """Return the factor on the learning rates: up, level and down; then down once more."""
+        """Return the factor of the learning rates: up, constant and down, then down again."""
         done, steps = self.within_stage(step)
         if step != done:
-            return AGAIN * min((done + 1) / WARM_UP, (steps - done) / steps)
+            return RESTART * min((done + 1) / WARM_UP, (steps - done) / steps)
         return min(1.0, (done + 1) / WARM_UP, (steps - done) / (COOL_DOWN * steps))
 
     def held_out_loss(self, rows: Tensor, log_share: Tensor) -> float:
@@ -92,19 +92,21 @@ class Trainer:
         return piece_gradients(self.model, self.parameters, piece, key)
 
     def start(self) -> None:
-        """Let the first guess be how often each row occurs."""
+        """Initialise the bias with the frequency of each row."""
         with torch.no_grad():
             self.model.lm_head.bias.copy_(torch.from_numpy(np.log(self.compact.frequency)))
 
     def save(self, path: Path, step: int) -> None:
-        """Write everything that the next step needs, whole or not at all."""
+        """Write the state of the training, whole or not at all."""
         states = [optimizer.state_dict() for optimizer in self.optimizers]
-        part = path.with_suffix(".part")
-        torch.save({"step": step, "model": self.model.state_dict(), "optimizers": states}, part)
-        part.replace(path)
+        temporary = path.with_suffix(".part")
+        torch.save(
+            {"step": step, "model": self.model.state_dict(), "optimizers": states}, temporary
+        )
+        temporary.replace(path)
 
     def resume(self, path: Path) -> int:
-        """Read what `save` wrote and return the next step."""
+        """Load the state that `save` wrote and return the next step."""
         saved = torch.load(path)
         self.model.load_state_dict(saved["model"])
         for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):

@@ -1,7 +1,7 @@
 """Make the tiny checkpoint of the parity tests: ``python weights/tiny/make.py``.
 
-No two sizes are equal, so that a wrong axis raises, and every tensor is redrawn far from its
-initial value, so that a wrong model fails (at the usual initialisation it would pass).
+No two sizes are equal, so a wrong axis raises an error, and every tensor is drawn far from its
+usual initial value, with which a wrong model could pass.
 """
 
 from pathlib import Path
