@@ -21,6 +21,7 @@ from gptj.backends.flax.pretrained import FlaxPretrained
 from gptj.backends.flax.trainer import Trainer, mixed
 from gptj.contract.backend import Capabilities
 from gptj.contract.decoding import DecodePlan
+from gptj.contract.trainer import Optimizer
 from gptj.errors import ArgumentError, choices
 from gptj.generation.prompts import Ids
 from gptj.spec.config import DTYPES, GPTJConfig
@@ -29,6 +30,7 @@ from gptj.spec.optimizer import AdamState
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.quantization import INT8
 from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.spec.types import Device, DType, TensorLike
 from gptj.spec.update_rule import UpdateRule
 
 pytrees.register()
@@ -58,11 +60,11 @@ class FlaxBackend:
         *,
         params: Tensors | None = None,
         dtype: str = "float32",
-        device: Any = None,
-        param_dtype: Any = None,
-        sharding: Any = None,
+        device: Device | None = None,
+        param_dtype: DType | None = None,
+        sharding: object = None,
         **options: Any,
-    ) -> Any:
+    ) -> FlaxPretrained:
         """Return a model; options: `seed`, `input_shape`, `param_dtype` and `sharding`.
 
         `param_dtype` is `dtype` if None; ``"auto"`` keeps what `params` have. `sharding`, in the
@@ -80,7 +82,7 @@ class FlaxBackend:
             model.params = parameters.load_params(config, head, params, dtype=own, device=place)
         return model
 
-    def init_cache(self, model: Any, batch: int, max_length: int) -> KVCache:
+    def init_cache(self, model: FlaxPretrained, batch: int, max_length: int) -> KVCache:
         """Return an empty cache that keeps its size."""
         return model.init_cache(batch, max_length)
 
@@ -88,35 +90,35 @@ class FlaxBackend:
         """Run a model without dropout; JAX computes gradients only where they are asked for."""
         return model(**inputs, return_dict=True)
 
-    def load_params(self, model: Any, params: Tensors) -> None:
+    def load_params(self, model: FlaxPretrained, params: Tensors) -> None:
         """Replace a model's parameters, keeping their dtype and device."""
         loaded = parameters.load_params(model.config, model.head, params, like=model.params)
         model.params = {**model.params, **loaded}  # an adapter stays
 
-    def resize(self, model: Any, vocab_size: int, params: Tensors) -> None:
+    def resize(self, model: FlaxPretrained, vocab_size: int, params: Tensors) -> None:
         """Give a model a vocabulary of another size; `params` have a row per token."""
         parallel.check_resize(model, params)
         parameters.resize(model, vocab_size, params)
 
-    def dump_params(self, model: Any) -> dict[str, LazyTensor]:
+    def dump_params(self, model: FlaxPretrained) -> dict[str, LazyTensor]:
         """Return a model's parameters by canonical name, without copying them yet."""
         return parameters.dump_params(model.config, model.head, model.params)
 
-    def to_numpy(self, tensor: Any) -> npt.NDArray[Any]:
+    def to_numpy(self, tensor: jax.Array) -> npt.NDArray[Any]:
         """Return a tensor's values on the host."""
         return parameters.to_numpy(tensor)
 
-    def concrete(self, tensor: Any) -> npt.NDArray[Any] | None:
+    def concrete(self, tensor: jax.Array) -> npt.NDArray[Any] | None:
         """Return a tensor's values for a check, or None while tracing."""
         return parameters.concrete(tensor)
 
-    def from_numpy(self, array: Any, model: Any = None) -> jax.Array:
+    def from_numpy(self, array: TensorLike, model: FlaxPretrained | None = None) -> jax.Array:
         """Return an array, a list or a tensor as a tensor, which follows the model's device."""
         return parameters.from_numpy(array)
 
     def decode(
         self,
-        model: Any,
+        model: FlaxPretrained,
         input_ids: jax.Array,
         attention_mask: jax.Array | None,
         plan: DecodePlan,
@@ -126,7 +128,7 @@ class FlaxBackend:
 
     def stream(
         self,
-        model: Any,
+        model: FlaxPretrained,
         input_ids: jax.Array,
         attention_mask: jax.Array | None,
         plan: DecodePlan,
@@ -135,42 +137,46 @@ class FlaxBackend:
         return stream(model, input_ids, attention_mask, plan)
 
     def capture(
-        self, model: Any, names: Sequence[str], **inputs: Any
+        self, model: FlaxPretrained, names: Sequence[str], **inputs: Any
     ) -> tuple[ModelOutput, dict[str, Any]]:
         """Run `forward` and return the outputs of named modules too."""
         return capture(
             model, names, lambda seen: self.forward(seen, **inputs, output_attentions=True)
         )
 
-    def gradients(self, model: Any, **inputs: Any) -> tuple[float, dict[str, npt.NDArray[Any]]]:
+    def gradients(
+        self, model: FlaxPretrained, **inputs: Any
+    ) -> tuple[float, dict[str, npt.NDArray[Any]]]:
         """Return a loss and its gradient for every parameter, without dropout."""
         return loss_gradients(model, inputs)
 
-    def add_adapter(self, model: Any, lora: LoraConfig, tensors: Tensors) -> None:
+    def add_adapter(self, model: FlaxPretrained, lora: LoraConfig, tensors: Tensors) -> None:
         """Give a model an adapter, and let nothing else be trained."""
         adapters.add_adapter(model, lora, tensors)
 
-    def dump_adapter(self, model: Any) -> dict[str, LazyTensor]:
+    def dump_adapter(self, model: FlaxPretrained) -> dict[str, LazyTensor]:
         """Return the weights of a model's adapter, and of the modules trained whole."""
         return adapters.dump_adapter(model)
 
-    def merge_adapter(self, model: Any) -> None:
+    def merge_adapter(self, model: FlaxPretrained) -> None:
         """Add a model's adapter to its weights, and keep those from before."""
         adapters.merge_adapter(model)
 
-    def unmerge_adapter(self, model: Any) -> None:
+    def unmerge_adapter(self, model: FlaxPretrained) -> None:
         """Bring the weights from before back, bit for bit."""
         adapters.unmerge_adapter(model)
 
-    def remove_adapter(self, model: Any) -> None:
+    def remove_adapter(self, model: FlaxPretrained) -> None:
         """Let go of a model's adapter, and let all parameters be trained again."""
         adapters.remove_adapter(model)
 
-    def dump_optimizer(self, model: Any, optimizer: Any) -> AdamState:
+    def dump_optimizer(self, model: FlaxPretrained, optimizer: Optimizer) -> AdamState:
         """Return the state of a model's optimizer, without copying it yet."""
         return optimizers.dump_optimizer(model, optimizer)
 
-    def load_optimizer(self, model: Any, optimizer: Any, state: AdamState) -> Any:
+    def load_optimizer(
+        self, model: FlaxPretrained, optimizer: Optimizer, state: AdamState
+    ) -> Optimizer:
         """Return a state like another with other moments; learning rates are not in it."""
         return optimizers.load_optimizer(model, optimizer, state)
 
@@ -178,7 +184,7 @@ class FlaxBackend:
         """Return what ``load`` takes for products in half precision on float32 parameters."""
         return mixed(dtype)
 
-    def trainer(self, model: Any, rule: UpdateRule, dtype: str) -> Trainer:
+    def trainer(self, model: FlaxPretrained, rule: UpdateRule, dtype: str) -> Trainer:
         """Return what updates the trainable parameters of a model, computing in `dtype`."""
         return Trainer(model, rule, dtype)
 
@@ -201,7 +207,7 @@ class FlaxBackend:
         return {**own, INT8: int8.describe()}
 
 
-def _place(config: GPTJConfig, head: str, device: Any, sharding: Any) -> Any:
+def _place(config: GPTJConfig, head: str, device: Device | None, sharding: object) -> Any:
     """Return where parameters go: a device, None, or a mapping with a sharding for every path."""
     if sharding is None:
         return _device(device)
@@ -212,7 +218,7 @@ def _place(config: GPTJConfig, head: str, device: Any, sharding: Any) -> Any:
     return parallel.shardings(sharding, config, head)
 
 
-def _device(name: Any) -> Any:
+def _device(name: Device | None) -> Any:
     """Return the device of that name; None leaves the choice to JAX."""
     if name is None or isinstance(name, jax.Device):
         return name

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import keras
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from gptj.backends.tf.model import TFPretrained
 from gptj.backends.tf.trainer import Trainer, mixed
 from gptj.contract.backend import Capabilities
 from gptj.contract.decoding import DecodePlan
+from gptj.contract.trainer import Optimizer
 from gptj.errors import ArgumentError, choices
 from gptj.generation.prompts import Ids
 from gptj.spec.config import DTYPES, GPTJConfig
@@ -31,9 +32,10 @@ from gptj.spec.optimizer import AdamState
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.quantization import INT8
 from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.spec.types import Device
 from gptj.spec.update_rule import UpdateRule
 
-Tensor = Any
+Tensor: TypeAlias = tf.Tensor
 
 MIXED: Final = ("mixed_bfloat16", "mixed_float16")
 """Keras policies with float32 variables."""
@@ -65,9 +67,9 @@ class TFBackend:
         *,
         params: Tensors | None = None,
         dtype: str = "float32",
-        device: Any = None,
+        device: Device | None = None,
         **options: Any,
-    ) -> Any:
+    ) -> TFPretrained:
         """Return a model; `dtype` is a Keras policy; options: `seed`."""
         with tf.device(_device(device)):
             if params is None:
@@ -75,38 +77,38 @@ class TFBackend:
             with parameters.loading(params):
                 return MODELS[head](config, dtype=dtype, **options)
 
-    def init_cache(self, model: Any, batch: int, max_length: int) -> KVCache:
+    def init_cache(self, model: TFPretrained, batch: int, max_length: int) -> KVCache:
         """Return an empty cache of a size that stays."""
         return model.init_cache(batch, max_length)
 
-    def forward(self, model: Any, **inputs: Any) -> ModelOutput:
+    def forward(self, model: TFPretrained, **inputs: Any) -> ModelOutput:
         """Run a model without dropout; gradients are taken only where a tape watches."""
         if is_decode_step(**inputs):
             return step(model, **inputs)
         return model(**inputs, return_dict=True, training=False)
 
-    def load_params(self, model: Any, params: Tensors) -> None:
+    def load_params(self, model: TFPretrained, params: Tensors) -> None:
         """Replace a model's parameters, keeping their dtype and device."""
         parameters.load_params(model, params)
 
-    def resize(self, model: Any, vocab_size: int, params: Tensors) -> None:
+    def resize(self, model: TFPretrained, vocab_size: int, params: Tensors) -> None:
         """Give a model a vocabulary of another size; `params` have a row per token."""
         with tf.device(model.device):
             parameters.resize(model, vocab_size, params)
 
-    def dump_params(self, model: Any) -> dict[str, LazyTensor]:
+    def dump_params(self, model: TFPretrained) -> dict[str, LazyTensor]:
         """Return a model's parameters by canonical name, without copying them yet."""
         return parameters.dump_params(model)
 
-    def to_numpy(self, tensor: Any) -> npt.NDArray[Any]:
+    def to_numpy(self, tensor: Tensor) -> npt.NDArray[Any]:
         """Return a tensor's values on the host."""
         return parameters.to_numpy(tensor)
 
-    def concrete(self, tensor: Any) -> npt.NDArray[Any] | None:
+    def concrete(self, tensor: Tensor) -> npt.NDArray[Any] | None:
         """Return a tensor's values for a check, or None while tracing."""
         return parameters.concrete(tensor)
 
-    def from_numpy(self, array: Any, model: Any = None) -> Tensor:
+    def from_numpy(self, array: Any, model: TFPretrained | None = None) -> Tensor:
         """Return an array, a list or a tensor as a tensor on the model's device."""
         device = None if model is None else model.device
         if tf.is_tensor(array):
@@ -116,7 +118,7 @@ class TFBackend:
 
     def decode(
         self,
-        model: Any,
+        model: TFPretrained,
         input_ids: Tensor,
         attention_mask: Tensor | None,
         plan: DecodePlan,
@@ -126,7 +128,7 @@ class TFBackend:
 
     def stream(
         self,
-        model: Any,
+        model: TFPretrained,
         input_ids: Tensor,
         attention_mask: Tensor | None,
         plan: DecodePlan,
@@ -135,40 +137,44 @@ class TFBackend:
         return stream(model, input_ids, attention_mask, plan)
 
     def capture(
-        self, model: Any, names: Sequence[str], **inputs: Any
+        self, model: TFPretrained, names: Sequence[str], **inputs: Any
     ) -> tuple[ModelOutput, dict[str, Any]]:
         """Run `forward` and return the outputs of named modules too."""
         return capture(model, names, lambda: self.forward(model, **inputs, output_attentions=True))
 
-    def gradients(self, model: Any, **inputs: Any) -> tuple[float, dict[str, npt.NDArray[Any]]]:
+    def gradients(
+        self, model: TFPretrained, **inputs: Any
+    ) -> tuple[float, dict[str, npt.NDArray[Any]]]:
         """Return a loss and its gradient for every parameter, without dropout."""
         return loss_gradients(model, inputs)
 
-    def add_adapter(self, model: Any, lora: LoraConfig, tensors: Tensors) -> None:
+    def add_adapter(self, model: TFPretrained, lora: LoraConfig, tensors: Tensors) -> None:
         """Give a model an adapter, and let nothing else be trained."""
         adapters.add_adapter(model, lora, tensors)
 
-    def dump_adapter(self, model: Any) -> dict[str, LazyTensor]:
+    def dump_adapter(self, model: TFPretrained) -> dict[str, LazyTensor]:
         """Return the weights of a model's adapter, and of the modules trained whole."""
         return adapters.dump_adapter(model)
 
-    def merge_adapter(self, model: Any) -> None:
+    def merge_adapter(self, model: TFPretrained) -> None:
         """Add a model's adapter to its weights, and keep those from before."""
         adapters.merge_adapter(model)
 
-    def unmerge_adapter(self, model: Any) -> None:
+    def unmerge_adapter(self, model: TFPretrained) -> None:
         """Bring the weights from before back, bit for bit."""
         adapters.unmerge_adapter(model)
 
-    def remove_adapter(self, model: Any) -> None:
+    def remove_adapter(self, model: TFPretrained) -> None:
         """Let go of a model's adapter, and let all parameters be trained again."""
         adapters.remove_adapter(model)
 
-    def dump_optimizer(self, model: Any, optimizer: Any) -> AdamState:
+    def dump_optimizer(self, model: TFPretrained, optimizer: Optimizer) -> AdamState:
         """Return the state of a model's optimizer, without copying it yet."""
         return optimizers.dump_optimizer(model, optimizer)
 
-    def load_optimizer(self, model: Any, optimizer: Any, state: AdamState) -> Any:
+    def load_optimizer(
+        self, model: TFPretrained, optimizer: Optimizer, state: AdamState
+    ) -> Optimizer:
         """Give an optimizer another state, and return it; its learning rate stays."""
         return optimizers.load_optimizer(model, optimizer, state)
 
@@ -176,7 +182,7 @@ class TFBackend:
         """Return what ``load`` takes for products in half precision on float32 parameters."""
         return mixed(dtype)
 
-    def trainer(self, model: Any, rule: UpdateRule, dtype: str) -> Trainer:
+    def trainer(self, model: TFPretrained, rule: UpdateRule, dtype: str) -> Trainer:
         """Return what updates the trainable parameters of a model, computing in `dtype`."""
         return Trainer(model, rule, dtype)
 
@@ -201,7 +207,7 @@ class TFBackend:
         return {**own, INT8: int8.describe()}
 
 
-def _device(name: Any) -> str | None:
+def _device(name: Device | None) -> str | None:
     """Return TensorFlow's own form of a device's name; None leaves the choice to it."""
     if name is None:
         return None

@@ -1,6 +1,6 @@
 """The adapter: PyTorch as one of the project's backends. Contract: ``gptj.backends.base``."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,7 @@ from gptj.backends.torch.placement import module_of
 from gptj.backends.torch.trainer import Trainer, mixed
 from gptj.contract.backend import Capabilities
 from gptj.contract.decoding import DecodePlan
+from gptj.contract.trainer import Optimizer
 from gptj.errors import ArgumentError
 from gptj.generation.prompts import Ids
 from gptj.spec.config import DTYPES, GPTJConfig
@@ -32,6 +33,7 @@ from gptj.spec.outputs import ModelOutput
 from gptj.spec.params import parameter_table
 from gptj.spec.quantization import INT4, INT8
 from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.spec.types import Device
 from gptj.spec.update_rule import UpdateRule
 
 pytrees.register()
@@ -61,11 +63,11 @@ class TorchBackend:
         *,
         params: Tensors | None = None,
         dtype: str = "float32",
-        device: Any = None,
-        device_map: Any = None,
-        max_memory: Any = None,
+        device: Device | None = None,
+        device_map: str | Mapping[str, Device] | None = None,
+        max_memory: Mapping[Any, int | str] | None = None,
         **options: Any,
-    ) -> Any:
+    ) -> TorchPretrained:
         """Return a model in evaluation mode.
 
         Options: `attn_implementation`, `seed`, and `device_map` with `max_memory` in the place of
@@ -84,38 +86,38 @@ class TorchBackend:
         model.get_base().rotary.fill(model.device)
         return model.eval()
 
-    def init_cache(self, model: Any, batch: int, max_length: int) -> KVCache:
+    def init_cache(self, model: TorchPretrained, batch: int, max_length: int) -> KVCache:
         """Return an empty cache that later calls write into."""
         return model.init_cache(batch, max_length)
 
-    def forward(self, model: Any, **inputs: Any) -> ModelOutput:
+    def forward(self, model: TorchPretrained, **inputs: Any) -> ModelOutput:
         """Run a model without gradients and without dropout."""
         with torch.no_grad(), evaluating(model):
             return model(**inputs, return_dict=True)
 
-    def load_params(self, model: Any, params: Tensors) -> None:
+    def load_params(self, model: TorchPretrained, params: Tensors) -> None:
         """Replace a model's parameters, keeping their dtype and devices."""
         dtype = str(model.dtype).removeprefix("torch.")
         where = {name: tensor.device for name, tensor in model.named_parameters()}
         parameters.load_params(model, params, dtype=dtype, device=where)
 
-    def resize(self, model: Any, vocab_size: int, params: Tensors) -> None:
+    def resize(self, model: TorchPretrained, vocab_size: int, params: Tensors) -> None:
         """Give a model a vocabulary of another size; `params` have a row per token."""
         parameters.resize(model, vocab_size, params)
 
-    def dump_params(self, model: Any) -> dict[str, LazyTensor]:
+    def dump_params(self, model: TorchPretrained) -> dict[str, LazyTensor]:
         """Return a model's parameters by canonical name, without copying them yet."""
         return parameters.dump_params(model)
 
-    def to_numpy(self, tensor: Any) -> npt.NDArray[Any]:
+    def to_numpy(self, tensor: torch.Tensor) -> npt.NDArray[Any]:
         """Return a tensor's values on the host."""
         return parameters.to_numpy(tensor)
 
-    def concrete(self, tensor: Any) -> npt.NDArray[Any] | None:
+    def concrete(self, tensor: torch.Tensor) -> npt.NDArray[Any] | None:
         """Return a tensor's values for a check, or None while tracing."""
         return parameters.concrete(tensor)
 
-    def from_numpy(self, array: Any, model: Any = None) -> torch.Tensor:
+    def from_numpy(self, array: Any, model: TorchPretrained | None = None) -> torch.Tensor:
         """Return an array, a list or a tensor as a tensor on the model's device."""
         device = None if model is None else model.device
         if isinstance(array, torch.Tensor):
@@ -124,7 +126,7 @@ class TorchBackend:
 
     def decode(
         self,
-        model: Any,
+        model: TorchPretrained,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None,
         plan: DecodePlan,
@@ -135,7 +137,7 @@ class TorchBackend:
 
     def stream(
         self,
-        model: Any,
+        model: TorchPretrained,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None,
         plan: DecodePlan,
@@ -150,41 +152,45 @@ class TorchBackend:
             yield tokens
 
     def capture(
-        self, model: Any, names: Sequence[str], **inputs: Any
+        self, model: TorchPretrained, names: Sequence[str], **inputs: Any
     ) -> tuple[ModelOutput, dict[str, Any]]:
         """Run `forward` and return the outputs of named modules too."""
         return capture(model, names, lambda: self.forward(model, **inputs, output_attentions=True))
 
-    def gradients(self, model: Any, **inputs: Any) -> tuple[float, dict[str, npt.NDArray[Any]]]:
+    def gradients(
+        self, model: TorchPretrained, **inputs: Any
+    ) -> tuple[float, dict[str, npt.NDArray[Any]]]:
         """Return a loss and its gradient for every parameter, without dropout."""
         with torch.enable_grad(), evaluating(model):
             return loss_gradients(model, inputs)
 
-    def add_adapter(self, model: Any, lora: LoraConfig, tensors: Tensors) -> None:
+    def add_adapter(self, model: TorchPretrained, lora: LoraConfig, tensors: Tensors) -> None:
         """Give a model an adapter, and let nothing else be trained."""
         adapters.add_adapter(model, lora, tensors)
 
-    def dump_adapter(self, model: Any) -> dict[str, LazyTensor]:
+    def dump_adapter(self, model: TorchPretrained) -> dict[str, LazyTensor]:
         """Return the weights of a model's adapter, and of the modules trained whole."""
         return adapters.dump_adapter(model)
 
-    def merge_adapter(self, model: Any) -> None:
+    def merge_adapter(self, model: TorchPretrained) -> None:
         """Add a model's adapter to its weights, and keep those from before."""
         adapters.merge_adapter(model)
 
-    def unmerge_adapter(self, model: Any) -> None:
+    def unmerge_adapter(self, model: TorchPretrained) -> None:
         """Bring the weights from before back, bit for bit."""
         adapters.unmerge_adapter(model)
 
-    def remove_adapter(self, model: Any) -> None:
+    def remove_adapter(self, model: TorchPretrained) -> None:
         """Let go of a model's adapter, and let all parameters be trained again."""
         adapters.remove_adapter(model)
 
-    def dump_optimizer(self, model: Any, optimizer: Any) -> AdamState:
+    def dump_optimizer(self, model: TorchPretrained, optimizer: Optimizer) -> AdamState:
         """Return the state of a model's optimizer, without copying it yet."""
         return optimizers.dump_optimizer(model, optimizer)
 
-    def load_optimizer(self, model: Any, optimizer: Any, state: AdamState) -> Any:
+    def load_optimizer(
+        self, model: TorchPretrained, optimizer: Optimizer, state: AdamState
+    ) -> Optimizer:
         """Give an optimizer another state, and return it; its learning rate stays."""
         return optimizers.load_optimizer(model, optimizer, state)
 
@@ -192,7 +198,7 @@ class TorchBackend:
         """Return what ``load`` takes for products in half precision on float32 parameters."""
         return mixed(dtype)
 
-    def trainer(self, model: Any, rule: UpdateRule, dtype: str) -> Trainer:
+    def trainer(self, model: TorchPretrained, rule: UpdateRule, dtype: str) -> Trainer:
         """Return what updates the trainable parameters of a model, computing in `dtype`."""
         return Trainer(model, rule, dtype)
 
@@ -236,7 +242,12 @@ def infer_device() -> str:
 
 
 def _places(
-    config: GPTJConfig, head: str, dtype: str, device: Any, device_map: Any, max_memory: Any
+    config: GPTJConfig,
+    head: str,
+    dtype: str,
+    device: Device | None,
+    device_map: str | Mapping[str, Device] | None,
+    max_memory: Mapping[Any, int | str] | None,
 ) -> dict[str, str]:
     """Return a device for every module, or nothing where all go to one."""
     if device_map is None and max_memory is not None:
