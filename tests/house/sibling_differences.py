@@ -71,9 +71,9 @@ XLA_BLOCKS = "XLA: blocks are a loop in the graph: (in, out) in Flax, (out, in) 
 FUSED_LOSS = (
     "TensorFlow: by parts its graphs would hold more, not less; a layer's weight is elsewhere"
 )
-ROWS_LEAVE = "PyTorch: rows leave between any two steps; compiled loops have parts for it"
+UNCOMPILED = "PyTorch: the loop is not compiled; the others run compiled segments of it"
+FEW_COMPILATIONS = "jax: the prefill is compiled too, so prompts are padded to few lengths"
 GRAPH_SHAPE = "TensorFlow: in a graph a length is a tensor, which is made once"
-COMPILED_STEP = "TensorFlow: the driver's step is compiled; Python would take most of its time"
 KERAS = "Keras: what fit, predict and saving call"
 KERAS_WEIGHTS = "Keras: variables are made by the layer, from the value that is meant for them"
 FIXED_SHAPE = "Keras: a variable cannot change its shape, so its layer makes another one"
@@ -132,6 +132,11 @@ EXCEPTIONS = {
         "KVCache.known_length": "jax: under tracing the length is a tracer",
         "in_own_graph": "TensorFlow: a graph cannot tell who compiles it, and who holds its caches",
         "has_fixed_shapes": "TensorFlow: a graph cannot tell who compiles it",
+        "KVCache.__tf_flatten__": "TensorFlow: how a function takes a cache apart",
+        "KVCache.__tf_unflatten__": "TensorFlow: how a function puts a cache together",
+        "_write": "PyTorch: writes into a cache in place",
+        "_write_slice": "XLA: on a CPU one token is faster written in another form",
+        "_scatter": "XLA: on a CPU one token is faster written in another form",
     },
     "model": {
         "Pretrained": ACCESSORS,
@@ -204,10 +209,21 @@ EXCEPTIONS = {
         "as_arrays": "jax: a plan's numbers are traced, so that one compilation serves all",
     },
     "decode": {
-        "DecodeState": ROWS_LEAVE,
-        "DecodeState.without_finished_sequences": ROWS_LEAVE,
-        "is_decode_step": COMPILED_STEP,
-        "step": COMPILED_STEP,
+        "DecodeState": UNCOMPILED,
+        "DecodeState.without_finished_sequences": UNCOMPILED,
+        "_run_steps": UNCOMPILED,
+        "_advance": UNCOMPILED,
+        "_run_segments": UNCOMPILED,
+        "_Loop": UNCOMPILED,
+        "_Loop.start": UNCOMPILED,
+        "_Loop.resume": UNCOMPILED,
+        "_resized_state": UNCOMPILED,
+        "_prefill": "TensorFlow: the prefill runs eagerly; JAX compiles it with the loop",
+        "_Loop.of": FEW_COMPILATIONS,
+        "_Loop.segments": FEW_COMPILATIONS,
+        "_pad_prompts": FEW_COMPILATIONS,
+        "_is_traced": "jax: inside a transformation no loop can look at values",
+        "_with_untied_head": "jax: XLA reads a kernel faster than the word table",
     },
     "capture": {
         "Capturable": "Keras: layers have no hooks",
@@ -283,6 +299,10 @@ EXCEPTIONS = {
     "backend": {
         "evaluating": "PyTorch: training is a mode of the module",
         "infer_device": "PyTorch: users name the device; it is public under this name",
+        "_places": "PyTorch: modules may be on several devices",
+        "_by_parameter": "PyTorch: modules may be on several devices",
+        "_device": "PyTorch: what finds a device is in `devices`, beside what spreads modules",
+        "_place": "jax: parameters may have a sharding for every path",
     },
 }
 """File -> name that differs between the backends -> the reason."""
@@ -291,11 +311,6 @@ NOT_YET_ALIGNED = {
     "cache": (
         "KVCache.capacity",
         "_copy_into",
-        "KVCache.__tf_flatten__",
-        "KVCache.__tf_unflatten__",
-        "_write",
-        "_write_slice",
-        "_scatter",
         "_with_capacity",
     ),
     "model": (
@@ -328,21 +343,6 @@ NOT_YET_ALIGNED = {
         "_flatten_cache",
         "_unflatten_cache",
         "_flatten_output",
-    ),
-    "decode": (
-        "_run_steps",
-        "_advance",
-        "_run_segments",
-        "_prefill",
-        "_resized_state",
-        "_Job",
-        "_Job.of",
-        "_Job.segments",
-        "_Job.prefill_and_decode",
-        "_Job.continue_decode",
-        "_is_traced",
-        "_with_untied_head",
-        "_pad_prompts",
     ),
     "optimizer": (
         "_trained",
@@ -381,12 +381,6 @@ NOT_YET_ALIGNED = {
         "Trainer._split",
         "_sum",
         "_are_matrices",
-    ),
-    "backend": (
-        "_places",
-        "_by_parameter",
-        "_device",
-        "_place",
     ),
 }
 """File -> names that are to be made alike; what a framework forces moves up, with its reason."""

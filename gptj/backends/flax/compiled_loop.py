@@ -1,4 +1,4 @@
-"""The compiled parts of the decoding loop in JAX: what `decode` runs one after the other."""
+"""The compiled decode loop in JAX: what `decode` runs segment by segment."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,9 +19,9 @@ Array = Any
 
 
 class DecodeState(NamedTuple):
-    """Where the loop is, with A of the rows."""
+    """Where the loop is, with A of the sequences."""
 
-    sequences: Array  # their numbers, (A,)
+    sequences: Array  # their indices among the prompts, (A,)
     mask: Array  # of the prompt, (A, P)
     step: Array  # tokens drawn so far
     new: Array  # (A, room), filled up with padding
@@ -30,7 +30,7 @@ class DecodeState(NamedTuple):
 
 
 def ends_of(segment: Segment) -> tuple[Array, Array]:
-    """Return when a part ends, as numbers that need no new compilation."""
+    """Return when a segment ends, as numbers that need no new compilation."""
     return np.int32(segment.until), np.int32(segment.min_unfinished)
 
 
@@ -59,7 +59,7 @@ def prefill_and_decode(
     plan: DecodePlan,
     ends: tuple[Array, Array],
 ) -> DecodeState:
-    """Read the prompts and run the first part of the loop."""
+    """Read the prompts and run the first segment of the loop."""
     return run_loop(program, params, prefill(program, sizes, params, ids, mask, plan), plan, ends)
 
 
@@ -67,14 +67,14 @@ def prefill_and_decode(
 def continue_decode(
     program: Program, params: Any, state: DecodeState, plan: DecodePlan, ends: tuple[Array, Array]
 ) -> DecodeState:
-    """Run a further part of the loop."""
+    """Run a later segment of the loop."""
     return run_loop(program, params, state, plan, ends)
 
 
 def run_loop(
     program: Program, params: Any, state: DecodeState, plan: DecodePlan, ends: tuple[Array, Array]
 ) -> DecodeState:
-    """Draw tokens until a step, or until no more rows are unfinished than so many."""
+    """Draw tokens until a step, or until few enough sequences are unfinished."""
     until, min_unfinished = ends
 
     def continues(state: DecodeState) -> Array:
@@ -119,7 +119,7 @@ def _initial_state(
     """Return the state before the first step, with an empty cache."""
     capacity, room = sizes
     count = mask.shape[0]
-    # XLA's CPU kernels would widen a narrower cache as a whole to write a token into it
+    # XLA's CPU kernels would cast a half-precision cache as a whole to write a token into it
     dtype = jnp.float32 if jax.default_backend() == "cpu" else program.module.dtype
     layers = init_cache(program.module.config, count, capacity, dtype).layers
     return DecodeState(

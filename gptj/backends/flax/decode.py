@@ -1,4 +1,4 @@
-"""The decoding loop in JAX. Definition: ``gptj.generation.reference_decoder``."""
+"""The decode loop in JAX. Definition: ``gptj.generation.reference_decoder``."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from gptj.backends.flax.sampling import as_arrays
 from gptj.contract.decoding import DecodePlan
 from gptj.generation.length_buckets import bucket_length
 from gptj.generation.prompts import Ids
-from gptj.generation.segments import Segment, Segments
+from gptj.generation.segments import Segment, Segments, run_segments
 
 Array = Any
 
@@ -22,11 +22,11 @@ Array = Any
 def decode(model: Any, input_ids: Array, attention_mask: Array | None, plan: DecodePlan) -> Array:
     """Continue (B, T) prompts and return them with the new tokens."""
     if not _is_traced(model.params, input_ids, attention_mask):
-        prompt = np.asarray(input_ids)  # NumPy: slicing in JAX compiles anew for every width
+        prompt = np.asarray(input_ids)  # NumPy: slicing in JAX compiles for every width
         new = _run_segments(model, input_ids, attention_mask, plan)
         return jnp.asarray(np.concatenate((prompt, *new), axis=1).astype(prompt.dtype))
-    job = _Job.of(model, input_ids, attention_mask, plan)
-    state = job.prefill_and_decode(job.segments(plan.max_new_tokens).single(len(input_ids)))
+    loop = _Loop.of(model, input_ids, attention_mask, plan)
+    state = loop.start(loop.segments(plan.max_new_tokens).single(len(input_ids)))
     # a width that depends on values needs values
     new = state.new[:, : plan.max_new_tokens].astype(input_ids.dtype)
     return jnp.concatenate((input_ids, new), axis=1)
@@ -42,24 +42,14 @@ def stream(
 def _run_segments(
     model: Any, input_ids: Array, attention_mask: Array | None, plan: DecodePlan, stride: int = 0
 ) -> Iterator[Ids]:
-    """Run the loop part by part; yield the new tokens of each, (B, steps)."""
-    job = _Job.of(model, input_ids, attention_mask, plan)
-    segments = job.segments(plan.max_new_tokens, stride)
-    segment = segments.first(len(input_ids))
-    state, seen = job.prefill_and_decode(segment), 0
-    new = np.full(state.new.shape, plan.pad_token_id)
-    while True:
-        new[np.asarray(state.sequences)] = np.asarray(state.new)
-        step, unfinished = int(state.step), int(np.sum(~np.asarray(state.finished)))
-        yield new[:, seen:step]
-        if step == segments.new or not unfinished:
-            return
-        segment, seen = segments.following(segment, step, unfinished), step
-        state = job.continue_decode(_resized_state(state, segment), segment)
+    """Run the loop segment by segment; yield the new tokens of each, (B, steps)."""
+    loop = _Loop.of(model, input_ids, attention_mask, plan)
+    segments = loop.segments(plan.max_new_tokens, stride)
+    return run_segments(loop, segments, len(input_ids), plan.pad_token_id)
 
 
-class _Job(NamedTuple):
-    """What a loop is to do, in sizes of which few compilations serve all."""
+class _Loop(NamedTuple):
+    """A loop over given prompts, for `run_segments`, in few sizes: each is a compilation."""
 
     program: Program
     params: Any
@@ -71,7 +61,7 @@ class _Job(NamedTuple):
     @classmethod
     def of(
         cls, model: Any, input_ids: Array, attention_mask: Array | None, plan: DecodePlan
-    ) -> "_Job":
+    ) -> "_Loop":
         """Bring a model, its prompts and a plan into that form."""
         limit = model.config.n_positions
         ids, mask = _pad_prompts(
@@ -82,12 +72,12 @@ class _Job(NamedTuple):
         return cls(program, params, ids, mask, as_arrays(plan), room)
 
     def segments(self, new: int, stride: int = 0) -> Segments:
-        """Return the parts of the loop."""
+        """Return the segments of the loop."""
         prompt = self.ids.shape[1]
         return Segments(prompt, new, prompt + self.room, stride)
 
-    def prefill_and_decode(self, segment: Segment) -> DecodeState:
-        """Read the prompts and run the first part."""
+    def start(self, segment: Segment) -> DecodeState:
+        """Read the prompts and run the first segment."""
         sizes = segment.capacity, self.room
         given = self.params, self.ids, self.mask, self.plan
         if segment.until == 1:  # a loop takes as long to compile as the prompt
@@ -96,17 +86,15 @@ class _Job(NamedTuple):
             self.program, sizes, *given, compiled_loop.ends_of(segment)
         )
 
-    def continue_decode(self, state: DecodeState, segment: Segment) -> DecodeState:
-        """Run a further part."""
-        return compiled_loop.continue_decode(
-            self.program, self.params, state, self.plan, compiled_loop.ends_of(segment)
-        )
+    def resume(self, state: DecodeState, segment: Segment, kept: Ids | None) -> DecodeState:
+        """Run a later segment."""
+        state, ends = _resized_state(state, segment, kept), compiled_loop.ends_of(segment)
+        return compiled_loop.continue_decode(self.program, self.params, state, self.plan, ends)
 
 
-def _resized_state(state: DecodeState, segment: Segment) -> DecodeState:
-    """Return the state with the rows and the room of a part; unfinished rows stay."""
-    if segment.sequences < len(state.sequences):
-        kept = np.argsort(np.asarray(state.finished), kind="stable")[: segment.sequences]
+def _resized_state(state: DecodeState, segment: Segment, kept: Ids | None) -> DecodeState:
+    """Return the state with the `kept` sequences and the capacity of a segment."""
+    if kept is not None:
         sequences, mask, new, finished = (
             x[kept] for x in (state.sequences, state.mask, state.new, state.finished)
         )
@@ -117,13 +105,13 @@ def _resized_state(state: DecodeState, segment: Segment) -> DecodeState:
 
 
 def _is_traced(*values: Any) -> bool:
-    """Whether this runs inside of a transformation, which has no values to look at."""
+    """Return whether this runs inside a transformation, where values are unknown."""
     inside = jnp.zeros(())  # of jit, even if all values are known
     return any(isinstance(leaf, jax.core.Tracer) for leaf in (inside, *jax.tree.leaves(values)))
 
 
 def _with_untied_head(params: Any) -> Any:
-    """Give a tied head a kernel of its own: XLA reads one four times as fast as the word table."""
+    """Give a tied head its own kernel: XLA reads one four times as fast as the word table."""
     head = params["lm_head"]
     if "kernel" in head:
         return params

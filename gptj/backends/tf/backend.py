@@ -14,7 +14,8 @@ from gptj.backends.tf import params as parameters
 from gptj.backends.tf import pytrees
 from gptj.backends.tf.cache import KVCache
 from gptj.backends.tf.capture import capture
-from gptj.backends.tf.decode import decode, is_decode_step, step, stream
+from gptj.backends.tf.compiled_loop import decode_step, is_decode_step
+from gptj.backends.tf.decode import decode, stream
 from gptj.backends.tf.gradients import loss_gradients
 from gptj.backends.tf.heads import MODELS
 from gptj.backends.tf.kernels import half_precision, int8, linear
@@ -84,7 +85,7 @@ class TFBackend:
     def forward(self, model: TFPretrained, **inputs: Any) -> ModelOutput:
         """Run a model without dropout; gradients are taken only where a tape watches."""
         if is_decode_step(**inputs):
-            return step(model, **inputs)
+            return decode_step(model, **inputs)
         return model(**inputs, return_dict=True, training=False)
 
     def load_params(self, model: TFPretrained, params: Tensors) -> None:

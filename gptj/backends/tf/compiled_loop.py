@@ -1,4 +1,4 @@
-"""The compiled parts of the decoding loop in TensorFlow: what `decode` runs one after the other."""
+"""The compiled decode loop in TensorFlow: what `decode` runs segment by segment."""
 
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -14,20 +14,26 @@ from gptj.backends.tf.kernels.platforms import has_gpu
 from gptj.backends.tf.sampling import next_tokens, seed_words
 from gptj.contract.decoding import DecodePlan
 from gptj.generation.segments import Segment
+from gptj.spec.checks import already_checked
+from gptj.spec.outputs import ModelOutput
 
 Tensor = Any
 
 TENSOR_OPTIONS = ("min_new_tokens", "temperature", "pad_token_id")
-"""What a compiled loop takes as tensors, besides the seed, so that one serves all their values."""
+"""What a compiled loop takes as tensors, like the seed, so that it serves all their values."""
+
+NO_INPUTS = dict.fromkeys(
+    ("attention_mask", "token_type_ids", "position_ids", "head_mask", "inputs_embeds")
+)
 
 MAX_FUNCTIONS = 16
 """Compiled functions that a model keeps."""
 
 
 class DecodeState(NamedTuple):
-    """Where the loop is, with A of the rows."""
+    """Where the loop is, with A of the sequences."""
 
-    sequences: Tensor  # their numbers, (A,)
+    sequences: Tensor  # their indices among the prompts, (A,)
     mask: Tensor  # over the whole cache, (A, C)
     step: Tensor  # tokens drawn so far
     new: Tensor  # (A, room), filled up with padding
@@ -36,14 +42,14 @@ class DecodeState(NamedTuple):
 
 
 def ends_of(segment: Segment) -> Tensor:
-    """Return when a part ends: after how many steps, or with how many unfinished rows."""
+    """Return when a segment ends: after how many steps, or with how many unfinished sequences."""
     return tf.constant((segment.until, segment.min_unfinished))
 
 
 def run(
     model: Any, state: DecodeState, plan: DecodePlan, segment: Segment, is_loop: bool
 ) -> DecodeState:
-    """Run a part, or one step, as a compiled function, which serves all numbers but shapes."""
+    """Run a segment, or one step, as a compiled function, which serves all numbers but shapes."""
     nothing: dict[str, Any] = dict.fromkeys((*TENSOR_OPTIONS, "max_new_tokens", "seed"), 0)
     fixed = replace(plan, **nothing)
     numbers = {name: tf.constant(getattr(plan, name)) for name in TENSOR_OPTIONS}
@@ -72,9 +78,9 @@ def run(
 
 
 def graph_of(model: Any, key: Any, function: Any, inputs: Any) -> Any:
-    """Return the compiled form of a function for inputs of these shapes, the `key` says which.
+    """Return a function as a graph for inputs of these shapes, which `key` names.
 
-    It is a graph of TensorFlow's, of which XLA compiles what asks for it.
+    XLA compiles those parts of it that ask for that.
     """
     functions = model.functions.compiled
     if key not in functions:
@@ -88,8 +94,8 @@ def graph_of(model: Any, key: Any, function: Any, inputs: Any) -> Any:
 def is_for_xla(model: Any, sequences: int) -> bool:
     """Return whether XLA compiles the loop.
 
-    Of bfloat16 it would copy all kernels before the loop, but for a single row it takes their bits,
-    unless TensorFlow reads them faster. It leaves kernels of int8 as they are.
+    It would copy all bfloat16 weights before the loop, but for a single sequence it takes their
+    bits, unless TensorFlow reads them faster. It leaves int8 weights as they are.
     """
     if model.compute_dtype != model.variable_dtype:
         return False
@@ -106,7 +112,7 @@ def is_for_xla(model: Any, sequences: int) -> bool:
 def run_loop(
     model: Any, state: DecodeState, plan: DecodePlan, ends: Tensor, bits: Any
 ) -> DecodeState:
-    """Draw tokens until a step, or until no more rows are unfinished than so many.
+    """Draw tokens until a step, or until few enough sequences are unfinished.
 
     The model reads what it can from `bits`.
     """
@@ -132,7 +138,7 @@ def _advance(model: Any, state: DecodeState, plan: DecodePlan) -> DecodeState:
 
 
 def with_next_tokens(state: DecodeState, logits: Tensor, plan: DecodePlan) -> DecodeState:
-    """Return the state with one more token of every row, by logits (A, V)."""
+    """Return the state with one more token of every sequence, by logits (A, V)."""
     drawn = next_tokens(logits, plan, state.step, state.sequences)
     drawn = tf.where(state.finished, plan.pad_token_id, drawn)
     finished = state.finished
@@ -155,3 +161,44 @@ def forward(model: Any, tokens: Tensor, mask: Tensor, cache: KVCache) -> tuple[T
         training=False,
     )
     return output.logits[:, -1], output.past_key_values
+
+
+def is_decode_step(past_key_values: Any = None, input_ids: Any = None, **inputs: Any) -> bool:
+    """Return whether a forward is a step of the reference decoder, as `decode_step` takes it."""
+    return (
+        tf.executing_eagerly()
+        and isinstance(past_key_values, KVCache)
+        and past_key_values.preallocated
+        and tuple(getattr(input_ids, "shape", ()))[1:] == (1,)
+        and inputs.keys() == {"attention_mask", "use_cache", "logits_to_keep"}
+        and tf.is_tensor(inputs["attention_mask"])
+        and (inputs["use_cache"], inputs["logits_to_keep"]) == (True, 1)
+    )
+
+
+def decode_step(
+    model: Any,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    past_key_values: KVCache,
+    use_cache: bool,
+    logits_to_keep: int,
+) -> ModelOutput:
+    """Run one step of the reference decoder, compiled: Python would take most of its time."""
+    cache = past_key_values
+    model.transformer.check(cache, **{**NO_INPUTS, "input_ids": input_ids})
+    known = int(cache.length)
+    cache = KVCache(cache.layers, tf.constant(known), preallocated=True)
+
+    def run_step(tokens: Tensor, mask: Tensor, cache: KVCache) -> Any:
+        with already_checked():
+            logits, cache = forward(model, tokens, mask, cache)
+        return logits, cache.layers
+
+    inputs = (input_ids, attention_mask, cache)
+    key = ("step", input_ids.dtype, tuple(attention_mask.shape), attention_mask.dtype)
+    # not by XLA, which cannot write into a cache that it is given, and would copy it
+    function = graph_of(model, (*key, cache.capacity), run_step, inputs)
+    logits, layers = function(*inputs)
+    cache = KVCache(layers, known + 1, preallocated=True)
+    return ModelOutput(logits=logits[:, None], past_key_values=cache)

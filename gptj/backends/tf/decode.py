@@ -1,7 +1,7 @@
-"""The decoding loop in TensorFlow. Definition: ``gptj.generation.reference_decoder``."""
+"""The decode loop in TensorFlow. Definition: ``gptj.generation.reference_decoder``."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +12,6 @@ from gptj.backends.tf.compiled_loop import (
     DecodeState,
     ends_of,
     forward,
-    graph_of,
     run,
     run_loop,
     with_next_tokens,
@@ -21,15 +20,10 @@ from gptj.backends.tf.masks import to_left_padding
 from gptj.contract.decoding import DecodePlan
 from gptj.generation.length_buckets import bucket_length
 from gptj.generation.prompts import Ids
-from gptj.generation.segments import Segment, Segments
+from gptj.generation.segments import Segment, Segments, run_segments
 from gptj.spec.checks import already_checked
-from gptj.spec.outputs import ModelOutput
 
 Tensor = Any
-
-NO_INPUTS = dict.fromkeys(
-    ("attention_mask", "token_type_ids", "position_ids", "head_mask", "inputs_embeds")
-)
 
 
 @tf.autograph.experimental.do_not_convert
@@ -38,8 +32,8 @@ def decode(
 ) -> Tensor:
     """Continue (B, T) prompts and return them with the new tokens; all stays on the device.
 
-    The prompt runs as it is, eagerly or in the caller's graph, and the first tokens are drawn. The
-    loop over the others is one graph for each of its parts, made for the size of the cache, which
+    The prefill runs eagerly or in the caller's graph, and the first tokens are drawn. The loop over
+    the others is one graph for each of its segments, made for the capacity of the cache, which
     comes in buckets, and not for the prompt's length; XLA compiles it.
     """
     if tf.executing_eagerly():
@@ -67,26 +61,37 @@ def stream(
 def _run_segments(
     model: Any, input_ids: Tensor, attention_mask: Tensor | None, plan: DecodePlan, stride: int = 0
 ) -> Iterator[Ids]:
-    """Run the loop part by part; yield the new tokens of each, (B, steps)."""
+    """Run the loop segment by segment; yield the new tokens of each, (B, steps)."""
     batch, length = input_ids.shape
     limit = model.config.n_positions
     room, total = (
         bucket_length(n, limit) for n in (plan.max_new_tokens, length + plan.max_new_tokens)
     )
     segments = Segments(length, plan.max_new_tokens, total, stride)
-    segment = segments.first(batch)
-    with already_checked():
-        state = _prefill(model, input_ids, attention_mask, plan, segment, room)
-    new, seen = np.full(state.new.shape, plan.pad_token_id), 0
-    while True:
-        new[state.sequences.numpy()] = state.new.numpy()
-        step, unfinished = int(state.step), int(np.sum(~state.finished.numpy()))
-        yield new[:, seen:step]
-        if step == segments.new or not unfinished:
-            return
-        segment, seen = segments.following(segment, step, unfinished), step
+    loop = _Loop(model, input_ids, attention_mask, plan, room, is_stepwise=stride == 1)
+    return run_segments(loop, segments, batch, plan.pad_token_id)
+
+
+class _Loop(NamedTuple):
+    """A loop over given prompts, for `run_segments`."""
+
+    model: Any
+    ids: Tensor  # the prompts, (B, T)
+    mask: Tensor | None  # (B, T)
+    plan: DecodePlan
+    room: int  # for new tokens
+    is_stepwise: bool
+
+    def start(self, segment: Segment) -> DecodeState:
+        """Read the prompts and draw the first tokens."""
         with already_checked():
-            state = run(model, _resized_state(state, segment), plan, segment, is_loop=stride != 1)
+            return _prefill(self.model, self.ids, self.mask, self.plan, segment, self.room)
+
+    def resume(self, state: DecodeState, segment: Segment, kept: Ids | None) -> DecodeState:
+        """Run a later segment, or one step."""
+        state = _resized_state(state, segment, kept)
+        with already_checked():
+            return run(self.model, state, self.plan, segment, is_loop=not self.is_stepwise)
 
 
 def _prefill(
@@ -108,10 +113,9 @@ def _prefill(
     return with_next_tokens(state, logits, plan)
 
 
-def _resized_state(state: DecodeState, segment: Segment) -> DecodeState:
-    """Return the state with the rows and the room of a part; unfinished rows stay."""
-    if segment.sequences < len(state.sequences):
-        kept = np.argsort(state.finished.numpy(), kind="stable")[: segment.sequences]
+def _resized_state(state: DecodeState, segment: Segment, kept: Ids | None) -> DecodeState:
+    """Return the state with the `kept` sequences and the capacity of a segment."""
+    if kept is not None:
         sequences, mask, new, finished = (
             tf.gather(x, kept) for x in (state.sequences, state.mask, state.new, state.finished)
         )
@@ -121,44 +125,3 @@ def _resized_state(state: DecodeState, segment: Segment) -> DecodeState:
         mask = tf.pad(state.mask, [[0, 0], [0, missing]], constant_values=1)
         state = state._replace(mask=mask, cache=state.cache.with_capacity(segment.capacity))
     return state
-
-
-def is_decode_step(past_key_values: Any = None, input_ids: Any = None, **inputs: Any) -> bool:
-    """Whether a forward is one step of the driver's loop, which `step` runs faster."""
-    return (
-        tf.executing_eagerly()
-        and isinstance(past_key_values, KVCache)
-        and past_key_values.preallocated
-        and tuple(getattr(input_ids, "shape", ()))[1:] == (1,)
-        and inputs.keys() == {"attention_mask", "use_cache", "logits_to_keep"}
-        and tf.is_tensor(inputs["attention_mask"])
-        and (inputs["use_cache"], inputs["logits_to_keep"]) == (True, 1)
-    )
-
-
-def step(
-    model: Any,
-    input_ids: Tensor,
-    attention_mask: Tensor,
-    past_key_values: KVCache,
-    use_cache: bool,
-    logits_to_keep: int,
-) -> ModelOutput:
-    """Run one step of the driver's loop, compiled: Python would take most of its time."""
-    cache = past_key_values
-    model.transformer.check(cache, **{**NO_INPUTS, "input_ids": input_ids})
-    known = int(cache.length)
-    cache = KVCache(cache.layers, tf.constant(known), preallocated=True)
-
-    def run_step(tokens: Tensor, mask: Tensor, cache: KVCache) -> Any:
-        with already_checked():
-            logits, cache = forward(model, tokens, mask, cache)
-        return logits, cache.layers
-
-    inputs = (input_ids, attention_mask, cache)
-    key = ("step", input_ids.dtype, tuple(attention_mask.shape), attention_mask.dtype)
-    # not by XLA, which cannot write into a cache that it is given, and would copy it
-    function = graph_of(model, (*key, cache.capacity), run_step, inputs)
-    logits, layers = function(*inputs)
-    cache = KVCache(layers, known + 1, preallocated=True)
-    return ModelOutput(logits=logits[:, None], past_key_values=cache)

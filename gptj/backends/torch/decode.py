@@ -1,4 +1,4 @@
-"""The decoding loop in PyTorch. Definition: ``gptj.generation.reference_decoder``."""
+"""The decode loop in PyTorch. Definition: ``gptj.generation.reference_decoder``."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from gptj.spec.checks import already_checked
 
 @dataclass
 class DecodeState:
-    """The rows that are still written, which are fewer than the prompts once some have ended.
+    """The sequences that are still decoded: fewer than the prompts once some have finished.
 
     Attributes:
-        rows: their numbers among the prompts, (A,).
+        sequences: their indices among the prompts, (A,).
         tokens: what the model reads next, (A, T).
         mask: over the whole cache, (A, S).
         cache: their keys and values.
@@ -34,9 +34,9 @@ class DecodeState:
     finished: Tensor
 
     def without_finished_sequences(self) -> "DecodeState":
-        """Return the rows that have not ended, if these are half of them at most.
+        """Return the unfinished sequences, if they are half of all at most.
 
-        So all the copies of a cache together are no larger than the first one.
+        The copies of a cache together are then no larger than the first one.
         """
         if 2 * int(self.finished.sum()) < len(self.finished):
             return self
@@ -66,7 +66,7 @@ def stream(
 def _run_steps(
     model: Any, input_ids: Tensor, attention_mask: Tensor | None, plan: DecodePlan
 ) -> Iterator[Tensor]:
-    """Yield the next token of every row, (B,), step by step."""
+    """Yield the next token of every sequence, (B,), step by step."""
     count, length = input_ids.shape
     ids, mask = to_left_padding(input_ids, attention_mask)
     mask = torch.nn.functional.pad(mask, (0, plan.max_new_tokens), value=1)
@@ -86,7 +86,7 @@ def _run_steps(
 
 
 def _advance(model: Any, state: DecodeState, plan: DecodePlan, step: int) -> Tensor:
-    """Return the next token of every row, (A,), and leave the ones before in the cache."""
+    """Return the next token of every sequence, (A,), and leave the earlier ones in the cache."""
     output = model(
         input_ids=state.tokens,
         attention_mask=state.mask,
