@@ -8,7 +8,7 @@ import click
 
 from gptj.errors import ArgumentError, choices
 from gptj.generation.option_checks import PROMPT_TRUNCATIONS, SAMPLING_OPTIONS
-from gptj.generation.options import GenerationConfig
+from gptj.generation.options import check_option_names
 
 NEW_TOKENS: Final = 64
 """How many tokens the command writes if nobody says."""
@@ -84,7 +84,7 @@ def chosen_options(settings: Iterable[str], **given: Any) -> dict[str, Any]:
         options[name] = value
     if "stop_strings" in options and isinstance(options["stop_strings"], tuple):
         options["stop_strings"] = list(options["stop_strings"])
-    GenerationConfig().updated(**options)  # refuses unknown names before a model is loaded
+    check_option_names(options)  # before a model is loaded
     if "max_length" not in options:
         options.setdefault("max_new_tokens", NEW_TOKENS)
     options.setdefault("do_sample", _asks_for_sampling(options))

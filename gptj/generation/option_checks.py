@@ -3,11 +3,11 @@
 import logging
 import math
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from gptj.errors import ArgumentError
-from gptj.generation.options import GenerationConfig
+from gptj.generation.options import GenerationConfig, option_names
 
 log = logging.getLogger("gptj")
 
@@ -28,6 +28,107 @@ OUTPUT_OPTIONS: Final = (
 )
 """What can only be returned beside the tokens."""
 
+Holds = Callable[[Any], bool]
+Rule = tuple[Holds, str]
+"""Whether a value holds, and what is accepted."""
+
+
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    """Return one value or several as a tuple."""
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+def is_count(value: Any, least: int) -> bool:
+    """Return whether a value is an integer of at least so much."""
+    return _is_integer(value) and value >= least
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _or_none(holds: Holds) -> Holds:
+    return lambda value: value is None or holds(value)
+
+
+def _from(least: int) -> Holds:
+    return lambda value: is_count(value, least)
+
+
+def _in(least: float, most: float, *, open_below: bool = False) -> Holds:
+    """Return whether a number is from `least`, itself left out where `open_below`, to `most`."""
+    return lambda value: (
+        _is_number(value) and least <= value <= most and not (open_below and value == least)
+    )
+
+
+FROM_0: Final = (_from(0), "an integer from 0")
+FROM_1: Final = (_from(1), "a positive integer")
+FROM_1_OR_NONE: Final = (_or_none(_from(1)), "a positive integer")
+
+RULES: Final[dict[str, Rule]] = {
+    "max_new_tokens": FROM_1_OR_NONE,
+    "max_length": FROM_1_OR_NONE,
+    "min_new_tokens": FROM_0,
+    "min_length": FROM_0,
+    "max_time": (
+        lambda seconds: seconds is None or (_is_number(seconds) and seconds > 0),
+        "seconds above 0",
+    ),
+    "stop_strings": (
+        _or_none(lambda stops: all(isinstance(text, str) and text for text in as_tuple(stops))),
+        "a text that is not empty, or several",
+    ),
+    "truncation": (lambda name: name in PROMPT_TRUNCATIONS, "None, 'left' or 'sliding_window'"),
+    "temperature": (
+        lambda value: _is_number(value) and 0 < value < math.inf,
+        "a finite number above 0 (for greedy text leave do_sample off)",
+    ),
+    "top_k": (_from(0), "an integer from 0 (0 keeps all tokens)"),
+    "top_p": (_in(0, 1, open_below=True), "in (0, 1]"),
+    "min_p": (_or_none(_in(0, 1)), "in [0, 1]"),
+    "typical_p": (_in(0, 1, open_below=True), "in (0, 1]"),
+    "filter_order": (
+        lambda name: name in FILTER_ORDERS,
+        f"{FILTER_ORDERS[0]!r} or {FILTER_ORDERS[1]!r}",
+    ),
+    "seed": (_or_none(_is_integer), "an integer or None"),
+    "repetition_penalty": (lambda value: _is_number(value) and value > 0, "a number above 0"),
+    "no_repeat_ngram_size": FROM_0,
+    "num_beams": FROM_1,
+    "num_beam_groups": FROM_1,  # and a divisor of num_beams: see `_group_rule`
+    "diversity_penalty": (lambda value: _is_number(value) and value >= 0, "a number from 0"),
+    "length_penalty": (_is_number, "a number"),
+    "early_stopping": (lambda value: _is_bool(value) or value == "never", "a bool or 'never'"),
+    "num_return_sequences": FROM_1,
+}
+"""An option -> whether a value holds, and what is accepted; for tokens see `_token_rules`."""
+
+MODE_RULES: Final[dict[str, Rule]] = {
+    "penalty_alpha": (_or_none(_in(0, 1)), "in [0, 1]"),
+    "prompt_lookup_num_tokens": FROM_1_OR_NONE,
+    "max_matching_ngram_size": FROM_1,
+    "num_assistant_tokens": FROM_1,
+    **dict.fromkeys(
+        (
+            "do_sample",
+            "renormalize_logits",
+            "use_cache",
+            "return_dict_in_generate",
+            *OUTPUT_OPTIONS,
+        ),
+        (_is_bool, "a bool"),
+    ),
+}
+
 
 def check_generation_options(options: GenerationConfig, vocab_size: int) -> None:
     """Refuse values that mean nothing, all of them in one message, and impossible pairs.
@@ -35,12 +136,14 @@ def check_generation_options(options: GenerationConfig, vocab_size: int) -> None
     Raises:
         ArgumentError: naming every option, what was found and what is accepted.
     """
-    rules = {**_length_rules(options), **_sampling_rules(options), **_beam_rules(options)}
-    rules |= {**_token_rules(options, vocab_size), **_mode_rules(options), **_flag_rules(options)}
+    rules = (
+        RULES | {"num_beam_groups": _group_rule(options)} | _token_rules(vocab_size) | MODE_RULES
+    )
+    changed = _not_default(options)
     wrong = [
-        f"{name} must be {accepted}; found {getattr(options, name)!r}"
+        f"{name} must be {accepted}; found {changed[name]!r}"
         for name, (holds, accepted) in rules.items()
-        if not holds
+        if name in changed and not holds(changed[name])
     ]
     if wrong:
         raise ArgumentError("These generation options make no sense: " + "; ".join(wrong) + ".")
@@ -79,86 +182,27 @@ def _differs(name: str, options: GenerationConfig, default: GenerationConfig) ->
     return getattr(options, name) != getattr(default, name)
 
 
-Rules = dict[str, tuple[bool, str]]
-"""An option -> whether its value holds, and what is accepted."""
-
-
-def _flag_rules(options: GenerationConfig) -> Rules:
-    names = (
-        "do_sample",
-        "renormalize_logits",
-        "use_cache",
-        "return_dict_in_generate",
-        *OUTPUT_OPTIONS,
-    )
-    return {name: (isinstance(getattr(options, name), bool), "a bool") for name in names}
-
-
-def _length_rules(options: GenerationConfig) -> Rules:
-    new, length, seconds = options.max_new_tokens, options.max_length, options.max_time
-    stops = options.stop_strings
-    return {
-        "max_new_tokens": (new is None or is_count(new, 1), "a positive integer"),
-        "max_length": (length is None or is_count(length, 1), "a positive integer"),
-        "min_new_tokens": (is_count(options.min_new_tokens, 0), "an integer from 0"),
-        "min_length": (is_count(options.min_length, 0), "an integer from 0"),
-        "max_time": (seconds is None or (_is_number(seconds) and seconds > 0), "seconds above 0"),
-        "stop_strings": (
-            stops is None or all(isinstance(text, str) and text for text in as_tuple(stops)),
-            "a text that is not empty, or several",
-        ),
-        "truncation": (
-            options.truncation in PROMPT_TRUNCATIONS,
-            "None, 'left' or 'sliding_window'",
-        ),
+def _not_default(options: GenerationConfig) -> dict[str, Any]:
+    """Return the options that are not at their default, which needs no check."""
+    default = GenerationConfig()
+    found = {name: getattr(options, name) for name in option_names()}
+    return {  # by type too: True equals 1, but is no count
+        name: value
+        for name, value in found.items()
+        if type(value) is not type(getattr(default, name)) or value != getattr(default, name)
     }
 
 
-def _sampling_rules(options: GenerationConfig) -> Rules:
-    min_p, typical = options.min_p, options.typical_p
-    return {
-        "temperature": (
-            _is_number(options.temperature) and 0 < options.temperature < math.inf,
-            "a finite number above 0 (for greedy text leave do_sample off)",
-        ),
-        "top_k": (is_count(options.top_k, 0), "an integer from 0 (0 keeps all tokens)"),
-        "top_p": (_is_number(options.top_p) and 0 < options.top_p <= 1, "in (0, 1]"),
-        "min_p": (min_p is None or (_is_number(min_p) and 0 <= min_p <= 1), "in [0, 1]"),
-        "typical_p": (_is_number(typical) and 0 < typical <= 1, "in (0, 1]"),
-        "filter_order": (
-            options.filter_order in FILTER_ORDERS,
-            f"{FILTER_ORDERS[0]!r} or {FILTER_ORDERS[1]!r}",
-        ),
-        "seed": (options.seed is None or _is_integer(options.seed), "an integer or None"),
-        "repetition_penalty": (
-            _is_number(options.repetition_penalty) and options.repetition_penalty > 0,
-            "a number above 0",
-        ),
-        "no_repeat_ngram_size": (is_count(options.no_repeat_ngram_size, 0), "an integer from 0"),
-    }
+def _group_rule(options: GenerationConfig) -> Rule:
+    beams = options.num_beams
+
+    def holds(groups: Any) -> bool:
+        return is_count(groups, 1) and (not is_count(beams, 1) or beams % groups == 0)
+
+    return holds, "a divisor of num_beams"
 
 
-def _beam_rules(options: GenerationConfig) -> Rules:
-    beams, groups = options.num_beams, options.num_beam_groups
-    texts = options.num_return_sequences
-    penalty = options.diversity_penalty
-    return {
-        "num_beams": (is_count(beams, 1), "a positive integer"),
-        "num_beam_groups": (
-            is_count(groups, 1) and (not is_count(beams, 1) or beams % groups == 0),
-            "a divisor of num_beams",
-        ),
-        "diversity_penalty": (_is_number(penalty) and penalty >= 0, "a number from 0"),
-        "length_penalty": (_is_number(options.length_penalty), "a number"),
-        "early_stopping": (
-            isinstance(options.early_stopping, bool) or options.early_stopping == "never",
-            "a bool or 'never'",
-        ),
-        "num_return_sequences": (is_count(texts, 1), "a positive integer"),
-    }
-
-
-def _token_rules(options: GenerationConfig, vocab_size: int) -> Rules:
+def _token_rules(vocab_size: int) -> dict[str, Rule]:
     def is_token(value: Any) -> bool:
         return is_count(value, 0) and value < vocab_size
 
@@ -171,36 +215,27 @@ def _token_rules(options: GenerationConfig, vocab_size: int) -> Rules:
             isinstance(ids, kinds) and len(ids) > 0 and all(map(is_token, ids)) for ids in value
         )
 
+    def biases(value: Any) -> bool:
+        pairs = bias_pairs(value)
+        return (
+            pairs is not None
+            and sequences([ids for ids, _ in pairs])
+            and all(_is_number(bias) for _, bias in pairs)
+        )
+
     token = f"a token id from 0 to {vocab_size - 1}"
-    bad, bias = options.bad_words_ids, bias_pairs(options.sequence_bias)
-    suppressed, at_first = options.suppress_tokens, options.begin_suppress_tokens
-    several = f"{token}, or several"
+    several = (tokens_or_none, f"{token}, or several")
     return {
-        "eos_token_id": (tokens_or_none(options.eos_token_id), several),
-        "forced_eos_token_id": (tokens_or_none(options.forced_eos_token_id), several),
-        "suppress_tokens": (tokens_or_none(suppressed), several),
-        "begin_suppress_tokens": (tokens_or_none(at_first), several),
-        "pad_token_id": (options.pad_token_id is None or is_token(options.pad_token_id), token),
-        "bad_words_ids": (bad is None or sequences(bad), f"a list of lists, each item {token}"),
+        "eos_token_id": several,
+        "forced_eos_token_id": several,
+        "suppress_tokens": several,
+        "begin_suppress_tokens": several,
+        "pad_token_id": (_or_none(is_token), token),
+        "bad_words_ids": (_or_none(sequences), f"a list of lists, each item {token}"),
         "sequence_bias": (
-            bias is not None
-            and sequences([ids for ids, _ in bias])
-            and all(_is_number(value) for _, value in bias),
+            biases,
             f"a mapping from tuples to numbers, or a list of [ids, number], each id {token}",
         ),
-    }
-
-
-def _mode_rules(options: GenerationConfig) -> Rules:
-    alpha, lookup = options.penalty_alpha, options.prompt_lookup_num_tokens
-    return {
-        "penalty_alpha": (alpha is None or (_is_number(alpha) and 0 <= alpha <= 1), "in [0, 1]"),
-        "prompt_lookup_num_tokens": (lookup is None or is_count(lookup, 1), "a positive integer"),
-        "max_matching_ngram_size": (
-            is_count(options.max_matching_ngram_size, 1),
-            "a positive integer",
-        ),
-        "num_assistant_tokens": (is_count(options.num_assistant_tokens, 1), "a positive integer"),
     }
 
 
@@ -259,21 +294,3 @@ def bias_pairs(value: Any) -> list[tuple[tuple[int, ...], float]] | None:
         return [(tuple(ids), bias) for ids, bias in items]
     except (TypeError, ValueError):
         return None
-
-
-def as_tuple(value: Any) -> tuple[Any, ...]:
-    """Return one value or several as a tuple."""
-    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
-
-
-def is_count(value: Any, least: int) -> bool:
-    """Return whether a value is an integer of at least so much."""
-    return _is_integer(value) and value >= least
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)

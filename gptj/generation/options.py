@@ -1,7 +1,7 @@
 """What a caller may ask of generate(): its options, their files and where defaults come from."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
@@ -117,13 +117,7 @@ class GenerationConfig:
         Raises:
             ArgumentError: for an unknown option, with the nearest name.
         """
-        known = option_names()
-        unknown = [name for name in changes if name not in known]
-        if unknown:
-            hints = "".join(suggest(name, known) for name in unknown)
-            raise ArgumentError(
-                f"generate() has no option {choices(unknown)}.{hints} It has {', '.join(known)}."
-            )
+        check_option_names(changes)
         return replace(self, **changes)
 
     def changed(self) -> dict[str, Any]:
@@ -200,3 +194,18 @@ class GenerationConfig:
 def option_names() -> list[str]:
     """Return the names of all options."""
     return [spec.name for spec in fields(GenerationConfig) if spec.name != "extra"]
+
+
+def check_option_names(names: Iterable[str]) -> None:
+    """Refuse what is no option.
+
+    Raises:
+        ArgumentError: naming every unknown option, with the nearest name.
+    """
+    known = option_names()
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        hints = "".join(suggest(name, known) for name in unknown)
+        raise ArgumentError(
+            f"generate() has no option {choices(unknown)}.{hints} It has {', '.join(known)}."
+        )
