@@ -86,8 +86,8 @@ def _shard_of(tensor: LazyTensor, core: int, name: str, join: Join) -> npt.NDArr
         return tensor.read()
     if join == "sum":  # the first core has it all; adding -0.0 changes no bit
         return tensor.read() if core == 0 else np.full(tensor.shape, -0.0, tensor.dtype)
-    is_kernel = len(tensor.shape) == 2 and name != "transformer.wte.weight"
-    array = tensor.read().T if is_kernel else tensor.read()
+    is_linear_weight = len(tensor.shape) == 2 and name != "transformer.wte.weight"
+    array = tensor.read().T if is_linear_weight else tensor.read()
     axis = 1 if join == "columns" else 0
     size = array.shape[axis] // SHARDS
     return array[:, core * size :][:, :size] if axis else array[core * size :][:size]

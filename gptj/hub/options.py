@@ -1,11 +1,11 @@
-"""Which files of the hub, and how to get them, as keyword arguments for whoever checks types."""
+"""Keyword arguments that choose a revision on the hub, typed for type checkers."""
 
 from pathlib import Path
 from typing import TypedDict
 
 
 class HubOptions(TypedDict, total=False):
-    """What ``gptj.hub.locate`` takes besides a name and which files are wanted."""
+    """The keyword arguments of ``gptj.hub.locate`` that say where to look."""
 
     revision: str | None
     subfolder: str

@@ -1,4 +1,4 @@
-"""The fields of a configuration as keyword arguments, for whoever checks types."""
+"""The fields of a configuration as keyword arguments, typed for type checkers."""
 
 from typing import Any, TypedDict
 

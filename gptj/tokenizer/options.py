@@ -1,4 +1,4 @@
-"""What loading a tokenizer takes, as keyword arguments for whoever checks types."""
+"""Keyword arguments for loading a tokenizer, typed for type checkers."""
 
 from gptj.hub.options import HubOptions
 
