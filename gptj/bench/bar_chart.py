@@ -2,13 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy.typing as npt
 
 from gptj.bench.report import Report
 from gptj.bench.table import duration
 from gptj.bench.workloads import Workload
 from gptj.errors import ArgumentError, BackendUnavailable
 from gptj.system.versions import install_command
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 OWN_COLOUR: Final = "#0072b2"
 PEER_COLOUR: Final = "#b0b0b0"
@@ -52,7 +57,7 @@ def draw(path: Path, report: Report) -> None:
     bars = [len(rows) for rows in panels.values()]
     height = HEIGHT_OF_A_BAR * sum(bars) + 0.75 * len(bars) + 0.6
     figure = Figure(figsize=(8, height), layout="constrained")
-    places: Any = figure.subplots(len(bars), 1, squeeze=False, height_ratios=bars)
+    places: npt.NDArray[Any] = figure.subplots(len(bars), 1, squeeze=False, height_ratios=bars)
     for axes, (title, rows) in zip(places[:, 0], panels.items(), strict=True):
         _panel(axes, title, rows)
     places[-1, 0].set_xlabel("share of what the machine can do")
@@ -67,7 +72,7 @@ def _panels(report: Report) -> dict[str, list[Any]]:
     return dict(sorted(panels.items()))
 
 
-def _panel(axes: Any, title: str, rows: Sequence[Any]) -> None:
+def _panel(axes: "Axes", title: str, rows: Sequence[Any]) -> None:
     """Draw the bars of one workload, each with its share and its time."""
     names = [row["system"] for row in rows]
     shares = [row["fraction"] for row in rows]

@@ -72,7 +72,7 @@ def make_request(
     options: GenerationConfig,
     *,
     given: Iterable[str] = (),
-    assistant: Any = None,
+    assistant: Model | None = None,
     **others: Any,
 ) -> DecodeRequest:
     """Check prompts and options against the model and each other, once for the whole call.

@@ -5,7 +5,7 @@ faster, can do less and gives the same tokens, all together or one after the oth
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from gptj.generation.options import GenerationConfig
 from gptj.generation.output_recorder import OutputRecorder
 from gptj.generation.prompts import Ids
 from gptj.generation.streaming import tell
+from gptj.spec.outputs import ModelOutput
+from gptj.spec.types import Tensor
 
 WHILE_TRACING: Final = (
     "Inside a compiled function generate() has max_new_tokens, min_new_tokens, do_sample, "
@@ -69,7 +71,7 @@ def needs_reference_decoder(options: GenerationConfig) -> bool:
     return any(getattr(options, name) != getattr(default, name) for name in REFERENCE_DECODER_ONLY)
 
 
-def decode(request: DecodeRequest) -> Any:
+def decode(request: DecodeRequest) -> Tensor | ModelOutput:
     """Continue prompts and return them with the new tokens, (B, T + new), as a tensor.
 
     Where `return_dict_in_generate` asks for it, in a `ModelOutput`. A streamer gets every step's
@@ -101,13 +103,13 @@ def _compiled_steps(request: DecodeRequest) -> Iterator[Ids]:
     return request.backend.stream(request.model, ids, mask, request.plan)
 
 
-def _decode_with_compiled_steps(request: DecodeRequest) -> Any:
+def _decode_with_compiled_steps(request: DecodeRequest) -> Tensor:
     given = request.prompt.given
     chosen = tell(request.streamer, given, _compiled_steps(request))
     return request.backend.from_numpy(np.hstack((given, *chosen)), request.model)
 
 
-def _decode_by_reference(request: DecodeRequest) -> Any:
+def _decode_by_reference(request: DecodeRequest) -> Tensor | ModelOutput:
     runner, recorder = _runner_and_recorder(request)
     steps = _reference_mode(request)(request, runner, recorder)
     chosen = tell(request.streamer, request.prompt.given, steps)

@@ -42,7 +42,7 @@ class Optimizers:
     def load_optimizer(self, folder: str | Path, optimizer: None = None) -> Any: ...
     @overload
     def load_optimizer(self, folder: str | Path, optimizer: OptimizerT) -> OptimizerT: ...
-    def load_optimizer(self, folder: str | Path, optimizer: Any = None) -> Any:
+    def load_optimizer(self, folder: str | Path, optimizer: Optimizer | None = None) -> Any:
         """Give an optimizer the state that `save_optimizer` wrote, in whatever framework.
 
         Its learning rate and decay stay. Moments take the dtype and place that they have there.

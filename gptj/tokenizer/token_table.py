@@ -1,12 +1,12 @@
 """The tokens of a vocabulary, the roles of special ones, and the way back to text."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final, overload
 
 from tokenizers import AddedToken, Tokenizer
 
 from gptj.errors import TokenizerError, TokenOutOfRange
-from gptj.spec.types import TensorLike
+from gptj.spec.types import Tensor, TensorLike
 from gptj.spec.vocabulary import EOS_TOKEN
 from gptj.tokenizer.encoding import as_list, id_sequence, look_up
 
@@ -116,16 +116,28 @@ class TokenTable:
             for ids in as_list(sequences)
         ]
 
-    def convert_tokens_to_ids(self, tokens: str | Iterable[str]) -> Any:
+    @overload
+    def convert_tokens_to_ids(self, tokens: str) -> int: ...
+    @overload
+    def convert_tokens_to_ids(self, tokens: list[str] | tuple[str, ...]) -> list[int]: ...
+    def convert_tokens_to_ids(self, tokens: str | Iterable[str]) -> int | list[int] | None:
         """Return the id of a token, or of each; unknown tokens get that of `unk_token`."""
         if not isinstance(tokens, str):
             return [self.convert_tokens_to_ids(token) for token in tokens]
         index = self.bpe.token_to_id(tokens)
         return self.unk_token_id if index is None else index
 
-    def convert_ids_to_tokens(self, ids: TensorLike, skip_special_tokens: bool = False) -> Any:
+    @overload
+    def convert_ids_to_tokens(self, ids: int, skip_special_tokens: bool = False) -> str: ...
+    @overload
+    def convert_ids_to_tokens(
+        self, ids: Sequence[int] | Tensor, skip_special_tokens: bool = False
+    ) -> list[str]: ...
+    def convert_ids_to_tokens(
+        self, ids: TensorLike, skip_special_tokens: bool = False
+    ) -> str | list[str]:
         """Return the token of an id, or of each."""
-        tokens = [
+        tokens: list[Any] = [
             self.bpe.id_to_token(index) for index in self._known_ids(ids, skip_special_tokens)
         ]
         return tokens[0] if isinstance(as_list(ids), int) and tokens else tokens

@@ -1,16 +1,17 @@
 """The keys and values of earlier tokens."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from gptj.backends.flax.kernels.platforms import on_cpu
 from gptj.generation.length_buckets import bucket_length
 from gptj.spec.config import GPTJConfig
 
-Array = Any
+Array: TypeAlias = jax.Array
 LayerCache = tuple[Array, Array]
 """Keys and values of one layer, each (B, H, C, D) with room for C tokens."""
 
@@ -90,7 +91,7 @@ class KVCache:
         return KVCache(self.layers, shorter, self.preallocated)
 
 
-def init_cache(config: GPTJConfig, batch: int, max_length: int, dtype: Any) -> KVCache:
+def init_cache(config: GPTJConfig, batch: int, max_length: int, dtype: DTypeLike) -> KVCache:
     """Return an empty preallocated cache, which keeps its size."""
     shape = (batch, config.n_head, max_length, config.head_dim)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 from keras import ops
@@ -12,8 +12,12 @@ from gptj.backends.tf.kernels.bits import as_bits
 from gptj.backends.tf.kernels.platforms import has_gpu
 from gptj.generation.length_buckets import bucket_length
 from gptj.spec.config import GPTJConfig
+from gptj.spec.types import DType
 
-Tensor = Any
+Tensor: TypeAlias = tf.Tensor
+
+Length: TypeAlias = int | Tensor
+"""A size or a length; a scalar tensor inside a graph that does not know it."""
 
 LayerCache = tuple[Tensor, Tensor]
 """Keys and values of one layer, each (B, H, C, D) with room for C tokens."""
@@ -30,7 +34,7 @@ class KVCache:
     """
 
     def __init__(
-        self, layers: Sequence[LayerCache], length: Any, preallocated: bool = False
+        self, layers: Sequence[LayerCache], length: Length, preallocated: bool = False
     ) -> None:
         """Keep the layers' buffers, of which the first `length` tokens are filled."""
         self.layers = tuple(layers)
@@ -38,7 +42,7 @@ class KVCache:
         self.preallocated = preallocated
 
     @property
-    def capacity(self) -> Any:
+    def capacity(self) -> Length:
         """Tokens that the buffers have room for."""
         return ops.shape(self.layers[0][0])[2]
 
@@ -58,12 +62,12 @@ class KVCache:
         return (self.preallocated,), (self.layers, self.length)
 
     @classmethod
-    def __tf_unflatten__(cls, metadata: tuple[Any, ...], components: Any) -> "KVCache":
+    def __tf_unflatten__(cls, metadata: tuple[Any, ...], components: Sequence[Any]) -> "KVCache":
         """Put a cache together again."""
         length = metadata[1] if len(metadata) > 1 else components[1]
         return cls(components[0], length, metadata[0])
 
-    def room_for(self, count: Any, limit: int) -> "KVCache":
+    def room_for(self, count: Length, limit: int) -> "KVCache":
         """Return a cache that `count` more tokens may be written into."""
         if self.preallocated:
             return self
@@ -73,7 +77,7 @@ class KVCache:
             capacity = self.capacity + count
         return KVCache(self.with_capacity(capacity).layers, self.length)
 
-    def with_capacity(self, capacity: Any) -> "KVCache":
+    def with_capacity(self, capacity: Length) -> "KVCache":
         """Return a preallocated copy that has room for `capacity` tokens."""
         layers = [
             (_copy_into(key, self.length, capacity), _copy_into(value, self.length, capacity))
@@ -101,14 +105,14 @@ class KVCache:
         return KVCache(self.layers, shorter(length, self.length), self.preallocated)
 
 
-def init_cache(config: GPTJConfig, batch: Any, max_length: Any, dtype: Any) -> KVCache:
+def init_cache(config: GPTJConfig, batch: Length, max_length: Length, dtype: DType) -> KVCache:
     """Return an empty preallocated cache."""
     shape = (batch, config.n_head, max_length, config.head_dim)
     empty = tf.zeros(shape, dtype)
     return KVCache([(empty, empty) for _ in range(config.n_layer)], 0, preallocated=True)
 
 
-def extend(past: LayerCache | None, key: Tensor, value: Tensor, past_length: Any) -> LayerCache:
+def extend(past: LayerCache | None, key: Tensor, value: Tensor, past_length: Length) -> LayerCache:
     """Return the layer's cache with the new keys and values (B, H, T, D) after the past ones."""
     if past is None:
         return key, value
@@ -134,7 +138,7 @@ def has_fixed_shapes() -> bool:
     return not (tf.executing_eagerly() or _own_graph.get())
 
 
-def _write(buffer: Tensor, new: Tensor, start: Any) -> Tensor:
+def _write(buffer: Tensor, new: Tensor, start: Length) -> Tensor:
     """Return the buffer (B, H, C, D) with new tokens (B, H, T, D) from `start` on.
 
     XLA would widen a buffer in half precision for that, and is given its bits instead.
@@ -151,7 +155,7 @@ def _write(buffer: Tensor, new: Tensor, start: Any) -> Tensor:
     return tf.reshape(written, ops.shape(buffer))
 
 
-def _copy_into(filled: Tensor, length: Any, capacity: Any) -> Tensor:
+def _copy_into(filled: Tensor, length: Length, capacity: Length) -> Tensor:
     """Return a new buffer with room for `capacity` tokens that starts with the filled ones."""
     missing = capacity - ops.shape(filled)[2]
     if isinstance(missing, int) and missing < 0:  # a cropped cache: what it dropped may go
