@@ -1,7 +1,7 @@
 """The tokens of a vocabulary, the roles of special ones, and the way back to text."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, overload
+from typing import Any, Final, overload
 
 from tokenizers import AddedToken, Tokenizer
 
