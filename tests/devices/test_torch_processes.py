@@ -1,4 +1,4 @@
-"""Training over two processes gives the losses of one, and goes on with another number of them."""
+"""Training over two processes gives the losses of one, and resumes with another number of them."""
 
 import json
 import os
@@ -38,20 +38,20 @@ def alone(tmp_path_factory):
     return train(tmp_path_factory.mktemp("alone"), "alone", 1)
 
 
-@pytest.mark.parametrize("mode", ["sharded", "products"])
+@pytest.mark.parametrize("mode", ["fsdp", "tensor_parallel"])
 def test_two_processes_give_the_losses_of_one(torch_backend, tmp_path, alone, mode):
     losses = train(tmp_path, mode, 2)
     assert losses[-1] < losses[0]
     np.testing.assert_allclose(losses, alone, rtol=TOLERANCE)
 
 
-def test_a_run_of_two_processes_goes_on_in_one(torch_backend, tmp_path, alone):
+def test_a_run_of_two_processes_resumes_in_one(torch_backend, tmp_path, alone):
     first = train(tmp_path, "save", 2)
     second = train(tmp_path, "resume", 1)
     np.testing.assert_allclose(first + second, alone, rtol=TOLERANCE)
 
 
-def test_the_plan_of_products_follows_from_the_axes(torch_backend):
+def test_the_plan_of_tensor_parallelism_follows_from_the_axes(torch_backend):
     from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel
 
     from gptj.backends.torch.parallel import tensor_parallel_plan
@@ -67,11 +67,18 @@ def test_the_plan_of_products_follows_from_the_axes(torch_backend):
 
 
 def test_heads_that_cannot_be_shared_are_refused(torch_backend):
-    from gptj.backends.torch.parallel import split_products
+    from gptj.backends.torch.parallel import tensor_parallel
 
     class Mesh:
         def size(self):
             return 3
 
     with pytest.raises(ArgumentError, match="3 processes cannot share n_head = 4 evenly"):
-        split_products(tiny_model("torch"), Mesh())
+        tensor_parallel(tiny_model("torch"), Mesh())
+
+
+def test_the_names_of_earlier_versions_are_the_same_functions(torch_backend):
+    from gptj.backends.torch import parallel
+
+    assert parallel.shard_fully is parallel.fsdp
+    assert parallel.split_products is parallel.tensor_parallel

@@ -2,7 +2,7 @@
 
     torchrun --nproc-per-node 2 tests/devices/two_processes.py MODE FOLDER
 
-MODE is "alone", "sharded", "products", or "save" and "resume", which go through FOLDER.
+MODE is "alone", "fsdp", "tensor_parallel", or "save" and "resume", which go through FOLDER.
 """
 
 import json
@@ -16,7 +16,7 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 
-from gptj.backends.torch.parallel import shard_fully, split_products
+from gptj.backends.torch.parallel import fsdp, tensor_parallel
 from models import draw_ids, tiny_model
 
 STEPS = 6
@@ -51,11 +51,11 @@ def main(mode, folder):
     mesh = init_device_mesh("cpu", (world,))
     model = tiny_model("torch").train()
     data = (rank, world)
-    if mode == "products":
-        split_products(model, mesh)
+    if mode == "tensor_parallel":
+        tensor_parallel(model, mesh)
         data = (0, 1)  # all processes see all of the batch
     elif mode != "alone":
-        shard_fully(model, mesh)
+        fsdp(model, mesh)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, foreach=False)
     steps = {"save": range(HALF), "resume": range(HALF, STEPS)}.get(mode, range(STEPS))
     if mode == "resume":

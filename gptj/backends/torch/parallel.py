@@ -1,7 +1,7 @@
-"""Training over several processes: parameters in shards, or matrix products in parts.
+"""Training over several processes: FSDP (parameters in shards) and tensor parallelism.
 
-Which part goes where follows from the logical axes of the parameter table. Shapes are those of a
-``DeviceMesh``; processes are started by ``torchrun``.
+The logical axes of the parameter table decide how a parameter is divided. Shapes are those of a
+``DeviceMesh``; ``torchrun`` starts the processes.
 """
 
 from typing import Any
@@ -17,12 +17,15 @@ from torch.distributed.tensor.parallel import (
     parallelize_module,
 )
 
+from gptj.backends.torch.model import TorchPretrained
 from gptj.errors import ArgumentError
 from gptj.spec.params import DIVIDED, Parameter, parameter_table
 from gptj.spec.quantization import check_trainable
 
 
-def shard_fully(model: Any, mesh: DeviceMesh | None = None, **options: Any) -> Any:
+def fsdp(
+    model: TorchPretrained, mesh: DeviceMesh | None = None, **options: Any
+) -> TorchPretrained:
     """Shard parameters, gradients and optimizer state over all processes, block by block (FSDP2).
 
     Make the optimizer afterwards. Source: Zhao et al., arXiv:2304.11277.
@@ -34,24 +37,24 @@ def shard_fully(model: Any, mesh: DeviceMesh | None = None, **options: Any) -> A
     Raises:
         UnsupportedFeature: for quantized weights.
     """
-    check_trainable(model.config, "shard_fully()")
+    check_trainable(model.config, "fsdp()")
     for block in model.get_base().h:
         fully_shard(block, mesh=mesh, **options)
     return fully_shard(model, mesh=mesh, **options)
 
 
-def split_products(model: Any, mesh: DeviceMesh) -> Any:
-    """Give every process of a mesh its part of each matrix product (tensor parallelism).
+def tensor_parallel(model: TorchPretrained, mesh: DeviceMesh) -> TorchPretrained:
+    """Divide every matmul over the processes of a mesh (tensor parallelism).
 
-    Each computes some heads, some of the inner width and some words. Make the optimizer afterwards.
-    A cache of `init_cache`, and so generation, is for whole models. Source: Shoeybi et al.,
-    arXiv:1909.08053.
+    Each computes some heads, some of the inner width and some of the vocabulary. Make the optimizer
+    afterwards. A cache of `init_cache`, and so generation, needs a whole model. Source: Shoeybi et
+    al., arXiv:1909.08053.
 
     Raises:
         ArgumentError: where the processes cannot share the heads or the inner width evenly.
         UnsupportedFeature: for quantized weights.
     """
-    check_trainable(model.config, "split_products()")
+    check_trainable(model.config, "tensor_parallel()")
     count, config = mesh.size(), model.config
     for name, size in (("n_head", config.n_head), ("n_inner", config.inner_dim)):
         if size % count:
@@ -59,12 +62,15 @@ def split_products(model: Any, mesh: DeviceMesh) -> Any:
                 f"{count} processes cannot share {name} = {size} evenly: take a divisor of it."
             )
     parallelize_module(model, mesh, tensor_parallel_plan(model))
-    model.tie_weights()  # each of two modules had got its own part
+    model.tie_weights()  # both modules had been given a piece each
     return model
 
 
-def tensor_parallel_plan(model: Any) -> dict[str, ParallelStyle]:
-    """Return the style of every module that is split, by its name."""
+shard_fully, split_products = fsdp, tensor_parallel  # the names in earlier versions
+
+
+def tensor_parallel_plan(model: TorchPretrained) -> dict[str, ParallelStyle]:
+    """Return the style of every divided module, by its name."""
     plan = {}
     for name, parameter in parameter_table(model.config, model.head).items():
         module, _, leaf = name.rpartition(".")
@@ -75,7 +81,7 @@ def tensor_parallel_plan(model: Any) -> dict[str, ParallelStyle]:
 
 
 def _style(parameter: Parameter, module: nn.Module) -> ParallelStyle | None:
-    """Return how a module is split, if it is; what leaves it for another kind is whole again."""
+    """Return how a module is divided, if at all; what other kinds of modules read is whole again."""
     if isinstance(module, nn.Embedding):
         return RowwiseParallel(input_layouts=Replicate(), output_layouts=Replicate())
     if parameter.axes[0] == "vocab":
