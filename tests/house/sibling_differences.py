@@ -20,7 +20,6 @@ EXTRA_FILES = {
     "tf/kernels/platforms": "TensorFlow: what runs in XLA is compiled for a number of rows",
     "flax/parallel": "jax: a tree of shardings; TensorFlow users have tf.distribute around models",
     "torch/parallel": "PyTorch: modules are wrapped; TensorFlow users have tf.distribute",
-    "flax/pretrained": "Linen: parameters live outside the module; a class around it has the call",
     "torch/devices": "PyTorch: modules may be on several devices, and tensors are moved by hand",
     "torch/placement": "PyTorch: modules may be on several devices, and somebody has to choose",
 }
@@ -138,7 +137,7 @@ EXCEPTIONS = {
         "_write_slice": "XLA: on a CPU one token is faster written in another form",
         "_scatter": "XLA: on a CPU one token is faster written in another form",
     },
-    "model": {
+    "pretrained": {
         "Pretrained": ACCESSORS,
         "Pretrained.device": ACCESSORS,
         "Pretrained.device_map": "PyTorch: modules may be on several devices",
@@ -156,6 +155,8 @@ EXCEPTIONS = {
         "Pretrained.get_config": KERAS,
         "Pretrained.from_config": KERAS,
         "Pretrained.predict_step": KERAS,
+    },
+    "model": {
         "GPTJModel.mask": GRAPH_SHAPE,
         "GPTJModel.rotation": GRAPH_SHAPE,
         "GPTJModel.check": "Linen: inputs are checked before the module runs, outside of tracing",

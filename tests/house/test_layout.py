@@ -36,6 +36,7 @@ FILES = (
     "block",
     "masks",
     "cache",
+    "pretrained",
     "model",
     "causal_lm",
     "sequence_classification",

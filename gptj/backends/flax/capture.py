@@ -1,17 +1,19 @@
-"""The outputs of named modules, as one forward computes them."""
+"""The outputs of named modules in one forward pass."""
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
 
+from jax import Array
+
+from gptj.backends.flax.pretrained import FlaxPretrained
 from gptj.spec.outputs import ModelOutput
 
 
 def capture(
-    model: Any, names: Sequence[str], run: Callable[[Any], ModelOutput]
-) -> tuple[ModelOutput, dict[str, Any]]:
-    """Run a forward and return its output with those of the named modules, by canonical name."""
-    captured: dict[str, Any] = dict.fromkeys(names)
-    observed = copy.copy(model)  # JAX: no hooks, so the compiled program itself has to return them
+    model: FlaxPretrained, names: Sequence[str], run: Callable[[FlaxPretrained], ModelOutput]
+) -> tuple[ModelOutput, dict[str, Array | None]]:
+    """Run a forward pass; return its output and those of the named modules, by canonical name."""
+    captured: dict[str, Array | None] = dict.fromkeys(names)
+    observed = copy.copy(model)  # JAX: no hooks, so the compiled program returns them
     observed.captured = captured
     return run(observed), captured

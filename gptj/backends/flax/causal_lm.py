@@ -4,6 +4,8 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import Array
+from jax.typing import DTypeLike
 
 from gptj.backends.flax import params as parameters
 from gptj.backends.flax.cache import KVCache
@@ -14,20 +16,15 @@ from gptj.backends.flax.pretrained import FlaxPretrained, as_tensors, deliver
 from gptj.backends.flax.quantized_linear import linear_class
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.target_checks import (
-    check_label_values,
-    check_labels,
-)
-
-Array = Any
+from gptj.spec.target_checks import check_label_values, check_labels
 
 
 class FlaxGPTJForCausalLMModule(nn.Module):
     """GPT-J with a language-model head as a Linen module."""
 
     config: GPTJConfig
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
+    param_dtype: DTypeLike = jnp.float32
     gradient_checkpointing: bool = False
 
     def setup(self) -> None:
@@ -57,7 +54,7 @@ class FlaxGPTJForCausalLMModule(nn.Module):
         return_dict: bool | None = None,
         logits_to_keep: int | Array = 0,
     ) -> ModelOutput | tuple[Any, ...]:
-        """Return the fields of ``HEADS["causal_lm"]``; arguments as in ``gptj.backends.base``."""
+        """Return the fields of ``HEADS["causal_lm"]``; arguments: ``gptj.contract.backend``."""
         if labels is not None:
             use_cache = bool(use_cache)  # a loss needs no cache, unless it is asked for
         output: Any = self.transformer(
@@ -82,7 +79,7 @@ class FlaxGPTJForCausalLMModule(nn.Module):
         return deliver(self.config, result, return_dict)
 
     def loss(self, hidden: Array, logits: Array, labels: Array) -> Array:
-        """Return the loss of the head's logits (B, T, V), made of hidden states (B, T, E)."""
+        """Return the loss of the logits (B, T, V) that the head made of hidden states (B, T, E)."""
         if not self.lm_head.is_plain(hidden):
             return causal_lm_loss(logits, labels)
         own, tied = self.lm_head.variables["params"], self.tied_weights()
@@ -90,9 +87,9 @@ class FlaxGPTJForCausalLMModule(nn.Module):
         return head_loss(hidden, kernel, own["bias"], logits, labels)
 
     def tied_weights(self) -> Array | None:
-        """Return the word table for the head to read, where the configuration says so.
+        """Return the word table for a tied head, None for any other.
 
-        A kernel of the head's own, as decoding makes it, goes first.
+        A head with a kernel, as decoding makes one, uses that instead.
         """
         if not self.config.tie_word_embeddings or self.lm_head.has_variable("params", "kernel"):
             return None
@@ -125,7 +122,7 @@ class FlaxGPTJForCausalLM(FlaxPretrained):
         use_cache: bool | None = None,
         logits_to_keep: int | Array = 0,
     ) -> ModelOutput | tuple[Any, ...]:
-        """Return the fields of ``HEADS["causal_lm"]``; arguments as in ``gptj.backends.base``."""
+        """Return the fields of ``HEADS["causal_lm"]``; arguments: ``gptj.contract.backend``."""
         inputs = as_tensors(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -153,7 +150,7 @@ class FlaxGPTJForCausalLM(FlaxPretrained):
         return self.run(params, past_key_values, inputs, options, dropout_rng, return_dict)
 
     def check_labels(
-        self, labels: Array, input_ids: Array | None, embeds: Array | None, keep: Any
+        self, labels: Array, input_ids: Array | None, embeds: Array | None, keep: int | Array
     ) -> None:
         """Refuse labels that do not fit the input."""
         given = embeds if input_ids is None else input_ids

@@ -1,56 +1,70 @@
 """The compiled forward behind the eager call: Linen alone would trace the model every time."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax import Array
 
 from gptj.backends.flax.cache import KVCache
 from gptj.backends.flax.lora import collections
+from gptj.backends.flax.params import Params
 from gptj.errors import ArgumentError
 from gptj.spec.config import GPTJConfig
+from gptj.spec.outputs import ModelOutput
+
+Intermediates: TypeAlias = Mapping[str, Any]
+"""Linen's nested mapping from modules to tuples of their outputs, one for every call."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """What a compilation depends on besides arrays; equal models share theirs.
+    """The static inputs of a compilation; equal models share one.
 
     Attributes:
-        module: what is run.
+        module: the Linen module to run.
         identity: class, dtype, flag and configuration, which users may change at any time.
-        options: arguments that are no arrays.
-        captured: canonical names of modules whose outputs are wanted too.
+        options: arguments that are not arrays.
+        captured: canonical names of the modules whose outputs are captured.
     """
 
-    module: Any = field(compare=False)
+    module: nn.Module = field(compare=False)
     identity: tuple[str, ...]
     options: tuple[tuple[str, Any], ...] = ()
     captured: tuple[str, ...] = ()
 
     @classmethod
     def of(
-        cls, module: Any, options: dict[str, Any] | None = None, captured: tuple[str, ...] = ()
+        cls,
+        module: nn.Module,
+        options: dict[str, Any] | None = None,
+        captured: tuple[str, ...] = (),
     ) -> "Program":
-        """Return the program of a module under its configuration of this moment."""
+        """Return the program of a module under its present configuration."""
         config: GPTJConfig = module.config
         flags = (str(module.dtype), str(module.gradient_checkpointing))
         identity = (type(module).__name__, *flags, config.to_json_string())
         return cls(module, identity, tuple((options or {}).items()), captured)
 
     def wants(self, module: nn.Module, method: str) -> bool:
-        """Return whether a method's result is to be kept: Linen's filter of intermediates."""
+        """Return whether to keep a method's result: Linen's filter of intermediates."""
         return method == "__call__" and ".".join(module.path) in self.captured
 
 
 @partial(jax.jit, static_argnums=0)
 def run(
-    program: Program, params: Any, cache: Any, inputs: dict[str, Any], dropout_rng: Any
-) -> tuple[Any, dict[str, Any]]:
-    """Return a module's output, and the outputs of the modules that it holds and are wanted."""
+    program: Program,
+    params: Params,
+    cache: KVCache | None,
+    inputs: dict[str, Array],
+    dropout_rng: Array | None,
+) -> tuple[ModelOutput, Intermediates]:
+    """Return a module's output, and the captured outputs of the modules inside."""
     output, state = program.module.apply(
         collections(params),
         **inputs,
@@ -64,14 +78,14 @@ def run(
 
 
 def for_program(cache: KVCache, count: int, limit: int) -> KVCache:
-    """Return a cache with room, whose length is an array: a longer one needs no new compilation."""
+    """Return a cache with room and an array as length, so that each length needs no compilation."""
     roomy = cache.room_for(count, limit)
     length = cache.length if cache.known_length is None else np.int32(cache.known_length)
     return KVCache(roomy.layers, length, preallocated=True)
 
 
-def pad_mask_to_capacity(inputs: dict[str, Any], capacity: int) -> dict[str, Any]:
-    """Widen a 2-D mask to the cache's capacity: so its width, too, needs no new compilation."""
+def pad_mask_to_capacity(inputs: dict[str, Array], capacity: int) -> dict[str, Array]:
+    """Pad a 2-D mask to the cache's capacity, so that each width needs no compilation."""
     mask = inputs.get("attention_mask")
     if mask is None or mask.ndim != 2:
         return inputs
@@ -81,27 +95,28 @@ def pad_mask_to_capacity(inputs: dict[str, Any], capacity: int) -> dict[str, Any
 
 
 def after(before: KVCache | None, cache: KVCache, count: int) -> KVCache:
-    """Return the cache that a program returned, with the length known if it was known before."""
+    """Return a program's cache; its length is known if it was known before."""
     known = 0 if before is None else before.known_length
     length = cache.length if known is None else known + count
     return KVCache(cache.layers, length, before is not None and before.preallocated)
 
 
-def cut(attentions: Any, before: KVCache, count: int) -> tuple[Any, ...]:
-    """Cut attentions down to the keys that there are; while tracing nobody knows how many."""
+def cut(attentions: Sequence[Array], before: KVCache, count: int) -> tuple[Array, ...]:
+    """Cut attentions down to the filled keys; while tracing their number is unknown."""
     known = before.known_length
     width = None if known is None else known + count
     return tuple(probs[..., :width] for probs in attentions)
 
 
-def find(intermediates: Any, name: str) -> Any:
-    """Return the first output of a module, without the cache and the like beside it."""
+def find(intermediates: Intermediates, name: str) -> Array:
+    """Return the first output of a module, without a cache or other values beside it."""
+    found: Any = intermediates
     for part in [*name.split("."), "__call__"]:
-        intermediates = intermediates.get(part, {})
-    if not intermediates:
+        found = found.get(part, {})
+    if not found:
         raise ArgumentError(
             f"The model has no module {name!r}; names are canonical, such as 'h.0.mlp.fc_out', "
             "with 'transformer.' in front in a model with a head."
         )
-    output = intermediates[0]  # the word table runs again for token types
+    output = found[0]  # the word table runs again for token types
     return output[0] if isinstance(output, tuple) else output

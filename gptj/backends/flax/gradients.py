@@ -1,4 +1,4 @@
-"""The gradients of a loss, for whoever compares backends."""
+"""The gradients of a loss, for comparisons between backends."""
 
 from typing import Any
 
@@ -9,12 +9,14 @@ import numpy.typing as npt
 
 from gptj.backends.flax import params as parameters
 from gptj.backends.flax.params import Params
+from gptj.backends.flax.pretrained import FlaxPretrained
 from gptj.spec.quantization import check_trainable
 
 
-def loss_gradients(model: Any, inputs: dict[str, Any]) -> tuple[float, dict[str, npt.NDArray[Any]]]:
+def loss_gradients(
+    model: FlaxPretrained, inputs: dict[str, Any]
+) -> tuple[float, dict[str, npt.NDArray[Any]]]:
     """Return a loss and its gradient for every parameter by canonical name, (out, in), float32."""
-
     check_trainable(model.config, "A gradient")
 
     def loss(params: Params) -> jax.Array:

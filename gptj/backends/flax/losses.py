@@ -1,14 +1,16 @@
 """The losses: float32 scalars in every compute dtype."""
 
-from typing import Any, Final
+from typing import Final, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import Array
 
 from gptj.spec import IGNORE_INDEX
 
-Array = Any
+HeadInputs: TypeAlias = tuple[Array, Array, Array, Array]
+"""Hidden states, kernel, bias and logits, or the tangents of these."""
 
 POSITIONS_AT_A_TIME: Final = 256
 """Positions whose losses, and their gradients, are computed at a time."""
@@ -19,16 +21,16 @@ def causal_lm_loss(logits: Array, labels: Array) -> Array:
 
     Args:
         logits: (B, T, V), float32.
-        labels: (B, T), not shifted; `IGNORE_INDEX` takes no part. With none left the loss is 0.
+        labels: (B, T), not shifted; `IGNORE_INDEX` is left out. The loss is 0 if none remains.
     """
     rows = logits.reshape(-1, logits.shape[-1])
     return cross_entropy(rows, next_tokens(labels).reshape(-1))
 
 
 def next_tokens(labels: Array) -> Array:
-    """Return the targets of the same positions for labels (B, T), which are not shifted.
+    """Return for labels (B, T), which are not shifted, the target of every position.
 
-    The last one has none. So the logits, which are larger, need not be cut and copied.
+    The last position has none. Shifting the targets saves a copy of the logits, which are larger.
     """
     return jnp.pad(labels[:, 1:], ((0, 0), (0, 1)), constant_values=IGNORE_INDEX)
 
@@ -36,19 +38,19 @@ def next_tokens(labels: Array) -> Array:
 def head_loss(hidden: Array, kernel: Array, bias: Array, logits: Array, labels: Array) -> Array:
     """Return the `causal_lm_loss` of what a head made of hidden states.
 
-    The logits' gradient is never whole: it goes on through the product of the head a few positions
-    at a time. These are parts of every row, as the rows may lie on several devices.
+    The logits' gradient is never whole: it passes through the matmul of the head a few positions at
+    a time. A chunk has positions of every sequence, because sequences may be on several devices.
 
     Args:
         hidden: (B, T, E).
         kernel, bias: the head's, (E, V) and (V,).
-        logits: (B, T, V), float32, which the head made.
+        logits: (B, T, V), float32, as the head computed them.
         labels: (B, T), as for `causal_lm_loss`.
     """
     targets, size = next_tokens(labels), _chunk_size(*labels.shape)
     given = hidden, jax.lax.stop_gradient(logits), targets.clip(0, logits.shape[-1] - 1)
 
-    @jax.checkpoint  # else the scan would keep every part's share of the logits' gradient
+    @jax.checkpoint  # else the scan would keep the logits' gradient of every chunk
     def chunk_losses(start: Array) -> Array:
         cut = (jax.lax.dynamic_slice_in_dim(x, start, size, axis=1) for x in given)
         states, known, wanted = (x.reshape(-1, *x.shape[2:]) for x in cut)
@@ -83,7 +85,7 @@ def question_answering_loss(
 
     Args:
         start_logits, end_logits: (B, T), float32.
-        start_positions, end_positions: (B,), clamped to [0, T]; T, outside the text, takes no part.
+        start_positions, end_positions: (B,), clamped to [0, T]; T, outside the text, is left out.
     """
     length = start_logits.shape[1]
 
@@ -95,8 +97,8 @@ def question_answering_loss(
 
 
 def cross_entropy(logits: Array, targets: Array) -> Array:
-    """Return the mean cross-entropy of (N, V) logits and (N,) targets that are not to ignore."""
-    known = targets.clip(0, logits.shape[-1] - 1)  # while tracing nobody has checked them
+    """Return the mean cross-entropy of (N, V) logits and (N,) targets that are not ignored."""
+    known = targets.clip(0, logits.shape[-1] - 1)  # a traced call cannot check them
     return _mean(_losses(logits, known), targets)
 
 
@@ -107,16 +109,16 @@ def _losses(logits: Array, targets: Array) -> Array:
 
 
 def _mean(losses: Array, targets: Array) -> Array:
-    """Return the mean of the losses (N,) whose targets are not to ignore."""
+    """Return the mean of the losses (N,) whose targets are not ignored."""
     kept = targets != IGNORE_INDEX
     count = kept.sum(dtype=jnp.int32).clip(1).astype(jnp.float32)
     return jnp.where(kept, losses, 0.0).sum() / count
 
 
 def _chunk_size(batch: int, length: int) -> int:
-    """Return how many positions of each row are computed at a time: a divisor of the length.
+    """Return the number of positions per sequence computed at a time: a divisor of the length.
 
-    Where there is none but small ones, it is the length.
+    If all suitable divisors are small, it is the length itself.
     """
     most = max(1, POSITIONS_AT_A_TIME // batch)
     size = max(size for size in range(1, min(most, length) + 1) if length % size == 0)
@@ -125,15 +127,15 @@ def _chunk_size(batch: int, length: int) -> int:
 
 @jax.custom_jvp
 def _known_logits(hidden: Array, kernel: Array, bias: Array, logits: Array) -> Array:
-    """Return a head's product of hidden states (N, E), which is known to be `logits` (N, V)."""
+    """Return the matmul of hidden states (N, E) with the head, known to be `logits` (N, V)."""
     return logits
 
 
 @_known_logits.defjvp
-def _known_logits_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+def _known_logits_jvp(primals: HeadInputs, tangents: HeadInputs) -> tuple[Array, Array]:
     hidden, kernel, _, _ = primals
     to_hidden, to_kernel, to_bias, _ = tangents
-    # a product, as XLA adds up the rows of the bias's gradient on one thread
+    # a matmul, because XLA sums the rows of the bias's gradient on one thread
     rows = jnp.ones((len(hidden), 1), to_bias.dtype) @ to_bias[None]
     change = to_hidden @ kernel + hidden @ to_kernel + rows
-    return _known_logits(*primals), change  # itself, as it may be differentiated once more
+    return _known_logits(*primals), change  # itself, for second derivatives

@@ -4,9 +4,11 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import Array
+from jax.typing import DTypeLike
 
 from gptj.backends.flax.block import Blocks
-from gptj.backends.flax.cache import KVCache
+from gptj.backends.flax.cache import KVCache, LayerCache
 from gptj.backends.flax.layers import Embedding, LayerNorm
 from gptj.backends.flax.masks import additive_mask, positions
 from gptj.backends.flax.params import Params
@@ -15,15 +17,13 @@ from gptj.backends.flax.rotary import Rotary
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
 
-Array = Any
-
 
 class FlaxGPTJModule(nn.Module):
     """GPT-J without a head as a Linen module: token ids to hidden states."""
 
     config: GPTJConfig
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
+    param_dtype: DTypeLike = jnp.float32
     gradient_checkpointing: bool = False
 
     def setup(self) -> None:
@@ -50,7 +50,7 @@ class FlaxGPTJModule(nn.Module):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
-        """Return the fields of ``HEADS["base"]``; arguments as in ``gptj.backends.base``."""
+        """Return the fields of ``HEADS["base"]``; arguments: ``gptj.contract.backend``."""
         config = self.config
         use_cache = (config.use_cache and deterministic) if use_cache is None else use_cache
         output_attentions = output_attentions or config.output_attentions
@@ -61,7 +61,7 @@ class FlaxGPTJModule(nn.Module):
         mask = self.mask(attention_mask, x, cache)
         rotation = self.rotation(position_ids, attention_mask, x, cache)
 
-        def compute(block: Any, *inputs: Any) -> Any:
+        def compute(block: Any, *inputs: Any) -> tuple[Array, LayerCache, Array]:
             return block(*inputs, deterministic)
 
         twice = self.gradient_checkpointing and cache is None
@@ -99,7 +99,7 @@ class FlaxGPTJModule(nn.Module):
         return self.drop(x, deterministic)
 
     def look_up(self, ids: Array | None) -> Array:
-        """Return the embeddings of ids, which under tracing nobody has checked."""
+        """Return the embeddings of ids, clipped because a traced call cannot check them."""
         assert ids is not None  # check_inputs has made sure
         return self.wte(ids.clip(0, self.config.vocab_size - 1))
 
@@ -107,7 +107,7 @@ class FlaxGPTJModule(nn.Module):
         """Return a cache with room for the new tokens, or None to attend to them alone."""
         return None if past is None else past.room_for(length, self.config.n_positions)
 
-    def close_cache(self, cache: KVCache | None, layers: list[Any], length: int) -> KVCache:
+    def close_cache(self, cache: KVCache | None, layers: list[LayerCache], length: int) -> KVCache:
         """Return the cache after this call."""
         preallocated = cache is not None and cache.preallocated
         return KVCache(layers, length_of(cache) + length, preallocated)
@@ -155,7 +155,7 @@ class FlaxGPTJModel(FlaxPretrained):
         inputs_embeds: Array | None = None,
         use_cache: bool | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
-        """Return the fields of ``HEADS["base"]``; arguments as in ``gptj.backends.base``."""
+        """Return the fields of ``HEADS["base"]``; arguments: ``gptj.contract.backend``."""
         inputs = as_tensors(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -176,7 +176,7 @@ class FlaxGPTJModel(FlaxPretrained):
 
 
 def length_of(cache: KVCache | None) -> int | Array:
-    """Return how many tokens a cache holds, 0 without one."""
+    """Return the number of tokens in a cache, 0 without one."""
     return 0 if cache is None else cache.length
 
 

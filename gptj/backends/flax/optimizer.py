@@ -1,55 +1,62 @@
-"""The state of Adam in and out. The maths: ``gptj.spec.optimizer``.
+"""Saves and loads the state of Adam. The maths: ``gptj.spec.optimizer``.
 
-An Optax state is a tree. Somewhere in it are the moments, `optax.ScaleByAdamState`, which are trees
-like that of the parameters; what was masked out has no leaves there, and is not trained.
+An Optax state is a tree. An `optax.ScaleByAdamState` in it holds the moments, which are trees like
+that of the parameters; masked parameters have no leaves there, and are not trained.
 """
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 import optax
+from jax import Array
+from jax.tree_util import KeyPath
 
 from gptj.backends.flax import params as parameters
 from gptj.backends.flax.lora import LEAF, LORA
+from gptj.backends.flax.params import Params
+from gptj.backends.flax.pretrained import FlaxPretrained
 from gptj.errors import ArgumentError
 from gptj.spec.lora import lora_layers, saved_parameters
 from gptj.spec.optimizer import AdamState
 from gptj.spec.params import parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors
 
-Leaf = tuple[Any, Any]
+Leaf: TypeAlias = tuple[KeyPath, Array]
 """Path and array."""
 
+Node: TypeAlias = object
+"""A leaf of an Optax state, or a state of Adam as a whole."""
+
 COUNTS: Final = ("count", "gradient_step")
-"""What Optax calls the number of updates in its states, of Adam, of schedules and of the rest."""
+"""Optax's names for the number of updates in the states of Adam, schedules and others."""
 
 
 class LeafInfo(NamedTuple):
-    """What is at a path of the tree that is trained."""
+    """What is at a path of the trained tree."""
 
     name: str  # canonical
     shape: tuple[int, ...]  # in the tree
-    turned: bool  # whether it lies as (in, out)
+    turned: bool  # whether it is stored as (in, out)
 
 
-def dump_optimizer(model: Any, optimizer: Any) -> AdamState:
+def dump_optimizer(model: FlaxPretrained, optimizer: optax.OptState) -> AdamState:
     """Return the state of an optimizer, as handles that copy nothing before use.
 
-    Betas and epsilon are known only where ``optax.inject_hyperparams`` has put them into the state.
-    Relatives of Adam with a state of the same form, such as NAdam, cannot be told from it.
+    Betas and epsilon are None unless ``optax.inject_hyperparams`` put them into the state.
+    Relatives of Adam with a state of the same form, such as NAdam, cannot be distinguished from it.
 
     Args:
         optimizer: the state of an Optax transformation that has Adam in it, over ``model.params``,
-            or over ``model.params["lora"]`` where the model has an adapter. Gradients that are
-            being accumulated, and averages of weights, are left out.
+            or over ``model.params["lora"]`` where the model has an adapter. Accumulated gradients
+            and averages of weights are left out.
 
     Raises:
-        ArgumentError: for a state without Adam, and for other parameters.
+        ArgumentError: for a state without Adam, or one of other parameters.
     """
     first, second = _moments(_places(model), optimizer)
     known = {_last(path): leaf for path, leaf in _others(optimizer)}
@@ -63,25 +70,27 @@ def dump_optimizer(model: Any, optimizer: Any) -> AdamState:
     )
 
 
-def load_optimizer(model: Any, optimizer: Any, state: AdamState) -> Any:
+def load_optimizer(
+    model: FlaxPretrained, optimizer: optax.OptState, state: AdamState
+) -> optax.OptState:
     """Return a state like another, with these moments; the other stays as it is.
 
-    Structure, dtypes and shardings are kept. All counts of updates become that of `state`, those
-    of schedules too. Betas and epsilon belong to the transformation, which has to be made with
-    those of `state`; they are set only where ``optax.inject_hyperparams`` has put them.
+    Structure, dtypes and shardings stay. All counts of updates become that of `state`, including
+    those of schedules. Betas and epsilon belong to the transformation, which must be made with
+    those of `state`; they are set only where ``optax.inject_hyperparams`` put them.
 
     Args:
         optimizer: as for `dump_optimizer`.
-        state: of exactly the parameters that are trained.
+        state: of exactly the trainable parameters.
 
     Raises:
-        ArgumentError: for a state without Adam, and for other parameters.
+        ArgumentError: for a state without Adam, or one of other parameters.
     """
     places = _places(model)
-    _moments(places, optimizer)  # refuses what is not of this model
+    _moments(places, optimizer)  # refuses a state of another model
     numbers = _numbers(state)
 
-    def loaded(path: Any, node: Any) -> Any:
+    def loaded(path: KeyPath, node: Node) -> Node:
         if _is_adam(node):
             return optax.ScaleByAdamState(
                 count=_like(node.count, np.asarray(state.step)),
@@ -94,8 +103,8 @@ def load_optimizer(model: Any, optimizer: Any, state: AdamState) -> Any:
     return jax.tree_util.tree_map_with_path(loaded, optimizer, is_leaf=_is_adam)
 
 
-def _places(model: Any) -> dict[str, LeafInfo]:
-    """Return what is trained by its path: the adapter, or all parameters where there is none."""
+def _places(model: FlaxPretrained) -> dict[str, LeafInfo]:
+    """Return the trainable leaves by path: the adapter's, or all without an adapter."""
     table = parameter_table(model.config, model.head)
     whole = table if model.lora is None else saved_parameters(model.lora, model.config, model.head)
     places = {}
@@ -111,8 +120,8 @@ def _places(model: Any) -> dict[str, LeafInfo]:
     return places
 
 
-def _moments(places: dict[str, LeafInfo], optimizer: Any) -> tuple[Tensors, Tensors]:
-    """Return both moments by canonical name, if the state has Adam over just what is trained."""
+def _moments(places: dict[str, LeafInfo], optimizer: optax.OptState) -> tuple[Tensors, Tensors]:
+    """Return both moments by canonical name, if the state has Adam over the trainable leaves."""
     nodes = _adams(optimizer)
     if not nodes:
         raise ArgumentError(
@@ -126,7 +135,7 @@ def _moments(places: dict[str, LeafInfo], optimizer: Any) -> tuple[Tensors, Tens
 
 
 def _check_leaves(places: dict[str, LeafInfo], leaves: Sequence[Leaf]) -> None:
-    """Refuse moments of what is not trained, of another shape, and two of one parameter."""
+    """Refuse moments of untrained parameters, of another shape, and two of one parameter."""
     problems, seen = [], set()
     for path, leaf in leaves:
         place = places.get(_path(path))
@@ -145,8 +154,8 @@ def _check_leaves(places: dict[str, LeafInfo], leaves: Sequence[Leaf]) -> None:
         )
 
 
-def _steps(optimizer: Any) -> int:
-    """Return how often the parameters were updated."""
+def _steps(optimizer: optax.OptState) -> int:
+    """Return the number of updates."""
     steps = {int(node.count) for node in _adams(optimizer)}
     if len(steps) > 1:
         raise ArgumentError(
@@ -157,7 +166,7 @@ def _steps(optimizer: Any) -> int:
 
 
 def _numbers(state: AdamState) -> dict[str, float | None]:
-    """Return what is to be set beside the moments, by Optax's names; None stays as it is."""
+    """Return the numbers to set beside the moments, by Optax's names; None stays as it is."""
     first, second = state.betas or (None, None)
     return {**dict.fromkeys(COUNTS, state.step), "b1": first, "b2": second, "eps": state.epsilon}
 
@@ -172,14 +181,14 @@ def _handles(places: dict[str, LeafInfo], leaves: Sequence[Leaf]) -> dict[str, L
     return found
 
 
-def _float32(leaf: Any) -> npt.NDArray[Any]:
+def _float32(leaf: Array) -> npt.NDArray[Any]:
     return parameters.to_numpy(leaf).astype(np.float32, copy=False)
 
 
-def _tree_like(tree: Any, places: dict[str, LeafInfo], tensors: Tensors) -> Any:
+def _tree_like(tree: Params, places: dict[str, LeafInfo], tensors: Tensors) -> Params:
     """Return a tree like another, with these tensors."""
 
-    def loaded(path: Any, leaf: Any) -> Any:
+    def loaded(path: KeyPath, leaf: Array) -> Array:
         place = places[_path(path)]
         value = tensors[place.name].read()
         return _like(leaf, value.T if place.turned else value)
@@ -187,38 +196,38 @@ def _tree_like(tree: Any, places: dict[str, LeafInfo], tensors: Tensors) -> Any:
     return jax.tree_util.tree_map_with_path(loaded, tree)
 
 
-def _like(leaf: Any, value: npt.NDArray[Any]) -> Any:
-    """Return values as an array like another; of several devices each reads its own part."""
+def _like(leaf: Array, value: npt.NDArray[Any]) -> Array:
+    """Return values as an array like another; each device reads its shard."""
     dtype = jnp.result_type(leaf)
-    if getattr(leaf, "sharding", None) is None:  # an array of NumPy's
+    if getattr(leaf, "sharding", None) is None:  # a NumPy array
         return jnp.asarray(value, dtype)
     return jax.make_array_from_callback(
         value.shape, leaf.sharding, lambda index: np.array(value[index], dtype, order="C")
     )
 
 
-def _adams(optimizer: Any) -> list[Any]:
+def _adams(optimizer: optax.OptState) -> list[optax.ScaleByAdamState]:
     return [node for node in jax.tree.leaves(optimizer, is_leaf=_is_adam) if _is_adam(node)]
 
 
-def _others(optimizer: Any) -> list[Leaf]:
-    """Return the leaves that are not Adam's."""
+def _others(optimizer: optax.OptState) -> list[Leaf]:
+    """Return the leaves outside of Adam's states."""
     leaves = jax.tree_util.tree_leaves_with_path(optimizer, is_leaf=_is_adam)
     return [(path, leaf) for path, leaf in leaves if not _is_adam(leaf)]
 
 
-def _is_adam(node: Any) -> bool:
+def _is_adam(node: Node) -> TypeGuard[optax.ScaleByAdamState]:
     return isinstance(node, optax.ScaleByAdamState)
 
 
-def _leaves(tree: Any) -> list[Leaf]:
+def _leaves(tree: Params) -> list[Leaf]:
     return jax.tree_util.tree_leaves_with_path(tree)
 
 
-def _path(path: Any) -> str:
-    """Return a path as ``transformer/h/0/attn/q_proj/kernel``, the same in all of the forms."""
+def _path(path: KeyPath) -> str:
+    """Return a path as ``transformer/h/0/attn/q_proj/kernel``, whatever the tree's containers."""
     return jax.tree_util.keystr(path, simple=True, separator="/").removeprefix(f"{LORA}/")
 
 
-def _last(path: Any) -> str:
+def _last(path: KeyPath) -> str:
     return jax.tree_util.keystr(path[-1:], simple=True)

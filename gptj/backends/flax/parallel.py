@@ -1,7 +1,7 @@
-"""Parameters over several devices: a sharding for every one, from whatever was asked for."""
+"""Parameters on several devices: a sharding for each one."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
@@ -12,31 +12,43 @@ from gptj.spec.config import GPTJConfig
 from gptj.spec.params import DIVIDED, parameter_table
 from gptj.spec.tensors import Tensors
 
+if TYPE_CHECKING:
+    from gptj.backends.flax.pretrained import FlaxPretrained
+
+SpecTree: TypeAlias = Mapping[str, "SpecTree | PartitionSpec"]
+"""A PartitionSpec for every parameter, nested like the model's own tree."""
+
+ShardingTree: TypeAlias = Mapping[str, "ShardingTree | Sharding"]
+"""A sharding for every parameter, nested like the model's own tree, or flat."""
+
+Wanted: TypeAlias = Sharding | Mesh | ShardingTree | Callable[[str, tuple[int, ...]], Sharding]
+"""The forms that `shardings` takes."""
+
 DATA_AXIS: Final = "data"
-"""The axis of a mesh along which batches are divided, and no parameter is."""
+"""The axis of a mesh that divides batches, and no parameter."""
 
 MODEL_AXIS: Final = "model"
-"""The axis of a mesh along which parameters are divided."""
+"""The axis of a mesh that divides parameters."""
 
-SHOWN: Final = 3
+PATHS_SHOWN: Final = 3
 """How many paths a message shows."""
 
 
-def partition_specs(config: GPTJConfig, head: str, mesh: Any) -> dict[str, Any]:
+def partition_specs(config: GPTJConfig, head: str, mesh: Mesh) -> SpecTree:
     """Return a PartitionSpec for every parameter, as a tree like the model's own.
 
-    Heads, the width of the MLP and the vocabulary are divided along the mesh's axis ``"model"``,
-    where they can be: whole heads only. So each block adds up over devices twice.
+    The mesh's axis ``"model"`` divides heads, the width of the MLP and the vocabulary where it can;
+    heads stay whole. Each block then sums over devices twice.
 
     Raises:
-        ArgumentError: for a mesh with other axes than ``"data"`` and ``"model"``.
+        ArgumentError: for a mesh with axes other than ``"data"`` and ``"model"``.
     """
     _check_axes(mesh)
-    parts = dict(mesh.shape).get(MODEL_AXIS)
+    devices = dict(mesh.shape).get(MODEL_AXIS)
 
     def place(axis: str, size: int) -> str | None:
         count = config.n_head if axis == "heads" else size
-        return MODEL_AXIS if parts and axis in DIVIDED and count % parts == 0 else None
+        return MODEL_AXIS if devices and axis in DIVIDED and count % devices == 0 else None
 
     specs = {}
     for parameter in parameter_table(config, head).values():
@@ -46,7 +58,7 @@ def partition_specs(config: GPTJConfig, head: str, mesh: Any) -> dict[str, Any]:
     return unflatten_dict(specs, sep="/")
 
 
-def shardings(wanted: Any, config: GPTJConfig, head: str) -> dict[str, Sharding]:
+def shardings(wanted: Wanted, config: GPTJConfig, head: str) -> dict[str, Sharding]:
     """Return a sharding for every parameter, by its path in the tree.
 
     Args:
@@ -79,10 +91,10 @@ def shardings(wanted: Any, config: GPTJConfig, head: str) -> dict[str, Sharding]
 
 
 def check_division(chosen: Mapping[str, Sharding], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse shardings that their arrays cannot be divided by.
+    """Refuse shardings that do not divide their arrays evenly.
 
     Raises:
-        ArgumentError: naming the first.
+        ArgumentError: naming the first one.
     """
     for path, shape in shapes.items():
         try:
@@ -94,16 +106,16 @@ def check_division(chosen: Mapping[str, Sharding], shapes: Mapping[str, tuple[in
             ) from error
 
 
-def check_resize(model: Any, tensors: Tensors) -> None:
-    """Refuse parameters of other shapes that the shardings of the present ones cannot divide."""
+def check_resize(model: "FlaxPretrained", tensors: Tensors) -> None:
+    """Refuse parameters whose new shapes the present shardings cannot divide."""
     leaves = flatten_dict(model.params, sep="/")
     table = parameter_table(model.config, model.head)
     shapes = {native_name(table[n]): native_order(table[n], t.shape) for n, t in tensors.items()}
     check_division({path: leaves[path].sharding for path in shapes}, shapes)
 
 
-def _check_paths(chosen: Mapping[str, Any], shapes: Mapping[str, Any]) -> None:
-    """Refuse all but one usable sharding per parameter."""
+def _check_paths(chosen: Mapping[str, Sharding], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse anything but one usable sharding per parameter."""
     missing = [path for path in shapes if path not in chosen]
     unknown = [path for path in chosen if path not in shapes]
     if missing or unknown:
@@ -121,8 +133,8 @@ def _check_paths(chosen: Mapping[str, Any], shapes: Mapping[str, Any]) -> None:
             _check_kinds(sharding.mesh)
 
 
-def _check_axes(mesh: Any) -> None:
-    """Refuse a mesh whose axes say nothing about parameters."""
+def _check_axes(mesh: Mesh) -> None:
+    """Refuse a mesh with unknown axes."""
     unknown = [name for name in mesh.axis_names if name not in (DATA_AXIS, MODEL_AXIS)]
     if unknown:
         raise ArgumentError(
@@ -131,8 +143,8 @@ def _check_axes(mesh: Any) -> None:
         )
 
 
-def _check_kinds(mesh: Any) -> None:
-    """Refuse a mesh on which JAX does not find out by itself how results are divided."""
+def _check_kinds(mesh: Mesh) -> None:
+    """Refuse a mesh on which JAX does not infer how results are divided."""
     kinds = [kind for kind in mesh.axis_types if kind != AxisType.Auto]
     if kinds:
         raise ArgumentError(
@@ -143,6 +155,6 @@ def _check_kinds(mesh: Any) -> None:
 
 
 def _some(paths: list[str]) -> str:
-    """Return the first of many paths, and how many more there are."""
-    more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
-    return f"{choices(paths[:SHOWN])}{more}" if paths else "none"
+    """Return the first of many paths, and the number of the others."""
+    more = f" and {len(paths) - PATHS_SHOWN} more" if len(paths) > PATHS_SHOWN else ""
+    return f"{choices(paths[:PATHS_SHOWN])}{more}" if paths else "none"

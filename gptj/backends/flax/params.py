@@ -1,45 +1,55 @@
 """Parameters in and out: canonical NumPy arrays on one side, a tree of JAX arrays on the other."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax import Array
+from jax.sharding import Sharding
+from jax.typing import DTypeLike
 
 from gptj.errors import ArgumentError
 from gptj.spec.checks import values_are_checked
 from gptj.spec.config import GPTJConfig
 from gptj.spec.params import Parameter, initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors, copy_into
+from gptj.spec.types import TensorLike
 from gptj.spec.weight_names import to_flax
 
-Params = Mapping[str, Any]
+if TYPE_CHECKING:
+    from gptj.backends.flax.pretrained import FlaxPretrained
+
+Params: TypeAlias = Mapping[str, Any]
 """The published tree: nested mappings down to arrays; kernels are (in, out)."""
+
+Place: TypeAlias = jax.Device | Sharding | None
+"""Where a parameter goes; None leaves it to JAX."""
 
 ALIGNMENT: Final = 64
 """XLA takes a host buffer over without a copy if its address is a multiple of this many bytes."""
 
 
-def to_numpy(tensor: Any) -> npt.NDArray[Any]:
+def to_numpy(tensor: TensorLike) -> npt.NDArray[Any]:
     """Return a tensor's values on the host, without a copy where it is there already."""
     return np.asarray(tensor)
 
 
-def from_numpy(array: Any) -> Any:
+def from_numpy(array: TensorLike) -> Array:
     """Return an array, a list or a tensor as a tensor; JAX moves it to the parameters' device."""
-    if isinstance(array, jax.Array):
+    if isinstance(array, Array):
         return array
     array = np.asarray(array)
-    if array.dtype == np.int64:  # which JAX cuts to 32 bits: what does not fit must not seem to
+    if array.dtype == np.int64:  # JAX would cut it to 32 bits, and large numbers would seem small
         limits = np.iinfo(np.int32)
         array = array.clip(limits.min, limits.max).astype(np.int32)
     return jnp.asarray(array)
 
 
-def concrete(tensor: Any) -> npt.NDArray[Any] | None:
+def concrete(tensor: Array) -> npt.NDArray[Any] | None:
     """Return a tensor's values for a check, or None while tracing and while decoding."""
     if isinstance(tensor, jax.core.Tracer | jax.ShapeDtypeStruct):
         return None
@@ -52,12 +62,31 @@ def native_name(parameter: Parameter) -> str:
 
 
 def native_order(parameter: Parameter, dimensions: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return what is known per dimension in the order of the tree, where kernels are (in, out)."""
+    """Return properties of the dimensions in the order of the tree, where kernels are (in, out)."""
     return dimensions[::-1] if parameter.kind == "linear_weight" else dimensions
 
 
-def initialize(config: GPTJConfig, head: str, seed: int, dtype: Any, device: Any = None) -> Params:
-    """Draw the parameters of a model."""
+def native_tensor(
+    handle: LazyTensor, parameter: Parameter, dtype: DTypeLike | None, device: Place = None
+) -> Array:
+    """Return a canonical array in the layout and dtype of its leaf; each device reads its shard."""
+    value = handle.read()  # a mapped file is not read yet
+    value = value.T if parameter.kind == "linear_weight" else value
+    if isinstance(device, Sharding):
+        return jax.make_array_from_callback(
+            value.shape, device, lambda index: _aligned(value[index], dtype)
+        )
+    return jax.device_put(_aligned(value, dtype), device)
+
+
+def initialize(
+    config: GPTJConfig,
+    head: str,
+    seed: int,
+    dtype: DTypeLike,
+    device: Place | Mapping[str, Sharding] = None,
+) -> Params:
+    """Return newly drawn parameters of a model."""
 
     def drawn(parameter: Parameter) -> LazyTensor:
         dtype = np.dtype(np.float32)
@@ -73,14 +102,14 @@ def load_params(
     head: str,
     tensors: Tensors,
     *,
-    dtype: Any = None,
-    device: Any = None,
+    dtype: DTypeLike | None = None,
+    device: Place | Mapping[str, Sharding] = None,
     like: Params | None = None,
 ) -> Params:
     """Return the tree of a head's parameters, made one at a time.
 
-    Each takes dtype and place of the same one in `like`; else `dtype`, or its own, and `device`,
-    which is one for all, or a mapping with a sharding for every path.
+    Each takes the dtype and place of the same one in `like`. Without `like` it takes `dtype`, or
+    keeps its own, and `device`: one for all, or a mapping with a sharding for every path.
     """
     earlier = {} if like is None else flatten_dict(like, sep="/")
     leaves = {}
@@ -89,19 +118,19 @@ def load_params(
         place = device[path] if isinstance(device, Mapping) else device
         if path in earlier:
             dtype, place = earlier[path].dtype, earlier[path].sharding
-        leaves[path] = _put(tensors[name], parameter, parameter.dtype or dtype, place)
+        leaves[path] = native_tensor(tensors[name], parameter, parameter.dtype or dtype, place)
     return unflatten_dict(leaves, sep="/")
 
 
-def resize(model: Any, vocab_size: int, tensors: Tensors) -> None:
-    """Give a model a vocabulary of another size, and the parameters that have a row per token."""
+def resize(model: "FlaxPretrained", vocab_size: int, tensors: Tensors) -> None:
+    """Change the size of a model's vocabulary; `tensors` have a row per token."""
     leaves = flatten_dict(model.params, sep="/")
     model.config.vocab_size = vocab_size
     table = parameter_table(model.config, model.head)
     for name, tensor in tensors.items():
         path = native_name(table[name])
         old = leaves[path]
-        leaves[path] = _put(tensor, table[name], old.dtype, old.sharding)
+        leaves[path] = native_tensor(tensor, table[name], old.dtype, old.sharding)
     model.params = unflatten_dict(leaves, sep="/")
 
 
@@ -115,10 +144,10 @@ def dump_params(config: GPTJConfig, head: str, params: Params) -> dict[str, Lazy
 
 
 def check_tree(config: GPTJConfig, head: str, params: Params) -> None:
-    """Refuse a tree that is not this model's.
+    """Refuse a tree that does not fit the model.
 
     Raises:
-        ArgumentError: naming what is missing, unexpected or of another shape.
+        ArgumentError: naming the leaves that are missing, unexpected or of another shape.
     """
     found = {path: tuple(leaf.shape) for path, leaf in flatten_dict(params, sep="/").items()}
     wanted = {}
@@ -135,19 +164,17 @@ def check_tree(config: GPTJConfig, head: str, params: Params) -> None:
         raise ArgumentError(f"params is not the tree of this {head} model: {'; '.join(problems)}.")
 
 
-def _put(tensor: LazyTensor, parameter: Parameter, dtype: Any, place: Any) -> jax.Array:
-    """Return a parameter as an array of the tree; of several devices each reads its own part."""
-    value = tensor.read()  # which of a mapped file reads nothing yet
-    value = value.T if parameter.kind == "linear_weight" else value
-    if isinstance(place, jax.sharding.Sharding):
-        return jax.make_array_from_callback(
-            value.shape, place, lambda index: _aligned(value[index], dtype)
-        )
-    return jax.device_put(_aligned(value, dtype), place)
+def _handle(value: Array, parameter: Parameter) -> LazyTensor:
+    """Return a handle on a leaf in canonical orientation."""
+
+    def load() -> npt.NDArray[Any]:
+        return to_numpy(value).T if parameter.kind == "linear_weight" else to_numpy(value)
+
+    return LazyTensor(parameter.shape, np.dtype(value.dtype), load)
 
 
-def _aligned(array: npt.NDArray[Any], dtype: Any) -> npt.NDArray[Any]:
-    """Return a row-major copy whose memory XLA can take over."""
+def _aligned(array: npt.NDArray[Any], dtype: DTypeLike | None) -> npt.NDArray[Any]:
+    """Return a row-major copy in memory that XLA can take over."""
     dtype = jnp.dtype(array.dtype if dtype is None else dtype)
     size = array.size * dtype.itemsize
     memory = np.empty(size + ALIGNMENT, np.uint8)
@@ -155,11 +182,3 @@ def _aligned(array: npt.NDArray[Any], dtype: Any) -> npt.NDArray[Any]:
     copy = memory[start : start + size].view(dtype).reshape(array.shape)
     copy_into(copy, array)
     return copy
-
-
-def _handle(leaf: Any, parameter: Parameter) -> LazyTensor:
-    """Return a handle on a leaf in its canonical orientation."""
-    dtype = np.dtype(leaf.dtype)
-    if parameter.kind == "linear_weight":
-        return LazyTensor(parameter.shape, dtype, lambda: to_numpy(leaf).T)
-    return LazyTensor(parameter.shape, dtype, lambda: to_numpy(leaf))

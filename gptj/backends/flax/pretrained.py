@@ -1,11 +1,16 @@
-"""The class around a Linen module: a configuration, parameters, and the familiar call."""
+"""What the Flax models share: a Linen module, its configuration and its parameters."""
 
 import copy
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Unpack, overload
+from typing import Any, ClassVar, Literal, Self, Unpack, overload
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jax.tree_util import KeyPath
+from jax.typing import DTypeLike
 
 from gptj.backends.flax import compiled_forward, lora
 from gptj.backends.flax import params as parameters
@@ -23,37 +28,35 @@ from gptj.spec.quantization import check_trainable
 from gptj.spec.resize import check_word_table
 from gptj.spec.types import TensorLike
 
-Array = Any
-
 
 class FlaxPretrained(Pretrained):
-    """What all the Flax models share: a Linen module with a configuration and parameters.
+    """The base of every Flax model: the class around a Linen module.
 
-    `dtype` is that of the computation; the parameters start in `param_dtype`. New ones are drawn by
-    the specification, so a `seed` gives the same model on every backend. With ``_do_init=False``
-    there are none, and every call takes `params`. `input_shape` is accepted for old code: no
-    parameter depends on it.
+    `dtype` is that of the computation; the parameters start in `param_dtype`. The specification
+    draws new ones, so a `seed` gives the same model on every backend. With ``_do_init=False`` there
+    are none, and every call takes `params`. `input_shape` is accepted for old code and ignored.
     """
 
-    backend: ClassVar[FrameworkBackend["FlaxPretrained", jax.Array, KVCache]]
+    backend: ClassVar[FrameworkBackend["FlaxPretrained", Array, KVCache]]
     backend_name = "flax"
-    module_class: ClassVar[Any]
+    module_class: ClassVar[type[nn.Module]]
+    __call__: Callable[..., Any]  # every class has its own
 
     def __init__(
         self,
         config: GPTJConfig,
         input_shape: tuple[int, ...] = (1, 1),
         seed: int = 0,
-        dtype: Any = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         _do_init: bool = True,
         *,
-        param_dtype: Any = jnp.float32,
+        param_dtype: DTypeLike = jnp.float32,
     ) -> None:
-        find_head(self.head).check_config(config.num_labels)  # nothing else would without _do_init
+        find_head(self.head).check_config(config.num_labels)  # without _do_init nothing else would
         self.config = config
         self.dtype, self.param_dtype = jnp.dtype(dtype), jnp.dtype(param_dtype)
         self.module = self.module_class(config, dtype=self.dtype, param_dtype=self.param_dtype)
-        self.captured: dict[str, Any] = {}  # what `capture` asks for, by canonical name
+        self.captured: dict[str, Array | None] = {}  # by canonical name; `capture` fills it
         self._params: Params | None = None
         self.unmerged: Params | None = None  # the tree from before a merge
         if _do_init:
@@ -81,29 +84,29 @@ class FlaxPretrained(Pretrained):
         self._params = tree
 
     def init_weights(self, rng: Array, input_shape: tuple[int, ...] = (1, 1)) -> Params:
-        """Draw a tree of parameters anew; ``jax.random.key(n)`` draws what ``seed=n`` does."""
+        """Return a new tree of parameters; ``jax.random.key(n)`` draws the same as ``seed=n``."""
         high, low = (int(word) for word in jax.random.key_data(rng).ravel()[-2:])
         seed = (high << 32) | low
         return parameters.initialize(self.config, self.head, seed, self.param_dtype)
 
-    def to_bf16(self, params: Params, mask: Any = None) -> Params:
-        """Return parameters in bfloat16; `mask` is a tree of which of them."""
+    def to_bf16(self, params: Params, mask: Params | None = None) -> Params:
+        """Return parameters in bfloat16; `mask` is a tree of booleans that chooses some."""
         return _cast(params, jnp.bfloat16, mask)
 
-    def to_fp16(self, params: Params, mask: Any = None) -> Params:
-        """Return parameters in float16; `mask` is a tree of which of them."""
+    def to_fp16(self, params: Params, mask: Params | None = None) -> Params:
+        """Return parameters in float16; `mask` is a tree of booleans that chooses some."""
         return _cast(params, jnp.float16, mask)
 
-    def to_fp32(self, params: Params, mask: Any = None) -> Params:
-        """Return parameters in float32; `mask` is a tree of which of them."""
+    def to_fp32(self, params: Params, mask: Params | None = None) -> Params:
+        """Return parameters in float32; `mask` is a tree of booleans that chooses some."""
         return _cast(params, jnp.float32, mask)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, _do_init: bool = True, **options: Any) -> Any:
         """Return a model with the weights of a preset, a folder, a file or a hub id.
 
-        Takes what `load_model` takes, and fields of the configuration. Here `dtype` is that of the
-        computation, and the parameters keep the file's unless `param_dtype` says otherwise. With
+        Takes the options of `load_model`, and fields of the configuration. Here `dtype` is that of
+        the computation; the parameters keep the file's unless `param_dtype` says otherwise. With
         ``_do_init=False`` the result is a model without parameters, and the parameters.
         """
         model = super().from_pretrained(name, **{"param_dtype": "auto", **options})
@@ -139,7 +142,7 @@ class FlaxPretrained(Pretrained):
         params: Params | None = None,
         return_dict_in_generate: Literal[False] = False,
         **options: Unpack[GenerateOptions],
-    ) -> jax.Array: ...
+    ) -> Array: ...
     @overload
     def generate(
         self,
@@ -170,17 +173,19 @@ class FlaxPretrained(Pretrained):
         return init_cache(self.config, batch, max_length, self.dtype)
 
     def get_base(self) -> Params:
-        """The parameters of the model without its head."""
+        """Return the parameters of the model without its head."""
         return self.params if self.head == "base" else self.params["transformer"]
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Any = None) -> None:
-        """Compute the insides of each block twice for gradients, to keep less: a third slower.
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: Mapping[str, object] | None = None
+    ) -> None:
+        """Compute the inside of each block twice in training, to save memory: a third slower.
 
-        That is ``jax.checkpoint`` around every block, which XLA undoes on a CPU. Source: Chen et
+        This is ``jax.checkpoint`` around every block, which XLA undoes on a CPU. Source: Chen et
         al., arXiv:1604.06174.
 
         Args:
-            gradient_checkpointing_kwargs: accepted for the sake of old code.
+            gradient_checkpointing_kwargs: accepted for old code and ignored.
         """
         self.module = self.module.clone(gradient_checkpointing=True)
 
@@ -193,7 +198,7 @@ class FlaxPretrained(Pretrained):
         return self.get_base()["wte"]["embedding"]
 
     def set_input_embeddings(self, value: Array) -> None:
-        """Put another word table of the same shape in place; the dtype stays.
+        """Replace the word table by another one of the same shape (V, E); the dtype stays.
 
         Raises:
             InputError: for another shape.
@@ -205,14 +210,14 @@ class FlaxPretrained(Pretrained):
         self.params = base if self.head == "base" else {**self.params, "transformer": base}
 
     def get_output_embeddings(self) -> Params | None:
-        """Return the parameters of the language-model head, None where there is none."""
+        """Return the parameters of the language-model head, None for other heads."""
         return self.params.get("lm_head")
 
     def resolve(self, params: Params | None) -> Params:
         """Return the parameters to compute with."""
         return self.params if params is None else params
 
-    def bind(self, params: Params | None) -> Any:
+    def bind(self, params: Params | None) -> Self:
         """Return the same model with other parameters; nothing is copied."""
         bound = copy.copy(self)
         bound._params = params
@@ -242,7 +247,7 @@ class FlaxPretrained(Pretrained):
             raise ArgumentError("train=True needs dropout_rng, a key such as jax.random.key(0).")
         if not options["deterministic"] and lora.LORA not in params:
             check_trainable(self.config, "train=True")
-        given: dict[str, Any] = {name: x for name, x in inputs.items() if x is not None}
+        given = {name: x for name, x in inputs.items() if x is not None}
         length = given["input_ids" if "input_ids" in given else "inputs_embeds"].shape[1]
         roomy = None
         if cache is not None:
@@ -261,8 +266,8 @@ class FlaxPretrained(Pretrained):
         return deliver(self.config, output, return_dict)
 
 
-def as_tensors(**inputs: Any) -> dict[str, Any]:
-    """Return inputs as JAX arrays, those not given as None."""
+def as_tensors(**inputs: TensorLike | None) -> dict[str, Array | None]:
+    """Return inputs as JAX arrays; missing ones stay None."""
     return {
         name: None if value is None else parameters.from_numpy(value)
         for name, value in inputs.items()
@@ -277,11 +282,11 @@ def deliver(
     return output if wanted else output.to_tuple()
 
 
-def _cast(params: Params, dtype: Any, mask: Any) -> Params:
-    """Return the leaves where `mask` holds in another dtype, but not int8 ones and their scales."""
+def _cast(params: Params, dtype: DTypeLike, mask: Params | None) -> Params:
+    """Return the leaves chosen by `mask` in another dtype, except int8 ones and their scales."""
     chosen = jax.tree.map(lambda _: True, params) if mask is None else mask
 
-    def cast(path: Any, leaf: Array, wanted: Any) -> Array:
+    def cast(path: KeyPath, leaf: Array, wanted: bool) -> Array:
         stays = leaf.dtype == jnp.int8 or path[-1] == jax.tree_util.DictKey("kernel_scale")
         return leaf if stays or not wanted else leaf.astype(dtype)
 

@@ -1,4 +1,4 @@
-"""Outputs, caches and plans as JAX trees, so that every transformation looks inside."""
+"""Registers outputs, caches and plans as JAX trees, so that transformations see inside."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from gptj.spec import outputs
 from gptj.spec.outputs import ModelOutput
 
 COMPILED_IN = ("do_sample", "top_k")
-"""What of a plan changes the computation itself; all else is numbers that it reads."""
+"""The fields of a plan that change the computation itself; the others are numbers it reads."""
 
 
 def register() -> None:
-    """Tell JAX how to take the project's containers apart; called once, on import."""
+    """Register the project's containers with JAX; called once, on import."""
     jax.tree_util.register_pytree_node(ModelOutput, outputs.flatten, outputs.unflatten)
     jax.tree_util.register_pytree_node(KVCache, _flatten_cache, _unflatten_cache)
     numbers = [name for name in DecodePlan.__dataclass_fields__ if name not in COMPILED_IN]

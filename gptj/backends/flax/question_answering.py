@@ -4,30 +4,26 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import Array
+from jax.typing import DTypeLike
 
 from gptj.backends.flax.cache import KVCache
 from gptj.backends.flax.layers import Linear
-from gptj.backends.flax.losses import (
-    question_answering_loss,
-)
+from gptj.backends.flax.losses import question_answering_loss
 from gptj.backends.flax.model import FlaxGPTJModule
 from gptj.backends.flax.params import Params
 from gptj.backends.flax.pretrained import FlaxPretrained, as_tensors, deliver
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.target_checks import (
-    check_answers,
-)
-
-Array = Any
+from gptj.spec.target_checks import check_answers
 
 
 class FlaxGPTJForQuestionAnsweringModule(nn.Module):
     """GPT-J with a question-answering head as a Linen module."""
 
     config: GPTJConfig
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
+    param_dtype: DTypeLike = jnp.float32
     gradient_checkpointing: bool = False
 
     def setup(self) -> None:
@@ -56,7 +52,7 @@ class FlaxGPTJForQuestionAnsweringModule(nn.Module):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
-        """Return the fields of ``HEADS["question_answering"]``, among which there is no cache."""
+        """Return the fields of ``HEADS["question_answering"]``, without a cache."""
         output: Any = self.transformer(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -66,7 +62,7 @@ class FlaxGPTJForQuestionAnsweringModule(nn.Module):
             token_type_ids=token_type_ids,
             head_mask=head_mask,
             inputs_embeds=inputs_embeds,
-            use_cache=False,  # whatever was asked for: the output has no place for it
+            use_cache=False,  # in any case: the output has no field for it
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
             return_dict=True,
@@ -108,7 +104,7 @@ class FlaxGPTJForQuestionAnswering(FlaxPretrained):
         end_positions: Array | None = None,
         use_cache: bool | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
-        """Return the fields of ``HEADS["question_answering"]``, among which there is no cache."""
+        """Return the fields of ``HEADS["question_answering"]``, without a cache."""
         inputs = as_tensors(
             input_ids=input_ids,
             attention_mask=attention_mask,

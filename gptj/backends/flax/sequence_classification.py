@@ -1,36 +1,31 @@
-"""The classification head: one decision per row, from its last attended token."""
+"""The classification head: one decision per sequence, from its last attended token."""
 
 from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import Array
+from jax.typing import DTypeLike
 
 from gptj.backends.flax import params as parameters
 from gptj.backends.flax.cache import KVCache
 from gptj.backends.flax.layers import Linear
-from gptj.backends.flax.losses import (
-    classification_loss,
-)
+from gptj.backends.flax.losses import classification_loss
 from gptj.backends.flax.masks import last_attended
 from gptj.backends.flax.model import FlaxGPTJModule, length_of
 from gptj.backends.flax.params import Params
 from gptj.backends.flax.pretrained import FlaxPretrained, as_tensors, deliver
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.target_checks import (
-    check_class_labels,
-    find_problem_type,
-)
-
-Array = Any
+from gptj.spec.target_checks import check_class_labels, find_problem_type
 
 
 class FlaxGPTJForSequenceClassificationModule(nn.Module):
     """GPT-J with a classification head as a Linen module."""
 
     config: GPTJConfig
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
+    param_dtype: DTypeLike = jnp.float32
     gradient_checkpointing: bool = False
 
     def setup(self) -> None:
@@ -92,17 +87,17 @@ class FlaxGPTJForSequenceClassificationModule(nn.Module):
         input_ids: Array | None,
         past_length: int | Array,
     ) -> Array:
-        """Select from (B, T, E) the state of the last attended token of every row, (B, E)."""
+        """Select from (B, T, E) the state of the last attended token of every sequence, (B, E)."""
         pad = self.config.pad_token_id
         last = last_attended(attention_mask, input_ids, x.shape[1], past_length, pad)
         return jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0]
 
 
 class FlaxGPTJForSequenceClassification(FlaxPretrained):
-    """GPT-J with a classification head on the last attended token of every row.
+    """GPT-J with a classification head on the last attended token of every sequence.
 
     Classes, several labels at once, or numbers: ``config.problem_type`` says which, else the labels
-    do. Without a mask the last token is the last one that is not ``config.pad_token_id``.
+    do. Without a mask, the last token is the last one that is not ``config.pad_token_id``.
     """
 
     head = "sequence_classification"

@@ -2,34 +2,37 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy.typing as npt
 import optax
+from jax import Array
 
 from gptj.backends.flax import params as parameters
 from gptj.backends.flax.lora import LORA
 from gptj.backends.flax.params import Params
+from gptj.backends.flax.pretrained import FlaxPretrained
 from gptj.spec.update_rule import NORM_EPSILON, Examples, MicroBatch, UpdateRule
 
-Array = Any
+Contribution: TypeAlias = tuple[Array, Params]
+"""A loss and its gradients."""
 
 
 def mixed(dtype: str) -> dict[str, Any]:
-    """Return what ``load`` takes for products in half precision on float32 parameters."""
+    """Return the options of ``load`` for half-precision matmuls on float32 parameters."""
     return {"dtype": dtype, "param_dtype": "float32"}
 
 
 class Trainer:
-    """Trains what is trainable of a model; ``model.params`` is the tree after the last step.
+    """Trains the trainable parameters of a model; ``model.params`` is the tree after each step.
 
     Attributes:
         optimizer: the state of an Optax optimizer, which holds the moments.
     """
 
-    def __init__(self, model: Any, rule: UpdateRule, dtype: str) -> None:
+    def __init__(self, model: FlaxPretrained, rule: UpdateRule, dtype: str) -> None:
         """Make the optimizer; the model was loaded to compute in `dtype`."""
         self.model = model
         self.pure = model.bind(None)  # all parameters are arguments of what is compiled
@@ -38,10 +41,10 @@ class Trainer:
             optax.add_decayed_weights(rule.weight_decay, mask=_are_matrices),
         )
         self.optimizer = self.direction.init(self._split(model.params)[0])
-        # the last gradients' memory, as new memory costs a fifth of a step on a CPU
+        # the last gradients' memory: allocating costs a fifth of a training step on a CPU
         self._spare: Params | None = None
-        self._differentiate = jax.jit(self._share, donate_argnums=0, keep_unused=True)
-        self._move = jax.jit(partial(self._moved, rule.max_norm), donate_argnums=(0, 1))
+        self._differentiate = jax.jit(self._loss_and_gradients, donate_argnums=0, keep_unused=True)
+        self._apply = jax.jit(partial(self._update, rule.max_norm), donate_argnums=(0, 1))
         self._evaluate = jax.jit(self._outputs, static_argnames="names")
 
     def step(
@@ -50,7 +53,7 @@ class Trainer:
         """Update the parameters once; return the loss before and the norm of the gradients."""
         trained, frozen = self._split(self.model.params)
         loss, gradients = self._gradients(micro_batches, trained, frozen, seed)
-        trained, self.optimizer, norm = self._move(
+        trained, self.optimizer, norm = self._apply(
             trained, self.optimizer, gradients, jnp.float32(rate)
         )
         self.model.params = {**frozen, LORA: trained} if frozen else trained
@@ -58,13 +61,13 @@ class Trainer:
         return float(loss), float(norm)
 
     def evaluate(self, rows: Examples, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-        """Return some outputs of the model, without dropout."""
+        """Return the named outputs of the model, without dropout."""
         outputs = self._evaluate(self.model.params, rows, names=tuple(names))
         return {name: parameters.to_numpy(array) for name, array in outputs.items()}
 
     def _gradients(
         self, micro_batches: Sequence[MicroBatch], trained: Params, frozen: Params, seed: int
-    ) -> tuple[Array, Params]:
+    ) -> Contribution:
         """Return the loss of a batch and its gradients."""
         total, spare, self._spare = None, self._spare, None
         keys = jax.random.split(jax.random.key(seed), len(micro_batches))
@@ -73,19 +76,19 @@ class Trainer:
             share = jnp.float32(micro_batch.share)
             found = self._differentiate(spare, trained, frozen, micro_batch.rows, share, key)
             total, spare = (found, None) if total is None else (_sum(total, found), found[1])
-        assert total is not None  # a batch has at least one part
+        assert total is not None  # a batch has at least one micro-batch
         return total
 
     def _split(self, params: Params) -> tuple[Params, Params]:
-        """Return the tree that is trained, and the rest."""
+        """Return the trainable tree, and the rest."""
         if LORA not in params:
             return params, {}
         return params[LORA], {name: tree for name, tree in params.items() if name != LORA}
 
-    def _share(
+    def _loss_and_gradients(
         self, spare: Params, trained: Params, frozen: Params, rows: Params, share: Array, key: Array
-    ) -> tuple[Array, Params]:
-        """Return a part's share of the loss and of the gradients, in the memory of `spare`."""
+    ) -> Contribution:
+        """Return the contribution of a micro-batch to the loss and the gradients, in `spare`."""
 
         def loss(trained: Params) -> Array:
             params = {**frozen, LORA: trained} if frozen else trained
@@ -94,9 +97,15 @@ class Trainer:
 
         return jax.value_and_grad(loss)(trained)
 
-    def _moved(
-        self, max_norm: float, trained: Params, state: Any, gradients: Params, rate: Array
-    ) -> tuple[Params, Any, Array]:
+    def _update(
+        self,
+        max_norm: float,
+        trained: Params,
+        state: optax.OptState,
+        gradients: Params,
+        rate: Array,
+    ) -> tuple[Params, optax.OptState, Array]:
+        """Return the updated parameters and state, and the norm of the gradients."""
         norm = optax.tree.norm(gradients)
         scale = jnp.minimum(max_norm / (norm + NORM_EPSILON), 1.0)
         gradients = jax.tree.map(lambda gradient: gradient * scale, gradients)
@@ -110,7 +119,7 @@ class Trainer:
 
 
 @partial(jax.jit, donate_argnums=0)
-def _sum(first: Any, second: Any) -> Any:
+def _sum(first: Contribution, second: Contribution) -> Contribution:
     return jax.tree.map(jnp.add, first, second)
 
 

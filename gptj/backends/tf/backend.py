@@ -20,7 +20,7 @@ from gptj.backends.tf.gradients import loss_gradients
 from gptj.backends.tf.heads import MODELS
 from gptj.backends.tf.kernels import half_precision, int8, linear
 from gptj.backends.tf.kernels.platforms import has_gpu
-from gptj.backends.tf.model import TFPretrained
+from gptj.backends.tf.pretrained import TFPretrained
 from gptj.backends.tf.trainer import Trainer, mixed
 from gptj.contract.backend import Capabilities
 from gptj.contract.decoding import DecodePlan

@@ -1,4 +1,4 @@
-"""The forms in which Keras users hand inputs to a model, brought into one: keywords."""
+"""Turns the forms in which Keras users pass inputs to a model into keywords."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,11 +17,11 @@ def as_keywords(
 
     Args:
         names: the arguments of the model, in order.
-        args: what was given in order: tensors, or one list of them, or one dict.
-        keywords: what was given by name.
+        args: inputs given in order: tensors, or one list of them, or one dict.
+        keywords: inputs given by name.
 
     Raises:
-        ArgumentError: for an unknown name, too many inputs, or one that is given twice.
+        ArgumentError: for an unknown name, too many inputs, or an input given twice.
     """
     given = by_name(names, args, keywords)
     return {name: _tensor(value) for name, value in given.items() if value is not None}
@@ -30,7 +30,7 @@ def as_keywords(
 def by_name(
     names: Sequence[str], args: Sequence[Any], keywords: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the inputs of a call by name, as they are; arguments and errors as `as_keywords`."""
+    """Return the inputs of a call by name, unchanged; arguments and errors as `as_keywords`."""
     given = _in_order(names, args)
     twice = given.keys() & keywords.keys()
     if twice:
@@ -46,7 +46,7 @@ def by_name(
 
 
 def _in_order(names: Sequence[str], args: Sequence[Any]) -> dict[str, Any]:
-    """Return what was given in order by name."""
+    """Return by name the inputs given in order."""
     if len(args) == 1 and isinstance(args[0], Mapping):
         return dict(args[0])
     if len(args) == 1 and isinstance(args[0], (list, tuple)) and not _is_one_tensor(args[0]):
@@ -56,7 +56,7 @@ def _in_order(names: Sequence[str], args: Sequence[Any]) -> dict[str, Any]:
     for value in args:
         name = next(remaining, None)
         if name == "past_key_values" and not (value is None or isinstance(value, KVCache)):
-            name = next(remaining)  # people list the tensors only
+            name = next(remaining)  # users list only tensors
         if name is None:
             raise ArgumentError(f"The model takes {len(names)} inputs at most, found {len(args)}.")
         given[name] = value
@@ -64,9 +64,10 @@ def _in_order(names: Sequence[str], args: Sequence[Any]) -> dict[str, Any]:
 
 
 def _is_one_tensor(value: Sequence[Any]) -> bool:
-    """Whether a list is numbers, as opposed to a list of inputs."""
+    """Return whether a list holds numbers, as opposed to inputs."""
     return all(isinstance(item, (int, float, list)) for item in value)
 
 
-def _tensor(value: Any) -> Any:
+def _tensor(value: object) -> object:
+    """Return lists and NumPy arrays as tensors, and anything else unchanged."""
     return tf.convert_to_tensor(value) if isinstance(value, (list, np.ndarray)) else value

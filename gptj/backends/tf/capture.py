@@ -1,37 +1,46 @@
-"""The outputs of named modules, as one forward computes them.
+"""The outputs of named modules in one forward pass.
 
-Keras has no hooks, so the project's layers record what they return while somebody asks for it.
+Keras has no hooks, so the project's layers record their outputs while a capture runs.
 """
 
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import tensorflow as tf
 
 from gptj.errors import ArgumentError
 from gptj.spec.outputs import ModelOutput
 
-_captured: ContextVar[dict[int, Any] | None] = ContextVar("gptj_tf_wanted", default=None)
+if TYPE_CHECKING:
+    from gptj.backends.tf.pretrained import TFPretrained
+
+Tensor: TypeAlias = tf.Tensor
+
+_captured: ContextVar[dict[int, Tensor | None] | None] = ContextVar(
+    "gptj_tf_captured", default=None
+)
 
 
 class Capturable:
     """A layer whose output can be captured."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the layer, and keep what it returns for whoever asked."""
+        """Call the layer, and record its output if a capture wants it."""
         output = super().__call__(*args, **kwargs)  # type: ignore[misc]
         captured = _captured.get()
-        # the word table runs again for token types: the first time counts
+        # the word table runs again for token types: keep the first output
         if captured is not None and captured.get(id(self), self) is None:
             captured[id(self)] = output[0] if isinstance(output, tuple) else output
         return output
 
 
 def capture(
-    model: Any, names: Sequence[str], run: Callable[[], ModelOutput]
-) -> tuple[ModelOutput, dict[str, Any]]:
-    """Run a forward and return its output with those of the named modules, by canonical name."""
+    model: "TFPretrained", names: Sequence[str], run: Callable[[], ModelOutput]
+) -> tuple[ModelOutput, dict[str, Tensor]]:
+    """Run a forward pass; return its output and those of the named modules, by canonical name."""
     layers = {name: find_layer(model, name) for name in names}
-    captured: dict[int, Any] = {id(layer): None for layer in layers.values()}
+    captured: dict[int, Tensor | None] = {id(layer): None for layer in layers.values()}
     token = _captured.set(captured)
     try:
         output = run()
@@ -40,9 +49,9 @@ def capture(
     return output, {name: captured[id(layer)] for name, layer in layers.items()}
 
 
-def find_layer(model: Any, name: str) -> Capturable:
+def find_layer(model: "TFPretrained", name: str) -> Capturable:
     """Return the layer of a canonical name, such as ``transformer.h.0.mlp``."""
-    layer = model
+    layer: Any = model
     for part in name.split("."):
         try:
             layer = layer[int(part)] if part.isdigit() else getattr(layer, part)

@@ -1,7 +1,7 @@
 """The language-model head: logits of the next token."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import keras
 import numpy.typing as npt
@@ -10,23 +10,19 @@ import tensorflow as tf
 from gptj.backends.tf import params
 from gptj.backends.tf.cache import KVCache
 from gptj.backends.tf.keras_fit import on_host
-from gptj.backends.tf.losses import (
-    causal_lm_loss,
-    next_token_loss,
-)
-from gptj.backends.tf.model import TFGPTJModel, TFPretrained
+from gptj.backends.tf.losses import causal_lm_loss, next_token_loss
+from gptj.backends.tf.model import TFGPTJModel
+from gptj.backends.tf.pretrained import TFPretrained
 from gptj.backends.tf.quantized_linear import linear_class
 from gptj.errors import ArgumentError
 from gptj.spec import IGNORE_INDEX
 from gptj.spec.checks import check_row_shape
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.target_checks import (
-    check_label_values,
-    check_labels,
-)
+from gptj.spec.target_checks import check_label_values, check_labels
+from gptj.spec.types import DType, TensorLike
 
-Tensor = Any
+Tensor: TypeAlias = tf.Tensor
 
 COPIES_INPUT: Final = (
     "y equals input_ids, from which a model learns to copy its input: in Keras y[t] is the target "
@@ -48,12 +44,12 @@ class TFGPTJForCausalLM(TFPretrained):
         *,
         seed: int = 0,
         name: str | None = None,
-        dtype: Any = None,
+        dtype: DType = None,
         trainable: bool = True,
     ) -> None:
         super().__init__(config, seed, name, dtype, trainable)
         dtype, tied = self.dtype_policy, config.tie_word_embeddings
-        with keras.name_scope(self.name):  # the base model creates its variables at once
+        with keras.name_scope(self.name):  # the base model creates its variables now
             self.transformer = TFGPTJModel(config, seed=seed, name="transformer", dtype=dtype)
         linear = linear_class(config, tied)
         self.lm_head = linear(
@@ -61,7 +57,7 @@ class TFGPTJForCausalLM(TFPretrained):
         )
         params.initialize(self, seed)
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: object = None) -> None:
         """Build the head; the constructor has done it."""
         if not self.built:
             self.lm_head.build()
@@ -83,7 +79,7 @@ class TFGPTJForCausalLM(TFPretrained):
         training: bool | None = None,
         logits_to_keep: int | Tensor = 0,
     ) -> ModelOutput | tuple[Any, ...]:
-        """Return the fields of ``HEADS["causal_lm"]``; arguments as in ``gptj.backends.base``."""
+        """Return the fields of ``HEADS["causal_lm"]``; arguments: ``gptj.contract.backend``."""
         if labels is not None:
             self.check_labels(labels, input_ids, inputs_embeds, logits_to_keep)
             use_cache = bool(use_cache)  # a loss needs no cache, unless it is asked for
@@ -111,7 +107,7 @@ class TFGPTJForCausalLM(TFPretrained):
         return self.transformer.deliver(result, return_dict)
 
     def check_labels(
-        self, labels: Tensor, input_ids: Tensor | None, embeds: Tensor | None, keep: Any
+        self, labels: Tensor, input_ids: Tensor | None, embeds: Tensor | None, keep: int | Tensor
     ) -> None:
         """Refuse labels that do not fit the input."""
         given = embeds if input_ids is None else input_ids
@@ -119,8 +115,8 @@ class TFGPTJForCausalLM(TFPretrained):
             check_labels(self.config, labels, tuple(given.shape[:2]), keep)
             check_label_values(self.config, labels, params.concrete)
 
-    def check_targets(self, inputs: Mapping[str, Any], y: Any) -> None:
-        """Refuse labels inside x, or y, that do not fit; a compiled loss knows its own values."""
+    def check_targets(self, inputs: Mapping[str, Any], y: npt.NDArray[Any] | None) -> None:
+        """Refuse labels inside x, or y, that do not fit; only a compiled loss knows its values."""
         input_ids, labels = inputs.get("input_ids"), inputs.get("labels")
         if labels is not None:
             self.check_labels(labels, input_ids, inputs.get("inputs_embeds"), 0)
@@ -136,27 +132,31 @@ class TFGPTJForCausalLM(TFPretrained):
     # Keras: `fit` takes the loss from here; y[t] is the target of position t, already shifted
     def compute_loss(
         self,
-        x: Any = None,
-        y: Any = None,
+        x: object = None,
+        y: TensorLike | None = None,
         y_pred: Any = None,
-        sample_weight: Any = None,
+        sample_weight: TensorLike | None = None,
         training: bool = True,
     ) -> Tensor:
-        """Return the compiled loss of the logits and y, or the model's own when there is none."""
+        """Return the compiled loss of the logits and y, or the model's own if there is none."""
         if y is not None and self.loss is not None:
             return super().compute_loss(x, y, y_pred.logits, sample_weight, training)
         own = y_pred.loss if y is None else next_token_loss(y_pred.logits, y)
         return self.own_loss(own, sample_weight)
 
     def compute_metrics(
-        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+        self,
+        x: object,
+        y: TensorLike | None,
+        y_pred: ModelOutput,
+        sample_weight: TensorLike | None = None,
     ) -> dict[str, Any]:
         """Return the metrics of the logits."""
         return super().compute_metrics(x, y, y_pred.logits, sample_weight)
 
 
 def copies_input(y: npt.NDArray[Any], input_ids: npt.NDArray[Any]) -> bool:
-    """Whether targets (B, T) are the tokens of their own positions, and not of the next ones."""
+    """Return whether targets (B, T) are the tokens of their own positions, not the next ones."""
     if y.shape != input_ids.shape:
         return False
     kept = y != IGNORE_INDEX

@@ -1,4 +1,4 @@
-"""The gradients of a loss, for whoever compares backends."""
+"""The gradients of a loss, for comparisons between backends."""
 
 from typing import Any
 
@@ -6,10 +6,13 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from gptj.backends.tf import params
+from gptj.backends.tf.pretrained import TFPretrained
 from gptj.spec.quantization import check_trainable
 
 
-def loss_gradients(model: Any, inputs: dict[str, Any]) -> tuple[float, dict[str, npt.NDArray[Any]]]:
+def loss_gradients(
+    model: TFPretrained, inputs: dict[str, Any]
+) -> tuple[float, dict[str, npt.NDArray[Any]]]:
     """Return a loss and its gradient for every parameter by canonical name, (out, in), float32."""
     check_trainable(model.config, "A gradient")
     parameters = list(params.variables(model))

@@ -1,13 +1,12 @@
-"""What Keras's own training loop needs of the models: checks before its graph, and its loss.
+"""What Keras's own training loop needs from the models: checks before its graph, and a loss.
 
-In a graph nobody can look at values. So what is in memory, NumPy arrays and eager tensors, is
-checked before the graph runs. A ``tf.data.Dataset`` or a generator is not: reading from it may
-change it.
+A graph cannot look at values. Data in memory, NumPy arrays and eager tensors, are therefore checked
+before the graph runs. A ``tf.data.Dataset`` or a generator is not: reading from it may change it.
 """
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -18,9 +17,17 @@ from gptj.backends.tf.call_inputs import by_name
 from gptj.errors import ArgumentError
 from gptj.spec.checks import check_inputs
 from gptj.spec.config import GPTJConfig
+from gptj.spec.outputs import ModelOutput
 from gptj.spec.quantization import check_trainable
+from gptj.spec.types import TensorLike
 
-Tensor = Any
+Tensor: TypeAlias = tf.Tensor
+History: TypeAlias = keras.callbacks.History
+Data: TypeAlias = object
+"""Inputs or targets in any of Keras's forms: arrays in a list or dict, or a stream of batches."""
+
+Scores: TypeAlias = float | list[float] | dict[str, float]
+"""The loss alone, or with metrics in order or by name."""
 
 log = logging.getLogger("gptj")
 
@@ -32,7 +39,7 @@ INPUTS = (
     "head_mask",
     "inputs_embeds",
 )
-"""The inputs of a base model, among which there is no cache in a training loop."""
+"""The inputs of a base model in a training loop, where there is no cache."""
 
 HALF_DTYPES = ("bfloat16", "float16")
 
@@ -40,14 +47,14 @@ HALF_DTYPES = ("bfloat16", "float16")
 class Fitted:
     """A model that Keras trains, evaluates and runs batch by batch.
 
-    The methods take what Keras's own take. They raise what a call of the model would raise for
-    inputs and targets that do not fit, if those are in memory.
+    The methods take the arguments of Keras's own. For inputs and targets in memory that do not fit,
+    they raise what a call of the model would raise.
     """
 
     config: GPTJConfig
     warned = False
 
-    def fit(self, x: Any = None, y: Any = None, *args: Any, **options: Any) -> Any:
+    def fit(self, x: Data = None, y: Data = None, *args: Any, **options: Any) -> History:
         """Train; `x` may hold labels, which shift inside, and y[t] is the target of position t."""
         self.check_trained()
         self.check_data(x, y)
@@ -56,34 +63,34 @@ class Fitted:
         self.warn_of_rounding()
         return super().fit(x, y, *args, **options)  # type: ignore[misc]
 
-    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **options: Any) -> Any:
+    def evaluate(self, x: Data = None, y: Data = None, *args: Any, **options: Any) -> Scores:
         """Return loss and metrics."""
         self.check_data(x, y)
         return super().evaluate(x, y, *args, **options)  # type: ignore[misc]
 
-    def predict(self, x: Any, *args: Any, **options: Any) -> Any:
+    def predict(self, x: Data, *args: Any, **options: Any) -> ModelOutput:
         """Return the outputs of all batches, joined."""
         self.check_data(x, None)
         return super().predict(x, *args, **options)  # type: ignore[misc]
 
-    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **options: Any) -> Any:
+    def train_on_batch(self, x: Data, y: Data = None, *args: Any, **options: Any) -> Scores:
         """Train one step."""
         self.check_trained()
         self.check_data(x, y)
         self.warn_of_rounding()
         return super().train_on_batch(x, y, *args, **options)  # type: ignore[misc]
 
-    def test_on_batch(self, x: Any, y: Any = None, *args: Any, **options: Any) -> Any:
+    def test_on_batch(self, x: Data, y: Data = None, *args: Any, **options: Any) -> Scores:
         """Return loss and metrics of one batch."""
         self.check_data(x, y)
         return super().test_on_batch(x, y, *args, **options)  # type: ignore[misc]
 
     def check_trained(self) -> None:
-        """Refuse to train int8 weights, without anything beside them that is trained."""
+        """Refuse to train int8 weights without trainable variables beside them."""
         if not self.trainable_variables:  # type: ignore[attr-defined]
             check_trainable(self.config, "Training")
 
-    def check_data(self, x: Any, y: Any) -> None:
+    def check_data(self, x: Data, y: Data) -> None:
         """Refuse inputs and targets in memory that do not fit; leave streams alone."""
         if not in_memory(x):
             return
@@ -92,14 +99,14 @@ class Fitted:
         check_inputs(self.config, {name: given.get(name) for name in INPUTS}, on_host)
         self.check_targets(given, on_host(y))
 
-    def check_targets(self, inputs: Mapping[str, Any], y: Any) -> None:
-        """Refuse arrays of targets, inside x or as y, that do not fit; here there are none."""
+    def check_targets(self, inputs: Mapping[str, Any], y: npt.NDArray[Any] | None) -> None:
+        """Refuse targets, inside x or as y, that do not fit; without a head there are none."""
 
-    def own_loss(self, loss: Tensor, sample_weight: Any) -> Tensor:
-        """Return the model's loss as Keras wants it: with those of layers, for one of the replicas.
+    def own_loss(self, loss: Tensor, sample_weight: TensorLike | None) -> Tensor:
+        """Return the model's loss as Keras expects it: plus losses of layers, for one replica.
 
         Raises:
-            ArgumentError: for weights of rows or tokens, which only a compiled loss knows.
+            ArgumentError: for weights of examples or tokens, which need a compiled loss.
         """
         if sample_weight is not None:
             raise ArgumentError(
@@ -107,16 +114,16 @@ class Fitted:
                 "a loss, such as keras.losses.SparseCategoricalCrossentropy(from_logits=True), "
                 "and the targets as y; or leave tokens out with the label -100."
             )
-        # Keras: the gradients of all replicas are added up, and the loss that is shown as well
+        # Keras: the gradients of all replicas are added up, and so is the loss that is shown
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         return tf.add_n([loss, *self.losses]) / replicas  # type: ignore[attr-defined]
 
     def warn_of_rounding(self) -> None:
-        """Say once that Keras's optimizers compute in the dtype of the parameters, if it is half.
+        """Warn once if Keras's optimizers compute in half precision, the dtype of the parameters.
 
-        Adam has a factor ``sqrt(1 - beta_2**t)``. A bfloat16 has 8 significant bits, and so 0.999
-        is 1 there, the factor 0, and with it every step. In float16, which has 11 bits, 0.999 is
-        less than 1; but a square of a gradient below 2e-4 is 0, and the step is divided by it.
+        Adam has a factor ``sqrt(1 - beta_2**t)``. A bfloat16 has 8 significant bits, which round
+        0.999 to 1: the factor is 0, and every step with it. In float16, which has 11 bits, 0.999 is
+        less than 1, but the square of a gradient below 2e-4 is 0, and the step is divided by it.
         """
         variables = self.trainable_variables  # type: ignore[attr-defined]
         half = next((v.dtype for v in variables if v.dtype in HALF_DTYPES), None)
@@ -133,23 +140,23 @@ class Fitted:
         )
 
 
-def in_memory(data: Any) -> bool:
-    """Whether data are arrays or eager tensors, alone, in a list or in a dict."""
+def in_memory(data: Data) -> bool:
+    """Return whether data are arrays or eager tensors, alone, in a list or in a dict."""
     if isinstance(data, Mapping):
         data = list(data.values())
-    parts = data if isinstance(data, (list, tuple)) else [data]
-    return bool(parts) and all(on_host(part) is not None for part in parts)
+    tensors = data if isinstance(data, (list, tuple)) else [data]
+    return bool(tensors) and all(on_host(tensor) is not None for tensor in tensors)
 
 
-def on_host(tensor: Any) -> npt.NDArray[Any] | None:
+def on_host(tensor: object) -> npt.NDArray[Any] | None:
     """Return the values of an array or an eager tensor, None for anything else."""
     if isinstance(tensor, np.ndarray):
         return tensor
     return tensor.numpy() if tf.is_tensor(tensor) and hasattr(tensor, "numpy") else None
 
 
-def _consequence(optimizer: Any, dtype: str) -> str:
-    """Return what an optimizer makes of that, as a part of a sentence."""
+def _consequence(optimizer: keras.optimizers.Optimizer, dtype: str) -> str:
+    """Return the consequence for an optimizer, as part of a sentence."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     beta = getattr(inner, "beta_2", None)
     if beta is not None and float(tf.cast(beta, dtype)) == 1.0:

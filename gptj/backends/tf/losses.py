@@ -1,12 +1,12 @@
 """The losses: float32 scalars in every compute dtype."""
 
-from typing import Any
+from typing import TypeAlias
 
 import tensorflow as tf
 
 from gptj.spec import IGNORE_INDEX
 
-Tensor = Any
+Tensor: TypeAlias = tf.Tensor
 
 
 def causal_lm_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -14,20 +14,20 @@ def causal_lm_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         logits: (B, T, V), float32.
-        labels: (B, T), not shifted; `IGNORE_INDEX` takes no part. With none left the loss is 0.
+        labels: (B, T), not shifted; `IGNORE_INDEX` is left out. The loss is 0 if none remains.
     """
     return next_token_loss(logits, next_tokens(labels))
 
 
 def next_tokens(labels: Tensor) -> Tensor:
-    """Return the targets of the same positions for labels (B, T), which are not shifted.
+    """Return for labels (B, T), which are not shifted, the target of every position.
 
-    The last one has none. So the logits, which are larger, need not be cut and copied.
+    The last position has none. Shifting the targets saves a copy of the logits, which are larger.
     """
     return tf.pad(labels[:, 1:], [[0, 0], [0, 1]], constant_values=IGNORE_INDEX)
 
 
-# Keras: a y[t] is the target of position t, so the shift is a step of its own
+# Keras: y[t] is the target of position t, so shifting is separate
 def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the mean cross-entropy of (B, T, V) logits and the targets of the same positions."""
     return cross_entropy(tf.reshape(logits, (-1, logits.shape[-1])), tf.reshape(targets, (-1,)))
@@ -57,7 +57,7 @@ def question_answering_loss(
 
     Args:
         start_logits, end_logits: (B, T), float32.
-        start_positions, end_positions: (B,), clamped to [0, T]; T, outside the text, takes no part.
+        start_positions, end_positions: (B,), clamped to [0, T]; T, outside the text, is left out.
     """
     length = tf.shape(start_logits)[1]
 
@@ -70,10 +70,14 @@ def question_answering_loss(
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean cross-entropy of (N, V) logits and (N,) targets that are not to ignore."""
+    """Return the mean cross-entropy of (N, V) logits and (N,) targets that are not ignored."""
+    # a traced call cannot check them
+    known = tf.clip_by_value(tf.cast(targets, tf.int64), 0, tf.shape(logits, tf.int64)[-1] - 1)
+    return _mean(tf.nn.sparse_softmax_cross_entropy_with_logits(known, logits), targets)
+
+
+def _mean(losses: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean of the losses (N,) whose targets are not ignored."""
     kept = tf.not_equal(targets, IGNORE_INDEX)
-    # while tracing nobody has checked them
-    targets = tf.clip_by_value(tf.cast(targets, tf.int64), 0, tf.shape(logits, tf.int64)[-1] - 1)
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)  # (N,)
     count = tf.reduce_sum(tf.cast(kept, tf.float32))
     return tf.reduce_sum(tf.where(kept, losses, 0.0)) / tf.maximum(count, 1.0)

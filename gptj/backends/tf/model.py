@@ -1,8 +1,6 @@
 """The base model: embeddings, blocks and the final norm."""
 
-from dataclasses import asdict
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
@@ -10,120 +8,24 @@ from keras import ops
 
 from gptj.backends.tf import params
 from gptj.backends.tf.block import Block
-from gptj.backends.tf.cache import KVCache, has_fixed_shapes, init_cache
-from gptj.backends.tf.call_inputs import as_keywords
-from gptj.backends.tf.capture import Capturable
-from gptj.backends.tf.keras_fit import Fitted
-from gptj.backends.tf.layers import Dropout, Embedding, LayerNorm, Linear
+from gptj.backends.tf.cache import KVCache, LayerCache, has_fixed_shapes
+from gptj.backends.tf.layers import Dropout, Embedding, LayerNorm
 from gptj.backends.tf.masks import additive_mask, positions
+from gptj.backends.tf.pretrained import TFPretrained
 from gptj.backends.tf.rotary import Rotary
-from gptj.backends.tf.saved_model import Served
-from gptj.contract.backend import FrameworkBackend
-from gptj.errors import ArgumentError
-from gptj.model.pretrained import Pretrained
 from gptj.spec.checks import check_inputs
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.resize import check_word_table
+from gptj.spec.types import DType, TensorLike
 
-Tensor = Any
-
-
-class TFPretrained(Capturable, Fitted, Served, Pretrained, keras.Model):
-    """What all the Keras models share: their inputs, their files, and where they are.
-
-    A model has its variables from the start. Inputs may be keywords, one tensor, a list in the
-    order of the arguments, or a dict; and tensors, NumPy arrays, lists or ``keras.Input``.
-    """
-
-    backend: ClassVar[FrameworkBackend["TFPretrained", tf.Tensor, KVCache]]
-    backend_name = "tf"
-
-    if not TYPE_CHECKING:  # for types it is the inherited one
-        # TensorFlow: a caller's tf.function would rewrite all of it, line by line, for nothing
-        generate = tf.autograph.experimental.do_not_convert(Pretrained.generate)
-
-    def __init__(
-        self, config: GPTJConfig, seed: int, name: str | None, dtype: Any, trainable: bool
-    ) -> None:
-        # Keras: autocasting would round masks and embeddings that callers pass
-        super().__init__(name=name, dtype=dtype, trainable=trainable, autocast=False)
-        self.config = config
-        self.seed = seed
-        # compiled loops, in a wrapper: Keras and TensorFlow would track a plain dict
-        self.functions = SimpleNamespace(compiled={})
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Bring the inputs into one form, and run the model."""
-        return super().__call__(**as_keywords(self.call_signature_parameters, args, kwargs))
-
-    def get_config(self) -> dict[str, Any]:
-        """Return what `from_config` needs to make a model like this one."""
-        if self.lora_is_merged:  # the kernels from before would be lost
-            raise ArgumentError(
-                "Keras cannot save a model with a merged adapter. Call unmerge_lora() first, or "
-                "remove_lora() to keep the merged weights alone."
-            )
-        config = {
-            "config": self.config.to_dict(),
-            "seed": self.seed,
-            "name": self.name,
-            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
-            "trainable": self.trainable,
-        }
-        return config if self.lora is None else {**config, "lora": asdict(self.lora)}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        """Make a model like the one that gave `config`."""
-        options = dict(config)
-        lora = options.pop("lora", None)
-        model = cls(cls.config_class.from_dict(options.pop("config")), **options)
-        return model if lora is None else model.add_lora(**lora)
-
-    def predict_step(self, data: Any) -> Any:
-        """Run one batch of `predict`, which joins batches: there is no cache and no loss in it."""
-        inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        output = self(inputs, training=False, use_cache=False, return_dict=True)
-        return ModelOutput((name, value) for name, value in output.items() if name != "loss")
-
-    @property
-    def device(self) -> str:
-        """Where the parameters are."""
-        return str(self.weights[0].value.device)
-
-    def init_cache(self, batch: int, max_length: int) -> KVCache:
-        """Return an empty cache of a size that stays."""
-        return init_cache(self.config, batch, max_length, self.compute_dtype)
-
-    def get_base(self) -> "TFGPTJModel":
-        """The model without its head."""
-        return self if self.head == "base" else self.transformer
-
-    def get_input_embeddings(self) -> Embedding:
-        """Return the word table."""
-        return self.get_base().wte
-
-    def set_input_embeddings(self, value: Any) -> None:
-        """Replace the values of the word table: an array, tensor, or `Embedding` of (V, E).
-
-        Raises:
-            InputError: for another shape.
-        """
-        table = value.embeddings if isinstance(value, Embedding) else value
-        check_word_table(self.config, tuple(table.shape))
-        self.get_base().wte.embeddings.assign(table)
-
-    def get_output_embeddings(self) -> Linear | None:
-        """Return the projection of the language-model head, None where there is none."""
-        return getattr(self, "lm_head", None)
+Tensor: TypeAlias = tf.Tensor
 
 
 @keras.saving.register_keras_serializable(package="gptj")
 class TFGPTJModel(TFPretrained):
     """GPT-J without a head: token ids to hidden states.
 
-    New weights are drawn by the specification, so a `seed` gives the same model on every backend.
+    The specification draws new weights, so a `seed` gives the same model on every backend.
     `dtype` is a Keras dtype policy.
     """
 
@@ -135,7 +37,7 @@ class TFGPTJModel(TFPretrained):
         *,
         seed: int = 0,
         name: str | None = None,
-        dtype: Any = None,
+        dtype: DType = None,
         trainable: bool = True,
     ) -> None:
         super().__init__(config, seed, name, dtype, trainable)
@@ -149,7 +51,7 @@ class TFGPTJModel(TFPretrained):
         self.rotary = Rotary(config, name="rotary", dtype=dtype)
         params.initialize(self, seed)
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: object = None) -> None:
         """Build the layers; the constructor has done it."""
         if self.built:
             return
@@ -175,7 +77,7 @@ class TFGPTJModel(TFPretrained):
         return_dict: bool | None = None,
         training: bool | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
-        """Return the fields of ``HEADS["base"]``; arguments as in ``gptj.backends.base``."""
+        """Return the fields of ``HEADS["base"]``; arguments: ``gptj.contract.backend``."""
         self.check(
             past_key_values,
             input_ids=input_ids,
@@ -207,7 +109,7 @@ class TFGPTJModel(TFPretrained):
                 head_mask=None if head_mask is None else _layer_of(head_mask, layer),
             )
             hidden_states.append(x)
-            # a cache has room for more keys than there are
+            # a cache may have room for more keys than it holds
             attentions.append(probs[..., : length_of(cache) + length])
             layers.append(layer_cache)
         hidden_states[-1] = x = self.ln_f(x)
@@ -237,19 +139,23 @@ class TFGPTJModel(TFPretrained):
         return self.drop(x)
 
     def look_up(self, ids: Tensor | None) -> Tensor:
-        """Return the embeddings of ids, which under tracing nobody has checked."""
+        """Return the embeddings of ids, clipped because a traced call cannot check them."""
         return self.wte(tf.clip_by_value(ids, 0, self.config.vocab_size - 1))
 
-    def open_cache(self, past: KVCache | None, length: Any) -> KVCache | None:
+    def open_cache(self, past: KVCache | None, length: int | Tensor) -> KVCache | None:
         """Return a cache with room for the new tokens, or None to attend to them alone."""
         return None if past is None else past.room_for(length, self.config.n_positions)
 
-    def close_cache(self, cache: KVCache | None, layers: list[Any], length: Any) -> KVCache:
+    def close_cache(
+        self, cache: KVCache | None, layers: list[LayerCache], length: int | Tensor
+    ) -> KVCache:
         """Return the cache after this call."""
         preallocated = cache is not None and cache.preallocated
         return KVCache(layers, length_of(cache) + length, preallocated)
 
-    def mask(self, attention_mask: Tensor | None, length: Any, cache: KVCache | None) -> Tensor:
+    def mask(
+        self, attention_mask: Tensor | None, length: int | Tensor, cache: KVCache | None
+    ) -> Tensor:
         """Return the additive mask."""
         width = length_of(cache) + length
         if cache is not None and has_fixed_shapes():
@@ -260,7 +166,7 @@ class TFGPTJModel(TFPretrained):
         self,
         position_ids: Tensor | None,
         attention_mask: Tensor | None,
-        length: Any,
+        length: int | Tensor,
         cache: KVCache | None,
     ) -> tuple[Tensor, Tensor]:
         """Return sine and cosine at the positions of the new tokens, (B or 1, 1, T, R)."""
@@ -275,27 +181,36 @@ class TFGPTJModel(TFPretrained):
         wanted = self.config.return_dict if return_dict is None else return_dict
         return output if wanted else output.to_tuple()
 
-    # Keras: y are targets of the hidden states; a cache is no prediction
+    # Keras: y are targets of the hidden states, so the cache must not be compared with them
     def compute_loss(
-        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None, training: bool = True
+        self,
+        x: object,
+        y: TensorLike | None,
+        y_pred: ModelOutput,
+        sample_weight: TensorLike | None = None,
+        training: bool = True,
     ) -> Tensor:
         """Return the compiled loss of the last hidden state and y."""
         return super().compute_loss(x, y, y_pred.last_hidden_state, sample_weight, training)
 
     def compute_metrics(
-        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+        self,
+        x: object,
+        y: TensorLike | None,
+        y_pred: ModelOutput,
+        sample_weight: TensorLike | None = None,
     ) -> dict[str, Any]:
         """Return the metrics of the last hidden state."""
         return super().compute_metrics(x, y, y_pred.last_hidden_state, sample_weight)
 
 
-def length_of(cache: KVCache | None) -> Any:
-    """Return how many tokens a cache holds, 0 without one."""
+def length_of(cache: KVCache | None) -> int | Tensor:
+    """Return the number of tokens in a cache, 0 without one."""
     return 0 if cache is None else cache.length
 
 
-def _known(length: Any) -> int | None:
-    """Return a length as an integer, or None for one that only the graph will know."""
+def _known(length: int | Tensor) -> int | None:
+    """Return a length as an integer, or None if only the graph will know it."""
     value = tf.get_static_value(length)
     return None if value is None else int(value)
 

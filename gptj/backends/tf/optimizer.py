@@ -1,7 +1,7 @@
-"""The state of Adam in and out. The maths: ``gptj.spec.optimizer``."""
+"""Saves and loads the state of Adam. The maths: ``gptj.spec.optimizer``."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -10,27 +10,29 @@ import tensorflow as tf
 
 from gptj.backends.tf import params
 from gptj.backends.tf.capture import find_layer
+from gptj.backends.tf.pretrained import TFPretrained
 from gptj.errors import ArgumentError
 from gptj.spec.lora import lora_layers
 from gptj.spec.optimizer import AdamState, keras_epsilon, pytorch_epsilon
 from gptj.spec.tensors import LazyTensor
 
-Tensor = Any
-Variable = Any
+Tensor: TypeAlias = tf.Tensor
+Variable: TypeAlias = keras.Variable
+Optimizer: TypeAlias = keras.optimizers.Optimizer
 
-ParameterPlace = tuple[int, str, bool]
-"""Of a moment: its index in the optimizer, its canonical name, whether it lies as (in, out)."""
+ParameterPlace: TypeAlias = tuple[int, str, bool]
+"""A moment's index in the optimizer, its canonical name, and whether it is stored (in, out)."""
 
 
 @keras.saving.register_keras_serializable(package="gptj")
 class AdamW(keras.optimizers.AdamW):
     """Keras's AdamW with the epsilon of PyTorch and Optax, outside of the corrected root.
 
-    Takes the arguments of ``keras.optimizers.AdamW``, but `amsgrad`. With the same learning rate,
-    betas, epsilon and decay its updates are those of ``torch.optim.AdamW`` and ``optax.adamw``.
+    Takes the arguments of ``keras.optimizers.AdamW`` except `amsgrad`. With the same learning rate,
+    betas, epsilon and decay, its updates equal those of ``torch.optim.AdamW`` and ``optax.adamw``.
 
     Raises:
-        ArgumentError: with `amsgrad`, as soon as it is built.
+        ArgumentError: with `amsgrad`, when it is built.
     """
 
     def build(self, variables: list[Variable]) -> None:
@@ -42,10 +44,10 @@ class AdamW(keras.optimizers.AdamW):
         """Update one parameter and its moments, in the dtype of the parameter."""
         index = self._get_variable_index(variable)
         m, v = self._momentums[index], self._velocities[index]
-        g = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)  # it may be rows alone
+        g = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)  # it may be sparse
         self.assign_add(m, (g - m) * (1.0 - self.beta_1))
         self.assign_add(v, (g * g - v) * (1.0 - self.beta_2))
-        # in float32, 1 - 0.999 would have four digits
+        # in float32, 1 - 0.999 would have only four digits
         step = tf.cast(self.iterations + 1, tf.float64)
         rate = tf.cast(learning_rate, tf.float64) / (1.0 - self.beta_1**step)
         correction = tf.sqrt(1.0 - self.beta_2**step)
@@ -53,17 +55,17 @@ class AdamW(keras.optimizers.AdamW):
         self.assign_sub(variable, tf.cast(rate, variable.dtype) * m / (root + self.epsilon))
 
 
-def dump_optimizer(model: Any, optimizer: Any) -> AdamState:
+def dump_optimizer(model: TFPretrained, optimizer: Optimizer) -> AdamState:
     """Return the state of an optimizer, as handles that copy nothing before use.
 
     Args:
         optimizer: the `AdamW` above, or ``keras.optimizers.Adam`` or ``AdamW``, also in a
-            ``LossScaleOptimizer``, for the trainable variables of the model. It is built if it is
-            not yet. Keras's own epsilon is turned into the one that does the next update.
-            Gradients that are being accumulated, and averages of weights, are left out.
+            ``LossScaleOptimizer``, for the trainable variables of the model. It is built if
+            necessary. Keras's own epsilon is converted so that the next update is the same.
+            Accumulated gradients and averages of weights are left out.
 
     Raises:
-        ArgumentError: for another optimizer, and for other variables.
+        ArgumentError: for another kind of optimizer, or one of other variables.
     """
     adam, places = _adam(model, optimizer)
     step, epsilon = int(adam.iterations), adam.epsilon
@@ -78,19 +80,19 @@ def dump_optimizer(model: Any, optimizer: Any) -> AdamState:
     )
 
 
-def load_optimizer(model: Any, optimizer: Any, state: AdamState) -> Any:
+def load_optimizer(model: TFPretrained, optimizer: Optimizer, state: AdamState) -> Optimizer:
     """Give an optimizer a state, and return it; rates and decays stay as they are.
 
     Moments take the dtype of their variables; betas and epsilon are set where known. Keras's own
-    Adam gets the epsilon that is right at the next update, and keeps it; only the `AdamW` above is
-    right at all that follow.
+    Adam gets the epsilon that is right for the next update only; with the `AdamW` above it is right
+    for all.
 
     Args:
         optimizer: as for `dump_optimizer`.
         state: of exactly the variables that are trainable.
 
     Raises:
-        ArgumentError: for another optimizer, and for other variables.
+        ArgumentError: for another kind of optimizer, or one of other variables.
     """
     adam, places = _adam(model, optimizer)
     for index, name, turned in places:
@@ -99,12 +101,12 @@ def load_optimizer(model: Any, optimizer: Any, state: AdamState) -> Any:
             slots[index].assign(np.asarray(value.read()))
     adam._iterations.assign(state.step * (adam.gradient_accumulation_steps or 1))
     _set_constants(adam, state)
-    if getattr(model, "optimizer", None) is optimizer:  # a compiled step knows the old constants
+    if getattr(model, "optimizer", None) is optimizer:  # a compiled step holds the old constants
         model.train_function = None
     return optimizer
 
 
-def _set_constants(adam: Any, state: AdamState) -> None:
+def _set_constants(adam: keras.optimizers.Adam, state: AdamState) -> None:
     if state.betas is not None:
         adam.beta_1, adam.beta_2 = state.betas
     if state.epsilon is not None:
@@ -113,8 +115,10 @@ def _set_constants(adam: Any, state: AdamState) -> None:
         adam.epsilon = state.epsilon if is_ours else right
 
 
-def _adam(model: Any, optimizer: Any) -> tuple[Any, list[ParameterPlace]]:
-    """Return the Adam in an optimizer, and where its moments are, if it is Adam over just these."""
+def _adam(
+    model: TFPretrained, optimizer: Optimizer
+) -> tuple[keras.optimizers.Adam, list[ParameterPlace]]:
+    """Return the Adam in an optimizer, and the places of its moments, if it is the model's."""
     adam = getattr(optimizer, "inner_optimizer", optimizer)
     _check_kind(adam)
     if not optimizer.built:
@@ -126,14 +130,14 @@ def _adam(model: Any, optimizer: Any) -> tuple[Any, list[ParameterPlace]]:
         raise ArgumentError(
             f"The optimizer is not one of this model: {len(missing)} of {len(trained)} variables "
             f"that are trainable are not in it, and {len(unknown)} in it are not trainable "
-            "variables of the model. Make a new one, or compile the model anew, after add_lora or "
+            "variables of the model. Make a new one, or compile the model again, after add_lora or "
             "resize_token_embeddings."
         )
     places = [(held.get(adam._var_key(v)), name, turned) for v, name, turned in _variables(model)]
     return adam, [place for place in places if place[0] is not None]
 
 
-def _check_kind(optimizer: Any) -> None:
+def _check_kind(optimizer: Optimizer) -> None:
     if not isinstance(optimizer, keras.optimizers.Adam):
         raise ArgumentError(
             f"The state of a {type(optimizer).__name__} cannot be moved: accepted are "
@@ -143,8 +147,8 @@ def _check_kind(optimizer: Any) -> None:
         raise ArgumentError("The optimizer has amsgrad=True, whose third moment has no place here.")
 
 
-def _variables(model: Any) -> Iterator[tuple[Variable, str, bool]]:
-    """Yield a model's variables, an adapter's too: canonical name, and whether it is turned."""
+def _variables(model: TFPretrained) -> Iterator[tuple[Variable, str, bool]]:
+    """Yield a model's variables, including an adapter's: canonical name, and whether turned."""
     for name, parameter, variable in params.variables(model):
         yield variable, name, params.lies_turned(parameter, variable.dtype)
     layers = {} if model.lora is None else lora_layers(model.lora, model.config, model.head)

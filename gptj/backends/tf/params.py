@@ -4,8 +4,9 @@ import mmap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+import keras
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +16,13 @@ from gptj.spec.checks import values_are_checked
 from gptj.spec.heads import BASE_PREFIX
 from gptj.spec.params import Parameter, initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors, copy_into
+from gptj.spec.types import Device, TensorLike
 
-Tensor = Any
+if TYPE_CHECKING:
+    from gptj.backends.tf.pretrained import TFPretrained
+
+Tensor: TypeAlias = tf.Tensor
+Variable: TypeAlias = keras.Variable
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -34,19 +40,19 @@ _checkpoint: ContextVar[Tensors | None] = ContextVar("gptj_tf_checkpoint", defau
 _values: ContextVar[Callable[[str, str], Tensor]] = ContextVar("gptj_tf_values")
 
 
-def to_numpy(tensor: Any) -> npt.NDArray[Any]:
+def to_numpy(tensor: TensorLike) -> npt.NDArray[Any]:
     """Return a tensor's values on the host, without a copy where it is there already."""
     return tensor.numpy() if hasattr(tensor, "numpy") else np.asarray(tensor)
 
 
-def from_numpy(array: npt.ArrayLike, device: Any = None, dtype: str | None = None) -> Tensor:
+def from_numpy(array: TensorLike, device: Device = None, dtype: str | None = None) -> Tensor:
     """Return an array as a tensor, without a copy where device and dtype allow."""
     with tf.device(device):
         tensor = tf.convert_to_tensor(np.asarray(array))
         return tensor if dtype is None else tf.cast(tensor, dtype)
 
 
-def concrete(tensor: Any) -> npt.NDArray[Any] | None:
+def concrete(tensor: Tensor) -> npt.NDArray[Any] | None:
     """Return a tensor's values for a check, or None while tracing and while decoding."""
     if not hasattr(tensor, "numpy"):  # a symbolic one
         return None
@@ -60,20 +66,22 @@ def native_name(parameter: Parameter) -> str:
 
 
 def is_turned(dtype: str) -> bool:
-    """Return whether kernels of a dtype are (in, out); narrow ones are multiplied row by row."""
+    """Return whether kernels of a dtype are (in, out); matmuls read half-precision ones by rows."""
     return dtype == "float32"
 
 
 def lies_turned(parameter: Parameter, dtype: str) -> bool:
-    """Return whether the variable of a parameter is the canonical array transposed."""
+    """Return whether the variable of a parameter holds the canonical array transposed."""
     return parameter.kind == "linear_weight" and is_turned(dtype)
 
 
-def native_tensor(handle: Any, parameter: Parameter, dtype: str) -> Tensor:
+def native_tensor(
+    handle: LazyTensor | npt.NDArray[Any], parameter: Parameter, dtype: str
+) -> Tensor:
     """Return a canonical array or handle in the layout and dtype of its variable.
 
-    It is written into memory that TensorFlow takes over without a copy, which it
-    does for aligned buffers only: so a checkpoint is in memory once.
+    TensorFlow takes over aligned buffers without a copy. Writing into one keeps a checkpoint in
+    memory only once.
     """
     source = np.asarray(handle)
     transposed = lies_turned(parameter, dtype)
@@ -87,7 +95,7 @@ def native_tensor(handle: Any, parameter: Parameter, dtype: str) -> Tensor:
 
 @contextmanager
 def loading(tensors: Tensors) -> Iterator[None]:
-    """Give the models that are made inside the parameters of a checkpoint, not new ones."""
+    """Give the models made inside the parameters of a checkpoint instead of new ones."""
     token = _checkpoint.set(tensors)
     try:
         yield
@@ -95,8 +103,8 @@ def loading(tensors: Tensors) -> Iterator[None]:
         _checkpoint.reset(token)
 
 
-def initialize(model: Any, seed: int) -> None:
-    """Create a model's own variables, loaded or drawn; its base model has created its own."""
+def initialize(model: "TFPretrained", seed: int) -> None:
+    """Create the variables of a model's head, or of a base model, loaded or drawn."""
     own = {
         native_name(parameter): parameter
         for name, parameter in parameter_table(model.config, model.head).items()
@@ -115,35 +123,35 @@ def initialize(model: Any, seed: int) -> None:
 
     token = _values.set(value)
     try:
-        model.build()  # with a shape, Keras would take it for that of a single float input
+        model.build()  # Keras takes a shape for that of a single float input
     finally:
         _values.reset(token)
-    if model.config.is_quantized:  # nothing of it is trained, until there is an adapter
+    if model.config.is_quantized:  # only an adapter can be trained
         set_trainable(model, False)
 
 
-def set_trainable(model: Any, wanted: bool) -> None:
-    """Let all parameters of a model be trained, or none."""
+def set_trainable(model: "TFPretrained", wanted: bool) -> None:
+    """Make all parameters of a model trainable, or none."""
     for _, _, variable in variables(model):
         variable.trainable = wanted
 
 
-def initializer(layer: Any, leaf: str) -> Callable[..., Tensor]:
-    """Return what Keras calls for a variable's first value.
+def initializer(layer: keras.layers.Layer, leaf: str) -> Callable[..., Tensor]:
+    """Return the initializer of a variable.
 
-    The value goes into the variable as it is; assigning it later would need its memory twice.
+    It returns the final value; assigning that later would need its memory twice.
     """
     return lambda shape, dtype: _values.get()(f"{layer.path}/{leaf}", dtype)
 
 
-def load_params(model: Any, tensors: Tensors) -> None:
+def load_params(model: "TFPretrained", tensors: Tensors) -> None:
     """Replace a model's parameters, one at a time, keeping their dtype and device."""
     for name, parameter, variable in variables(model):
         variable.assign(native_tensor(tensors[name], parameter, variable.dtype))
 
 
-def resize(model: Any, vocab_size: int, tensors: Tensors) -> None:
-    """Give a model a vocabulary of another size, and the parameters that have a row per token."""
+def resize(model: "TFPretrained", vocab_size: int, tensors: Tensors) -> None:
+    """Change the size of a model's vocabulary; `tensors` have a row per token."""
     model.config.vocab_size = vocab_size
     model.functions.compiled.clear()  # they know the old size
     table = parameter_table(model.config, model.head)
@@ -158,29 +166,31 @@ def resize(model: Any, vocab_size: int, tensors: Tensors) -> None:
     token = _values.set(value)
     try:
         model.get_base().wte.resize(vocab_size)
-        if model.get_output_embeddings() is not None:
-            model.get_output_embeddings().resize(vocab_size)
+        head = model.get_output_embeddings()
+        if head is not None:
+            head.resize(vocab_size)
     finally:
         _values.reset(token)
 
 
-def dump_params(model: Any) -> dict[str, LazyTensor]:
+def dump_params(model: "TFPretrained") -> dict[str, LazyTensor]:
     """Return a model's parameters by canonical name, as handles that copy nothing before use."""
-    handles = {}
-    for name, parameter, variable in variables(model):
-        dtype = BFLOAT16 if variable.dtype == "bfloat16" else np.dtype(variable.dtype)
-        transposed = lies_turned(parameter, variable.dtype)
-
-        def load(variable: Any = variable, transposed: bool = transposed) -> npt.NDArray[Any]:
-            array = to_numpy(variable)
-            return array.T if transposed else array
-
-        handles[name] = LazyTensor(parameter.shape, dtype, load)
-    return handles
+    return {name: _handle(variable, parameter) for name, parameter, variable in variables(model)}
 
 
-def variables(model: Any) -> Iterator[tuple[str, Parameter, Any]]:
+def variables(model: "TFPretrained") -> Iterator[tuple[str, Parameter, Variable]]:
     """Yield canonical name, description and variable of every parameter."""
     by_path = {variable.path: variable for variable in model.weights}
     for name, parameter in parameter_table(model.config, model.head).items():
         yield name, parameter, by_path[f"{model.path}/{native_name(parameter)}"]
+
+
+def _handle(value: Variable, parameter: Parameter) -> LazyTensor:
+    """Return a handle on a variable in canonical orientation."""
+    dtype = BFLOAT16 if value.dtype == "bfloat16" else np.dtype(value.dtype)
+    transposed = lies_turned(parameter, value.dtype)
+
+    def load() -> npt.NDArray[Any]:
+        return to_numpy(value).T if transposed else to_numpy(value)
+
+    return LazyTensor(parameter.shape, dtype, load)

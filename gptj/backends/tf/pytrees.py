@@ -1,6 +1,7 @@
-"""Outputs and caches as Keras trees, so that fit, predict and functional models look inside."""
+"""Registers outputs and caches as Keras trees, so that fit and functional models see inside."""
 
-from typing import Any, Final
+from collections.abc import Hashable
+from typing import Any, Final, TypeAlias
 
 import optree
 
@@ -8,12 +9,14 @@ from gptj.backends.tf.cache import KVCache
 from gptj.spec import outputs
 from gptj.spec.outputs import ModelOutput
 
+Names: TypeAlias = tuple[Hashable, ...]
+
 NAMESPACE: Final = "keras"
-"""Where Keras keeps the containers it knows."""
+"""The namespace in which Keras registers containers."""
 
 
 def register() -> None:
-    """Tell Keras how to take the project's containers apart; called once, on import."""
+    """Register the project's containers with Keras; called once, on import."""
     optree.register_pytree_node(
         ModelOutput,
         _flatten_output,
@@ -28,15 +31,15 @@ def register() -> None:
     )
 
 
-def _flatten_output(output: ModelOutput) -> tuple[list[Any], Any, Any]:
+def _flatten_output(output: ModelOutput) -> tuple[list[Any], Names, Names]:
     values, names = outputs.flatten(output)
     return values, names, names  # the names are also the paths that Keras shows
 
 
-def _flatten_cache(cache: KVCache) -> tuple[Any, Any]:
+def _flatten_cache(cache: KVCache) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     metadata, components = cache.__tf_flatten__()
     return components, metadata
 
 
-def _unflatten_cache(metadata: Any, components: Any) -> KVCache:
+def _unflatten_cache(metadata: tuple[Any, ...], components: tuple[Any, ...]) -> KVCache:
     return KVCache.__tf_unflatten__(metadata, components)

@@ -1,7 +1,7 @@
 """The question-answering head: where in the text an answer starts and ends."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
@@ -9,17 +9,18 @@ import tensorflow as tf
 from gptj.backends.tf import params
 from gptj.backends.tf.cache import KVCache
 from gptj.backends.tf.layers import Linear
-from gptj.backends.tf.losses import (
-    question_answering_loss,
-)
-from gptj.backends.tf.model import TFGPTJModel, TFPretrained
+from gptj.backends.tf.losses import question_answering_loss
+from gptj.backends.tf.model import TFGPTJModel
+from gptj.backends.tf.pretrained import TFPretrained
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.target_checks import (
-    check_answers,
-)
+from gptj.spec.target_checks import check_answers
+from gptj.spec.types import DType, TensorLike
 
-Tensor = Any
+Tensor: TypeAlias = tf.Tensor
+
+Targets: TypeAlias = Mapping[str, TensorLike] | Sequence[TensorLike]
+"""Starts and ends, (B,) each: in a dict with the names of the arguments, or as a pair."""
 
 
 @keras.saving.register_keras_serializable(package="gptj")
@@ -34,17 +35,17 @@ class TFGPTJForQuestionAnswering(TFPretrained):
         *,
         seed: int = 0,
         name: str | None = None,
-        dtype: Any = None,
+        dtype: DType = None,
         trainable: bool = True,
     ) -> None:
         super().__init__(config, seed, name, dtype, trainable)
         dtype = self.dtype_policy
-        with keras.name_scope(self.name):  # the base model creates its variables at once
+        with keras.name_scope(self.name):  # the base model creates its variables now
             self.transformer = TFGPTJModel(config, seed=seed, name="transformer", dtype=dtype)
         self.qa_outputs = Linear(config.n_embd, config.num_labels, name="qa_outputs", dtype=dtype)
         params.initialize(self, seed)
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: object = None) -> None:
         """Build the head; the constructor has done it."""
         if not self.built:
             self.qa_outputs.build()
@@ -66,7 +67,7 @@ class TFGPTJForQuestionAnswering(TFPretrained):
         return_dict: bool | None = None,
         training: bool | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
-        """Return the fields of ``HEADS["question_answering"]``, among which there is no cache."""
+        """Return the fields of ``HEADS["question_answering"]``, without a cache."""
         self.check_labels(start_positions, end_positions, input_ids, inputs_embeds)
         output = self.transformer(
             input_ids=input_ids,
@@ -76,7 +77,7 @@ class TFGPTJForQuestionAnswering(TFPretrained):
             position_ids=position_ids,
             head_mask=head_mask,
             inputs_embeds=inputs_embeds,
-            use_cache=False,  # whatever was asked for: the output has no place for it
+            use_cache=False,  # in any case: the output has no field for it
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
             return_dict=True,
@@ -107,13 +108,13 @@ class TFGPTJForQuestionAnswering(TFPretrained):
     # Keras: `fit` takes the loss from here; y are the starts and the ends
     def compute_loss(
         self,
-        x: Any = None,
-        y: Any = None,
+        x: object = None,
+        y: Targets | None = None,
         y_pred: Any = None,
-        sample_weight: Any = None,
+        sample_weight: TensorLike | None = None,
         training: bool = True,
     ) -> Tensor:
-        """Return the compiled loss of both logits and y, or the model's own when there is none."""
+        """Return the compiled loss of both logits and y, or the model's own if there is none."""
         logits = (y_pred.start_logits, y_pred.end_logits)
         if y is not None and self.loss is not None:
             return super().compute_loss(x, starts_and_ends(y), logits, sample_weight, training)
@@ -125,7 +126,11 @@ class TFGPTJForQuestionAnswering(TFPretrained):
         return self.own_loss(own, sample_weight)
 
     def compute_metrics(
-        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+        self,
+        x: object,
+        y: Targets | None,
+        y_pred: ModelOutput,
+        sample_weight: TensorLike | None = None,
     ) -> dict[str, Any]:
         """Return the metrics of both logits."""
         logits = (y_pred.start_logits, y_pred.end_logits)
@@ -133,7 +138,7 @@ class TFGPTJForQuestionAnswering(TFPretrained):
         return super().compute_metrics(x, both, logits, sample_weight)
 
 
-def starts_and_ends(y: Any) -> tuple[Tensor, Tensor]:
+def starts_and_ends(y: Targets) -> tuple[TensorLike, TensorLike]:
     """Return the two targets of question answering, given as a pair or as a dict."""
     if isinstance(y, Mapping):
         return y["start_positions"], y["end_positions"]

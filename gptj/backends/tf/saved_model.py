@@ -1,15 +1,15 @@
 """SavedModels: a model's forward pass and its text generation, without their code."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import keras
 import tensorflow as tf
 
 from gptj.errors import ArgumentError
 
-Tensor = Any
+Tensor: TypeAlias = tf.Tensor
 
 NAMES: Final = ("input_ids", "attention_mask")
 
@@ -34,16 +34,16 @@ class Served:
 
         Args:
             filepath: the folder.
-            format: of another format, see ``keras.Model.export``, which then does everything.
+            format: other formats are left to ``keras.Model.export``.
             verbose: print the signatures; None does.
-            input_signature: shape and dtype of the ids, or of ids and mask, where they are to be
-                others; anything with both, such as a ``keras.InputSpec``.
+            input_signature: another shape and dtype for the ids, or for ids and mask: objects with
+                both, such as a ``keras.InputSpec``.
             generate: options of ``model.generate``, `max_new_tokens` among them, for a second
                 signature ``generate`` with the same inputs, which returns a dict of `sequences`
                 (B, T + max_new_tokens).
 
         Raises:
-            ArgumentError: for a signature of other inputs, or options that no graph can follow.
+            ArgumentError: for a signature of other inputs, or options that a graph cannot follow.
         """
         if format != "tf_saved_model":
             options |= {"input_signature": input_signature, "verbose": verbose}
@@ -67,7 +67,7 @@ class Served:
         )
         return {name: value for name, value in output.items() if tf.is_tensor(value)}
 
-    def _generating(self, options: Mapping[str, Any]) -> Any:
+    def _generating(self, options: Mapping[str, Any]) -> Callable[..., dict[str, Tensor]]:
         """Return generation with these options, as a function of ids and mask alone."""
 
         def generate(input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[str, Tensor]:
@@ -78,7 +78,7 @@ class Served:
 
 
 def _specs(signature: Sequence[Any] | None) -> list[tf.TensorSpec]:
-    """Return what a graph takes: ids and mask of any shape, or what the caller says."""
+    """Return the inputs of a graph: ids and mask of any shape, or as the caller says."""
     if signature is None:
         return [tf.TensorSpec((None, None), tf.int32, name) for name in NAMES]
     if not isinstance(signature, (list, tuple)) or not 1 <= len(signature) <= len(NAMES):

@@ -1,9 +1,10 @@
-"""The classification head: one decision per row, from its last attended token."""
+"""The classification head: one decision per sequence, from its last attended token."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
+import numpy.typing as npt
 import tensorflow as tf
 from keras import ops
 
@@ -11,27 +12,24 @@ from gptj.backends.tf import params
 from gptj.backends.tf.cache import KVCache
 from gptj.backends.tf.keras_fit import on_host
 from gptj.backends.tf.layers import Linear
-from gptj.backends.tf.losses import (
-    classification_loss,
-)
+from gptj.backends.tf.losses import classification_loss
 from gptj.backends.tf.masks import last_attended
-from gptj.backends.tf.model import TFGPTJModel, TFPretrained, length_of
+from gptj.backends.tf.model import TFGPTJModel, length_of
+from gptj.backends.tf.pretrained import TFPretrained
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.target_checks import (
-    check_class_labels,
-    find_problem_type,
-)
+from gptj.spec.target_checks import check_class_labels, find_problem_type
+from gptj.spec.types import DType, TensorLike
 
-Tensor = Any
+Tensor: TypeAlias = tf.Tensor
 
 
 @keras.saving.register_keras_serializable(package="gptj")
 class TFGPTJForSequenceClassification(TFPretrained):
-    """GPT-J with a classification head on the last attended token of every row.
+    """GPT-J with a classification head on the last attended token of every sequence.
 
     Classes, several labels at once, or numbers: ``config.problem_type`` says which, else the labels
-    do. Without a mask the last token is the last one that is not ``config.pad_token_id``.
+    do. Without a mask, the last token is the last one that is not ``config.pad_token_id``.
     """
 
     head = "sequence_classification"
@@ -42,19 +40,19 @@ class TFGPTJForSequenceClassification(TFPretrained):
         *,
         seed: int = 0,
         name: str | None = None,
-        dtype: Any = None,
+        dtype: DType = None,
         trainable: bool = True,
     ) -> None:
         super().__init__(config, seed, name, dtype, trainable)
         dtype = self.dtype_policy
-        with keras.name_scope(self.name):  # the base model creates its variables at once
+        with keras.name_scope(self.name):  # the base model creates its variables now
             self.transformer = TFGPTJModel(config, seed=seed, name="transformer", dtype=dtype)
         self.score: Linear = Linear(
             config.n_embd, config.num_labels, bias=False, name="score", dtype=dtype
         )
         params.initialize(self, seed)
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: object = None) -> None:
         """Build the head; the constructor has done it."""
         if not self.built:
             self.score.build()
@@ -108,9 +106,9 @@ class TFGPTJForSequenceClassification(TFPretrained):
         x: Tensor,
         attention_mask: Tensor | None,
         input_ids: Tensor | None,
-        past_length: Any,
+        past_length: int | Tensor,
     ) -> Tensor:
-        """Select from (B, T, E) the state of the last attended token of every row, (B, E)."""
+        """Select from (B, T, E) the state of the last attended token of every sequence, (B, E)."""
         batch, length, _ = ops.shape(x)
         pad = self.config.pad_token_id
         last = last_attended(attention_mask, input_ids, length, past_length, pad)
@@ -122,8 +120,8 @@ class TFGPTJForSequenceClassification(TFPretrained):
         if given is not None:
             check_class_labels(self.config, labels, given.shape[0], params.concrete)
 
-    def check_targets(self, inputs: Mapping[str, Any], y: Any) -> None:
-        """Refuse labels inside x, or y, that do not fit; a compiled loss knows its own targets."""
+    def check_targets(self, inputs: Mapping[str, Any], y: npt.NDArray[Any] | None) -> None:
+        """Refuse labels inside x, or y, that do not fit; only a compiled loss knows its targets."""
         given = inputs["inputs_embeds" if inputs.get("input_ids") is None else "input_ids"]
         for labels in (inputs.get("labels"), y if self.loss is None else None):
             if labels is not None:
@@ -132,13 +130,13 @@ class TFGPTJForSequenceClassification(TFPretrained):
     # Keras: `fit` takes the loss from here; y are the labels
     def compute_loss(
         self,
-        x: Any = None,
-        y: Any = None,
+        x: object = None,
+        y: TensorLike | None = None,
         y_pred: Any = None,
-        sample_weight: Any = None,
+        sample_weight: TensorLike | None = None,
         training: bool = True,
     ) -> Tensor:
-        """Return the compiled loss of the logits and y, or the model's own when there is none."""
+        """Return the compiled loss of the logits and y, or the model's own if there is none."""
         if y is not None and self.loss is not None:
             return super().compute_loss(x, y, y_pred.logits, sample_weight, training)
         own = y_pred.loss
@@ -148,7 +146,11 @@ class TFGPTJForSequenceClassification(TFPretrained):
         return self.own_loss(own, sample_weight)
 
     def compute_metrics(
-        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+        self,
+        x: object,
+        y: TensorLike | None,
+        y_pred: ModelOutput,
+        sample_weight: TensorLike | None = None,
     ) -> dict[str, Any]:
         """Return the metrics of the logits."""
         return super().compute_metrics(x, y, y_pred.logits, sample_weight)

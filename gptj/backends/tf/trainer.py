@@ -1,7 +1,7 @@
-"""Updates of a model's parameters, one batch at a time. The maths: ``gptj.spec.update_rule``."""
+"""Updates a model's parameters, one batch at a time. The maths: ``gptj.spec.update_rule``."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy.typing as npt
@@ -9,24 +9,25 @@ import tensorflow as tf
 
 from gptj.backends.tf import params
 from gptj.backends.tf.optimizer import AdamW
+from gptj.backends.tf.pretrained import TFPretrained
 from gptj.spec.update_rule import NORM_EPSILON, Examples, MicroBatch, UpdateRule
 
-Tensor = Any
+Tensor: TypeAlias = tf.Tensor
 
 
 def mixed(dtype: str) -> dict[str, Any]:
-    """Return what ``load`` takes for products in half precision on float32 parameters."""
+    """Return the options of ``load`` for half-precision matmuls on float32 parameters."""
     return {"dtype": f"mixed_{dtype}"}
 
 
 class Trainer:
-    """Trains what is trainable of a model, in place.
+    """Trains the trainable parameters of a model, in place.
 
     Attributes:
         optimizer: Keras's AdamW with the epsilon of the other frameworks, which holds the moments.
     """
 
-    def __init__(self, model: Any, rule: UpdateRule, dtype: str) -> None:
+    def __init__(self, model: TFPretrained, rule: UpdateRule, dtype: str) -> None:
         """Make the optimizer; the model was loaded to compute in `dtype`."""
         self.model, self.rule = model, rule
         self.trained = model.trainable_variables
@@ -40,8 +41,8 @@ class Trainer:
         vectors = [variable for variable in self.trained if len(variable.shape) < 2]
         self.optimizer.exclude_from_weight_decay(var_list=vectors)
         self.optimizer.build(self.trained)
-        self._differentiate = tf.function(self._share, jit_compile=True)
-        self._move = tf.function(self._moved, jit_compile=True)
+        self._differentiate = tf.function(self._loss_and_gradients, jit_compile=True)
+        self._apply = tf.function(self._update, jit_compile=True)
         self._evaluate = tf.function(self._outputs)
 
     def step(
@@ -50,11 +51,11 @@ class Trainer:
         """Update the parameters once; return the loss before and the norm of the gradients."""
         loss, gradients = self._gradients(micro_batches, seed)
         self.optimizer.learning_rate.assign(rate)
-        norm = self._move(gradients)
+        norm = self._apply(gradients)
         return float(loss), float(norm)
 
     def evaluate(self, rows: Examples, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-        """Return some outputs of the model, without dropout."""
+        """Return the named outputs of the model, without dropout."""
         outputs = self._evaluate(_tensors(rows), tuple(names))
         return {name: params.to_numpy(tensor) for name, tensor in outputs.items()}
 
@@ -69,7 +70,7 @@ class Trainer:
                 _tensors(micro_batch.rows), tf.constant(micro_batch.share, tf.float32)
             )
             total = found if total is None else tf.nest.map_structure(tf.add, total, found)
-        assert total is not None  # a batch has at least one part
+        assert total is not None  # a batch has at least one micro-batch
         return total
 
     def _seed(self, seed: int) -> None:
@@ -79,14 +80,18 @@ class Trainer:
         for index, layer in enumerate(drops):
             layer.seed_generator.state.assign([seed % 2**31, index])
 
-    def _share(self, rows: dict[str, Tensor], share: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def _loss_and_gradients(
+        self, rows: dict[str, Tensor], share: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the contribution of a micro-batch to the loss and the gradients."""
         with tf.GradientTape() as tape:
             loss = self.model(**rows, training=True, return_dict=True).loss * share
         values = [variable.value for variable in self.trained]
-        zero = tf.UnconnectedGradients.ZERO  # for what the loss does not depend on
+        zero = tf.UnconnectedGradients.ZERO  # for parameters that the loss does not depend on
         return loss, tape.gradient(loss, values, unconnected_gradients=zero)
 
-    def _moved(self, gradients: list[Tensor]) -> Tensor:
+    def _update(self, gradients: list[Tensor]) -> Tensor:
+        """Update the parameters; return the norm of the gradients."""
         norm = tf.linalg.global_norm(gradients)
         scale = tf.minimum(self.rule.max_norm / (norm + NORM_EPSILON), 1.0)
         self.optimizer.apply([gradient * scale for gradient in gradients], self.trained)

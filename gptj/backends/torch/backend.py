@@ -18,8 +18,8 @@ from gptj.backends.torch.devices import choose_devices, find_device, spread
 from gptj.backends.torch.gradients import loss_gradients
 from gptj.backends.torch.heads import MODELS
 from gptj.backends.torch.kernels import int4, int8, linear
-from gptj.backends.torch.model import TorchPretrained
 from gptj.backends.torch.placement import module_of
+from gptj.backends.torch.pretrained import TorchPretrained
 from gptj.backends.torch.trainer import Trainer, mixed
 from gptj.contract.backend import Capabilities
 from gptj.contract.decoding import DecodePlan

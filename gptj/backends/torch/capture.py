@@ -1,22 +1,26 @@
-"""The outputs of named modules, as one forward computes them."""
+"""The outputs of named modules in one forward pass."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
-from torch import nn
+from torch import Tensor, nn
 
+from gptj.backends.torch.pretrained import TorchPretrained
 from gptj.spec.outputs import ModelOutput
+
+Output: TypeAlias = Tensor | tuple[Tensor, ...]
+"""What a module returns: one tensor, or a tuple that starts with it."""
 
 
 def capture(
-    model: Any, names: Sequence[str], run: Callable[[], ModelOutput]
-) -> tuple[ModelOutput, dict[str, Any]]:
-    """Run a forward and return its output with those of the named modules, by canonical name."""
-    captured: dict[str, Any] = {}
+    model: TorchPretrained, names: Sequence[str], run: Callable[[], ModelOutput]
+) -> tuple[ModelOutput, dict[str, Tensor]]:
+    """Run a forward pass; return its output and those of the named modules, by canonical name."""
+    captured: dict[str, Tensor] = {}
 
-    def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            # the word table runs again for token types: the first time counts
+    def keep(name: str) -> Callable[[nn.Module, tuple[Any, ...], Output], None]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Output) -> None:
+            # the word table runs again for token types: keep the first output
             captured.setdefault(name, output[0] if isinstance(output, tuple) else output)
 
         return hook

@@ -7,14 +7,12 @@ from torch import Tensor
 from gptj.backends.torch import params
 from gptj.backends.torch.cache import KVCache
 from gptj.backends.torch.losses import head_loss
-from gptj.backends.torch.model import GPTJModel, TorchPretrained
+from gptj.backends.torch.model import GPTJModel
+from gptj.backends.torch.pretrained import TorchPretrained
 from gptj.backends.torch.quantized_linear import linear_class
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.target_checks import (
-    check_label_values,
-    check_labels,
-)
+from gptj.spec.target_checks import check_label_values, check_labels
 
 
 class GPTJForCausalLM(TorchPretrained):
@@ -49,7 +47,7 @@ class GPTJForCausalLM(TorchPretrained):
         cache_position: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
     ) -> ModelOutput | tuple[Any, ...]:
-        """Return the fields of ``HEADS["causal_lm"]``; arguments as in ``gptj.backends.base``."""
+        """Return the fields of ``HEADS["causal_lm"]``; arguments: ``gptj.contract.backend``."""
         if labels is not None:
             self.check_labels(labels, input_ids, inputs_embeds, logits_to_keep)
             use_cache = bool(use_cache)  # a loss needs no cache, unless it is asked for
@@ -76,7 +74,7 @@ class GPTJForCausalLM(TorchPretrained):
         return self.transformer.deliver(result, return_dict)
 
     def check_labels(
-        self, labels: Tensor, input_ids: Tensor | None, embeds: Tensor | None, keep: Any
+        self, labels: Tensor, input_ids: Tensor | None, embeds: Tensor | None, keep: int | Tensor
     ) -> None:
         """Refuse labels that do not fit the input."""
         given = embeds if input_ids is None else input_ids

@@ -1,4 +1,4 @@
-"""The gradients of a loss, for whoever compares backends."""
+"""The gradients of a loss, for comparisons between backends."""
 
 from typing import Any
 
@@ -6,11 +6,14 @@ import numpy.typing as npt
 import torch
 
 from gptj.backends.torch import params
+from gptj.backends.torch.pretrained import TorchPretrained
 from gptj.spec.params import parameter_table
 from gptj.spec.quantization import check_trainable
 
 
-def loss_gradients(model: Any, inputs: dict[str, Any]) -> tuple[float, dict[str, npt.NDArray[Any]]]:
+def loss_gradients(
+    model: TorchPretrained, inputs: dict[str, Any]
+) -> tuple[float, dict[str, npt.NDArray[Any]]]:
     """Return a loss and its gradient for every parameter by canonical name, (out, in), float32."""
     check_trainable(model.config, "A gradient")
     table = parameter_table(model.config, model.head)

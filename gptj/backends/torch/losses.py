@@ -20,16 +20,16 @@ def causal_lm_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         logits: (B, T, V), float32.
-        labels: (B, T), not shifted; `IGNORE_INDEX` takes no part. With none left the loss is 0.
+        labels: (B, T), not shifted; `IGNORE_INDEX` is left out. The loss is 0 if none remains.
     """
-    # one row per position: over an inner axis the kernel sums a large vocabulary less precisely
+    # one row per position: along an inner axis the kernel sums a large vocabulary less precisely
     return cross_entropy(logits.flatten(0, 1), next_tokens(labels).flatten())
 
 
 def next_tokens(labels: Tensor) -> Tensor:
-    """Return the targets of the same positions for labels (B, T), which are not shifted.
+    """Return for labels (B, T), which are not shifted, the target of every position.
 
-    The last one has none. So the logits, which are larger, need not be cut and copied.
+    The last position has none. Shifting the targets saves a copy of the logits, which are larger.
     """
     nothing = labels.new_full((len(labels), 1), IGNORE_INDEX)
     return torch.cat((labels[:, 1:], nothing), dim=1)
@@ -38,15 +38,15 @@ def next_tokens(labels: Tensor) -> Tensor:
 def head_loss(hidden: Tensor, head: Linear, logits: Tensor, labels: Tensor) -> Tensor:
     """Return the `causal_lm_loss` of what a head made of hidden states.
 
-    Nothing else of the logits' size is held: their gradient goes on through the product of the
-    head a few positions at a time. Where that cannot be, it is computed the plain way.
+    No other tensor of the logits' size is held: their gradient passes through the matmul of the
+    head a few positions at a time. Where this is impossible, the plain loss is used.
 
     Args:
         hidden: (B, T, E).
-        logits: (B, T, V), float32, which the head made.
+        logits: (B, T, V), float32, as the head computed them.
         labels: (B, T), as for `causal_lm_loss`.
     """
-    is_plain_linear = isinstance(head, Linear) and head.is_plain()  # users put others in its place
+    is_plain_linear = isinstance(head, Linear) and head.is_plain()  # users may replace it
     if not is_plain_linear or not is_concrete(head.weight):
         return causal_lm_loss(logits, labels)
     rows = logits.detach().flatten(0, 1), next_tokens(labels).flatten()
@@ -77,7 +77,7 @@ def question_answering_loss(
 
     Args:
         start_logits, end_logits: (B, T), float32.
-        start_positions, end_positions: (B,), clamped to [0, T]; T, outside the text, takes no part.
+        start_positions, end_positions: (B,), clamped to [0, T]; T, outside the text, is left out.
     """
     length = start_logits.shape[1]
 
@@ -89,30 +89,30 @@ def question_answering_loss(
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean cross-entropy of (N, V) logits and (N,) targets that are not to ignore."""
-    known = targets.long().clamp(0, logits.shape[-1] - 1)  # while tracing nobody checked them
+    """Return the mean cross-entropy of (N, V) logits and (N,) targets that are not ignored."""
+    known = targets.long().clamp(0, logits.shape[-1] - 1)  # a traced call cannot check them
     losses = F.cross_entropy(logits, known, reduction="none")
     return _mean(losses, targets)
 
 
 def _mean(losses: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean of the losses (N,) whose targets are not to ignore."""
+    """Return the mean of the losses (N,) whose targets are not ignored."""
     kept = targets != IGNORE_INDEX
     return torch.where(kept, losses, 0.0).sum() / kept.sum().clamp(min=1)
 
 
 class _HeadLoss(torch.autograd.Function):
-    """The loss of rows of hidden states (N, E) whose logits (N, V) are known."""
+    """The loss of hidden states (N, E) whose logits (N, V) are known."""
 
     @staticmethod
     def forward(
         hidden: Tensor, weight: Tensor, bias: Tensor | None, logits: Tensor, targets: Tensor
     ) -> Tensor:
         known = targets.long().clamp(0, logits.shape[-1] - 1)
-        parts = zip(
+        chunks = zip(
             logits.split(POSITIONS_AT_A_TIME), known.split(POSITIONS_AT_A_TIME), strict=True
         )
-        losses = [F.cross_entropy(*part, reduction="none") for part in parts]
+        losses = [F.cross_entropy(*chunk, reduction="none") for chunk in chunks]
         return _mean(torch.cat(losses), targets)
 
     @staticmethod
@@ -123,17 +123,17 @@ class _HeadLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         needed = ctx.needs_input_grad[:3]
-        if torch.is_grad_enabled():  # somebody wants derivatives of these
+        if torch.is_grad_enabled():  # second derivatives are wanted
             return *_plain_gradients(ctx.saved_tensors, gradients[0], needed), None, None
         hidden, weight, bias, logits, targets = ctx.saved_tensors
         kept = targets != IGNORE_INDEX
         share = torch.where(kept, gradients[0] / kept.sum().clamp(min=1), 0.0)  # (N,)
         x, low_precision = hidden.to(ctx.dtype), weight.to(ctx.dtype)
-        to_hidden: list[Any] = []
+        to_hidden: list[Tensor] = []
         to_weight: Any = None
         to_bias: Any = None
-        parts = (tensor.split(POSITIONS_AT_A_TIME) for tensor in (x, logits, targets, share))
-        for rows in zip(*parts, strict=True):
+        chunks = (tensor.split(POSITIONS_AT_A_TIME) for tensor in (x, logits, targets, share))
+        for rows in zip(*chunks, strict=True):
             found = _gradients_of_positions(rows, low_precision, needed)
             to_hidden.append(found[0])
             to_weight, to_bias = _add(to_weight, found[1]), _add(to_bias, found[2])
@@ -149,10 +149,10 @@ class _HeadLoss(torch.autograd.Function):
 def _gradients_of_positions(
     given: Sequence[Tensor], weight: Tensor, needed: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Return the gradients of a few rows' losses to their hidden states, the weight and the bias.
+    """Return the gradients of a few losses with respect to hidden states, weight and bias.
 
     Args:
-        given: hidden states (R, E), logits (R, V), targets (R,), and each loss's share (R,).
+        given: hidden states (R, E), logits (R, V), targets (R,), and each loss's weight (R,).
     """
     x, logits, targets, share = given
     to_logits = torch.softmax(logits, dim=-1)  # (R, V)
@@ -170,7 +170,7 @@ def _gradients_of_positions(
 def _plain_gradients(
     inputs: Sequence[Tensor], gradient: Tensor, needed: Sequence[bool]
 ) -> list[Tensor | None]:
-    """Return the same gradients in a form that has derivatives itself."""
+    """Return the same gradients in a form that can be differentiated again."""
     hidden, weight, bias, _, targets = inputs
     loss = cross_entropy(F.linear(hidden, weight, bias).float(), targets)
     wanted = [one for one, is_needed in zip(inputs, needed, strict=False) if is_needed]

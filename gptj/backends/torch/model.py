@@ -1,7 +1,7 @@
 """The base model: embeddings, blocks and the final norm."""
 
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,126 +9,25 @@ from torch.utils.checkpoint import checkpoint
 
 from gptj.backends.torch import params
 from gptj.backends.torch.block import Block
-from gptj.backends.torch.cache import KVCache, init_cache
-from gptj.backends.torch.devices import bring, device_of
-from gptj.backends.torch.layers import Embedding, LayerNorm, Linear
+from gptj.backends.torch.cache import KVCache, LayerCache
+from gptj.backends.torch.devices import bring
+from gptj.backends.torch.layers import Embedding, LayerNorm
 from gptj.backends.torch.masks import Mask, additive_mask, attention_bias, positions
-from gptj.backends.torch.placement import units
+from gptj.backends.torch.pretrained import TorchPretrained
 from gptj.backends.torch.rotary import Rotary
-from gptj.contract.backend import FrameworkBackend
 from gptj.errors import UnsupportedFeature, choices
-from gptj.model.pretrained import Pretrained
 from gptj.spec.checks import check_inputs
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.quantization import check_trainable
-from gptj.spec.resize import check_word_table
 
 ATTENTION = ("sdpa", "eager")
-
-
-class TorchPretrained(Pretrained, nn.Module):
-    """What all the PyTorch models share: how they start, and where they are.
-
-    Attributes:
-        spread: whether loading put the modules on devices of their own, which tensors follow.
-        gradient_checkpointing: whether training keeps only the inputs of the blocks, and computes
-            the rest again for the gradients.
-    """
-
-    backend: ClassVar[FrameworkBackend["TorchPretrained", Tensor, KVCache]]
-    backend_name = "torch"
-    spread = False
-    gradient_checkpointing = False
-
-    def __init__(self, config: GPTJConfig) -> None:
-        super().__init__()
-        self.config = config
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are; where the first are, with a `device_map`."""
-        return device_of(self)
-
-    @property
-    def device_map(self) -> dict[str, str] | None:
-        """Which device every module is on, if it was loaded with a `device_map`; else None."""
-        if not self.spread:
-            return None
-        modules = units(self.config, self.head)
-        return {name: str(device_of(self.get_submodule(name))) for name in modules}
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the parameters, which is also that of the computation."""
-        return next(self.parameters()).dtype
-
-    def train(self, mode: bool = True) -> Any:
-        """Turn dropout on or off, in all modules; return the model.
-
-        Raises:
-            UnsupportedFeature: for quantized weights without anything beside them that is trained.
-        """
-        if mode and not any(parameter.requires_grad for parameter in self.parameters()):
-            check_trainable(self.config, "train()")
-        for module in self.modules():  # not through `train` of the base model, which is a part
-            module.training = mode
-        return self
-
-    def init_cache(self, batch: int, max_length: int) -> KVCache:
-        """Return an empty cache that later calls write into."""
-        devices = [device_of(block) for block in self.get_base().h]
-        return init_cache(self.config, batch, max_length, self.dtype, devices)
-
-    def get_base(self) -> "GPTJModel":
-        """The model without its head."""
-        return self if self.head == "base" else self.transformer
-
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Any = None) -> None:
-        """Compute the insides of each block twice while training, to keep less: a third slower.
-
-        Source: Chen et al., arXiv:1604.06174.
-
-        Args:
-            gradient_checkpointing_kwargs: accepted for the sake of old code; the way is PyTorch's
-                own, ``use_reentrant=False``.
-        """
-        self.get_base().gradient_checkpointing = True
-
-    def gradient_checkpointing_disable(self) -> None:
-        """Keep what the gradients need, as usual."""
-        self.get_base().gradient_checkpointing = False
-
-    def get_input_embeddings(self) -> Embedding:
-        """Return the word table."""
-        return self.get_base().wte
-
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
-        """Put another word table in place, of the same shape (V, E).
-
-        Raises:
-            InputError: for another shape.
-        """
-        check_word_table(self.config, tuple(value.weight.shape))
-        self.get_base().wte = value
-        self.tie_weights()
-
-    def get_output_embeddings(self) -> Linear | None:
-        """Return the projection of the language-model head, None where there is none."""
-        return getattr(self, "lm_head", None)
-
-    def tie_weights(self) -> None:
-        """Let a language-model head read the word table, where the configuration says so."""
-        head = self.get_output_embeddings()
-        if head is not None and self.config.tie_word_embeddings:
-            head.weight = self.get_base().wte.weight
 
 
 class GPTJModel(TorchPretrained):
     """GPT-J without a head: token ids to hidden states.
 
-    New weights are drawn by the specification, so a `seed` gives the same model on every backend.
-    `attn_implementation` is ``"sdpa"`` (PyTorch's fused kernels) or ``"eager"`` (step by step).
+    The specification draws new weights, so a `seed` gives the same model on every backend.
+    `attn_implementation` is ``"sdpa"`` (PyTorch's fused kernels) or ``"eager"`` (plain operations).
     """
 
     head = "base"
@@ -160,7 +59,7 @@ class GPTJModel(TorchPretrained):
         return_dict: bool | None = None,
         cache_position: Tensor | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
-        """Return the fields of ``HEADS["base"]``; arguments as in ``gptj.backends.base``."""
+        """Return the fields of ``HEADS["base"]``; arguments: ``gptj.contract.backend``."""
         self.check(
             past_key_values,
             input_ids=input_ids,
@@ -185,18 +84,18 @@ class GPTJModel(TorchPretrained):
         twice = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         hidden_states, attentions, layers = [x], [], []
         for layer, block in enumerate(self.h):
-            if self.spread:  # mask and rotation stay there for the blocks that follow
+            if self.spread:  # mask and rotation stay there for the next blocks
                 x, rotation, mask, head_mask = bring(block, x, rotation, mask, head_mask)
             past = None if cache is None else cache.layers[layer]
             factors = None if head_mask is None else _layer_of(head_mask, layer)
             run = partial(checkpoint, block, use_reentrant=False) if twice else block
             x, layer_cache, probs = run(x, rotation, mask, past, length_of(cache), factors, eager)
             hidden_states.append(x)
-            # a cache has room for more keys than there are
+            # a cache may have room for more keys than it holds
             attentions.append(
                 probs if probs is None else probs[..., : length_of(cache) + x.shape[1]]
             )
-            if use_cache:  # what nobody wants must not stay in memory
+            if use_cache:  # unused keys and values must not stay in memory
                 layers.append(layer_cache)
         hidden_states[-1] = x = self.ln_f(x)
         output = ModelOutput(
@@ -225,7 +124,7 @@ class GPTJModel(TorchPretrained):
         return self.drop(x)
 
     def look_up(self, ids: Tensor | None) -> Tensor:
-        """Return the embeddings of ids, which under tracing nobody has checked."""
+        """Return the embeddings of ids, clipped because a traced call cannot check them."""
         assert ids is not None  # check_inputs has made sure
         return self.wte(ids.long().clamp(0, self.config.vocab_size - 1))
 
@@ -233,7 +132,7 @@ class GPTJModel(TorchPretrained):
         """Return a cache with room for the new tokens, or None to attend to them alone."""
         return None if past is None else past.room_for(length, self.config.n_positions)
 
-    def close_cache(self, cache: KVCache | None, layers: list[Any], length: int) -> KVCache:
+    def close_cache(self, cache: KVCache | None, layers: list[LayerCache], length: int) -> KVCache:
         """Return the cache after this call."""
         preallocated = cache is not None and cache.preallocated
         return KVCache(layers, length_of(cache) + length, preallocated)
@@ -241,13 +140,13 @@ class GPTJModel(TorchPretrained):
     def mask(
         self, attention_mask: Tensor | None, x: Tensor, cache: KVCache | None, eager: bool
     ) -> Mask | None:
-        """Return the mask of all layers, or None where the fused kernel's causal one will do."""
+        """Return the mask of all layers, or None where the fused kernel's causal mask suffices."""
         length = x.shape[1]
         if attention_mask is None and cache is None and not eager:
             return None
         width = length_of(cache) + length
         if cache is not None and torch.compiler.is_compiling():
-            width = cache.capacity  # so that one compilation serves all lengths
+            width = cache.capacity  # one compilation serves all lengths
         dtype = torch.float32 if eager else x.dtype  # the fused kernel wants the query's
         additive = additive_mask(attention_mask, length, length_of(cache), width, x.device)
         return attention_bias(additive, dtype)
@@ -281,7 +180,7 @@ def _known_attention(name: str) -> str:
 
 
 def length_of(cache: KVCache | None) -> int:
-    """Return how many tokens a cache holds, 0 without one."""
+    """Return the number of tokens in a cache, 0 without one."""
     return 0 if cache is None else cache.length
 
 

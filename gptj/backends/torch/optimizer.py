@@ -1,4 +1,4 @@
-"""The state of Adam in and out. The maths: ``gptj.spec.optimizer``."""
+"""Saves and loads the state of Adam. The maths: ``gptj.spec.optimizer``."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.optim import Adam, AdamW, Optimizer
 
 from gptj.backends.torch.params import from_numpy, native_name, to_numpy
+from gptj.backends.torch.pretrained import TorchPretrained
 from gptj.errors import ArgumentError
 from gptj.spec.lora import lora_layers
 from gptj.spec.optimizer import AdamState
@@ -17,17 +19,17 @@ from gptj.spec.params import parameter_table
 from gptj.spec.tensors import LazyTensor
 
 
-def dump_optimizer(model: Any, optimizer: Any) -> AdamState:
+def dump_optimizer(model: TorchPretrained, optimizer: Optimizer) -> AdamState:
     """Return the state of an optimizer, as handles that copy nothing before use.
 
-    Betas and epsilon are known where all groups have the same.
+    Betas and epsilon are None unless all groups have the same.
 
     Args:
-        optimizer: ``torch.optim.Adam`` or ``AdamW`` of all parameters of the model that are
-            trained, in any order and groups. One that was never updated has moments of zero.
+        optimizer: ``torch.optim.Adam`` or ``AdamW`` of all trainable parameters of the model, in
+            any order and groups. Before the first update the moments are zero.
 
     Raises:
-        ArgumentError: for another optimizer, and for other parameters.
+        ArgumentError: for another kind of optimizer, or one of other parameters.
     """
     trained = _trained(model, optimizer)
     states = {name: optimizer.state.get(tensor, {}) for name, tensor in trained.items()}
@@ -43,17 +45,17 @@ def dump_optimizer(model: Any, optimizer: Any) -> AdamState:
     )
 
 
-def load_optimizer(model: Any, optimizer: Any, state: AdamState) -> Any:
+def load_optimizer(model: TorchPretrained, optimizer: Optimizer, state: AdamState) -> Optimizer:
     """Give an optimizer a state, and return it; rates and decays stay as they are.
 
     Moments take the dtype and device of their parameters; betas and epsilon are set where known.
 
     Args:
         optimizer: as for `dump_optimizer`.
-        state: of exactly the parameters that are trained.
+        state: of exactly the trainable parameters.
 
     Raises:
-        ArgumentError: for another optimizer, and for other parameters.
+        ArgumentError: for another kind of optimizer, or one of other parameters.
     """
     trained = _trained(model, optimizer)
     for group in optimizer.param_groups:
@@ -67,8 +69,8 @@ def load_optimizer(model: Any, optimizer: Any, state: AdamState) -> Any:
     return optimizer
 
 
-def _trained(model: Any, optimizer: Any) -> dict[str, Tensor]:
-    """Return what is trained by canonical name, if the optimizer is Adam over just that."""
+def _trained(model: TorchPretrained, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Return the trainable parameters by canonical name, if the optimizer is their Adam."""
     _check_kind(optimizer)
     parameters = _parameters(model)
     held = {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
@@ -85,8 +87,8 @@ def _trained(model: Any, optimizer: Any) -> dict[str, Tensor]:
     return trained
 
 
-def _check_kind(optimizer: Any) -> None:
-    if not isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW):
+def _check_kind(optimizer: Optimizer) -> None:
+    if not isinstance(optimizer, Adam | AdamW):
         raise ArgumentError(
             f"The state of a {type(optimizer).__name__} cannot be moved: accepted are "
             "torch.optim.Adam and AdamW."
@@ -100,8 +102,8 @@ def _check_kind(optimizer: Any) -> None:
         )
 
 
-def _parameters(model: Any) -> dict[str, Tensor]:
-    """Return a model's parameters by canonical name, those of an adapter too."""
+def _parameters(model: TorchPretrained) -> dict[str, Tensor]:
+    """Return a model's parameters by canonical name, including an adapter's."""
     table = parameter_table(model.config, model.head).values()
     found = {parameter.name: model.get_parameter(native_name(parameter)) for parameter in table}
     layers = {} if model.lora is None else lora_layers(model.lora, model.config, model.head)
@@ -111,8 +113,8 @@ def _parameters(model: Any) -> dict[str, Tensor]:
     return found
 
 
-def _steps(states: Mapping[str, Any]) -> int:
-    """Return how often all parameters were updated; those without a gradient never were."""
+def _steps(states: Mapping[str, Mapping[str, Tensor]]) -> int:
+    """Return the number of updates; parameters that never had a gradient do not count."""
     steps = {int(state["step"]) for state in states.values() if state}
     if len(steps) > 1:
         raise ArgumentError(
@@ -123,7 +125,7 @@ def _steps(states: Mapping[str, Any]) -> int:
 
 
 def _handle(state: Mapping[str, Tensor], key: str, tensor: Tensor) -> LazyTensor:
-    """Return a handle on a moment as float32; on zeros where there is none yet."""
+    """Return a handle on a moment as float32, or on zeros before the first update."""
 
     def load() -> npt.NDArray[Any]:
         if key not in state:
@@ -134,11 +136,11 @@ def _handle(state: Mapping[str, Tensor], key: str, tensor: Tensor) -> LazyTensor
 
 
 def _state(state: AdamState, name: str, tensor: Tensor, on_device: bool) -> dict[str, Tensor]:
-    """Return the state of one parameter, in the form in which PyTorch makes it."""
+    """Return the state of one parameter in PyTorch's form."""
     like = partial(torch.zeros_like, tensor, memory_format=torch.preserve_format)
     place = tensor.device if on_device else "cpu"
     step = torch.tensor(float(state.step), dtype=torch.float32, device=place)
     moments = {"exp_avg": state.first[name], "exp_avg_sq": state.second[name]}
-    # a copy, as PyTorch takes no arrays that nobody may write to
+    # a copy, because PyTorch refuses read-only arrays
     found = {key: like().copy_(from_numpy(np.array(t.read()))) for key, t in moments.items()}
     return {"step": step, **found}

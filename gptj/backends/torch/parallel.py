@@ -17,15 +17,13 @@ from torch.distributed.tensor.parallel import (
     parallelize_module,
 )
 
-from gptj.backends.torch.model import TorchPretrained
+from gptj.backends.torch.pretrained import TorchPretrained
 from gptj.errors import ArgumentError
 from gptj.spec.params import DIVIDED, Parameter, parameter_table
 from gptj.spec.quantization import check_trainable
 
 
-def fsdp(
-    model: TorchPretrained, mesh: DeviceMesh | None = None, **options: Any
-) -> TorchPretrained:
+def fsdp(model: TorchPretrained, mesh: DeviceMesh | None = None, **options: Any) -> TorchPretrained:
     """Shard parameters, gradients and optimizer state over all processes, block by block (FSDP2).
 
     Make the optimizer afterwards. Source: Zhao et al., arXiv:2304.11277.
@@ -81,7 +79,7 @@ def tensor_parallel_plan(model: TorchPretrained) -> dict[str, ParallelStyle]:
 
 
 def _style(parameter: Parameter, module: nn.Module) -> ParallelStyle | None:
-    """Return how a module is divided, if at all; what other kinds of modules read is whole again."""
+    """Return how a module is divided, if at all; undivided modules get whole inputs."""
     if isinstance(module, nn.Embedding):
         return RowwiseParallel(input_layouts=Replicate(), output_layouts=Replicate())
     if parameter.axes[0] == "vocab":

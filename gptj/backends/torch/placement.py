@@ -1,6 +1,6 @@
 """Which device each module of a model goes to: whole blocks, in the order of the computation.
 
-Pure arithmetic on names and bytes: what this machine has is asked in ``devices``.
+Pure arithmetic on names and bytes: ``devices`` asks the machine.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,13 +15,13 @@ from gptj.spec.params import parameter_table
 CPU: Final = "cpu"
 
 Sizes = Mapping[str, int]
-"""Bytes by name: of a unit, which stays together, or of the memory that a device offers."""
+"""Bytes by name: of a unit of modules that stay together, or of a device's memory."""
 
 
 def units(config: GPTJConfig, head: str) -> dict[str, str]:
-    """Return every module that is placed -> the unit that it belongs to, named by its first module.
+    """Return the unit of every placed module, named by its first module.
 
-    The head goes with the final norm, or with the word table where it reads that.
+    The head goes with the final norm, or with the word table if they are tied.
     """
     base, own = find_head(head).prefix, find_head(head).modules
     blocks = (f"{base}h.{layer}" for layer in range(config.n_layer))
@@ -32,7 +32,7 @@ def units(config: GPTJConfig, head: str) -> dict[str, str]:
 
 
 def unit_sizes(config: GPTJConfig, head: str, itemsize: int) -> dict[str, int]:
-    """Return how many bytes the parameters of every unit take, in the order of the computation."""
+    """Return the bytes of every unit's parameters, in the order of the computation."""
     unit_of = units(config, head)
     sizes = dict.fromkeys(unit_of.values(), 0)
     for name, parameter in parameter_table(config, head).items():
@@ -41,21 +41,22 @@ def unit_sizes(config: GPTJConfig, head: str, itemsize: int) -> dict[str, int]:
 
 
 def module_of(name: str, modules: Iterable[str]) -> str:
-    """Return which of the modules a parameter belongs to."""
+    """Return the module that a parameter belongs to."""
     return next(module for module in modules if name.startswith(f"{module}."))
 
 
 def place(sizes: Sizes, budgets: Sizes) -> dict[str, str]:
-    """Return a device for every unit: each device takes what it has room for, then the next one.
+    """Return a device for every unit: each device takes as many as fit, then the next one.
 
-    Every device keeps room for one more unit, the largest: caches and intermediate results need it.
+    Every device keeps room for one more unit of the largest size, for caches and intermediate
+    results.
 
     Args:
         sizes: bytes of every unit, in the order of the computation.
         budgets: bytes that every device offers, in the order in which they are filled.
 
     Raises:
-        ArgumentError: if some units find no room.
+        ArgumentError: if some units do not fit.
     """
     placed = _fill(sizes, budgets)
     if len(placed) < len(sizes):
@@ -71,13 +72,13 @@ def place(sizes: Sizes, budgets: Sizes) -> dict[str, str]:
 
 
 def balance(sizes: Sizes, budgets: Sizes) -> Sizes:
-    """Return budgets of the least share per device with which the model still does without a CPU.
+    """Return the smallest equal budgets with which the model fits without the CPU.
 
-    They stay as they are where it does not.
+    The budgets stay as they are if it does not fit.
     """
-    parts, margin = list(sizes.values()), max(sizes.values())
-    starts = range(len(parts))
-    runs = {sum(parts[first : last + 1]) for first in starts for last in starts[first:]}
+    unit_bytes, margin = list(sizes.values()), max(sizes.values())
+    starts = range(len(unit_bytes))
+    runs = {sum(unit_bytes[first : last + 1]) for first in starts for last in starts[first:]}
     for share in sorted(runs):
         lowered = {
             device: min(budget, share + margin)
@@ -93,7 +94,7 @@ def follow_keys(device_map: Mapping[str, str], config: GPTJConfig, head: str) ->
     """Return a device for every module, from the key that is its name or its longest prefix.
 
     Raises:
-        ArgumentError: for a key that is no module or a part of one, and for modules without a key.
+        ArgumentError: for a key that is not a whole module, and for a module without a key.
     """
     unit_of = units(config, head)
     _check_keys(device_map, list(unit_of))
@@ -108,7 +109,7 @@ def follow_keys(device_map: Mapping[str, str], config: GPTJConfig, head: str) ->
 
 
 def _fill(sizes: Sizes, budgets: Sizes) -> dict[str, str]:
-    """Return a device for the first units, as far as the budgets reach."""
+    """Return a device for the first units, until the budgets are used up."""
     margin = max(sizes.values())
     placed: dict[str, str] = {}
     waiting = list(sizes)
@@ -125,8 +126,8 @@ def _covers(key: str, module: str) -> bool:
 
 
 def _check_keys(device_map: Mapping[str, str], modules: list[str]) -> None:
-    """Refuse keys that say nothing about a whole module."""
-    without_weights = modules[0].replace("wte", "drop")  # which other libraries place too
+    """Refuse keys that are not whole modules or prefixes of them."""
+    without_weights = modules[0].replace("wte", "drop")  # other libraries place it too
     for key in device_map:
         part_of = next((module for module in modules if str(key).startswith(f"{module}.")), None)
         if part_of is not None:

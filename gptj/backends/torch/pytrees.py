@@ -1,16 +1,16 @@
-"""Outputs and caches as PyTorch trees, so that compile and export look inside."""
+"""Registers outputs and caches as PyTorch trees, so that compile and export see inside."""
 
-from typing import Any
+from collections.abc import Sequence
 
 from torch.utils import _pytree
 
-from gptj.backends.torch.cache import KVCache
+from gptj.backends.torch.cache import KVCache, LayerCache
 from gptj.spec import outputs
 from gptj.spec.outputs import ModelOutput
 
 
 def register() -> None:
-    """Tell PyTorch how to take the project's containers apart; called once, on import."""
+    """Register the project's containers with PyTorch; called once, on import."""
     _pytree.register_pytree_node(
         ModelOutput,
         outputs.flatten,
@@ -27,9 +27,9 @@ def register() -> None:
     )
 
 
-def _flatten_cache(cache: KVCache) -> tuple[list[Any], tuple[int, bool]]:
+def _flatten_cache(cache: KVCache) -> tuple[list[LayerCache], tuple[int, bool]]:
     return list(cache.layers), (cache.length, cache.preallocated)
 
 
-def _unflatten_cache(layers: Any, context: tuple[int, bool]) -> KVCache:
+def _unflatten_cache(layers: Sequence[LayerCache], context: tuple[int, bool]) -> KVCache:
     return KVCache(layers, *context)

@@ -7,15 +7,12 @@ from torch import Tensor
 from gptj.backends.torch import params
 from gptj.backends.torch.cache import KVCache
 from gptj.backends.torch.layers import Linear
-from gptj.backends.torch.losses import (
-    question_answering_loss,
-)
-from gptj.backends.torch.model import GPTJModel, TorchPretrained
+from gptj.backends.torch.losses import question_answering_loss
+from gptj.backends.torch.model import GPTJModel
+from gptj.backends.torch.pretrained import TorchPretrained
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.target_checks import (
-    check_answers,
-)
+from gptj.spec.target_checks import check_answers
 
 
 class GPTJForQuestionAnswering(TorchPretrained):
@@ -48,7 +45,7 @@ class GPTJForQuestionAnswering(TorchPretrained):
         return_dict: bool | None = None,
         cache_position: Tensor | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
-        """Return the fields of ``HEADS["question_answering"]``, among which there is no cache."""
+        """Return the fields of ``HEADS["question_answering"]``, without a cache."""
         self.check_labels(start_positions, end_positions, input_ids, inputs_embeds)
         output = self.transformer(
             input_ids=input_ids,
@@ -58,7 +55,7 @@ class GPTJForQuestionAnswering(TorchPretrained):
             position_ids=position_ids,
             head_mask=head_mask,
             inputs_embeds=inputs_embeds,
-            use_cache=False,  # whatever was asked for: the output has no place for it
+            use_cache=False,  # in any case: the output has no field for it
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
             return_dict=True,

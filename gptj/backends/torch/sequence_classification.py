@@ -1,4 +1,4 @@
-"""The classification head: one decision per row, from its last attended token."""
+"""The classification head: one decision per sequence, from its last attended token."""
 
 from typing import Any
 
@@ -8,24 +8,20 @@ from torch import Tensor
 from gptj.backends.torch import params
 from gptj.backends.torch.cache import KVCache
 from gptj.backends.torch.layers import Linear
-from gptj.backends.torch.losses import (
-    classification_loss,
-)
+from gptj.backends.torch.losses import classification_loss
 from gptj.backends.torch.masks import last_attended
-from gptj.backends.torch.model import GPTJModel, TorchPretrained, length_of
+from gptj.backends.torch.model import GPTJModel, length_of
+from gptj.backends.torch.pretrained import TorchPretrained
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.target_checks import (
-    check_class_labels,
-    find_problem_type,
-)
+from gptj.spec.target_checks import check_class_labels, find_problem_type
 
 
 class GPTJForSequenceClassification(TorchPretrained):
-    """GPT-J with a classification head on the last attended token of every row.
+    """GPT-J with a classification head on the last attended token of every sequence.
 
     Classes, several labels at once, or numbers: ``config.problem_type`` says which, else the labels
-    do. Without a mask the last token is the last one that is not ``config.pad_token_id``.
+    do. Without a mask, the last token is the last one that is not ``config.pad_token_id``.
     """
 
     head = "sequence_classification"
@@ -90,7 +86,7 @@ class GPTJForSequenceClassification(TorchPretrained):
         input_ids: Tensor | None,
         past_length: int,
     ) -> Tensor:
-        """Select from (B, T, E) the state of the last attended token of every row, (B, E)."""
+        """Select from (B, T, E) the state of the last attended token of every sequence, (B, E)."""
         pad = self.config.pad_token_id
         last = last_attended(attention_mask, input_ids, x.shape[1], past_length, pad, x.device)
         return x[torch.arange(x.shape[0], device=x.device), last]

@@ -1,4 +1,4 @@
-"""Updates of a model's parameters, one batch at a time. The maths: ``gptj.spec.update_rule``."""
+"""Updates a model's parameters, one batch at a time. The maths: ``gptj.spec.update_rule``."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -9,23 +9,24 @@ import torch
 from torch import Tensor
 
 from gptj.backends.torch import params
+from gptj.backends.torch.pretrained import TorchPretrained
 from gptj.spec.update_rule import NORM_EPSILON, Examples, MicroBatch, UpdateRule
 
 
 def mixed(dtype: str) -> dict[str, Any]:
-    """Return what ``load`` takes for products in half precision on float32 parameters."""
+    """Return the options of ``load`` for half-precision matmuls on float32 parameters."""
     return {"dtype": "float32"}
 
 
 class Trainer:
-    """Trains what is trainable of a model, in place.
+    """Trains the trainable parameters of a model, in place.
 
     Attributes:
         optimizer: ``torch.optim.AdamW``, whose state holds the moments.
     """
 
-    def __init__(self, model: Any, rule: UpdateRule, dtype: str) -> None:
-        """Make the optimizer; products are computed in `dtype`."""
+    def __init__(self, model: TorchPretrained, rule: UpdateRule, dtype: str) -> None:
+        """Make the optimizer; matmuls are computed in `dtype`."""
         self.model, self.rule, self.dtype = model, rule, dtype
         self.trained = [tensor for tensor in model.parameters() if tensor.requires_grad]
         groups: list[dict[str, Any]] = [
@@ -47,9 +48,9 @@ class Trainer:
         """Update the parameters once; return the loss before and the norm of the gradients."""
         self.model.train()
         loss = self._gradients(micro_batches, seed)
-        norm = torch.nn.utils.get_total_norm([tensor.grad for tensor in self._moved()])
+        norm = torch.nn.utils.get_total_norm([tensor.grad for tensor in self._with_gradients()])
         scale = (self.rule.max_norm / (norm + NORM_EPSILON)).clamp(max=1.0)
-        for tensor in self._moved():
+        for tensor in self._with_gradients():
             tensor.grad.mul_(scale)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -58,7 +59,7 @@ class Trainer:
         return float(loss), float(norm)
 
     def evaluate(self, rows: Examples, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-        """Return some outputs of the model, without dropout."""
+        """Return the named outputs of the model, without dropout."""
         self.model.eval()
         with torch.no_grad(), self._autocast():
             output = self.model(**self._tensors(rows), return_dict=True)
@@ -78,7 +79,7 @@ class Trainer:
                 loss += share.detach()
         return loss
 
-    def _moved(self) -> list[Tensor]:
+    def _with_gradients(self) -> list[Tensor]:
         """Return the parameters that the loss depends on."""
         return [tensor for tensor in self.trained if tensor.grad is not None]
 
@@ -87,7 +88,7 @@ class Trainer:
         return {name: params.from_numpy(array, device) for name, array in rows.items()}
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        """Compute products in the compute dtype, if it is not that of the parameters."""
+        """Return a context that computes matmuls in the compute dtype."""
         dtype = getattr(torch, self.dtype)
         is_mixed = dtype != self.model.dtype
         return torch.autocast(self.model.device.type, dtype, enabled=is_mixed)

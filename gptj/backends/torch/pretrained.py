@@ -1,0 +1,119 @@
+"""What the PyTorch models share: where their parameters are, and how they are trained."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from gptj.backends.torch.cache import KVCache, init_cache
+from gptj.backends.torch.devices import device_of
+from gptj.backends.torch.layers import Embedding, Linear
+from gptj.backends.torch.placement import units
+from gptj.contract.backend import FrameworkBackend
+from gptj.model.pretrained import Pretrained
+from gptj.spec.config import GPTJConfig
+from gptj.spec.quantization import check_trainable
+from gptj.spec.resize import check_word_table
+
+if TYPE_CHECKING:
+    from gptj.backends.torch.model import GPTJModel
+
+
+class TorchPretrained(Pretrained, nn.Module):
+    """The base of every PyTorch model.
+
+    Attributes:
+        spread: whether loading placed the modules on several devices; inputs then follow them.
+        gradient_checkpointing: whether training keeps only the inputs of the blocks, and computes
+            the rest again for the gradients.
+    """
+
+    backend: ClassVar[FrameworkBackend["TorchPretrained", Tensor, KVCache]]
+    backend_name = "torch"
+    spread = False
+    gradient_checkpointing = False
+
+    def __init__(self, config: GPTJConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the parameters; with a `device_map`, that of the first ones."""
+        return device_of(self)
+
+    @property
+    def device_map(self) -> dict[str, str] | None:
+        """The device of every module if the model was loaded with a `device_map`, else None."""
+        if not self.spread:
+            return None
+        modules = units(self.config, self.head)
+        return {name: str(device_of(self.get_submodule(name))) for name in modules}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the parameters, which is also that of the computation."""
+        return next(self.parameters()).dtype
+
+    def train(self, mode: bool = True) -> Self:
+        """Turn dropout on or off in all modules; return the model.
+
+        Raises:
+            UnsupportedFeature: for quantized weights without trainable parameters beside them.
+        """
+        if mode and not any(parameter.requires_grad for parameter in self.parameters()):
+            check_trainable(self.config, "train()")
+        for module in self.modules():  # the base model's `train` would check it apart
+            module.training = mode
+        return self
+
+    def init_cache(self, batch: int, max_length: int) -> KVCache:
+        """Return an empty cache that later calls write into."""
+        devices = [device_of(block) for block in self.get_base().h]
+        return init_cache(self.config, batch, max_length, self.dtype, devices)
+
+    def get_base(self) -> "GPTJModel":
+        """Return the model without its head."""
+        return self if self.head == "base" else self.transformer
+
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: Mapping[str, object] | None = None
+    ) -> None:
+        """Compute the inside of each block twice in training, to save memory: a third slower.
+
+        Source: Chen et al., arXiv:1604.06174.
+
+        Args:
+            gradient_checkpointing_kwargs: accepted for old code and ignored; the method is always
+                PyTorch's ``use_reentrant=False``.
+        """
+        self.get_base().gradient_checkpointing = True
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep what the gradients need, as usual."""
+        self.get_base().gradient_checkpointing = False
+
+    def get_input_embeddings(self) -> Embedding:
+        """Return the word table."""
+        return self.get_base().wte
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        """Replace the word table by another one of the same shape (V, E).
+
+        Raises:
+            InputError: for another shape.
+        """
+        check_word_table(self.config, tuple(value.weight.shape))
+        self.get_base().wte = value
+        self.tie_weights()
+
+    def get_output_embeddings(self) -> Linear | None:
+        """Return the projection of the language-model head, None for other heads."""
+        return getattr(self, "lm_head", None)
+
+    def tie_weights(self) -> None:
+        """Let a language-model head read the word table where the configuration says so."""
+        head = self.get_output_embeddings()
+        if head is not None and self.config.tie_word_embeddings:
+            head.weight = self.get_base().wte.weight
