@@ -49,7 +49,6 @@ RENAMED = {
 
 WRAPPERS = dict.fromkeys(
     (
-        "FlaxPretrained",
         "FlaxGPTJModel",
         "FlaxGPTJForCausalLM",
         "FlaxGPTJForSequenceClassification",
@@ -57,7 +56,7 @@ WRAPPERS = dict.fromkeys(
     ),
     "Linen: parameters live outside the module, so the model users hold is a class around it",
 )
-"""A class that is not compared -> the reason."""
+"""A class whose call is not compared -> the reason."""
 
 OVERWRITTEN = "PyTorch: its own initialisation would run, only to be overwritten"
 TIED = "one weight in two modules: PyTorch shares it, Linen hands it on, Keras passes the table"
@@ -72,14 +71,19 @@ FUSED_LOSS = (
 )
 UNCOMPILED = "PyTorch: the loop is not compiled; the others run compiled segments of it"
 FEW_COMPILATIONS = "jax: the prefill is compiled too, so prompts are padded to few lengths"
+SPLIT_LOSS = "`head_loss`: PyTorch has an autograd.Function, jax a custom_jvp, TensorFlow neither"
 GRAPH_SHAPE = "TensorFlow: in a graph a length is a tensor, which is made once"
 KERAS = "Keras: what fit, predict and saving call"
 KERAS_WEIGHTS = "Keras: variables are made by the layer, from the value that is meant for them"
 FIXED_SHAPE = "Keras: a variable cannot change its shape, so its layer makes another one"
 FIT = "Keras: what fit takes the loss from, in the form in which it hands over targets"
-BEFORE = "Linen: labels are checked before the module runs"
 REMAT = "Keras: a scope of its own around the making of a layer, and none for a model that is"
-ACCESSORS = "Linen: a module holds no weights; the class around it has them"
+CHECKED = "Linen: inputs are checked before the module runs, outside of tracing"
+DELIVERED = "Linen: the module and the class around it share a function"
+STATES = "Adam's state: PyTorch has a dict per parameter, Keras lists of variables, Optax a tree"
+REGISTRY = "every framework's registry of trees asks for another form"
+IN_PLACE = "PyTorch: gradients add up in the parameters; in the others functions return them"
+TREE = "Linen: parameters are a tree beside the module, and a call may bring its own"
 EXCEPTIONS = {
     "layers": {
         "Embedding.reset_parameters": OVERWRITTEN,
@@ -138,49 +142,63 @@ EXCEPTIONS = {
         "_scatter": "XLA: on a CPU one token is faster written in another form",
     },
     "pretrained": {
-        "Pretrained": ACCESSORS,
-        "Pretrained.device": ACCESSORS,
+        "Pretrained.device": "jax: each array has its own device, or several",
         "Pretrained.device_map": "PyTorch: modules may be on several devices",
         "Pretrained.train": "PyTorch: training is a mode of the module",
         "Pretrained.dtype": "Keras: layers have a dtype by themselves",
-        "Pretrained.init_cache": ACCESSORS,
         "Pretrained.gradient_checkpointing_enable": REMAT,
         "Pretrained.gradient_checkpointing_disable": REMAT,
         "Pretrained.forward": "Keras: one argument may hold all inputs",
-        "Pretrained.get_base": ACCESSORS,
-        "Pretrained.get_input_embeddings": ACCESSORS,
-        "Pretrained.set_input_embeddings": ACCESSORS,
-        "Pretrained.get_output_embeddings": ACCESSORS,
+        "Pretrained.get_base": TREE,
+        "Pretrained.get_input_embeddings": TREE,
+        "Pretrained.get_output_embeddings": TREE,
         "Pretrained.tie_weights": TIED,
         "Pretrained.get_config": KERAS,
         "Pretrained.from_config": KERAS,
         "Pretrained.predict_step": KERAS,
+        "Pretrained.params": TREE,
+        "Pretrained.init_weights": TREE,
+        "Pretrained.to_bf16": TREE,
+        "Pretrained.to_fp16": TREE,
+        "Pretrained.to_fp32": TREE,
+        "Pretrained.from_pretrained": TREE,
+        "Pretrained.save_pretrained": TREE,
+        "Pretrained.save_lora": TREE,
+        "Pretrained.generate": TREE,
+        "Pretrained.resolve": TREE,
+        "Pretrained.bind": TREE,
+        "Pretrained.run": TREE,
+        "Pretrained.check": CHECKED,
+        "as_tensors": CHECKED,
+        "deliver": DELIVERED,
+        "_cast": TREE,
+        "_drops": "Linen: dropout needs a key, which the caller has",
     },
     "model": {
         "GPTJModel.mask": GRAPH_SHAPE,
         "GPTJModel.rotation": GRAPH_SHAPE,
-        "GPTJModel.check": "Linen: inputs are checked before the module runs, outside of tracing",
+        "GPTJModel.check": CHECKED,
         "GPTJModel.compute_loss": FIT,
         "GPTJModel.compute_metrics": KERAS,
-        "GPTJModel.deliver": "Linen: the module and the class around it share a function",
+        "GPTJModel.deliver": DELIVERED,
+        "length_of": "PyTorch: a length is a number; a graph's may be a tensor",
+        "_known": "TensorFlow: in a graph a length may be a tensor",
+        "_known_attention": FUSED,
     },
     "causal_lm": {
         "GPTJForCausalLM.loss": "Linen: what a layer holds is looked up by whoever has the layer",
         "GPTJForCausalLM.tied_weights": TIED,
-        "GPTJForCausalLM.check_labels": BEFORE,
         "GPTJForCausalLM.check_targets": FIT,
         "GPTJForCausalLM.compute_loss": FIT,
         "GPTJForCausalLM.compute_metrics": KERAS,
         "copies_input": FIT,
     },
     "sequence_classification": {
-        "GPTJForSequenceClassification.check_labels": BEFORE,
         "GPTJForSequenceClassification.check_targets": FIT,
         "GPTJForSequenceClassification.compute_loss": FIT,
         "GPTJForSequenceClassification.compute_metrics": KERAS,
     },
     "question_answering": {
-        "GPTJForQuestionAnswering.check_labels": BEFORE,
         "GPTJForQuestionAnswering.compute_loss": FIT,
         "GPTJForQuestionAnswering.compute_metrics": KERAS,
         "starts_and_ends": FIT,
@@ -188,13 +206,23 @@ EXCEPTIONS = {
     "losses": {
         "head_loss": FUSED_LOSS,
         "next_token_loss": "Keras: fit's targets come already shifted",
+        "_losses": "jax: has no cross-entropy; in the others it is one call",
+        "_chunk_size": SPLIT_LOSS,
+        "_known_logits": SPLIT_LOSS,
+        "_known_logits_jvp": SPLIT_LOSS,
+        "_HeadLoss": SPLIT_LOSS,
+        "_HeadLoss.forward": SPLIT_LOSS,
+        "_HeadLoss.setup_context": SPLIT_LOSS,
+        "_HeadLoss.backward": SPLIT_LOSS,
+        "_gradients_of_positions": SPLIT_LOSS,
+        "_plain_gradients": SPLIT_LOSS,
+        "_add": SPLIT_LOSS,
     },
     "params": {
         "initialize": "Linen: parameters are a tree, not attributes of a model",
         "load_params": "Linen: parameters are a tree, not attributes of a model",
         "dump_params": "Linen: parameters are a tree, not attributes of a model",
         "check_tree": "Linen: a caller may bring a tree of parameters",
-        "native_tensor": "TensorFlow: takes over aligned memory only, and copies any other",
         "native_order": "jax: shards are chosen from a shape, before there is an array to turn",
         "from_numpy": "jax: has no 64-bit integers, and moves arrays to the parameters by itself",
         "loading": KERAS_WEIGHTS,
@@ -203,6 +231,8 @@ EXCEPTIONS = {
         "is_turned": "TensorFlow: a narrow kernel is (out, in), so that a block lies together",
         "lies_turned": "TensorFlow: a narrow kernel is (out, in), so that a block lies together",
         "set_trainable": "Keras: whether a variable is trained is a flag of its own",
+        "_replace": "PyTorch: parameters are attributes of modules",
+        "_aligned": "XLA: takes over aligned memory only, and copies any other",
     },
     "sampling": {
         "seed_words": "TensorFlow: the words of a seed are a constant of the graph",
@@ -295,7 +325,48 @@ EXCEPTIONS = {
     "optimizer": {
         "AdamW": "Keras: its own adds epsilon elsewhere than PyTorch and Optax do",
         "AdamW.update_step": "Keras: its own adds epsilon elsewhere than PyTorch and Optax do",
-        "LeafInfo": "jax: a state is a tree, of which the paths say what is where",
+        "LeafInfo": STATES,
+        "_trained": STATES,
+        "_check_kind": STATES,
+        "_parameters": STATES,
+        "_steps": STATES,
+        "_handle": STATES,
+        "_state": STATES,
+        "_set_constants": STATES,
+        "_adam": STATES,
+        "_variables": STATES,
+        "_places": STATES,
+        "_moments": STATES,
+        "_check_leaves": STATES,
+        "_numbers": STATES,
+        "_handles": STATES,
+        "_float32": STATES,
+        "_tree_like": STATES,
+        "_like": STATES,
+        "_adams": STATES,
+        "_others": STATES,
+        "_is_adam": STATES,
+        "_leaves": STATES,
+        "_path": STATES,
+        "_last": STATES,
+    },
+    "pytrees": {
+        "_flatten_output": REGISTRY,
+        "_flatten_cache": REGISTRY,
+        "_unflatten_cache": REGISTRY,
+    },
+    "trainer": {
+        "Trainer._gradients": IN_PLACE,
+        "Trainer._loss_and_gradients": IN_PLACE,
+        "Trainer._update": IN_PLACE,
+        "Trainer._with_gradients": IN_PLACE,
+        "Trainer._autocast": "PyTorch: half precision is a context; in the others the model has it",
+        "Trainer._seed": "Keras: random numbers are the state of each layer",
+        "Trainer._outputs": "PyTorch: runs eagerly; in the others this is compiled",
+        "Trainer._split": TREE,
+        "_tensors": "jax: compiled functions take NumPy arrays",
+        "_sum": "jax: its memory is given away, and so it is compiled",
+        "_are_matrices": "Optax: takes the decayed weights as a tree",
     },
     "backend": {
         "evaluating": "PyTorch: training is a mode of the module",
@@ -313,75 +384,6 @@ NOT_YET_ALIGNED = {
         "KVCache.capacity",
         "_copy_into",
         "_with_capacity",
-    ),
-    "model": (
-        "_known_attention",
-        "length_of",
-        "_known",
-    ),
-    "losses": (
-        "_mean",
-        "_HeadLoss",
-        "_HeadLoss.forward",
-        "_HeadLoss.setup_context",
-        "_HeadLoss.backward",
-        "_gradients_of_positions",
-        "_plain_gradients",
-        "_add",
-        "_losses",
-        "_chunk_size",
-        "_known_logits",
-        "_known_logits_jvp",
-    ),
-    "params": (
-        "_as_in_files",
-        "_replace",
-        "_put",
-        "_aligned",
-        "_handle",
-    ),
-    "pytrees": (
-        "_flatten_cache",
-        "_unflatten_cache",
-        "_flatten_output",
-    ),
-    "optimizer": (
-        "_trained",
-        "_check_kind",
-        "_parameters",
-        "_steps",
-        "_handle",
-        "_state",
-        "_set_constants",
-        "_adam",
-        "_variables",
-        "_places",
-        "_moments",
-        "_check_leaves",
-        "_numbers",
-        "_handles",
-        "_float32",
-        "_tree_like",
-        "_like",
-        "_adams",
-        "_others",
-        "_is_adam",
-        "_leaves",
-        "_path",
-        "_last",
-    ),
-    "trainer": (
-        "Trainer._gradients",
-        "Trainer._moved",
-        "Trainer._tensors",
-        "Trainer._autocast",
-        "Trainer._seed",
-        "Trainer._share",
-        "Trainer._outputs",
-        "_tensors",
-        "Trainer._split",
-        "_sum",
-        "_are_matrices",
     ),
 }
 """File -> names that are to be made alike; what a framework forces moves up, with its reason."""

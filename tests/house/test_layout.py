@@ -77,13 +77,13 @@ def definitions(backend, file):
         if isinstance(node, ast.FunctionDef):
             found[node.name] = signature(node, backend)
         elif isinstance(node, ast.ClassDef):
-            if node.name in WRAPPERS:
-                continue
             name = class_name(node.name)
-            found[name] = ()
+            found.setdefault(name, ())
             methods = [item for item in node.body if isinstance(item, ast.FunctionDef)]
             for method in methods:
                 inside = FORWARD.get(method.name, method.name)
+                if inside == "forward" and node.name in WRAPPERS:
+                    continue
                 found[f"{name}.{inside}"] = signature(method, backend)
     return {name: has for name, has in found.items() if name.rpartition(".")[2] not in MAKING}
 

@@ -26,6 +26,7 @@ from gptj.spec.optimizer import AdamState
 from gptj.spec.params import parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors
 
+Optimizer: TypeAlias = optax.OptState
 Leaf: TypeAlias = tuple[KeyPath, Array]
 """Path and array."""
 
@@ -44,7 +45,7 @@ class LeafInfo(NamedTuple):
     turned: bool  # whether it is stored as (in, out)
 
 
-def dump_optimizer(model: FlaxPretrained, optimizer: optax.OptState) -> AdamState:
+def dump_optimizer(model: FlaxPretrained, optimizer: Optimizer) -> AdamState:
     """Return the state of an optimizer, as handles that copy nothing before use.
 
     Betas and epsilon are None unless ``optax.inject_hyperparams`` put them into the state.
@@ -70,9 +71,7 @@ def dump_optimizer(model: FlaxPretrained, optimizer: optax.OptState) -> AdamStat
     )
 
 
-def load_optimizer(
-    model: FlaxPretrained, optimizer: optax.OptState, state: AdamState
-) -> optax.OptState:
+def load_optimizer(model: FlaxPretrained, optimizer: Optimizer, state: AdamState) -> Optimizer:
     """Return a state like another, with these moments; the other stays as it is.
 
     Structure, dtypes and shardings stay. All counts of updates become that of `state`, including
@@ -120,7 +119,7 @@ def _places(model: FlaxPretrained) -> dict[str, LeafInfo]:
     return places
 
 
-def _moments(places: dict[str, LeafInfo], optimizer: optax.OptState) -> tuple[Tensors, Tensors]:
+def _moments(places: dict[str, LeafInfo], optimizer: Optimizer) -> tuple[Tensors, Tensors]:
     """Return both moments by canonical name, if the state has Adam over the trainable leaves."""
     nodes = _adams(optimizer)
     if not nodes:
@@ -154,7 +153,7 @@ def _check_leaves(places: dict[str, LeafInfo], leaves: Sequence[Leaf]) -> None:
         )
 
 
-def _steps(optimizer: optax.OptState) -> int:
+def _steps(optimizer: Optimizer) -> int:
     """Return the number of updates."""
     steps = {int(node.count) for node in _adams(optimizer)}
     if len(steps) > 1:
@@ -206,11 +205,11 @@ def _like(leaf: Array, value: npt.NDArray[Any]) -> Array:
     )
 
 
-def _adams(optimizer: optax.OptState) -> list[optax.ScaleByAdamState]:
+def _adams(optimizer: Optimizer) -> list[optax.ScaleByAdamState]:
     return [node for node in jax.tree.leaves(optimizer, is_leaf=_is_adam) if _is_adam(node)]
 
 
-def _others(optimizer: optax.OptState) -> list[Leaf]:
+def _others(optimizer: Optimizer) -> list[Leaf]:
     """Return the leaves outside of Adam's states."""
     leaves = jax.tree_util.tree_leaves_with_path(optimizer, is_leaf=_is_adam)
     return [(path, leaf) for path, leaf in leaves if not _is_adam(leaf)]

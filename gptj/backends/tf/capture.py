@@ -46,7 +46,8 @@ def capture(
         output = run()
     finally:
         _captured.reset(token)
-    return output, {name: captured[id(layer)] for name, layer in layers.items()}
+    found = {name: captured[id(layer)] for name, layer in layers.items()}
+    return output, {name: tensor for name, tensor in found.items() if tensor is not None}
 
 
 def find_layer(model: "TFPretrained", name: str) -> Capturable:

@@ -57,6 +57,15 @@ def native_name(parameter: Parameter) -> str:
     return parameter.name
 
 
+def native_tensor(
+    handle: LazyTensor, parameter: Parameter, dtype: str, device: Device = None
+) -> Tensor:
+    """Return a canonical array in the layout and dtype of its parameter, mapped if it has both."""
+    array = np.require(handle.read(), requirements=("C", "A"))
+    value = from_numpy(array, device, parameter.dtype or dtype)
+    return arranged(value, dtype) if value.dtype == INT4 else value
+
+
 def initialize(model: "TorchPretrained", seed: int) -> None:
     """Draw the parameters of a model's head, or of a base model. Does nothing on meta."""
     is_meta = model.device.type == "meta"
@@ -72,15 +81,6 @@ def initialize(model: "TorchPretrained", seed: int) -> None:
             model.get_parameter(native_name(parameter)).copy_(value)
     if model.config.is_quantized:  # only an adapter can be trained
         model.requires_grad_(False).eval()
-
-
-def native_tensor(
-    handle: LazyTensor, parameter: Parameter, dtype: str, device: Device = None
-) -> Tensor:
-    """Return a canonical array in the layout and dtype of its parameter, mapped if it has both."""
-    array = np.require(handle.read(), requirements=("C", "A"))
-    value = from_numpy(array, device, parameter.dtype or dtype)
-    return arranged(value, dtype) if value.dtype == INT4 else value
 
 
 def load_params(

@@ -62,7 +62,7 @@ class Trainer:
         """Return the named outputs of the model, without dropout."""
         self.model.eval()
         with torch.no_grad(), self._autocast():
-            output = self.model(**self._tensors(rows), return_dict=True)
+            output = self.model(**_tensors(rows, self.model.device), return_dict=True)
         return {name: params.to_numpy(output[name]) for name in names}
 
     def _gradients(self, micro_batches: Sequence[MicroBatch], seed: int) -> Tensor:
@@ -73,7 +73,7 @@ class Trainer:
             torch.manual_seed(seed)
             for micro_batch in micro_batches:
                 with self._autocast():
-                    output = self.model(**self._tensors(micro_batch.rows), return_dict=True)
+                    output = self.model(**_tensors(micro_batch.rows, device), return_dict=True)
                     share = output.loss * micro_batch.share
                 share.backward()
                 loss += share.detach()
@@ -83,12 +83,12 @@ class Trainer:
         """Return the parameters that the loss depends on."""
         return [tensor for tensor in self.trained if tensor.grad is not None]
 
-    def _tensors(self, rows: Examples) -> dict[str, Tensor]:
-        device = self.model.device
-        return {name: params.from_numpy(array, device) for name, array in rows.items()}
-
     def _autocast(self) -> AbstractContextManager[Any]:
         """Return a context that computes matmuls in the compute dtype."""
         dtype = getattr(torch, self.dtype)
         is_mixed = dtype != self.model.dtype
         return torch.autocast(self.model.device.type, dtype, enabled=is_mixed)
+
+
+def _tensors(rows: Examples, device: torch.device) -> dict[str, Tensor]:
+    return {name: params.from_numpy(array, device) for name, array in rows.items()}
