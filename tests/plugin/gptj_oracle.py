@@ -1,12 +1,12 @@
 """The example of a third-party backend: the oracle, plugged in as ``gptj.load(backend="oracle")``.
 
-It is found through the entry point in the metadata beside this file, and uses nothing that another
-distribution could not. It computes in float64, one layer at a time; parameters and outputs are
+It is found through the entry point in the metadata beside this file, and uses only what any other
+distribution could use. It computes in float64, one layer at a time; parameters and outputs are
 float32, and its tensors are NumPy arrays. Contract: ``gptj.backends.base``.
 """
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -28,9 +28,13 @@ from gptj.spec.target_checks import (
     check_labels,
 )
 from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.spec.types import Device
 
-Array = npt.NDArray[Any]
-LayerCache = tuple[Array, Array]
+Array: TypeAlias = npt.NDArray[Any]
+Inputs: TypeAlias = dict[str, Any]
+"""A model's inputs by name: arrays, or None."""
+
+LayerCache: TypeAlias = tuple[Array, Array]
 """Keys and values of one layer, each (B, H, C, D) with room for C tokens."""
 
 
@@ -79,17 +83,17 @@ class OracleCache:
         return OracleCache(layers, self.length, preallocated=True)
 
     def frozen(self) -> "OracleCache":
-        """Return the same as a cache that later calls leave as it is, and that grows."""
+        """Return the same as a cache that grows, and that later calls do not change."""
         return OracleCache(self.layers, self.length)
 
     def gather(self, rows: npt.ArrayLike) -> "OracleCache":
-        """Return a cache of the given rows, in that order."""
+        """Return a cache of the given sequences, in that order."""
         index = np.asarray(rows)
         layers = [(key[index], value[index]) for key, value in self.layers]
         return OracleCache(layers, self.length, self.preallocated)
 
     def expand(self, count: int) -> "OracleCache":
-        """Return a cache with every row repeated `count` times, copies side by side."""
+        """Return a cache with every sequence repeated `count` times, copies side by side."""
         return self.gather(np.repeat(np.arange(len(self.layers[0][0])), count))
 
     def crop(self, length: int) -> "OracleCache":
@@ -114,20 +118,20 @@ class OracleModel(Pretrained):
     head = "base"
 
     def __init__(self, config: GPTJConfig, params: Tensors) -> None:
-        """Keep the parameters as they are: each layer reads its own when it is run."""
+        """Keep the parameters unread: each layer reads its own when it runs."""
         self.config = config
         self.params = _own_params(config, self.head, params)
-        self.observe: Any = None  # told of every module's output, for `capture`
+        self.observe: Callable[[str, Array], object] | None = None  # sees every module's output
 
     def __call__(
         self,
-        input_ids: Any = None,
+        input_ids: npt.ArrayLike | None = None,
         past_key_values: OracleCache | None = None,
-        attention_mask: Any = None,
-        token_type_ids: Any = None,
-        position_ids: Any = None,
-        head_mask: Any = None,
-        inputs_embeds: Any = None,
+        attention_mask: npt.ArrayLike | None = None,
+        token_type_ids: npt.ArrayLike | None = None,
+        position_ids: npt.ArrayLike | None = None,
+        head_mask: npt.ArrayLike | None = None,
+        inputs_embeds: npt.ArrayLike | None = None,
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
@@ -146,9 +150,7 @@ class OracleModel(Pretrained):
         flags = self.flags(use_cache, output_attentions, output_hidden_states)
         return self.deliver(output, flags, return_dict)
 
-    def compute(
-        self, past: OracleCache | None, inputs: dict[str, Any], **targets: Any
-    ) -> ModelOutput:
+    def compute(self, past: OracleCache | None, inputs: Inputs, **targets: Any) -> ModelOutput:
         """Check the inputs, run the oracle and return all that it computes, in float32."""
         capacity = past.capacity if past is not None and past.preallocated else None
         past_length = 0 if past is None else past.length
@@ -160,7 +162,7 @@ class OracleModel(Pretrained):
             past_key_values=None if past is None or past_length == 0 else past.filled(),
             observe=self.observe,
             **targets,
-            **{**inputs, "attention_mask": _narrow(inputs, past_length)},
+            **{**inputs, "attention_mask": _cut_mask(inputs, past_length)},
         )
         layers = output.pop("past_key_values", None)
         cache = None
@@ -183,7 +185,7 @@ class OracleModel(Pretrained):
     def deliver(
         self, output: ModelOutput, flags: dict[str, bool], return_dict: bool | None
     ) -> ModelOutput | tuple[Any, ...]:
-        """Return the fields of the head, in order, without those that nobody asked for."""
+        """Return the requested fields of the head, in order."""
         names = [name for name in HEADS[self.head].outputs if flags.get(name, True)]
         chosen = ModelOutput((name, output.get(name)) for name in names)
         wanted = self.config.return_dict if return_dict is None else return_dict
@@ -219,21 +221,21 @@ class OracleForCausalLM(OracleModel):
 
     head = "causal_lm"
 
-    def __call__(  # type: ignore[override]  # a head has inputs of its own
+    def __call__(  # type: ignore[override]  # every head has its own inputs
         self,
-        input_ids: Any = None,
+        input_ids: npt.ArrayLike | None = None,
         past_key_values: OracleCache | None = None,
-        attention_mask: Any = None,
-        token_type_ids: Any = None,
-        position_ids: Any = None,
-        head_mask: Any = None,
-        inputs_embeds: Any = None,
-        labels: Any = None,
+        attention_mask: npt.ArrayLike | None = None,
+        token_type_ids: npt.ArrayLike | None = None,
+        position_ids: npt.ArrayLike | None = None,
+        head_mask: npt.ArrayLike | None = None,
+        inputs_embeds: npt.ArrayLike | None = None,
+        labels: npt.ArrayLike | None = None,
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        logits_to_keep: Any = 0,
+        logits_to_keep: int | npt.ArrayLike = 0,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["causal_lm"]``; arguments as in ``gptj.backends.base``."""
         inputs = _arrays(
@@ -253,7 +255,7 @@ class OracleForCausalLM(OracleModel):
         flags = self.flags(use_cache, output_attentions, output_hidden_states)
         return self.deliver(kept, flags, return_dict)
 
-    def check_labels(self, labels: Array, inputs: dict[str, Any], keep: Any) -> None:
+    def check_labels(self, labels: Array, inputs: Inputs, keep: int | npt.ArrayLike) -> None:
         """Refuse labels that do not fit the input."""
         given = inputs["inputs_embeds"] if inputs["input_ids"] is None else inputs["input_ids"]
         if given is not None:
@@ -262,20 +264,20 @@ class OracleForCausalLM(OracleModel):
 
 
 class OracleForSequenceClassification(OracleModel):
-    """GPT-J with a classification head on the last attended token of every row."""
+    """GPT-J with a classification head on the last attended token of every sequence."""
 
     head = "sequence_classification"
 
-    def __call__(  # type: ignore[override]  # a head has inputs of its own
+    def __call__(  # type: ignore[override]  # every head has its own inputs
         self,
-        input_ids: Any = None,
+        input_ids: npt.ArrayLike | None = None,
         past_key_values: OracleCache | None = None,
-        attention_mask: Any = None,
-        token_type_ids: Any = None,
-        position_ids: Any = None,
-        head_mask: Any = None,
-        inputs_embeds: Any = None,
-        labels: Any = None,
+        attention_mask: npt.ArrayLike | None = None,
+        token_type_ids: npt.ArrayLike | None = None,
+        position_ids: npt.ArrayLike | None = None,
+        head_mask: npt.ArrayLike | None = None,
+        inputs_embeds: npt.ArrayLike | None = None,
+        labels: npt.ArrayLike | None = None,
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
@@ -304,23 +306,23 @@ class OracleForQuestionAnswering(OracleModel):
 
     head = "question_answering"
 
-    def __call__(  # type: ignore[override]  # a head has inputs of its own
+    def __call__(  # type: ignore[override]  # every head has its own inputs
         self,
-        input_ids: Any = None,
+        input_ids: npt.ArrayLike | None = None,
         past_key_values: OracleCache | None = None,
-        attention_mask: Any = None,
-        token_type_ids: Any = None,
-        position_ids: Any = None,
-        head_mask: Any = None,
-        inputs_embeds: Any = None,
-        start_positions: Any = None,
-        end_positions: Any = None,
+        attention_mask: npt.ArrayLike | None = None,
+        token_type_ids: npt.ArrayLike | None = None,
+        position_ids: npt.ArrayLike | None = None,
+        head_mask: npt.ArrayLike | None = None,
+        inputs_embeds: npt.ArrayLike | None = None,
+        start_positions: npt.ArrayLike | None = None,
+        end_positions: npt.ArrayLike | None = None,
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
-        """Return the fields of ``HEADS["question_answering"]``, among which there is no cache."""
+        """Return the fields of ``HEADS["question_answering"]``, without a cache."""
         inputs = _arrays(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -362,10 +364,10 @@ class OracleBackend(Refusals):
         *,
         params: Tensors | None = None,
         dtype: str = "float32",
-        device: Any = None,
+        device: Device = None,
         **options: Any,
     ) -> OracleModel:
-        """Return a model; the option `seed` is that of new parameters, when there are none."""
+        """Return a model; the option `seed` draws new parameters if there are none."""
         if str(device or "cpu") != "cpu":
             raise ArgumentError(f"The oracle has no device {device!r}; accepted is 'cpu'.")
         if dtype not in self.capabilities.dtypes:
@@ -382,7 +384,7 @@ class OracleBackend(Refusals):
         return model.init_cache(batch, max_length)
 
     def forward(self, model: OracleModel, **inputs: Any) -> Any:
-        """Run a model; there are neither gradients nor dropout to turn off."""
+        """Run a model, which has neither gradients nor dropout to turn off."""
         return model(**inputs, return_dict=True)
 
     def load_params(self, model: OracleModel, params: Tensors) -> None:
@@ -390,7 +392,7 @@ class OracleBackend(Refusals):
         model.params = _own_params(model.config, model.head, params)
 
     def resize(self, model: OracleModel, vocab_size: int, params: Tensors) -> None:
-        """Give a model a vocabulary of another size; `params` have a row per token."""
+        """Change the size of a model's vocabulary; `params` have a row per token."""
         model.config.vocab_size = vocab_size
         model.params.update(params)
 
@@ -398,7 +400,7 @@ class OracleBackend(Refusals):
         """Return a model's parameters by canonical name, without copying them yet."""
         return dict(model.params)
 
-    def to_numpy(self, tensor: Any) -> Array:
+    def to_numpy(self, tensor: npt.ArrayLike) -> Array:
         """Return a tensor's values: it is an array already."""
         return np.asarray(tensor)
 
@@ -406,7 +408,7 @@ class OracleBackend(Refusals):
         """Return an array or a list as an array."""
         return np.asarray(array)
 
-    def concrete(self, tensor: Any) -> Array:
+    def concrete(self, tensor: Array) -> Array:
         """Return a tensor's values for a check; nothing is ever traced."""
         return np.asarray(tensor)
 
@@ -437,7 +439,7 @@ class OracleBackend(Refusals):
         """Return the names of the devices it sees."""
         return ["cpu"]
 
-    def compiled(self, function: Any, dtype: str) -> Any:
+    def compiled(self, function: Callable[..., Any], dtype: str) -> Callable[..., Any]:
         return function
 
     def kernels(self) -> dict[str, str]:
@@ -455,25 +457,25 @@ def _float32_handle(tensor: LazyTensor) -> LazyTensor:
     return LazyTensor(tensor.shape, dtype, lambda: tensor.read().astype(dtype, copy=False))
 
 
-def _arrays(**inputs: Any) -> dict[str, Any]:
-    """Take lists for arrays; what was not given stays None."""
+def _arrays(**inputs: npt.ArrayLike | None) -> Inputs:
+    """Return lists as arrays; missing inputs stay None."""
     return {name: None if value is None else np.asarray(value) for name, value in inputs.items()}
 
 
-def _narrow(inputs: dict[str, Any], past_length: int) -> Any:
-    """Cut a mask of the whole cache, 2-D or 4-D, down to the keys that there are."""
+def _cut_mask(inputs: Inputs, past_length: int) -> Any:
+    """Cut a mask of the whole cache, 2-D or 4-D, down to the filled keys."""
     mask, ids = inputs["attention_mask"], inputs["input_ids"]
     length = (inputs["inputs_embeds"] if ids is None else ids).shape[1]
     return None if mask is None else mask[..., : past_length + length]
 
 
-def _batch(inputs: dict[str, Any]) -> Any:
-    """Return the number of rows, None where the input is missing, which is refused later."""
+def _batch(inputs: Inputs) -> Any:
+    """Return the batch size, None if the input is missing, which is refused later."""
     given = inputs["inputs_embeds"] if inputs["input_ids"] is None else inputs["input_ids"]
     return None if given is None else len(given)
 
 
-def _keep(logits: Array, keep: Any) -> Array:
+def _keep(logits: Array, keep: int | npt.ArrayLike) -> Array:
     """Select from (B, T, V) the last `keep` positions, all for 0, or those of an index array."""
     if isinstance(keep, int):
         return logits[:, -keep:] if keep else logits
