@@ -20,7 +20,7 @@ from gptj.spec.checks import check_row_shape
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.target_checks import check_label_values, check_labels
-from gptj.spec.types import DType, TensorLike
+from gptj.spec.types import DType
 
 Tensor: TypeAlias = tf.Tensor
 
@@ -133,9 +133,9 @@ class TFGPTJForCausalLM(TFPretrained):
     def compute_loss(
         self,
         x: object = None,
-        y: TensorLike | None = None,
+        y: Tensor | None = None,
         y_pred: Any = None,
-        sample_weight: TensorLike | None = None,
+        sample_weight: Tensor | None = None,
         training: bool = True,
     ) -> Tensor:
         """Return the compiled loss of the logits and y, or the model's own if there is none."""
@@ -147,9 +147,9 @@ class TFGPTJForCausalLM(TFPretrained):
     def compute_metrics(
         self,
         x: object,
-        y: TensorLike | None,
+        y: Tensor | None,
         y_pred: ModelOutput,
-        sample_weight: TensorLike | None = None,
+        sample_weight: Tensor | None = None,
     ) -> dict[str, Any]:
         """Return the metrics of the logits."""
         return super().compute_metrics(x, y, y_pred.logits, sample_weight)

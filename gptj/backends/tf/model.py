@@ -16,7 +16,7 @@ from gptj.backends.tf.rotary import Rotary
 from gptj.spec.checks import check_inputs
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.types import DType, TensorLike
+from gptj.spec.types import DType
 
 Tensor: TypeAlias = tf.Tensor
 
@@ -185,9 +185,9 @@ class TFGPTJModel(TFPretrained):
     def compute_loss(
         self,
         x: object,
-        y: TensorLike | None,
+        y: Tensor | None,
         y_pred: ModelOutput,
-        sample_weight: TensorLike | None = None,
+        sample_weight: Tensor | None = None,
         training: bool = True,
     ) -> Tensor:
         """Return the compiled loss of the last hidden state and y."""
@@ -196,9 +196,9 @@ class TFGPTJModel(TFPretrained):
     def compute_metrics(
         self,
         x: object,
-        y: TensorLike | None,
+        y: Tensor | None,
         y_pred: ModelOutput,
-        sample_weight: TensorLike | None = None,
+        sample_weight: Tensor | None = None,
     ) -> dict[str, Any]:
         """Return the metrics of the last hidden state."""
         return super().compute_metrics(x, y, y_pred.last_hidden_state, sample_weight)

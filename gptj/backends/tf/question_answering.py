@@ -15,11 +15,11 @@ from gptj.backends.tf.pretrained import TFPretrained
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.target_checks import check_answers
-from gptj.spec.types import DType, TensorLike
+from gptj.spec.types import DType
 
 Tensor: TypeAlias = tf.Tensor
 
-Targets: TypeAlias = Mapping[str, TensorLike] | Sequence[TensorLike]
+Targets: TypeAlias = Mapping[str, Tensor] | Sequence[Tensor]
 """Starts and ends, (B,) each: in a dict with the names of the arguments, or as a pair."""
 
 
@@ -111,7 +111,7 @@ class TFGPTJForQuestionAnswering(TFPretrained):
         x: object = None,
         y: Targets | None = None,
         y_pred: Any = None,
-        sample_weight: TensorLike | None = None,
+        sample_weight: Tensor | None = None,
         training: bool = True,
     ) -> Tensor:
         """Return the compiled loss of both logits and y, or the model's own if there is none."""
@@ -130,7 +130,7 @@ class TFGPTJForQuestionAnswering(TFPretrained):
         x: object,
         y: Targets | None,
         y_pred: ModelOutput,
-        sample_weight: TensorLike | None = None,
+        sample_weight: Tensor | None = None,
     ) -> dict[str, Any]:
         """Return the metrics of both logits."""
         logits = (y_pred.start_logits, y_pred.end_logits)
@@ -138,7 +138,7 @@ class TFGPTJForQuestionAnswering(TFPretrained):
         return super().compute_metrics(x, both, logits, sample_weight)
 
 
-def starts_and_ends(y: Targets) -> tuple[TensorLike, TensorLike]:
+def starts_and_ends(y: Targets) -> tuple[Tensor, Tensor]:
     """Return the two targets of question answering, given as a pair or as a dict."""
     if isinstance(y, Mapping):
         return y["start_positions"], y["end_positions"]
