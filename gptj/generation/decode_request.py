@@ -1,6 +1,6 @@
 """One call of generate(), checked and complete: every decoding mode starts from it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -71,7 +71,7 @@ def make_request(
     inputs: Inputs,
     options: GenerationConfig,
     *,
-    given: Iterable[str] = (),
+    given: Collection[str] = (),
     assistant: Model | None = None,
     **others: Any,
 ) -> DecodeRequest:
@@ -87,7 +87,8 @@ def make_request(
     """
     inputs.check(options)
     plan = make_plan(options, inputs.length, inputs.model.config)
-    warn_unused(given, options, assistant is not None)
+    if given:
+        warn_unused(given, options, assistant is not None)
     check_combination(
         options,
         assistant_model=assistant,

@@ -210,6 +210,7 @@ class TextGeneration:
         self, sequences: list[list[int]], settings: GenerationConfig, reader: Tokenizer
     ) -> Ids:
         """Return the new tokens of some prompts, (B * num_return_sequences, new)."""
+        self._check_head()
         ids, mask = text.pad(sequences)
         plain = replace(settings, return_dict_in_generate=False)
         found = decoding_modes.decode(self._text_request(ids, mask, plain, reader))
@@ -219,7 +220,6 @@ class TextGeneration:
         self, ids: Ids, mask: Mask | None, settings: GenerationConfig, reader: Tokenizer
     ) -> DecodeRequest:
         """Return the request to continue encoded texts, (B, T), under complete options."""
-        self._check_head()
         inputs = Inputs.of(self.backend, self, ids, mask)
         return make_request(inputs, settings, decode=self._text_decoder(settings, reader))
 

@@ -60,12 +60,15 @@ def check_inputs(
     """
     batch, length = _check_tokens(config, inputs)
     _check_length(config, length, past_length, capacity)
-    _check_mask(config, inputs["attention_mask"], batch, length, past_length, capacity)
+    if inputs["attention_mask"] is not None:
+        _check_mask(config, inputs["attention_mask"], batch, length, past_length, capacity)
     for name in ("position_ids", "token_type_ids"):
         if inputs[name] is not None:
             check_row_shape(name, inputs[name], batch, length)
-    _check_head_mask(config, inputs["head_mask"])
-    _check_cache_position(inputs.get("cache_position"), length, past_length, concrete)
+    if inputs["head_mask"] is not None:
+        _check_head_mask(config, inputs["head_mask"])
+    if inputs.get("cache_position") is not None:
+        _check_cache_position(inputs["cache_position"], length, past_length, concrete)
     for name in ("input_ids", "token_type_ids"):
         _check_range(name, inputs[name], config.vocab_size, "the vocabulary", concrete)
     _check_range(
@@ -156,14 +159,12 @@ def _mask_widths(length: Size, past_length: int | None, capacity: int | None) ->
 
 def _check_mask(
     config: GPTJConfig,
-    mask: Tensor | None,
+    mask: Tensor,
     batch: Size,
     length: Size,
     past_length: int | None,
     capacity: int | None,
 ) -> None:
-    if mask is None:
-        return
     shape = tuple(mask.shape)
     widths = _mask_widths(length, past_length, capacity)
     if len(shape) == 4:
@@ -189,9 +190,7 @@ def check_row_shape(name: str, tensor: Tensor, batch: Size, length: Size) -> Non
     check_integer(name, tensor)
 
 
-def _check_head_mask(config: GPTJConfig, head_mask: Tensor | None) -> None:
-    if head_mask is None:
-        return
+def _check_head_mask(config: GPTJConfig, head_mask: Tensor) -> None:
     shape, heads = tuple(head_mask.shape), config.n_head
     if shape not in ((heads,), (config.n_layer, heads)):
         raise InputError(
@@ -201,10 +200,8 @@ def _check_head_mask(config: GPTJConfig, head_mask: Tensor | None) -> None:
 
 
 def _check_cache_position(
-    cache_position: Tensor | None, length: Size, past_length: int | None, concrete: Concrete
+    cache_position: Tensor, length: Size, past_length: int | None, concrete: Concrete
 ) -> None:
-    if cache_position is None:
-        return
     if len(cache_position.shape) != 1 or not agree(cache_position.shape[0], length):
         raise InputError(
             f"cache_position must be (length,) = ({length},); found {tuple(cache_position.shape)}."
