@@ -1,7 +1,7 @@
 """The compiled decode loop in JAX: what `decode` runs segment by segment."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from gptj.backends.flax.sampling import next_tokens
 from gptj.contract.decoding import DecodePlan
 from gptj.generation.segments import Segment
 
-Array = Any
+Array: TypeAlias = jax.Array
 
 
 class DecodeState(NamedTuple):

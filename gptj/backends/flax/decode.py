@@ -1,7 +1,7 @@
 """The decode loop in JAX. Definition: ``gptj.generation.reference_decoder``."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from gptj.generation.length_buckets import bucket_length
 from gptj.generation.prompts import Ids
 from gptj.generation.segments import Segment, Segments, run_segments
 
-Array = Any
+Array: TypeAlias = jax.Array
 
 
 def decode(model: Any, input_ids: Array, attention_mask: Array | None, plan: DecodePlan) -> Array:

@@ -1,7 +1,7 @@
 """The choice of the next token. Definition: ``gptj.generation.sampling``, ``gptj.spec.random``."""
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from gptj.contract.decoding import DecodePlan
 from gptj.spec.random import PARITY, ROTATIONS, UNIFORM_BITS, split_seed
 
-Array = Any
+Array: TypeAlias = jax.Array
 Words = tuple[Array, Array]
 
 

@@ -1,7 +1,7 @@
 """The compiled decode loop in TensorFlow: what `decode` runs segment by segment."""
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import tensorflow as tf
 from keras import ops
@@ -17,7 +17,7 @@ from gptj.generation.segments import Segment
 from gptj.spec.checks import already_checked
 from gptj.spec.outputs import ModelOutput
 
-Tensor = Any
+Tensor: TypeAlias = tf.Tensor
 
 TENSOR_OPTIONS = ("min_new_tokens", "temperature", "pad_token_id")
 """What a compiled loop takes as tensors, like the seed, so that it serves all their values."""

@@ -1,7 +1,7 @@
 """The decode loop in TensorFlow. Definition: ``gptj.generation.reference_decoder``."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -23,7 +23,7 @@ from gptj.generation.prompts import Ids
 from gptj.generation.segments import Segment, Segments, run_segments
 from gptj.spec.checks import already_checked
 
-Tensor = Any
+Tensor: TypeAlias = tf.Tensor
 
 
 @tf.autograph.experimental.do_not_convert

@@ -4,7 +4,7 @@ The seed, the temperature, the step and `min_new_tokens` may be tensors, so that
 serves all their values.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 from keras import ops
@@ -12,7 +12,7 @@ from keras import ops
 from gptj.contract.decoding import DecodePlan
 from gptj.spec.random import PARITY, ROTATIONS, UNIFORM_BITS, split_seed
 
-Tensor = Any
+Tensor: TypeAlias = tf.Tensor
 
 Words = tuple[Tensor, Tensor]
 
