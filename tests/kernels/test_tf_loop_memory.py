@@ -16,11 +16,12 @@ import sys
 
 import numpy as np
 
-from gptj.backends.tf.kernels import matmul
+from gptj.backends.tf.kernels import half_precision
 from models import tiny_model
 from quantized_cases import quantized_model
 
-matmul.BLOCK = 2**14  # smaller than the kernels, which are what a block is taken of
+smaller_than_weights = dict.fromkeys(half_precision.BLOCK_SIZE, 2**14)
+half_precision.BLOCK_SIZE = smaller_than_weights
 WIDE = {"n_embd": 256, "n_head": 4, "n_layer": 4, "rotary_dim": 16, "n_inner": 1024}
 model = (
     quantized_model("tf", dtype="bfloat16", **WIDE)
