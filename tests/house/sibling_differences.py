@@ -132,6 +132,8 @@ EXCEPTIONS = {
         "attention_bias": FUSED,
     },
     "cache": {
+        "KVCache.capacity": GRAPH_SHAPE,
+        "_copy_into": "jax: under tracing the length is a tracer, so that all of a buffer is copied",
         "KVCache.known_length": "jax: under tracing the length is a tracer",
         "in_own_graph": "TensorFlow: a graph cannot tell who compiles it, and who holds its caches",
         "has_fixed_shapes": "TensorFlow: a graph cannot tell who compiles it",
@@ -327,12 +329,3 @@ EXCEPTIONS = {
     },
 }
 """File -> name that differs between the backends -> the reason."""
-
-NOT_YET_ALIGNED = {
-    "cache": (
-        "KVCache.capacity",
-        "_copy_into",
-        "_with_capacity",
-    ),
-}
-"""File -> names that are to be made alike; what a framework forces moves up, with its reason."""

@@ -65,8 +65,7 @@ class KVCache:
     def with_capacity(self, capacity: int) -> "KVCache":
         """Return a preallocated copy that has room for `capacity` tokens."""
         layers = [
-            (_with_capacity(key, capacity), _with_capacity(value, capacity))
-            for key, value in self.layers
+            (_copy_into(key, capacity), _copy_into(value, capacity)) for key, value in self.layers
         ]
         return KVCache(layers, self.length, preallocated=True)
 
@@ -137,7 +136,7 @@ def _scatter(buffer: Array, new: Array, start: int | Array) -> Array:
 _write_token = on_cpu(_scatter, _write_slice)
 
 
-def _with_capacity(buffer: Array, capacity: int) -> Array:
-    """Return a buffer with room for `capacity` tokens that starts with the same ones."""
-    buffer = buffer[:, :, :capacity]
-    return jnp.pad(buffer, ((0, 0), (0, 0), (0, capacity - buffer.shape[2]), (0, 0)))
+def _copy_into(filled: Array, capacity: int) -> Array:
+    """Return a new buffer with room for `capacity` tokens that starts with the filled ones."""
+    kept = filled[:, :, :capacity]
+    return jnp.pad(kept, ((0, 0), (0, 0), (0, capacity - kept.shape[2]), (0, 0)))
