@@ -133,7 +133,7 @@ EXCEPTIONS = {
     },
     "cache": {
         "KVCache.capacity": GRAPH_SHAPE,
-        "_copy_into": "jax: under tracing the length is a tracer, so that all of a buffer is copied",
+        "_copy_into": "jax: under tracing the length is a tracer, so a whole buffer is copied",
         "KVCache.known_length": "jax: under tracing the length is a tracer",
         "in_own_graph": "TensorFlow: a graph cannot tell who compiles it, and who holds its caches",
         "has_fixed_shapes": "TensorFlow: a graph cannot tell who compiles it",
