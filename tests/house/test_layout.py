@@ -4,7 +4,8 @@ Read from the source, so that no framework is needed. ``TF``, ``Flax`` and ``Tor
 class are left out; ``forward``, ``call`` and ``__call__`` are one name, and a Linen ``...Module``
 is compared with the model of the others. Private names count like public ones, and the frameworks'
 tensors are one type. How an object is made (``__init__``, ``setup``, ``build``) is each framework's
-own. Every other difference stands in ``sibling_differences`` with its reason.
+own. Every other difference stands in ``sibling_files`` or ``sibling_differences`` with
+its reason.
 """
 
 import ast
@@ -13,14 +14,8 @@ import re
 import pytest
 
 from paths import SOURCE
-from sibling_differences import (
-    EXCEPTIONS,
-    EXTRA_FILES,
-    NOT_YET_ALIGNED,
-    OWN_ARGUMENTS,
-    RENAMED,
-    WRAPPERS,
-)
+from sibling_differences import EXCEPTIONS
+from sibling_files import EXTRA_FILES, OWN_ARGUMENTS, RENAMED, WRAPPERS
 
 pytestmark = pytest.mark.frameworks
 
@@ -152,14 +147,13 @@ def test_a_file_of_one_backend_alone_has_a_reason():
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_difference_between_the_backends_has_a_reason(file):
-    excepted = {*EXCEPTIONS.get(file, ()), *NOT_YET_ALIGNED.get(file, ())}
+    excepted = EXCEPTIONS.get(file, {})
     assert {name: has for name, has in differences(file).items() if name not in excepted} == {}
 
 
-@pytest.mark.parametrize("file", {**EXCEPTIONS, **NOT_YET_ALIGNED})
+@pytest.mark.parametrize("file", EXCEPTIONS)
 def test_an_exception_is_still_needed(file):
-    listed = {*EXCEPTIONS.get(file, ()), *NOT_YET_ALIGNED.get(file, ())}
-    assert listed - {*differences(file)} == set()
+    assert EXCEPTIONS[file].keys() - differences(file) == set()
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -1,0 +1,56 @@
+"""Files, arguments and classes of one framework alone, each with the reason for it."""
+
+EXTRA_FILES = {
+    "tf/call_inputs": "Keras: one argument may be a tensor, a list or a dict of all inputs",
+    "tf/keras_fit": "Keras: a training loop of its own, which runs in a graph; others write theirs",
+    "tf/saved_model": "TensorFlow: a SavedModel has signatures, which return dicts of tensors",
+    "flax/compiled_forward": "jax: the call is compiled once per shape, outside the module",
+    "flax/compiled_loop": "jax: the loop is compiled; PyTorch's is a loop of Python's in `decode`",
+    "tf/compiled_loop": "TensorFlow: the loop is compiled; PyTorch runs one of Python in `decode`",
+    "torch/kernels/float32": "PyTorch: several libraries have matmuls; the usual may be slow",
+    "torch/kernels/int4": "PyTorch: the one framework that has a kernel for int4 weights",
+    "torch/kernels/int4_layout": "PyTorch: its kernel for int4 has a layout of its own",
+    "flax/kernels/attention": "XLA: would upcast a single row of bfloat16, and what it multiplies",
+    "flax/kernels/bits": "XLA: upcasts half precision before a loop, unless it is given bits",
+    "flax/kernels/platforms": "XLA: on a CPU some operations are faster in another form",
+    "tf/kernels/bits": "XLA: upcasts half precision before a loop, unless it is given bits",
+    "tf/kernels/platforms": "TensorFlow: what runs in XLA is compiled for a number of rows",
+    "flax/parallel": "jax: a tree of shardings; TensorFlow users have tf.distribute around models",
+    "torch/parallel": "PyTorch: modules are wrapped; TensorFlow users have tf.distribute",
+    "torch/devices": "PyTorch: modules may be on several devices, and tensors are moved by hand",
+    "torch/placement": "PyTorch: modules may be on several devices, and somebody has to choose",
+}
+"""A file that not every backend has -> the reason."""
+
+OWN_ARGUMENTS = {
+    "torch": {
+        "cache_position": "PyTorch: the one framework whose users know it",
+        "device": "PyTorch: every new tensor is put on a device by whoever makes it",
+        "devices": "PyTorch: a cache is with its blocks, which may be on several",
+        "eager": "PyTorch: the fused kernel and the plain path are chosen per call",
+    },
+    "tf": {
+        "training": "Keras: hands it to every layer that asks for it",
+    },
+    "flax": {
+        "deterministic": "Linen: a module has no training mode of its own",
+        "device": "jax: parameters are put on a device when they are made",
+    },
+}
+"""An argument that one framework needs and the others do not -> the reason."""
+
+RENAMED = {
+    ("tf", "score_mask"): ("mask", "Keras: fills an argument called mask with one of its own"),
+}
+"""(backend, argument) -> its name in the others, and the reason."""
+
+WRAPPERS = dict.fromkeys(
+    (
+        "FlaxGPTJModel",
+        "FlaxGPTJForCausalLM",
+        "FlaxGPTJForSequenceClassification",
+        "FlaxGPTJForQuestionAnswering",
+    ),
+    "Linen: parameters live outside the module, so the model users hold is a class around it",
+)
+"""A class whose call is not compared -> the reason."""
