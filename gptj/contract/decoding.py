@@ -10,10 +10,10 @@ class DecodePlan:
     Attributes:
         max_new_tokens: steps at most.
         min_new_tokens: steps during which no end-of-text token may be chosen.
-        eos_token_ids: the tokens that end a row.
-        pad_token_id: what follows the end of a row.
+        eos_token_ids: the tokens that end a sequence.
+        pad_token_id: what follows the end of a sequence.
         min_length: tokens of prompt and text before such a token; 0 beside `min_new_tokens`.
-        min_p, typical_p, filters_first: filters that only the driver has.
+        min_p, typical_p, filters_first: filters that only the reference decoder has.
         least_kept: candidates that no filter by probability may go below; beams need several.
     """
 

@@ -1,1 +1,1 @@
-"""Generation: its options, the choice of the next token, and the driver that defines behaviour."""
+"""Generation: its options, the choice of the next token, and the reference decoder."""

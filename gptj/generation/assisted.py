@@ -1,7 +1,7 @@
 """Guessing several tokens and checking them in one run: the same text in fewer steps.
 
-The guesses come from an assistant model (Leviathan et al., arXiv:2211.17192) or from the text
-itself (Saxena, "Prompt lookup decoding"). A guess counts only if it is the very token that would be
+Draft tokens come from an assistant model (Leviathan et al., arXiv:2211.17192) or from the text
+itself (Saxena, "Prompt lookup decoding"). A draft token counts only if it is what would be
 chosen without it, drawn ones included, as noise depends on the place and not on the path.
 """
 
@@ -19,13 +19,13 @@ from gptj.generation.sampling import choose_tokens
 from gptj.generation.stopping import Stopping
 
 Draft = Callable[[Ids, int], Ids]
-"""(texts (B, L), how many at most) -> guesses (B, n), n may be 0."""
+"""(texts (B, L), how many at most) -> draft tokens (B, n), n may be 0."""
 
 
 def decode(
     request: DecodeRequest, runner: CachedForward, recorder: OutputRecorder
 ) -> Iterator[Ids]:
-    """Yield new tokens, (B, 1) each; as many runs of the model as guesses were wrong."""
+    """Yield new tokens, (B, 1) each; one run of the model per draft."""
     plan, ids = request.plan, request.prompt.ids
     length, step = ids.shape[1], 0
     pipeline = LogitsPipeline(request)
@@ -33,7 +33,7 @@ def decode(
     draft = _drafter(request)
     finished = np.zeros(len(ids), bool)
     while step < plan.max_new_tokens and not finished.all() and not stopping.out_of_time():
-        room = runner.room(ids.shape[1])  # a guess must not make a window slide
+        room = runner.room(ids.shape[1])  # a draft must not make a window slide
         draft_tokens = draft(ids, min(plan.max_new_tokens - step - 1, room))
         count = draft_tokens.shape[1]
         logits = runner.run(np.hstack((ids, draft_tokens)), keep=count + 1)
@@ -67,7 +67,7 @@ class PromptLookup:
         self.count, self.longest = count, longest
 
     def __call__(self, ids: Ids, most: int) -> Ids:
-        """Return guesses, (B, n), as many as every row has."""
+        """Return draft tokens, (B, n), as many as every sequence has."""
         rows = [self._look_up(text)[: min(self.count, most)] for text in ids]
         count = min(len(row) for row in rows)
         return np.stack([row[:count] for row in rows]).astype(np.int64)
@@ -109,10 +109,10 @@ class Assistant:
         self.runner = CachedForward(request, model, extra=self.count)
 
     def __call__(self, ids: Ids, most: int) -> Ids:
-        """Return guesses, (B, n)."""
+        """Return draft tokens, (B, n)."""
         length = ids.shape[1]
         for _ in range(min(self.count, most)):
             drawn = self.runner.run(ids)[:, -1].argmax(axis=-1)
             ids = np.hstack((ids, drawn[:, None]))
-        self.runner.crop(self.runner.places(length - 1))  # a wrong guess must not stay
+        self.runner.crop(self.runner.places(length - 1))  # a wrong draft must not stay
         return ids[:, length:]

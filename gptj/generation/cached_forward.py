@@ -68,7 +68,7 @@ class CachedForward:
         return max(self.limit - self.places(length), 0)
 
     def gather(self, rows: npt.NDArray[np.integer]) -> None:
-        """Keep the given rows, in that order."""
+        """Keep the given sequences, in that order."""
         self.mask = self.mask[rows]
         if self.cache is not None:
             self.cache = self.cache.gather(self.backend.from_numpy(rows, self.model))
@@ -105,7 +105,7 @@ class CachedForward:
         return mask
 
     def _slide(self, count: int) -> None:
-        """Leave the older half of the context behind: its place is computed anew, for all to fit.
+        """Leave the older half of the context behind: the rest is computed again, and fits.
 
         Positions count from the first token that is left, as if the text began there.
         """

@@ -28,7 +28,7 @@ class GenerationConfig:
         min_length: tokens in all before that, the prompt included, its padding not; for those who
             do not give `min_new_tokens`.
         max_time: seconds after which no new step begins.
-        stop_strings: texts that end a row as soon as it contains one of them.
+        stop_strings: texts that end a sequence as soon as it contains one of them.
         do_sample: draw from the distribution instead of taking the likeliest token.
         temperature: divides the logits; below 1 sharpens, above 1 flattens.
         top_k: keep the k likeliest tokens only; 0 keeps all.
@@ -55,14 +55,14 @@ class GenerationConfig:
         num_return_sequences: texts per prompt: samples, or the best beams.
         penalty_alpha: contrastive search among `top_k` candidates: the weight of the penalty for
             resembling the text so far.
-        prompt_lookup_num_tokens: guess so many tokens from the text itself, and check them at once.
+        prompt_lookup_num_tokens: draft so many tokens from the text itself, checked in one run.
         max_matching_ngram_size: the longest end of the text that is looked up there.
-        num_assistant_tokens: tokens that an assistant model guesses.
-        eos_token_id: one or several ids that end a row.
-        pad_token_id: fills a row that has ended.
+        num_assistant_tokens: tokens that an assistant model drafts.
+        eos_token_id: one or several ids that end a sequence.
+        pad_token_id: fills a finished sequence.
         truncation: what to do with a text longer than the context: None refuses it, ``"left"``
-            forgets the start of the prompt, ``"sliding_window"`` also goes on beyond the context.
-        use_cache: keep keys and values instead of computing them anew for every token.
+            forgets the start of the prompt, ``"sliding_window"`` also continues beyond the context.
+        use_cache: keep keys and values instead of computing them again for every token.
         return_dict_in_generate: return a `ModelOutput` that has, besides `sequences`, what
             `output_scores`, `output_logits`, `output_attentions`, `output_hidden_states` ask for.
     """

@@ -1,4 +1,4 @@
-"""The choice of the next token, in float32 NumPy: what every backend's own loop must equal."""
+"""The choice of the next token, in float32 NumPy: what every compiled loop must equal."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""When a row of text ends, and when all work does."""
+"""When a sequence ends, and when all work does."""
 
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -28,7 +28,7 @@ class Stopping:
         self.strings = StopStrings(texts, request.decode) if texts else None
 
     def ended(self, ids: Ids, length: int, scores: npt.NDArray[Any] | None = None) -> Bools:
-        """Return which rows of texts (B, L), of which `length` tokens are the prompt, have ended.
+        """Return which of the texts (B, L), whose prompt has `length` tokens, have ended.
 
         Args:
             scores: (B, V) that the last token was chosen by, for the caller's criteria.
@@ -65,7 +65,7 @@ class Stopping:
 
 
 class StopStrings:
-    """Texts that end a row, wherever the borders of its tokens are."""
+    """Texts that end a sequence, wherever the borders of its tokens are."""
 
     def __init__(self, texts: Sequence[str], decode: Callable[[Any], str] | None) -> None:
         """Keep the texts.

@@ -67,7 +67,7 @@ class GrowingText:
 
 
 class TextStreamer:
-    """Writes the text of one row while it grows: ``model.generate(**inputs, streamer=...)``."""
+    """Writes the text of one sequence as it grows: ``model.generate(**inputs, streamer=...)``."""
 
     def __init__(self, tokenizer: Tokenizer, skip_prompt: bool = False, **decoding: object) -> None:
         """Decode with a tokenizer.
@@ -83,7 +83,7 @@ class TextStreamer:
         """Write what the new tokens complete.
 
         Raises:
-            ValueError: for several rows, whose texts nobody could tell apart.
+            ValueError: for several sequences, whose texts nobody could tell apart.
         """
         if value.shape[0] != 1:
             raise ValueError(f"A text streamer follows one row; found {value.shape[0]}.")

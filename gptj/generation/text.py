@@ -28,14 +28,14 @@ def encode(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def batch_indices(sequences: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
-    """Yield the indices of rows, `size` at a time, such that similar lengths are together."""
+    """Yield the indices of sequences, `size` at a time, with similar lengths together."""
     order = sorted(range(len(sequences)), key=lambda index: len(sequences[index]))
     for start in range(0, len(order), size):
         yield order[start : start + size]
 
 
 def pad(sequences: Sequence[Sequence[int]]) -> tuple[Any, Any]:
-    """Return rows of tokens as ids and mask, (B, T), padded on the left."""
+    """Return sequences of tokens as ids and mask, (B, T), padded on the left."""
     width = max(map(len, sequences))
     ids = np.array([[0] * (width - len(row)) + list(row) for row in sequences])
     mask = np.array([[0] * (width - len(row)) + [1] * len(row) for row in sequences])

@@ -89,13 +89,13 @@ class TextGeneration:
             attention_mask: (B, T) of 1 and 0 for prompts that are padded, on either side.
             inputs_embeds: (B, T, E), padded on the left only, instead of `input_ids`.
             past_key_values: a cache of the first tokens of `input_ids`, which are not computed
-                again; one of a single row serves a whole batch.
+                again; one of a single sequence serves a whole batch.
             generation_config: options to start from, instead of the model's own.
             logits_processor: functions ``(input_ids, scores) -> scores`` (B, V), after those of the
                 options, in the framework's tensors; ``cur_len`` is passed to those that take it.
-            stopping_criteria: functions ``(input_ids, scores)`` that return a bool, or one per row.
-            streamer: told of every token before the next is computed.
-            assistant_model: a smaller model that guesses tokens; the text stays the same.
+            stopping_criteria: functions ``(input_ids, scores)`` that return a bool or (B,) of them.
+            streamer: gets every token before the next is computed.
+            assistant_model: a smaller model that drafts tokens; the text stays the same.
             tokenizer: for `stop_strings`; the model's own if None.
             options: fields of `GenerationConfig`.
 
@@ -155,7 +155,7 @@ class TextGeneration:
             prompts: one text, or several of any lengths.
             tokenizer: the model's own if None.
             strip_prompt: return only what is new.
-            batch_size: prompts that are computed at once; sorted by length, returned in order.
+            batch_size: prompts that are computed together; sorted by length, returned in order.
             options: as in `generate`. What neither they nor the model's generation options say is
                 taken from the configuration's old ``task_specific_params``, if it has any and no
                 `generation_config` is given.

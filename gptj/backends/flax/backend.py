@@ -123,7 +123,7 @@ class FlaxBackend:
         attention_mask: jax.Array | None,
         plan: DecodePlan,
     ) -> jax.Array:
-        """Continue (B, T) prompts in JAX's own loop; return them with the new tokens."""
+        """Continue (B, T) prompts in JAX's compiled loop; return them with the new tokens."""
         return decode(model, input_ids, attention_mask, plan)
 
     def stream(

@@ -74,12 +74,12 @@ class KVCache:
         return KVCache(self.layers, self.length)
 
     def gather(self, rows: Array) -> "KVCache":
-        """Return a cache of the given rows, in that order."""
+        """Return a cache of the given sequences, in that order."""
         layers = [(key[rows], value[rows]) for key, value in self.layers]
         return KVCache(layers, self.length, self.preallocated)
 
     def expand(self, count: int) -> "KVCache":
-        """Return a cache with every row repeated `count` times, copies side by side."""
+        """Return a cache with every sequence repeated `count` times, copies side by side."""
         rows = jnp.arange(self.layers[0][0].shape[0], dtype=jnp.int32)
         return self.gather(rows.repeat(count))
 

@@ -124,7 +124,7 @@ class TFBackend:
         attention_mask: Tensor | None,
         plan: DecodePlan,
     ) -> Tensor:
-        """Continue (B, T) prompts in TensorFlow's own loop; return them with the new tokens."""
+        """Continue (B, T) prompts in the compiled loop; return them with the new tokens."""
         return decode(model, input_ids, attention_mask, plan)
 
     def stream(

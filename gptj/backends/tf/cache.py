@@ -90,12 +90,12 @@ class KVCache:
         return KVCache(self.layers, self.length)
 
     def gather(self, rows: Tensor) -> "KVCache":
-        """Return a cache of the given rows, in that order."""
+        """Return a cache of the given sequences, in that order."""
         layers = [(tf.gather(key, rows), tf.gather(value, rows)) for key, value in self.layers]
         return KVCache(layers, self.length, self.preallocated)
 
     def expand(self, count: int) -> "KVCache":
-        """Return a cache with every row repeated `count` times, copies side by side."""
+        """Return a cache with every sequence repeated `count` times, copies side by side."""
         rows = tf.range(ops.shape(self.layers[0][0])[0])
         return self.gather(tf.repeat(rows, count))
 
@@ -123,7 +123,7 @@ def extend(past: LayerCache | None, key: Tensor, value: Tensor, past_length: Len
 def in_own_graph() -> Iterator[None]:
     """Have a graph made that XLA will not compile, and whose caches nobody else holds.
 
-    A graph cannot tell either by itself. On a CPU such caches are written in place: a scatter of
+    A graph cannot tell either. On a CPU such caches are written in place: a scatter of
     TensorFlow's copies the whole buffer each time; one of XLA's in a loop does not.
     """
     token = _own_graph.set(True)
@@ -141,7 +141,7 @@ def has_fixed_shapes() -> bool:
 def _write(buffer: Tensor, new: Tensor, start: Length) -> Tensor:
     """Return the buffer (B, H, C, D) with new tokens (B, H, T, D) from `start` on.
 
-    XLA would widen a buffer in half precision for that, and is given its bits instead.
+    XLA would upcast a half-precision buffer for that, and is given its bits instead.
     """
     new = new if new.dtype == buffer.dtype else as_bits(new)
     batch, heads, capacity, width = ops.shape(buffer)

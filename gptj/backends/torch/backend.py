@@ -131,7 +131,7 @@ class TorchBackend:
         attention_mask: torch.Tensor | None,
         plan: DecodePlan,
     ) -> torch.Tensor:
-        """Continue (B, T) prompts in PyTorch's own loop; return them with the new tokens."""
+        """Continue (B, T) prompts in PyTorch's decode loop; return them with the new tokens."""
         with evaluating(model):
             return decode(model, input_ids, attention_mask, plan)
 

@@ -62,7 +62,7 @@ class KVCache:
         return KVCache(self.layers, self.length)
 
     def gather(self, rows: Tensor) -> "KVCache":
-        """Return a cache of the given rows, in that order."""
+        """Return a cache of the given sequences, in that order."""
         layers = []
         for key, value in self.layers:
             rows = rows.to(key.device)  # layers may be on several
@@ -70,7 +70,7 @@ class KVCache:
         return KVCache(layers, self.length, self.preallocated)
 
     def expand(self, count: int) -> "KVCache":
-        """Return a cache with every row repeated `count` times, copies side by side."""
+        """Return a cache with every sequence repeated `count` times, copies side by side."""
         rows = torch.arange(self.layers[0][0].shape[0], device=self.layers[0][0].device)
         return self.gather(rows.repeat_interleave(count))
 
