@@ -1,7 +1,7 @@
 """The decode loop in JAX. Definition: ``gptj.generation.reference_decoder``."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +16,15 @@ from gptj.generation.length_buckets import bucket_length
 from gptj.generation.prompts import Ids
 from gptj.generation.segments import Segment, Segments, run_segments
 
+if TYPE_CHECKING:
+    from gptj.backends.flax.pretrained import FlaxPretrained
+
 Array: TypeAlias = jax.Array
 
 
-def decode(model: Any, input_ids: Array, attention_mask: Array | None, plan: DecodePlan) -> Array:
+def decode(
+    model: "FlaxPretrained", input_ids: Array, attention_mask: Array | None, plan: DecodePlan
+) -> Array:
     """Continue (B, T) prompts and return them with the new tokens."""
     if not _is_traced(model.params, input_ids, attention_mask):
         prompt = np.asarray(input_ids)  # NumPy: slicing in JAX compiles for every width
@@ -33,14 +38,18 @@ def decode(model: Any, input_ids: Array, attention_mask: Array | None, plan: Dec
 
 
 def stream(
-    model: Any, input_ids: Array, attention_mask: Array | None, plan: DecodePlan
+    model: "FlaxPretrained", input_ids: Array, attention_mask: Array | None, plan: DecodePlan
 ) -> Iterator[Ids]:
     """Yield the new tokens, (B, 1) of every step, before the next is computed."""
     return _run_segments(model, input_ids, attention_mask, plan, stride=1)
 
 
 def _run_segments(
-    model: Any, input_ids: Array, attention_mask: Array | None, plan: DecodePlan, stride: int = 0
+    model: "FlaxPretrained",
+    input_ids: Array,
+    attention_mask: Array | None,
+    plan: DecodePlan,
+    stride: int = 0,
 ) -> Iterator[Ids]:
     """Run the loop segment by segment; yield the new tokens of each, (B, steps)."""
     loop = _Loop.of(model, input_ids, attention_mask, plan)
@@ -60,7 +69,11 @@ class _Loop(NamedTuple):
 
     @classmethod
     def of(
-        cls, model: Any, input_ids: Array, attention_mask: Array | None, plan: DecodePlan
+        cls,
+        model: "FlaxPretrained",
+        input_ids: Array,
+        attention_mask: Array | None,
+        plan: DecodePlan,
     ) -> "_Loop":
         """Bring a model, its prompts and a plan into that form."""
         limit = model.config.n_positions

@@ -1,7 +1,7 @@
 """The compiled decode loop in TensorFlow: what `decode` runs segment by segment."""
 
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import tensorflow as tf
 from keras import ops
@@ -16,6 +16,9 @@ from gptj.contract.decoding import DecodePlan
 from gptj.generation.segments import Segment
 from gptj.spec.checks import already_checked
 from gptj.spec.outputs import ModelOutput
+
+if TYPE_CHECKING:
+    from gptj.backends.tf.pretrained import TFPretrained
 
 Tensor: TypeAlias = tf.Tensor
 
@@ -47,7 +50,7 @@ def ends_of(segment: Segment) -> Tensor:
 
 
 def run(
-    model: Any, state: DecodeState, plan: DecodePlan, segment: Segment, is_loop: bool
+    model: "TFPretrained", state: DecodeState, plan: DecodePlan, segment: Segment, is_loop: bool
 ) -> DecodeState:
     """Run a segment, or one step, as a compiled function, which serves all numbers but shapes."""
     nothing: dict[str, Any] = dict.fromkeys((*TENSOR_OPTIONS, "max_new_tokens", "seed"), 0)
@@ -77,7 +80,7 @@ def run(
     return graph_of(model, (fixed, shapes, is_loop), function, inputs)(*inputs)
 
 
-def graph_of(model: Any, key: Any, function: Any, inputs: Any) -> Any:
+def graph_of(model: "TFPretrained", key: Any, function: Any, inputs: Any) -> Any:
     """Return a function as a graph for inputs of these shapes, which `key` names.
 
     XLA compiles those parts of it that ask for that.
@@ -91,7 +94,7 @@ def graph_of(model: Any, key: Any, function: Any, inputs: Any) -> Any:
     return functions[key]
 
 
-def is_for_xla(model: Any, sequences: int) -> bool:
+def is_for_xla(model: "TFPretrained", sequences: int) -> bool:
     """Return whether XLA compiles the loop.
 
     It would copy all bfloat16 weights before the loop, but for a single sequence it takes their
@@ -110,7 +113,7 @@ def is_for_xla(model: Any, sequences: int) -> bool:
 
 
 def run_loop(
-    model: Any, state: DecodeState, plan: DecodePlan, ends: Tensor, bits: Any
+    model: "TFPretrained", state: DecodeState, plan: DecodePlan, ends: Tensor, bits: Any
 ) -> DecodeState:
     """Draw tokens until a step, or until few enough sequences are unfinished.
 
@@ -130,7 +133,7 @@ def run_loop(
     return state
 
 
-def _advance(model: Any, state: DecodeState, plan: DecodePlan) -> DecodeState:
+def _advance(model: "TFPretrained", state: DecodeState, plan: DecodePlan) -> DecodeState:
     """Draw the tokens that follow the last ones."""
     tokens = tf.gather(state.new, state.step - 1, axis=1)[:, None]
     logits, cache = forward(model, tokens, state.mask, state.cache)
@@ -149,7 +152,9 @@ def with_next_tokens(state: DecodeState, logits: Tensor, plan: DecodePlan) -> De
     return state._replace(step=state.step + 1, new=new, finished=finished)
 
 
-def forward(model: Any, tokens: Tensor, mask: Tensor, cache: KVCache) -> tuple[Tensor, KVCache]:
+def forward(
+    model: "TFPretrained", tokens: Tensor, mask: Tensor, cache: KVCache
+) -> tuple[Tensor, KVCache]:
     """Return the logits after the last token, (B, V), and the cache with the tokens in it."""
     output = model(
         input_ids=tokens,
@@ -177,7 +182,7 @@ def is_decode_step(past_key_values: Any = None, input_ids: Any = None, **inputs:
 
 
 def decode_step(
-    model: Any,
+    model: "TFPretrained",
     input_ids: Tensor,
     attention_mask: Tensor,
     past_key_values: KVCache,

@@ -1,7 +1,7 @@
 """The decode loop in TensorFlow. Definition: ``gptj.generation.reference_decoder``."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -23,12 +23,15 @@ from gptj.generation.prompts import Ids
 from gptj.generation.segments import Segment, Segments, run_segments
 from gptj.spec.checks import already_checked
 
+if TYPE_CHECKING:
+    from gptj.backends.tf.pretrained import TFPretrained
+
 Tensor: TypeAlias = tf.Tensor
 
 
 @tf.autograph.experimental.do_not_convert
 def decode(
-    model: Any, input_ids: Tensor, attention_mask: Tensor | None, plan: DecodePlan
+    model: "TFPretrained", input_ids: Tensor, attention_mask: Tensor | None, plan: DecodePlan
 ) -> Tensor:
     """Continue (B, T) prompts and return them with the new tokens; all stays on the device.
 
@@ -49,7 +52,7 @@ def decode(
 
 
 def stream(
-    model: Any, input_ids: Tensor, attention_mask: Tensor | None, plan: DecodePlan
+    model: "TFPretrained", input_ids: Tensor, attention_mask: Tensor | None, plan: DecodePlan
 ) -> Iterator[Ids]:
     """Yield the new tokens, (B, 1) of every step, before the next is computed.
 
@@ -59,7 +62,11 @@ def stream(
 
 
 def _run_segments(
-    model: Any, input_ids: Tensor, attention_mask: Tensor | None, plan: DecodePlan, stride: int = 0
+    model: "TFPretrained",
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    plan: DecodePlan,
+    stride: int = 0,
 ) -> Iterator[Ids]:
     """Run the loop segment by segment; yield the new tokens of each, (B, steps)."""
     batch, length = input_ids.shape
@@ -95,7 +102,12 @@ class _Loop(NamedTuple):
 
 
 def _prefill(
-    model: Any, ids: Tensor, mask: Tensor | None, plan: DecodePlan, segment: Segment, room: int
+    model: "TFPretrained",
+    ids: Tensor,
+    mask: Tensor | None,
+    plan: DecodePlan,
+    segment: Segment,
+    room: int,
 ) -> DecodeState:
     """Read the prompts, (B, T), and draw the first tokens."""
     batch, length = ops.shape(ids)

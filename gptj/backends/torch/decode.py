@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from gptj.backends.torch.sampling import next_tokens
 from gptj.contract.decoding import DecodePlan
 from gptj.generation.prompts import Ids
 from gptj.spec.checks import already_checked
+
+if TYPE_CHECKING:
+    from gptj.backends.torch.pretrained import TorchPretrained
 
 
 @dataclass
@@ -47,7 +50,7 @@ class DecodeState:
 
 @torch.no_grad()
 def decode(
-    model: Any, input_ids: Tensor, attention_mask: Tensor | None, plan: DecodePlan
+    model: "TorchPretrained", input_ids: Tensor, attention_mask: Tensor | None, plan: DecodePlan
 ) -> Tensor:
     """Continue (B, T) prompts and return them with the new tokens; all stays on the device."""
     new = list(_run_steps(model, input_ids, attention_mask, plan))
@@ -55,7 +58,7 @@ def decode(
 
 
 def stream(
-    model: Any, input_ids: Tensor, attention_mask: Tensor | None, plan: DecodePlan
+    model: "TorchPretrained", input_ids: Tensor, attention_mask: Tensor | None, plan: DecodePlan
 ) -> Iterator[Ids]:
     """Yield the new tokens, (B, 1) of every step, before the next is computed."""
     for tokens in _run_steps(model, input_ids, attention_mask, plan):
@@ -64,7 +67,7 @@ def stream(
 
 @torch.no_grad()
 def _run_steps(
-    model: Any, input_ids: Tensor, attention_mask: Tensor | None, plan: DecodePlan
+    model: "TorchPretrained", input_ids: Tensor, attention_mask: Tensor | None, plan: DecodePlan
 ) -> Iterator[Tensor]:
     """Yield the next token of every sequence, (B,), step by step."""
     count, length = input_ids.shape
@@ -85,7 +88,7 @@ def _run_steps(
         state = state.without_finished_sequences()
 
 
-def _advance(model: Any, state: DecodeState, plan: DecodePlan, step: int) -> Tensor:
+def _advance(model: "TorchPretrained", state: DecodeState, plan: DecodePlan, step: int) -> Tensor:
     """Return the next token of every sequence, (A,), and leave the earlier ones in the cache."""
     output = model(
         input_ids=state.tokens,
