@@ -45,7 +45,7 @@ class Attention(Layer):
         key, value = key[:, :, :width], value[:, :, :width]  # (B, H, S, D)
         key, value = upcast_bits(key), upcast_bits(value)
         attended, probs = self.attend_eagerly(query, key, value, score_mask, head_mask)
-        # bits that were widened are wider than what was given
+        # bits were upcast, to a wider dtype than that of `x`
         attended = tf.cast(tf.transpose(attended, (0, 2, 1, 3)), x.dtype)
         merged = tf.reshape(attended, ops.shape(x))  # (B, T, E)
         return self.resid_dropout(self.out_proj(merged)), cache, probs
