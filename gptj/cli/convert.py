@@ -11,7 +11,7 @@ EXAMPLES = """\b
 Examples:
   gptj convert demo ./demo-flax --to msgpack --dtype float32
   gptj convert EleutherAI/gpt-j-6B ./gpt-j --dtype bfloat16
-  gptj convert EleutherAI/gpt-j-6B ./gpt-j-int8 --quantize int8 --dtype bfloat16
+  gptj convert 6B ./gpt-j-int8 --quantize int8 --dtype bfloat16
   gptj convert ./step_383500 ./gpt-j
   gptj convert ./small-mesh ./small --config config.json
 """
@@ -31,9 +31,9 @@ Examples:
 @click.option("--config", help="A config.json or '6B', if SOURCE has none.")
 @hub_options
 def convert(source: str, dest: Path, **options: Any) -> None:
-    """Write the checkpoint SOURCE into the folder DEST in another form.
+    """Convert a checkpoint to another format or dtype.
 
-    SOURCE is a folder, a file, a preset or a hub id, in any published form of GPT-J, including the
+    Writes SOURCE to the folder DEST. SOURCE is a folder, a file, a preset or a hub id, in any published form of GPT-J, including the
     shards of mesh-transformer-jax. It needs no framework, and holds one tensor in memory at a
     time.
     """

@@ -1,14 +1,14 @@
-"""``gptj generate``: continue a prompt, shown while it is written, or many from a file."""
+"""``gptj generate``: continue a prompt as a stream of text, or many prompts of a file."""
 
 from time import perf_counter
 from typing import Any
 
 import click
 
-from gptj.backends import ALIASES, BUILT_IN
 from gptj.cli.counting_tokenizer import CountingTokenizer
 from gptj.cli.generation_options import chosen_options, generation_options
 from gptj.cli.hub_options import hub_options
+from gptj.cli.model_options import backend_option, device_option, dtype_option
 from gptj.cli.prompts import read_prompts
 from gptj.cli.quiet_start import start_backend
 from gptj.cli.text_writer import Writer
@@ -35,22 +35,20 @@ Examples:
     "-f",
     "--file",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True),
-    help='A prompt per line, "-" for standard input; prints JSON lines.',
+    help='File with a prompt per line ("-": standard input); prints JSON lines.',
 )
-@click.option("-m", "--model", default="demo", help="demo, 6B, a folder, or a hub id[@revision].")
-@click.option(
-    "-b",
-    "--backend",
-    help=f"{', '.join(BUILT_IN)} or {', '.join(ALIASES)}; else the first that is installed.",
-)
+@click.option("-m", "--model", default="demo", help="demo, 6B, a folder or a hub id[@revision].")
+@backend_option
 @generation_options
-@click.option("--dtype", default="auto", help="float32, bfloat16, float16, or the checkpoint's.")
-@click.option("--device", help="The framework's own name of a device.")
-@click.option("--batch-size", type=click.IntRange(1), default=8, help="Prompts of a file at once.")
-@click.option("--stream/--no-stream", default=True, help="Show text while it is written.")
-@click.option("--show-prompt/--no-prompt", default=True, help="Print the prompt before its text.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object per prompt, one a line.")
-@click.option("-q", "--quiet", is_flag=True, help="No speed and no progress on standard error.")
+@dtype_option
+@device_option
+@click.option("--batch-size", type=click.IntRange(1), default=8, help="Prompts per batch.")
+@click.option("--stream/--no-stream", default=True, help="Show text as it is generated.")
+@click.option(
+    "--show-prompt/--no-prompt", default=True, help="Print the prompt before its continuation."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line and prompt.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no speed and no progress.")
 @hub_options
 def generate(
     prompt: str | None,
@@ -69,13 +67,13 @@ def generate(
     local_files_only: bool,
     **given: Any,
 ) -> None:
-    """Continue PROMPT, or standard input for "-", or every line of a file.
+    """Continue PROMPT, or every line of a file.
 
-    Greedy, which gives the same text every time, unless a sampling option or --seed is given, or
-    several texts without beams. One text is shown while it is written; beams and several texts come
-    at the end.
+    PROMPT "-" is standard input. Decoding is greedy unless a sampling option or --seed is given, or
+    several texts without beams. A single text is shown as it is generated; beams and several texts
+    appear at the end.
 
-    JSON lines have "prompt" and "text", the new text only; with -r "texts", a list.
+    JSON lines have "prompt" and "text", the new text only; with -r, "texts", a list.
     """
     prompts = read_prompts(prompt, file)
     options = chosen_options(**given)
@@ -102,8 +100,8 @@ def _load(
     place: dict[str, Any],
     **build: Any,
 ) -> Writer:
-    """Return a model that is ready to write with these options, on top of its own."""
-    from gptj.api import load, load_tokenizer  # --help need not wait for the tokenizer
+    """Return a writer for a model with these options on top of the model's defaults."""
+    from gptj.api import load, load_tokenizer  # keeps --help fast
 
     tokenizer = load_tokenizer(name, **place)
     framework = start_backend(backend)

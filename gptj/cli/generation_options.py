@@ -1,4 +1,4 @@
-"""Options of generate() on the command line, and what follows from those that are given."""
+"""The options of generate() on the command line."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -11,7 +11,7 @@ from gptj.generation.option_checks import PROMPT_TRUNCATIONS, SAMPLING_OPTIONS
 from gptj.generation.options import check_option_names
 
 NEW_TOKENS: Final = 64
-"""How many tokens the command writes if nobody says."""
+"""Tokens that the command generates by default."""
 
 OPTIONS: Final = (
     click.option(
@@ -19,17 +19,17 @@ OPTIONS: Final = (
         "--max-new-tokens",
         type=click.IntRange(1),
         show_default=str(NEW_TOKENS),
-        help="Tokens to write.",
+        help="New tokens, at most.",
     ),
-    click.option("--min-new-tokens", type=int, help="Tokens before the text may end."),
+    click.option("--min-new-tokens", type=int, help="New tokens before the text may end."),
     click.option(
         "--stop",
         "stop_strings",
         metavar="TEXT",
         multiple=True,
-        help="End before this text; may be repeated.",
+        help="Text to stop before; repeatable.",
     ),
-    click.option("--temperature", type=float, help="Sample; below 1 is sharper, above is wilder."),
+    click.option("--temperature", type=float, help="Sample; below 1 sharpens, above 1 flattens."),
     click.option("--top-k", type=int, help="Sample among the k likeliest tokens; 0 keeps all."),
     click.option("--top-p", type=float, help="Sample among tokens that together reach p."),
     click.option("--min-p", type=float, help="Sample among tokens p times as likely as the first."),
@@ -37,38 +37,42 @@ OPTIONS: Final = (
     click.option(
         "-r", "--num-return-sequences", type=int, help="Texts per prompt: samples, or best beams."
     ),
-    click.option("--num-beams", type=int, help="Search with so many beams."),
-    click.option("--length-penalty", type=float, help="Of beams; above 0 favours long texts."),
-    click.option("--repetition-penalty", type=float, help="Above 1 avoids tokens of the text."),
+    click.option("--num-beams", type=int, help="Number of beams to search with."),
     click.option(
-        "--no-repeat-ngram-size", type=int, help="Write no sequence of so many tokens twice."
+        "--length-penalty", type=float, help="Length penalty of beams; above 0 favours long texts."
+    ),
+    click.option(
+        "--repetition-penalty", type=float, help="Penalty above 1 avoids tokens that occurred."
+    ),
+    click.option(
+        "--no-repeat-ngram-size", type=int, help="Length of token sequences that may not repeat."
     ),
     click.option(
         "--truncation",
         type=click.Choice([name for name in PROMPT_TRUNCATIONS if name]),
-        help="Of what exceeds the context: forget the prompt's start, or go on and on.",
+        help="Beyond the context: cut the prompt's start, or slide along the text.",
     ),
     click.option(
         "--set",
         "settings",
         metavar="NAME=VALUE",
         multiple=True,
-        help="Any other option of GenerationConfig, in JSON or as text; may be repeated.",
+        help="Any other option of GenerationConfig, as JSON or text; repeatable.",
     ),
 )
 
 
 def generation_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what generate() can be told to a command; `chosen_options` takes it from there."""
-    for option in reversed(OPTIONS):  # the last that is added is shown first
+    """Add the options of generate() to a command; `chosen_options` takes their values."""
+    for option in reversed(OPTIONS):  # the last one added is shown first
         command = option(command)
     return command
 
 
 def chosen_options(settings: Iterable[str], **given: Any) -> dict[str, Any]:
-    """Return the options of generate() that were asked for, and how to choose tokens.
+    """Return the options of generate() that were given, and whether to sample.
 
-    That is greedily, which gives the same text every time, unless something asks for sampling.
+    Decoding is greedy unless an option asks for sampling.
 
     Args:
         settings: ``NAME=VALUE``, from ``--set``.
@@ -104,7 +108,7 @@ def _parse(setting: str) -> tuple[str, Any]:
 
 
 def _asks_for_sampling(options: dict[str, Any]) -> bool:
-    """Return whether an option makes sense only where tokens are drawn."""
+    """Return whether an option has an effect only when sampling."""
     if any(name in options for name in SAMPLING_OPTIONS):
         return True
     if "top_k" in options and "penalty_alpha" not in options:  # contrastive search has one too

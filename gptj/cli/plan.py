@@ -9,7 +9,7 @@ import click
 EXAMPLES = """\b
 Examples:
   gptj plan 6B --backend torch --dtype bfloat16
-  gptj plan 6B --backend flax --dtype float16 --batch 8 --length 512 --memory 80GB
+  gptj plan 6B --backend flax --dtype float16 --batch 8 --memory 80GB
   gptj plan 6B --quantize int8 --memory 16GB
   gptj plan demo --backend tf --train --batch 16
 """
