@@ -33,9 +33,9 @@ Examples:
 def convert(source: str, dest: Path, **options: Any) -> None:
     """Convert a checkpoint to another format or dtype.
 
-    Writes SOURCE to the folder DEST. SOURCE is a folder, a file, a preset or a hub id, in any published form of GPT-J, including the
-    shards of mesh-transformer-jax. It needs no framework, and holds one tensor in memory at a
-    time.
+    Writes SOURCE to the folder DEST. SOURCE is a folder, a file, a preset or a hub id, in any
+    published format of GPT-J, including the shards of mesh-transformer-jax. No framework is needed,
+    and one tensor is in memory at a time.
     """
     from gptj.tools.convert import convert as write  # only this command needs it
 

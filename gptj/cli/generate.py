@@ -47,7 +47,7 @@ Examples:
 @click.option(
     "--show-prompt/--no-prompt", default=True, help="Print the prompt before its continuation."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line and prompt.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per prompt.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no speed and no progress.")
 @hub_options
 def generate(

@@ -38,12 +38,8 @@ OPTIONS: Final = (
         "-r", "--num-return-sequences", type=int, help="Texts per prompt: samples, or best beams."
     ),
     click.option("--num-beams", type=int, help="Number of beams to search with."),
-    click.option(
-        "--length-penalty", type=float, help="Length penalty of beams; above 0 favours long texts."
-    ),
-    click.option(
-        "--repetition-penalty", type=float, help="Penalty above 1 avoids tokens that occurred."
-    ),
+    click.option("--length-penalty", type=float, help="For beams; above 0 favours long texts."),
+    click.option("--repetition-penalty", type=float, help="Above 1 avoids tokens of the text."),
     click.option(
         "--no-repeat-ngram-size", type=int, help="Length of token sequences that may not repeat."
     ),
