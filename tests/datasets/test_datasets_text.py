@@ -91,7 +91,7 @@ def test_rows_are_counted_from_either_end(tmp_path):
     dataset = dataset_of(tmp_path, ["Hello world", "Bye"], length=2)
     assert len(dataset) == 3
     np.testing.assert_array_equal(dataset[-1]["input_ids"], dataset[2]["input_ids"])
-    with pytest.raises(IndexError, match="no row 3: this data set has rows 0 to 2"):
+    with pytest.raises(IndexError, match="no example 3: this data set has 0 to 2"):
         dataset[3]
 
 

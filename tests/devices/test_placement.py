@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from gptj.backends.torch.placement import (
+from gptj.errors import ArgumentError
+from gptj.model.config import GPTJConfig
+from gptj.model.loading import load_model
+from gptj.model.placement import (
     balance,
     follow_keys,
     module_of,
@@ -11,9 +14,6 @@ from gptj.backends.torch.placement import (
     unit_sizes,
     units,
 )
-from gptj.errors import ArgumentError
-from gptj.model.config import GPTJConfig
-from gptj.model.loading import load_model
 from gptj.spec.byte_sizes import parse_size, readable_size
 from gptj.spec.heads import HEADS
 from gptj.spec.params import count_parameters, parameter_table

@@ -54,7 +54,14 @@ def current(section):
 
 def resolved(path):
     """Return the object at a dotted path, of which the last name may be a module."""
+    import gptj
+
     parent, _, name = path.rpartition(".")
+    if (
+        parent == "gptj"
+    ):  # a package of the same name may hide what users see, as `gptj.parity` does
+        module, _, other_name = gptj.PUBLIC[name].partition(":")
+        return getattr(importlib.import_module(module), other_name or name)
     try:
         return getattr(importlib.import_module(parent), name)
     except AttributeError:

@@ -18,7 +18,6 @@ EXTRA_FILES = {
     "flax/parallel": "jax: a tree of shardings; TensorFlow users have tf.distribute around models",
     "torch/parallel": "PyTorch: modules are wrapped; TensorFlow users have tf.distribute",
     "torch/devices": "PyTorch: modules may be on several devices, and tensors are moved by hand",
-    "torch/placement": "PyTorch: modules may be on several devices, and somebody has to choose",
 }
 """A file that not every backend has -> the reason."""
 

@@ -162,7 +162,10 @@ REFUSED = {
     "transposed": ({"fan_in_fan_out": True}, "fan_in_fan_out = True"),
     "what changes the base": ({"init_lora_weights": "pissa"}, "init_lora_weights = 'pissa'"),
     "a field of tomorrow": ({"use_novel": {"a": 1}}, "use_novel = {'a': 1}"),
-    "a pattern of ranks": ({"rank_pattern": {"(a+)+": 2}}, r"the pattern '\(a\+\)\+' is no name"),
+    "a pattern of ranks": (
+        {"rank_pattern": {"(a+)+": 2}},
+        r"the pattern '\(a\+\)\+' is not the name",
+    ),
     "a rank in words": ({"r": "eight"}, "adapter_config.json cannot be used: rank must be"),
     "a list for a pattern": ({"rank_pattern": [3]}, "adapter_config.json cannot be used"),
 }

@@ -18,7 +18,6 @@ from gptj.backends.torch.devices import choose_devices, find_device, spread
 from gptj.backends.torch.gradients import loss_gradients
 from gptj.backends.torch.heads import MODELS
 from gptj.backends.torch.kernels import int4, int8, linear
-from gptj.backends.torch.placement import module_of
 from gptj.backends.torch.pretrained import TorchPretrained
 from gptj.backends.torch.trainer import Trainer, mixed
 from gptj.contract.backend import Capabilities
@@ -26,6 +25,7 @@ from gptj.contract.decoding import DecodePlan
 from gptj.contract.trainer import Optimizer
 from gptj.errors import ArgumentError
 from gptj.generation.prompts import Ids
+from gptj.model.placement import module_of
 from gptj.spec.config import DTYPES, GPTJConfig
 from gptj.spec.lora import LoraConfig
 from gptj.spec.optimizer import AdamState

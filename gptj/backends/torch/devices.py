@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from gptj.backends.torch import placement
 from gptj.backends.torch.block import Block
 from gptj.backends.torch.cache import KVCache
 from gptj.errors import ArgumentError, choices
+from gptj.model import placement
 from gptj.spec.byte_sizes import parse_size
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from gptj.backends.torch.cache import KVCache, init_cache
 from gptj.backends.torch.devices import device_of
 from gptj.backends.torch.layers import Embedding, Linear
-from gptj.backends.torch.placement import units
 from gptj.contract.backend import FrameworkBackend
+from gptj.model.placement import units
 from gptj.model.pretrained import Pretrained
 from gptj.spec.config import GPTJConfig
 from gptj.spec.quantization import check_trainable

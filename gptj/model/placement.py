@@ -1,6 +1,6 @@
 """Which device each module of a model goes to: whole blocks, in the order of the computation.
 
-Pure arithmetic on names and bytes: ``devices`` asks the machine.
+Pure arithmetic on names and bytes: a backend asks the machine, and moves the modules.
 """
 
 from collections.abc import Iterable, Mapping
