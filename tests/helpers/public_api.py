@@ -57,9 +57,7 @@ def resolved(path):
     import gptj
 
     parent, _, name = path.rpartition(".")
-    if (
-        parent == "gptj"
-    ):  # a package of the same name may hide what users see, as `gptj.parity` does
+    if parent == "gptj":  # `gptj.parity` is a package, too, which may have been imported
         module, _, other_name = gptj.PUBLIC[name].partition(":")
         return getattr(importlib.import_module(module), other_name or name)
     try:
