@@ -5,9 +5,9 @@
     python benchmarks/compare.py RESULTS --peers PEERS --model 6B    # bfloat16 and int8
     python benchmarks/compare_report.py RESULTS                      # tables and pictures
 
-Every system runs in a process of its own, and they take turns. Each measurement is written to
-RESULTS/mid.jsonl at once; the same command goes on where it was interrupted. Models are written to
-RESULTS/models, which may be removed afterwards.
+Every system runs in a separate process, and they take turns. Each measurement is written to
+RESULTS/mid.jsonl immediately, and the same command resumes an interrupted run. Models are written
+to RESULTS/models, which may be removed afterwards.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from gptj.errors import GPTJError
 from gptj.system.memory import free_bytes
 
 PHASES = ("inference", "training", "curves", "startup")
-"""In the order in which they are measured; each is a process of its own for every system."""
+"""In the order in which they are measured; each is a separate process for every system."""
 
 SMALL = Sizes(buffer=10**7, width=512)
 """For a trial, limits that are measured at once and mean nothing."""
@@ -102,7 +102,7 @@ def dtypes(phase, options):
 
 
 def measure_roofline(log, options):
-    """Note what the machine can do at most, with NumPy, the frameworks, and oneDNN by itself."""
+    """Note what the machine can do at most, with NumPy, the frameworks, and oneDNN alone."""
     sizes = SMALL if options.model == "small" else Sizes()
     note_roofline(log, {name: backend_command(name) for name in ("torch", "tf", "flax")}, sizes)
     command = (sys.executable, str(HERE / "workers" / "matmuls.py"))

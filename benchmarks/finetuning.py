@@ -38,7 +38,7 @@ def main():
 
 
 def train(name, text, folder):
-    """Train in a process of its own; return what happened, and the seconds it took."""
+    """Train in a separate process; return the log and the seconds it took."""
     output, start = folder / name, perf_counter()
     command = [sys.executable, "-m", "gptj", "finetune", "demo", "--data", str(text)]
     command += ["--output", str(output), "--backend", name, *OPTIONS.split()]

@@ -3,7 +3,7 @@
     python benchmarks/loading.py FOLDER... --report benchmarks/loading.md
     python benchmarks/loading.py FOLDER... --peer path/to/python   # which has transformers 4.56.2
 
-Each measurement is a process of its own. What counts is anonymous memory above what the process
+Each measurement is a separate process. What counts is anonymous memory above what the process
 had after importing its framework: memory that no file backs, and that cannot be taken away. The
 yardstick is the checkpoint's own size.
 """

@@ -2,7 +2,7 @@
 
     python benchmarks/planning.py --report benchmarks/planning.md
 
-Each row is a process of its own: a model of random weights generates eight tokens, or takes two
+Each row is a separate process: a model of random weights generates eight tokens, or takes two
 steps of Adam, in one framework on the CPU. Measured is anonymous memory at its peak, above what the
 process had after importing the framework; where PyTorch maps its weights from the file, these are
 added, since they have to be somewhere.

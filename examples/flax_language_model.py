@@ -4,12 +4,12 @@ The texts are the topics of Python's own documentation, which the demo model has
 parameters are divided over the axis "model" of the mesh, and batches over the axis "data".
 
     python examples/flax_language_model.py
-    python examples/flax_language_model.py --steps 150        # goes on from the last checkpoint
+    python examples/flax_language_model.py --steps 150        # resumes from the last checkpoint
     XLA_FLAGS=--xla_force_host_platform_device_count=8 \\
         python examples/flax_language_model.py --data 2       # eight virtual devices, as 2 x 4
 
 It takes about four minutes on two cores, and prints the mesh, the held-out loss before and after,
-and some losses between. A checkpoint knows no mesh: a run may go on over another one.
+and some losses between. A checkpoint knows no mesh: a run may resume over another one.
 """
 
 from itertools import islice

@@ -49,7 +49,7 @@ def train_tf(model, rows, epochs):
 
 
 def train_flax(model, rows, epochs):
-    """Return the loss of each step; in JAX the adapter is a tree of its own."""
+    """Return the loss of each step; in JAX the adapter is a separate tree."""
     import jax
     import optax
 

@@ -1,10 +1,10 @@
 """Answer questions with PyTorch: windows of long contexts, and answers joined again.
 
 A context is a file of settings that is made by a rule: lines `name = value` with names of two
-words. A question is one of the names, and its answer the value. Names and values are drawn anew
+words. A question is one of the names, and its answer the value. Names and values are drawn again
 for every context, so a model has to find the line and cannot know the answer by heart. Contexts
-are longer than a row. So each question is asked of several windows that overlap, and the one that
-is the surest answers.
+are longer than a sequence, so each question is asked of several overlapping windows, and the most
+confident one answers.
 
     python examples/torch_question_answering.py
     python examples/torch_question_answering.py --steps 20 --contexts 50

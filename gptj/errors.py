@@ -50,7 +50,7 @@ class DataError(GPTJError, OSError, ValueError):
 
 
 class TrainingError(GPTJError, ArithmeticError):
-    """A training that cannot go on, as its loss is not a number any more."""
+    """A training that cannot continue because its loss is not finite."""
 
 
 class BackendUnavailable(GPTJError, ImportError):

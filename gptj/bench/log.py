@@ -28,7 +28,7 @@ class Log:
     """Records in the order in which they were made."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Begin, or go on with what a file holds.
+        """Start a log, or resume the one in a file.
 
         Raises:
             DataError: for a file with something else.

@@ -45,7 +45,7 @@ ADVICE = {
     "save_every": "Steps between checkpoints. Default: a tenth of all steps.",
     "keep": "Number of checkpoints to keep.",
 }
-"""Settings with an option of the same name; the others have one of their own below."""
+"""Settings with an option of the same name; the others are declared below."""
 
 CHOICES = {
     "head": HEADS_WITH_LOSS,

@@ -13,7 +13,7 @@ def start_backend(name: str | None) -> Backend:
     """Return a backend whose framework has been imported and has looked for its devices.
 
     TensorFlow reports both on standard error, from C++ and before it can be told not to. Errors
-    are exceptions, and are not lost. Whoever sets TF_CPP_MIN_LOG_LEVEL sees everything.
+    are exceptions, and are not lost. With TF_CPP_MIN_LOG_LEVEL set, everything is shown.
     """
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         return get_backend(name)
@@ -25,7 +25,7 @@ def start_backend(name: str | None) -> Backend:
 
 @contextmanager
 def _silent_standard_error() -> Iterator[None]:
-    """Send what is written to file descriptor 2 nowhere, whoever writes it."""
+    """Discard everything that is written to file descriptor 2."""
     sys.stderr.flush()
     saved = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)

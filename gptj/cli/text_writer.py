@@ -41,7 +41,7 @@ class Writer:
                 click.echo(piece, nl=False)
                 written.append(piece)
         except KeyboardInterrupt:
-            click.echo()  # what was written stays a line of its own
+            click.echo()  # keeps the text so far on a separate line
             raise click.Abort from None
         click.echo()
         return ["".join(written)]

@@ -56,12 +56,12 @@ class Capabilities:
         heads: names of the heads it has.
         dtypes: compute dtypes it has.
         gradients: whether its losses can be differentiated.
-        in_graph_decode: whether it has a decoding loop of its own besides the shared driver:
+        in_graph_decode: whether it has a compiled decode loop besides the reference decoder:
             `decode`, and `stream` for who wants every token at once.
         capture: whether it can return the outputs of named modules.
         adapters: whether its models can have adapters.
         optimizers: whether the state of an optimizer can be taken out and put in.
-        training: whether it has a trainer of its own.
+        training: whether it has a trainer.
         quantization: what weights it can compute with besides the dtypes: ``"int8"``,
             ``"int4"``.
     """

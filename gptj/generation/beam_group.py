@@ -142,7 +142,7 @@ class BeamGroup:
         """Keep the best texts that have ended, now or before.
 
         Only what ranks among the first as many as there are beams may count as finished: the others
-        are there so that enough are left to go on with.
+        are there so that enough remain.
         """
         ended = ended & (np.arange(self.num_candidates) < self.beams)
         penalty = np.float32((self.step + 1) ** self.options.length_penalty)
@@ -153,7 +153,7 @@ class BeamGroup:
         self.is_full = np.take_along_axis(np.hstack((self.is_full, ended)), order, axis=1)
 
     def _look_ahead(self, ended: Bools) -> None:
-        """Find out which prompts may still get a better text, and whether to go on at all."""
+        """Find out which prompts may still get a better text, and whether to continue."""
         rule, power = self.options.early_stopping, self.options.length_penalty
         length = self.plan.max_new_tokens if rule == "never" and power > 0 else self.step
         possible = self.running.scores[:, :1] / np.float32(length**power)

@@ -1,4 +1,4 @@
-"""The options of generate() as keyword arguments, for whoever checks types."""
+"""The options of generate() as keyword arguments, for type checkers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict

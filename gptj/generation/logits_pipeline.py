@@ -39,7 +39,7 @@ class LogitsPipeline:
             scores = processor(sequences, scores, step)
         for own in self.request.processors:
             scores = self._ask(own, ids, scores)
-        _check(scores.reshape(len(self.starts), -1), step, finished)  # of beams one may go on
+        _check(scores.reshape(len(self.starts), -1), step, finished)  # one beam may remain
         return scores
 
     def final(self, scores: Floats) -> Floats:

@@ -102,7 +102,7 @@ class TextStreamer:
 
 
 class TextIteratorStreamer(TextStreamer):
-    """Gives the pieces of a text to whoever iterates, while generate() runs in another thread."""
+    """An iterator over the pieces of a text, while generate() runs in another thread."""
 
     def __init__(
         self,

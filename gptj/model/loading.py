@@ -55,7 +55,7 @@ class Files:
 
     @property
     def source_folder(self) -> Path:
-        """The folder that has the tokenizer: the adapter's, if it has one of its own."""
+        """The folder that has the tokenizer: the adapter's, if it has one."""
         own = self.adapter.folder if self.adapter else self.checkpoint.folder
         has_tokenizer = any((own / name).is_file() for name in TOKENIZER_FILES)
         return own if has_tokenizer else self.checkpoint.folder
@@ -118,10 +118,10 @@ def load_model(
         device: the framework's own name of a device.
         revision, subfolder, cache_dir, local_files_only, token, force_download: which files of the
             hub, and how to get them, as in ``gptj.hub.locate``.
-        ignore_mismatched_sizes: draw tensors of another shape anew, such as a head with other
+        ignore_mismatched_sizes: draw new tensors where shapes differ, such as a head with other
             labels, instead of failing.
         quantize: ``"int8"`` or ``"int4"`` to round the weights to eight or four bits, tensor by
-            tensor; ``"none"`` to widen those of a quantized checkpoint; None takes it as it is.
+            tensor; ``"none"`` to dequantize a quantized checkpoint; None takes it as it is.
         options: fields of the configuration, and what the backend's `build` takes.
 
     Raises:

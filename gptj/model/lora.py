@@ -60,8 +60,7 @@ class Adapters:
 
         Outputs stay as they are until it is trained. Its weights are float32 whatever the model's
         dtype. One seed gives the same adapter on every backend. In PyTorch and Keras the flags of
-        the parameters say what is trained, and a Keras model is compiled anew after this; in Flax
-        it is the tree ``model.params["lora"]``.
+        the parameters say what is trained, and a Keras model must be compiled again; in Flax it is the tree ``model.params["lora"]``.
 
         Args:
             rank: the smaller size of the two matrices per layer.
@@ -99,7 +98,7 @@ class Adapters:
     def load_lora(self, name: str | Path, **where: Unpack[HubOptions]) -> Self:
         """Give the model an adapter that `save_lora` or PEFT wrote, and return the model.
 
-        It is trained on if training goes on.
+        Further training continues with it.
 
         Args:
             name: a folder, or a hub id with or without ``@revision``; of that the two files of an
@@ -155,7 +154,7 @@ class Adapters:
         """Add the adapter to the weights, which makes the model as fast as without; return it.
 
         The weights of its layers are kept beside the new ones, so that `unmerge_lora` brings them
-        back bit for bit; `remove_lora` lets go of them.
+        back bit for bit; `remove_lora` drops them.
 
         Raises:
             ArgumentError: if there is no adapter, or it is merged already.
@@ -208,7 +207,7 @@ class Adapters:
         if self.lora is not None and not self.lora_is_merged:
             raise ArgumentError(
                 "The model has an adapter that is not part of its weights. Call merge_lora() "
-                "first, or remove_lora() to go without; save_lora(folder) saves it by itself."
+                "first, or remove_lora() to go without; save_lora(folder) saves it alone."
             )
         params: dict[str, LazyTensor] = self.backend.dump_params(self)
         return params

@@ -14,9 +14,9 @@ OptimizerT = TypeVar("OptimizerT")
 class Optimizers:
     """The state of a model's optimizer; models of all backends inherit it.
 
-    With the weights it is all that a training needs to go on, in the same framework or in another:
+    Together with the weights it is all that a training needs to resume, in any framework:
     the two moments of every parameter that is trained, the number of updates, betas and epsilon.
-    The learning rate and the decay of the weights belong to whoever makes the optimizer.
+    Learning rate and weight decay are set where the optimizer is made.
     """
 
     backend: ClassVar[AnyBackend]

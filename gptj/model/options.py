@@ -1,4 +1,4 @@
-"""What loading takes, as keyword arguments for whoever checks types."""
+"""The options of loading as keyword arguments, for type checkers."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict

@@ -153,7 +153,7 @@ class Pretrained(TextGeneration, Adapters, Optimizers):
             Arrays by name, in the order of `names`: (B, T, width), in the dtype of the computation.
 
         Raises:
-            ArgumentError: for an unknown name, with the nearest that there is.
+            ArgumentError: for an unknown name, suggesting the nearest.
         """
         names = [names] if isinstance(names, str) else list(names)
         check_module_names(self.config, self.head, names)
@@ -176,8 +176,8 @@ class Pretrained(TextGeneration, Adapters, Optimizers):
         """Give the model a vocabulary of another size, and return its word table.
 
         The word table and the weight and bias of a language-model head grow by rows that are drawn
-        like those of a new model, or lose their last rows. A Keras model is compiled anew after
-        this, and an optimizer made before it is of no use: the parameters are others.
+        like those of a new model, or lose their last rows. Compile a Keras model again, and make a
+        new optimizer: the parameters are other objects.
 
         Args:
             new_num_tokens: the new size; the present one if None.

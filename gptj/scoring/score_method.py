@@ -1,4 +1,4 @@
-"""A method whose name one head needs for a layer of its own: ``score``."""
+"""``score``: a method whose name is that of a layer in one head."""
 
 from collections.abc import Callable
 from types import MethodType
@@ -36,5 +36,5 @@ class UnlessALayer:
             raise AttributeError(
                 f"{owner.__name__} has no method {name}(): its head has a layer of that name."
             )
-        # PyTorch would look there by itself after an AttributeError, but not while compiling
+        # PyTorch would look there after an AttributeError, but not while compiling
         return find_layer(name)

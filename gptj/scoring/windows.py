@@ -12,7 +12,7 @@ LOGITS_BYTES: Final = 2**27
 """What the float32 logits of one forward pass may take; one position per row is always allowed."""
 
 TOKENS_AT_ONCE: Final = 1024
-"""Tokens of one forward pass over all rows: enough for fast matrix products, few for scores."""
+"""Tokens of one forward pass over all rows: enough for fast matmuls, few for scores."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ BASE_PREFIX: Final = "transformer."
 class Head:
     """One head: its short name, the suffix of its class, and its fields in output order.
 
-    `modules` are the canonical names of its own modules, and `num_labels` is the only number of
+    `modules` are the canonical names of its modules, and `num_labels` is the only number of
     labels that it accepts, or None for any.
     """
 

@@ -49,7 +49,7 @@ class Attention(nn.Module):
         past: LayerCache | None,
         past_length: int | Array,
         head_mask: Array | None,
-        deterministic: bool,  # Linen: modules have no training mode of their own
+        deterministic: bool,  # Linen: modules have no training mode
     ) -> tuple[Array, LayerCache, Array]:
         """Return the attended (B, T, E), the keys and values so far, and the probabilities."""
 
@@ -70,7 +70,7 @@ class Attention(nn.Module):
         heads = x.reshape(*x.shape[:2], self.config.n_head, self.config.head_dim)
         return heads.swapaxes(1, 2)
 
-    # XLA fuses this one path by itself, so there is no `attend` beside it
+    # XLA fuses this one path, so there is no `attend` beside it
 
     def attend_eagerly(
         self,

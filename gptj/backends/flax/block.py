@@ -45,7 +45,7 @@ class Block(nn.Module):
 
 
 class Blocks(nn.Module):
-    """The layers under the names "0", "1" and so on; Linen has no lists with names of their own."""
+    """The layers under the names "0", "1" and so on, which Linen's lists do not have."""
 
     config: GPTJConfig
     dtype: DTypeLike = jnp.float32

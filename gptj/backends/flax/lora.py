@@ -53,7 +53,7 @@ class Adapter:
 
 
 def add_adapter(model: Any, lora: LoraConfig, tensors: Tensors) -> None:
-    """Give a model an adapter: a tree of its own, beside that of the base model."""
+    """Give a model an adapter: a tree beside that of the base model."""
     leaves: dict[str, Any] = {}
     for layer in lora_layers(lora, model.config, model.head).values():
         down, up = (_value(tensors[name]) for name in (layer.down, layer.up))

@@ -31,7 +31,7 @@ class Attention(Layer):
         self,
         x: tf.Tensor,  # (B, T, E)
         rotation: tuple[tf.Tensor, tf.Tensor],
-        score_mask: tf.Tensor,  # Keras gives an argument called mask a meaning of its own
+        score_mask: tf.Tensor,  # Keras gives an argument called mask another meaning
         past: LayerCache | None,
         past_length: int | tf.Tensor,
         head_mask: tf.Tensor | None,

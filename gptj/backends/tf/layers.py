@@ -35,7 +35,7 @@ class Layer(Capturable, keras.layers.Layer):
     def variable(self, leaf: str, *shape: int, dtype: str | None = None) -> keras.Variable:
         """Return a new variable with the value that is meant for it.
 
-        One with a `dtype` of its own belongs to an int8 weight, and is not trained.
+        One with another `dtype` belongs to an int8 weight, and is not trained.
         """
         return self.add_weight(
             name=leaf,
@@ -47,7 +47,7 @@ class Layer(Capturable, keras.layers.Layer):
         )
 
     def rebuild(self) -> None:
-        """Make the variables anew: a Keras variable cannot change its shape."""
+        """Make new variables: a Keras variable cannot change its shape."""
         self._tracker.unlock()  # Keras: a built layer takes no other variables
         for variable in self.weights:
             self._untrack_variable(variable)
@@ -91,7 +91,7 @@ class Embedding(Layer):
         return tf.cast(bits.from_bits(look_up(table)), self.compute_dtype)
 
     def resize(self, count: int) -> None:
-        """Make the table anew with another number of rows."""
+        """Make a table with another number of rows."""
         self.count = count
         self.rebuild()
 
@@ -117,7 +117,7 @@ class Linear(Layer):
         self.adapter: Adapter | None = None
 
     def build(self, input_shape: object = None) -> None:
-        """Create kernel and bias; a tied layer has no kernel of its own."""
+        """Create kernel and bias; a tied layer has no kernel."""
         self.kernel = None
         if not self.tied:
             turned = params.is_turned(self.variable_dtype)

@@ -70,7 +70,7 @@ class TorchBackend:
     ) -> TorchPretrained:
         """Return a model in evaluation mode.
 
-        Options: `attn_implementation`, `seed`, and `device_map` with `max_memory` in the place of
+        Options: `attn_implementation`, `seed`, and `device_map` with `max_memory` instead of
         `device`, as in ``choose_devices``.
         """
         places = _places(config, head, dtype, device, device_map, max_memory)

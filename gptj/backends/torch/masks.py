@@ -87,7 +87,7 @@ def last_attended(
 def attention_bias(additive: Tensor, dtype: torch.dtype) -> Mask:
     """Return what attention in a dtype adds to its scores, from an `additive_mask`."""
     alive = (additive > MASK_VALUE).any(dim=-1, keepdim=True)
-    # half precision has a lowest value of its own
+    # half precision has another lowest value
     bias = additive.where(alive, 0.0).clamp(min=torch.finfo(dtype).min).to(dtype)
     return Mask(bias, alive)
 

@@ -137,6 +137,6 @@ def _handle(value: Tensor, parameter: Parameter) -> LazyTensor:
 def _replace(
     model: "TorchPretrained", parameter: Parameter, value: Tensor, requires_grad: bool
 ) -> None:
-    """Put another tensor in the place of a parameter."""
+    """Replace a parameter by another tensor."""
     owner, _, attribute = native_name(parameter).rpartition(".")
     setattr(model.get_submodule(owner), attribute, nn.Parameter(value, requires_grad))

@@ -30,7 +30,7 @@ class Rotary(nn.Module):
         return self
 
     def fill(self, device: torch.device) -> None:
-        """Write the table anew on a device."""
+        """Write the table on a device."""
         self.sin, self.cos = (torch.from_numpy(t).to(device) for t in rotary_table(self.config))
 
     def forward(self, position_ids: Tensor) -> tuple[Tensor, Tensor]:
