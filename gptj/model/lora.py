@@ -60,7 +60,8 @@ class Adapters:
 
         Outputs stay as they are until it is trained. Its weights are float32 whatever the model's
         dtype. One seed gives the same adapter on every backend. In PyTorch and Keras the flags of
-        the parameters say what is trained, and a Keras model must be compiled again; in Flax it is the tree ``model.params["lora"]``.
+        the parameters say what is trained, and a Keras model must be compiled again; in Flax
+        it is the tree ``model.params["lora"]``.
 
         Args:
             rank: the smaller size of the two matrices per layer.
