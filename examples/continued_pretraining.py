@@ -29,7 +29,7 @@ from torch.nn.utils import clip_grad_norm_
 
 import gptj
 
-LENGTH = 256  # tokens of a row; the demo model reads up to 512
+LENGTH = 256  # tokens of an example; the demo model reads up to 512
 PACKAGE = Path(find_spec("huggingface_hub").origin).parent
 
 

@@ -24,7 +24,7 @@ import gptj
 from gptj.datasets import keras_batches
 
 KINDS = "Assign AugAssign ClassDef Expr For FunctionDef If Raise Return".split()
-LENGTH = 32  # tokens of a row; of the few longer lines the beginning is read
+LENGTH = 32  # tokens of an example; of the few longer lines the beginning is read
 NEW_LINES = ["total -= price * 2", "if len(cakes) > 3:", "cakes.sort()", "cake = bake(sugar=3)"]
 
 

@@ -29,7 +29,7 @@ index input label level limit line logger memory mode mouse output page path por
 retry scale screen server size socket speed start state table text thread timeout title token user
 version width window worker""".split()
 LINES, ASKED = 24, 4  # lines of a context, about 150 tokens; questions about each
-ROW, STRIDE = 96, 16  # tokens of a row, and of what two rows share
+ROW, STRIDE = 96, 16  # tokens of an example, and of what two examples share
 
 
 def write_questions(path: Path, contexts: int) -> list[str]:

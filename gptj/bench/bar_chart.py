@@ -1,4 +1,4 @@
-"""The share of the limit that every system reaches, as a picture: a bar per system."""
+"""The share of the roofline that every system reaches, as a picture: a bar per system."""
 
 from collections.abc import Sequence
 from pathlib import Path

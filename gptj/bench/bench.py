@@ -34,13 +34,13 @@ class Sizes:
     """How much is measured; what is None follows from the model's context.
 
     Attributes:
-        batches: rows of a batch that is continued; one workload each.
+        batches: sequences of a batch that is continued; one workload each.
         prompt, tokens: before what is written, and written.
         prefill: tokens of the prefill.
-        train: rows and tokens of a training step, or None for no training.
+        train: sequences and tokens of a training step, or None for no training.
         repeat: repetitions.
         budget: seconds for the repetitions of one workload.
-        buffer, width: bytes and width of a matrix by which the machine's limits are measured.
+        buffer, width: bytes and width of a matrix by which the machine's roofline is measured.
     """
 
     batches: Sequence[int] = (1, 8)
@@ -155,7 +155,7 @@ def note_run(log: Log, model: str, config: GPTJConfig) -> None:
 
 
 def note_roofline(log: Log, commands: dict[str, tuple[str, ...]], sizes: Sizes) -> None:
-    """Measure the machine's limits, with NumPy and with systems, by name; one after the other."""
+    """Measure the machine's roofline, with NumPy and with systems, by name; one after the other."""
     asked = {"buffer": sizes.buffer, "width": sizes.width}
     log.add("limits", source="numpy", **numpy_roofline(**asked).to_dict())
     for name, command in commands.items():

@@ -41,21 +41,21 @@ def cost_of(workload: Workload, config: GPTJConfig, dtype: str) -> Cost:
             _operations(config, workload.batch, 1, context, workload.batch),
             weights + workload.batch * _cached(config, context) * cached,
         )
-    rows, length = workload.batch, workload.prompt
-    scored = rows if workload.kind == "first" else rows * length
-    operations = _operations(config, rows, length, length, scored)
+    batch, length = workload.batch, workload.prompt
+    scored = batch if workload.kind == "first" else batch * length
+    operations = _operations(config, batch, length, length, scored)
     if workload.kind == "train":
         return Cost(operations * (1 + BACKWARD), 0.0)
     return Cost(operations, weights)
 
 
-def _operations(config: GPTJConfig, rows: int, length: int, context: float, scored: int) -> float:
-    """Return the operations of so many rows of tokens, `scored` tokens of which need logits."""
+def _operations(config: GPTJConfig, batch: int, length: int, context: float, scored: int) -> float:
+    """Return the operations on so many sequences, `scored` tokens of which need logits."""
     table = parameter_table(config).values()
     blocks = sum(p.size for p in table if p.kind == "linear_weight" and ".h." in p.name)
     head = config.vocab_size * config.n_embd
     attention = 2 * config.n_layer * config.n_embd * context  # scores, and values
-    return 2.0 * (rows * length * (blocks + attention) + scored * head)
+    return 2.0 * (batch * length * (blocks + attention) + scored * head)
 
 
 def _read_parameters(config: GPTJConfig) -> int:
@@ -69,5 +69,5 @@ def _read_parameters(config: GPTJConfig) -> int:
 
 
 def _cached(config: GPTJConfig, context: float) -> float:
-    """Return how many numbers the cache of one row holds."""
+    """Return how many numbers the cache of one sequence holds."""
     return 2 * config.n_layer * config.n_embd * context

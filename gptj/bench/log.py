@@ -3,7 +3,7 @@
 A record is a dict whose ``what`` says which:
 
     run       model, config, machine: once for every start
-    limits    source, and the rates of ``gptj.bench.roofline.Limits``
+    limits    source, and the rates of ``gptj.bench.roofline.Roofline``
     start     system, dtype, train: seconds to `import` and to `load`, bytes `loaded` and `base`
     cold      system, dtype, train, workload: `seconds` of the first call
     time      the same of a later call, whether it was `disturbed`, and the seconds that `elapsed`

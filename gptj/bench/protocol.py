@@ -44,10 +44,10 @@ class System(Protocol):
         """Return exactly so many tokens, (B, count), that follow greedily after prompts (B, T)."""
 
     def train_step(self, ids: Ids) -> float:
-        """Update the parameters once with AdamW on rows (B, T); return the loss before."""
+        """Update the parameters once with AdamW on sequences (B, T); return the loss before."""
 
     def limits(self, buffer: int, width: int) -> dict[str, float]:
-        """Return what ``gptj.bench.roofline.Limits`` holds, measured with the framework."""
+        """Return what ``gptj.bench.roofline.Roofline`` holds, measured with the framework."""
 
 
 def serve(system: System) -> None:

@@ -1,4 +1,4 @@
-"""From records to what people want to know: medians, spreads, and shares of the limit."""
+"""From records to what people want to know: medians, spreads, and shares of the roofline."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -80,8 +80,8 @@ def _system(log: Log, key: dict[str, Any]) -> Report:
 
 def _above_base(records: list[LogRecord], name: str, field: str) -> int | None:
     """Return the most bytes above those of the imported framework, where the system tells."""
-    told = [record for record in records if record[name] and record["base"]]
-    return max((r[name][field] - r["base"]["resident"] for r in told), default=None)
+    known = [record for record in records if record[name] and record["base"]]
+    return max((r[name][field] - r["base"]["resident"] for r in known), default=None)
 
 
 def _median(values: Iterable[float]) -> float:

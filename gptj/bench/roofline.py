@@ -75,7 +75,7 @@ def framework_roofline(
     buffer: int = BUFFER,
     width: int = WIDTHS[-1],
 ) -> Roofline:
-    """Measure with a framework: matrix-vector products, which read a matrix once, and matmuls.
+    """Measure with a framework: matmuls with a vector, which read a matrix once, and with a matrix.
 
     Args:
         make: array -> tensor, on the device that counts.

@@ -76,7 +76,7 @@ class Worker:
             self.process.stdin.write(json.dumps({"do": do, **given}) + "\n")
             self.process.stdin.flush()
         except BrokenPipeError:
-            pass  # it has ended; what it said is told below
+            pass  # it has ended; what it said is reported below
         answer = self._receive(deadline)
         if "error" in answer:
             raise WorkerFailed(_shortened(answer["error"]))

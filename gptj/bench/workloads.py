@@ -9,7 +9,7 @@ from gptj.model.config import GPTJConfig
 
 KINDS: Final = {
     "first": "the first token after a prompt",
-    "decode": "a further token of every row",
+    "decode": "a further token of every sequence",
     "prefill": "all logits of a prompt",
     "train": "a training step with AdamW",
 }
@@ -18,12 +18,12 @@ KINDS: Final = {
 
 @dataclass(frozen=True)
 class Workload:
-    """One kind of work on rows of random tokens.
+    """One kind of work on sequences of random tokens.
 
     Attributes:
         kind: a name of `KINDS`.
-        batch: rows.
-        prompt: tokens in each row.
+        batch: sequences.
+        prompt: tokens in each sequence.
         new: tokens written after the prompt; for ``"decode"``, behind the first one.
     """
 
@@ -84,7 +84,7 @@ def inference(
 
 
 def step(config: GPTJConfig, batch: int, length: int) -> Workload:
-    """Return a training step on `batch` rows of `length` tokens.
+    """Return a training step on `batch` sequences of `length` tokens.
 
     Raises:
         ArgumentError: for fewer than two tokens, of which none would be learnt, or too many.
@@ -92,7 +92,7 @@ def step(config: GPTJConfig, batch: int, length: int) -> Workload:
     _check("batch", batch)
     if not 2 <= length <= config.n_positions:
         raise ArgumentError(
-            f"Rows of {length} tokens cannot be trained on; accepted are 2 to "
+            f"Sequences of {length} tokens cannot be trained on; accepted are 2 to "
             f"{config.n_positions}, which is the context."
         )
     return Workload("train", batch, length)

@@ -64,5 +64,5 @@ def _table(found: dict[str, Any]) -> str:
         lines.append(f"{name:6} {versions}")
         for field in ("devices", "heads", "dtypes", "quantization"):
             lines.append(f"       {field}: {', '.join(backend[field])}")
-        lines += [f"       products in {name}: {what}" for name, what in backend["kernels"].items()]
+        lines += [f"       matmuls in {name}: {what}" for name, what in backend["kernels"].items()]
     return "\n".join(lines)

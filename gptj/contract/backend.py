@@ -149,10 +149,11 @@ class FrameworkBackend(Protocol[ModelT, TensorT, CacheT_co]):
     def decode(
         self, model: ModelT, input_ids: TensorT, attention_mask: TensorT | None, plan: DecodePlan
     ) -> TensorT:
-        """Continue (B, T) prompts in the framework's own loop; return (B, T + new) token ids.
+        """Continue (B, T) prompts in a compiled loop; return (B, T + new) token ids.
 
-        What follows the end of a row is the plan's pad token. The result is as wide as its longest
-        row, or T + max_new_tokens while tracing. Only for backends that declare `in_graph_decode`.
+        What follows the end of a sequence is the plan's pad token. The result is as wide as the
+        longest one, or T + max_new_tokens while tracing. Only for backends that declare
+        `in_graph_decode`.
         """
 
     def stream(
@@ -212,7 +213,7 @@ class FrameworkBackend(Protocol[ModelT, TensorT, CacheT_co]):
         """Return an optimizer with another state, keeping its dtypes, devices and learning rate."""
 
     def mixed(self, dtype: str) -> dict[str, Any]:
-        """Return what ``load`` takes for products in half precision on float32 parameters.
+        """Return what ``load`` takes for matmuls in half precision on float32 parameters.
 
         This and `trainer` are only for backends that declare `training`.
         """

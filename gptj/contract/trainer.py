@@ -26,7 +26,7 @@ class Trainer(Protocol):
         """Update once, as ``gptj.spec.update_rule`` says.
 
         Args:
-            parts: of one batch, computed one after the other.
+            micro_batches: of one batch, computed one after the other.
             rate: the learning rate.
             seed: of the dropout of this step.
 

@@ -1,9 +1,9 @@
 """Files of text become training examples, the same for every framework.
 
 `text_dataset`, `classification_dataset` and `question_dataset` read text and JSON lines, tokenise
-them once into a cache folder, and give a `Dataset`: rows of one length by number, and batches in an
-order that follows from a seed. Rows are dicts of NumPy arrays, so each framework takes them as they
-are; `gptj.datasets.framework_batches` has what Keras and TensorFlow like to be told besides.
+them once into a cache folder, and give a `Dataset`: examples of one length by number, and batches
+in an order that follows from a seed. Examples are dicts of NumPy arrays, so each framework takes
+them as they are; `gptj.datasets.framework_batches` has what Keras and TensorFlow want in addition.
 """
 
 from gptj.datasets.classification import ClassificationDataset, classification_dataset

@@ -55,16 +55,16 @@ class ClassificationDataset(Dataset):
         return len(self.documents)
 
     def _index(self) -> None:
-        """A document is a row."""
+        """A document is an example."""
 
     def _example(self, number: int) -> Example:
         document = int(self.documents[number])
-        row = self._padded(self._store.span("tokens", document)[: self.length])
+        example = self._padded(self._store.span("tokens", document)[: self.length])
         if self.problem_type == "multi_label_classification":
             width = self.num_labels
             flags = self._store["labels"][document * width : (document + 1) * width]
-            return {**row, "labels": np.array(flags)}
-        return {**row, "labels": np.array(self._store["labels"][document])}
+            return {**example, "labels": np.array(flags)}
+        return {**example, "labels": np.array(self._store["labels"][document])}
 
 
 def classification_dataset(
@@ -78,9 +78,9 @@ def classification_dataset(
     config: GPTJConfig | None = None,
     cache_dir: str | Path | None = None,
 ) -> ClassificationDataset:
-    """Return texts with labels as rows that a classification is trained on.
+    """Return texts with labels as examples that a classification is trained on.
 
-    Every text is a row, padded on the right; of a longer text the first `length` tokens are kept.
+    Every text is an example, padded on the right; longer texts are cut to `length` tokens.
     A label is the name or the index of a class, a list of either for several classes at once, or a
     number for a regression; all files have labels of one kind.
 

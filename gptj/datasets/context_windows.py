@@ -1,4 +1,4 @@
-"""Windows of long contexts: how many rows a question has, and what each of them holds."""
+"""Windows of long contexts: how many sequences a question has, and what each of them holds."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ Lengths = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ContextWindow:
-    """What one row holds.
+    """What one sequence holds.
 
     Attributes:
         question: place of the question among those of the data set.
@@ -24,14 +24,14 @@ class ContextWindow:
     end: int
 
     def input_positions(self, first: int, last: int) -> tuple[int, int] | None:
-        """Return where two tokens of the context are in the row, or None if it lacks either."""
+        """Return the positions of two tokens of the context, or None if either is missing."""
         if not self.begin <= first <= last < self.end:
             return None
         shift = self.asked - self.begin
         return first + shift, last + shift
 
     def context_tokens(self, first: int, last: int) -> tuple[int, int] | None:
-        """Return which tokens of the context two positions of the row are, or None."""
+        """Return which tokens of the context two positions of the sequence are, or None."""
         shift = self.asked - self.begin
         if not self.begin <= first - shift <= last - shift < self.end:
             return None
@@ -39,7 +39,7 @@ class ContextWindow:
 
 
 class ContextWindows:
-    """The windows of many questions: each a row of at most `length` tokens.
+    """The windows of many questions: each a sequence of at most `length` tokens.
 
     A window begins `stride` tokens before the one before it ends, and the last ends with the
     context.

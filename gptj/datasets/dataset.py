@@ -100,9 +100,9 @@ class Dataset(ABC):
         steps = step_count(len(self), batch_size, world, drop_last)
         if not 0 <= start <= steps:
             raise ArgumentError(f"start must be from 0 to the {steps} steps; found {start!r}.")
-        rows = len(self)
-        order = np.arange(rows) if seed is None else permutation(rows, seed, epoch)
-        places = range((start * world + rank) * batch_size, rows, world * batch_size)
+        count = len(self)
+        order = np.arange(count) if seed is None else permutation(count, seed, epoch)
+        places = range((start * world + rank) * batch_size, count, world * batch_size)
         chosen = (order[place : place + batch_size] for place in places[: steps - start])
         return (self._batch(numbers) for numbers in chosen)
 
@@ -163,14 +163,14 @@ class Dataset(ABC):
         return other
 
     def _place(self, number: int) -> int:
-        rows = len(self)
-        if not -rows <= number < rows:
-            raise IndexError(f"There is no example {number}: this data set has 0 to {rows - 1}.")
-        return int(number) % rows
+        count = len(self)
+        if not -count <= number < count:
+            raise IndexError(f"There is no example {number}: this data set has 0 to {count - 1}.")
+        return int(number) % count
 
     def _batch(self, numbers: Indices) -> Example:
-        rows = [self._example(int(number)) for number in numbers]
-        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        examples = [self._example(int(number)) for number in numbers]
+        return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
 
     def _padded(self, tokens: npt.NDArray[Any]) -> Example:
         """Return tokens and their mask, (T,) int32 each, padded on the right."""

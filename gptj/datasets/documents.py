@@ -43,7 +43,7 @@ def pieces(
         files: text, or JSON lines by their suffix.
         division: ``"file"``, ``"paragraph"`` (up to a blank line) or ``"line"``, in text files.
         field: what holds the text in JSON lines.
-        read: is told the number of bytes that were read.
+        read: is called with the number of bytes that were read.
     """
     for path in files:
         if path.suffix.lower() in JSON_LINES:

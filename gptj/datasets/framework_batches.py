@@ -1,4 +1,4 @@
-"""What Keras and TensorFlow like to be told besides: targets beside the inputs, and shapes.
+"""What Keras and TensorFlow want in addition: targets beside the inputs, and shapes.
 
 PyTorch and JAX need nothing: ``torch.utils.data.DataLoader(dataset, batch_size)`` takes a data set
 as it is, and what `batches` yields may go into any jitted function.
@@ -24,7 +24,7 @@ def shifted_targets(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return the target of every position: the label of the next one, and -100 at the end.
 
     Args:
-        labels: (..., T), as in the rows of a causal language model, whose loss shifts them.
+        labels: (..., T), as in the examples of a causal language model, whose loss shifts them.
 
     Returns:
         An array of the same shape and dtype: Keras's y, which nobody shifts any more.

@@ -1,4 +1,4 @@
-"""Questions about contexts: rows with windows of the context, and the way back to its text."""
+"""Questions about contexts: examples with windows of the context, and the way back to its text."""
 
 from functools import partial
 from pathlib import Path
@@ -21,13 +21,13 @@ from gptj.spec.config import GPTJConfig
 from gptj.tokenizer import GPTJTokenizer
 
 NO_ANSWER_CHOICES: Final = ("ignore", "first")
-"""Where a window without the answer may point: outside the row, or to its first token."""
+"""Where a window without the answer may point: outside the example, or to its first token."""
 
 
 class QuestionDataset(Dataset):
-    """Rows for question answering: input_ids and attention_mask, (T,) int32, and two positions.
+    """Examples for question answering: input_ids and attention_mask, (T,) int32, and two positions.
 
-    A row is a question, then a window of its context, as the tokenizer's own call encodes the pair.
+    An example is a question, then a window of its context, as the tokenizer encodes the pair.
     `start_positions` and `end_positions`, () int32, are the first and the last token of the answer;
     they are absent where the files say nothing of answers. A document is a context: `split` never
     divides the questions about one.
@@ -48,15 +48,15 @@ class QuestionDataset(Dataset):
         super().__init__(store, length, pad_token_id, documents)
 
     def __len__(self) -> int:
-        """Return the number of rows, which is that of windows."""
+        """Return the number of examples, which is that of windows."""
         return len(self._windows)
 
     def question_of(self, number: int) -> int:
-        """Return which question of the files row `number` is about, from 0."""
+        """Return which question of the files example `number` is about, from 0."""
         return int(self._questions[self._windows[self._place(number)].question])
 
     def answer_text(self, number: int, start: int, end: int) -> str:
-        """Return the text of the context from position `start` to position `end` of row `number`.
+        """Return the text of the context from position `start` to `end` of example `number`.
 
         Blanks around it are left out. It is empty where there is no such text: if a position is
         outside the context, as those of "no answer" are, or the end comes before the start.
@@ -84,21 +84,21 @@ class QuestionDataset(Dataset):
         file, line = self._store["places"].reshape(-1, 2)[self._questions[place]]
         return SequenceTooLong(
             f"{self._store.facts['files'][file]}, line {line}: the question has "
-            f"{self._windows.questions[place]} of the length={self.length} tokens of a row. What "
-            f"is left must be more than stride={self.stride} tokens of the context. Raise length, "
-            "lower stride, or shorten the question."
+            f"{self._windows.questions[place]} of the length={self.length} tokens of an example. "
+            f"What is left must be more than stride={self.stride} tokens of the context. Raise "
+            "length, lower stride, or shorten the question."
         )
 
     def _example(self, number: int) -> Example:
         window = self._windows[number]
         question = self._store.span("question", int(self._questions[window.question]))
         context = self._store.span("context", self._context_of(window))
-        row = self._padded(np.concatenate([question, context[window.begin : window.end]]))
+        example = self._padded(np.concatenate([question, context[window.begin : window.end]]))
         if not self._store.facts["has_answers"]:
-            return row
+            return example
         start, end = self._positions(window)
         return {
-            **row,
+            **example,
             "start_positions": np.array(start, np.int32),
             "end_positions": np.array(end, np.int32),
         }

@@ -50,19 +50,19 @@ def split_indices(count: int, fraction: float, seed: int) -> tuple[Indices, Indi
     return np.sort(order[held:]), np.sort(order[:held])
 
 
-def step_count(rows: int, batch_size: int, world: int, drop_last: bool) -> int:
+def step_count(count: int, batch_size: int, world: int, drop_last: bool) -> int:
     """Return how many batches an epoch has.
 
     Raises:
         ArgumentError: if there is no whole batch and others are dropped.
     """
     together = batch_size * world
-    if drop_last and rows < together:
+    if drop_last and count < together:
         raise ArgumentError(
-            f"There are {rows} examples and a batch takes {together} over all processes, so with "
+            f"There are {count} examples and a batch takes {together} over all processes, so with "
             "drop_last there is no batch. Lower batch_size, or leave drop_last out."
         )
-    return rows // together if drop_last else -(-rows // together)
+    return count // together if drop_last else -(-count // together)
 
 
 def check_place(batch_size: int, epoch: int, rank: int, world: int) -> None:

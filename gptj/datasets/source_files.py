@@ -95,7 +95,7 @@ def lines(path: Path, read: Callable[[int], object] = bool) -> Iterator[tuple[in
 
     Args:
         path: a file in UTF-8, with or without a byte order mark.
-        read: is told the number of bytes of every line.
+        read: is called with the number of bytes of every line.
 
     Raises:
         DataError: for a file that cannot be read, or a line that is not UTF-8.

@@ -52,14 +52,16 @@ class TextDataset(Dataset):
         Packed documents follow each other immediately; others start with an example.
         """
         self._lengths = self._store.lengths("tokens")[self.documents]
-        whole_rows = -(-self._lengths // self.length) * self.length
-        self._spans = self._lengths if self.packed else whole_rows
+        whole_examples = -(-self._lengths // self.length) * self.length
+        self._spans = self._lengths if self.packed else whole_examples
         self._ends = np.cumsum(self._spans)
 
     def _example(self, number: int) -> Example:
-        row = self._padded(np.concatenate(list(self._tokens(number * self.length))))
-        labels = np.where(row["attention_mask"] == 1, row["input_ids"], np.int32(IGNORE_INDEX))
-        return {**row, "labels": labels}
+        example = self._padded(np.concatenate(list(self._tokens(number * self.length))))
+        labels = np.where(
+            example["attention_mask"] == 1, example["input_ids"], np.int32(IGNORE_INDEX)
+        )
+        return {**example, "labels": labels}
 
     def _tokens(self, start: int) -> Iterator[npt.NDArray[Any]]:
         """Yield the tokens that lie on `length` places of the line, document by document."""

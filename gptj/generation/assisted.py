@@ -1,4 +1,4 @@
-"""Guessing several tokens and checking them in one run: the same text in fewer steps.
+"""Drafting several tokens and checking them in one run: the same text in fewer steps.
 
 Draft tokens come from an assistant model (Leviathan et al., arXiv:2211.17192) or from the text
 itself (Saxena, "Prompt lookup decoding"). A draft token counts only if it is what would be
@@ -60,17 +60,17 @@ def _drafter(request: DecodeRequest) -> Draft:
 
 
 class PromptLookup:
-    """Guesses that what followed the end of the text before will follow it again."""
+    """Drafts what followed the end of the text when it occurred before."""
 
     def __init__(self, count: int, longest: int) -> None:
-        """Guess up to `count` tokens after an end of up to `longest` tokens."""
+        """Draft up to `count` tokens after an end of up to `longest` tokens."""
         self.count, self.longest = count, longest
 
     def __call__(self, ids: Ids, most: int) -> Ids:
         """Return draft tokens, (B, n), as many as every sequence has."""
-        rows = [self._look_up(text)[: min(self.count, most)] for text in ids]
-        count = min(len(row) for row in rows)
-        return np.stack([row[:count] for row in rows]).astype(np.int64)
+        drafts = [self._look_up(text)[: min(self.count, most)] for text in ids]
+        count = min(len(draft) for draft in drafts)
+        return np.stack([draft[:count] for draft in drafts]).astype(np.int64)
 
     def _look_up(self, text: Ids) -> Ids:
         """Return what followed the longest end of the text that occurs earlier, in its order."""
@@ -83,7 +83,7 @@ class PromptLookup:
 
 
 class Assistant:
-    """Guesses what a smaller model would write, greedily."""
+    """Drafts what a smaller model would write, greedily."""
 
     def __init__(self, request: DecodeRequest) -> None:
         """Give the assistant the prompt.

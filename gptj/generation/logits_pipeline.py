@@ -30,7 +30,7 @@ class LogitsPipeline:
         """Return what the processors make of scores (B, V) for texts (B, L).
 
         Args:
-            finished: (B,) rows that need no token any more.
+            finished: (B,) sequences that need no token any more.
         """
         starts = np.repeat(self.starts, len(ids) // len(self.starts))
         sequences = [text[start:] for text, start in zip(ids, starts, strict=True)]
@@ -76,6 +76,6 @@ def _check(scores: Floats, step: int, finished: npt.ArrayLike) -> None:
     if len(wrong):
         what = "leave no token to choose" if best[wrong[0]] == -np.inf else "are not numbers"
         raise ArgumentError(
-            f"The scores of row {wrong[0]} at step {step} {what}: check the weights, and the "
+            f"The scores of sequence {wrong[0]} at step {step} {what}: check the weights, and the "
             "options that forbid tokens."
         )

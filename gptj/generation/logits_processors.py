@@ -1,7 +1,7 @@
 """What changes the scores before a token is chosen, in the one order that all backends share.
 
-A processor takes the text of every row so far, without its padding, and scores (B, V), which it
-may change in place. The order is that of PyTorch's users: sequence_bias, diversity, repetition,
+A processor takes the text of every sequence so far, without its padding, and scores (B, V), which
+it may change in place. The order is that of PyTorch's users: sequence_bias, diversity, repetition,
 no_repeat_ngram, bad_words, min_length, min_new_tokens, forced end, suppress.
 """
 
@@ -18,7 +18,7 @@ from gptj.generation.options import GenerationConfig
 Floats = npt.NDArray[np.float32]
 TokenSequences = Sequence[npt.NDArray[np.int64]]
 Processor = Callable[[TokenSequences, Floats, int], Floats]
-"""(texts of the rows, scores (B, V), step) -> scores."""
+"""(texts of the sequences, scores (B, V), step) -> scores."""
 
 
 def make_processors(
@@ -58,7 +58,7 @@ class SequenceBias:
 
     @classmethod
     def of(cls, pairs: Sequence[tuple[tuple[int, ...], float]]) -> "SequenceBias":
-        """Sort sequences by whether they have an earlier part to look for."""
+        """Sort sequences by whether they begin with tokens to look for."""
         single = tuple((ids[0], bias) for ids, bias in pairs if len(ids) == 1)
         return cls(single, tuple((ids, bias) for ids, bias in pairs if len(ids) > 1))
 
@@ -68,10 +68,10 @@ class SequenceBias:
             scores[:, token] += np.float32(bias)
         for ids, bias in self.longer:
             start = np.array(ids[:-1])
-            for row, text in enumerate(sequences):
+            for index, text in enumerate(sequences):
                 # the reference ignores a sequence that is longer than the text
                 if len(ids) <= len(text) and np.array_equal(text[-len(start) :], start):
-                    scores[row, ids[-1]] += np.float32(bias)
+                    scores[index, ids[-1]] += np.float32(bias)
         return scores
 
 
@@ -84,10 +84,10 @@ class Repetition:
     def __call__(self, sequences: TokenSequences, scores: Floats, step: int) -> Floats:
         """Return the scores with the penalty."""
         penalty = np.float32(self.penalty)
-        for row, text in enumerate(sequences):
+        for index, text in enumerate(sequences):
             seen = np.unique(text)
-            values = scores[row, seen]
-            scores[row, seen] = np.where(values < 0, values * penalty, values / penalty)
+            values = scores[index, seen]
+            scores[index, seen] = np.where(values < 0, values * penalty, values / penalty)
         return scores
 
 
@@ -99,13 +99,13 @@ class NoRepeatedNgram:
 
     def __call__(self, sequences: TokenSequences, scores: Floats, step: int) -> Floats:
         """Return the scores with -inf for such tokens."""
-        for row, text in enumerate(sequences):
+        for index, text in enumerate(sequences):
             if len(text) < self.size:
                 continue
             windows = np.lib.stride_tricks.sliding_window_view(text, self.size)
             end = text[len(text) - self.size + 1 :]
             repeated = (windows[:, :-1] == end).all(axis=1)
-            scores[row, windows[repeated, -1]] = -np.inf
+            scores[index, windows[repeated, -1]] = -np.inf
         return scores
 
 
@@ -117,8 +117,8 @@ class MinLength:
     ends: tuple[int, ...]
 
     def __call__(self, sequences: TokenSequences, scores: Floats, step: int) -> Floats:
-        """Return the scores with -inf for the end of short rows."""
-        short = [row for row, text in enumerate(sequences) if len(text) < self.length]
+        """Return the scores with -inf for the end of short sequences."""
+        short = [index for index, text in enumerate(sequences) if len(text) < self.length]
         scores[np.ix_(short, self.ends)] = -np.inf
         return scores
 
@@ -169,8 +169,8 @@ class Diversity:
     def __call__(self, sequences: TokenSequences, scores: Floats, step: int) -> Floats:
         """Return the scores with the penalty, times how often a token was chosen."""
         batch, vocab = len(self.chosen), scores.shape[-1]
-        for row in range(batch):
-            count = np.bincount(self.chosen[row], minlength=vocab).astype(np.float32)
+        for index in range(batch):
+            count = np.bincount(self.chosen[index], minlength=vocab).astype(np.float32)
             size = len(scores) // batch
-            scores[row * size : (row + 1) * size] -= np.float32(self.penalty) * count
+            scores[index * size : (index + 1) * size] -= np.float32(self.penalty) * count
         return scores

@@ -152,15 +152,15 @@ class Inputs:
         return Prompt(given, nothing, mask, embeds=self.embeds)
 
     def _continued(self, cache: Cache, batch: int, length: int) -> Cache:
-        """Return a cache for all rows, without the last token: it has to be run, for its logits."""
+        """Return a cache for all sequences, without the last token, which is run for its logits."""
         _check_ends(self._mask(batch, length), "past_key_values")
-        rows = int(cache[0][0].shape[0])
-        if rows not in (1, batch):
+        count = int(cache[0][0].shape[0])
+        if count not in (1, batch):
             raise InputError(
-                f"past_key_values has {rows} rows and input_ids {batch}: they must be as many, or "
-                "one row that all continue."
+                f"past_key_values has {count} sequences and input_ids {batch}: they must be as "
+                "many, or one sequence that all continue."
             )
-        return (cache.expand(batch) if rows < batch else cache).crop(length - 1)
+        return (cache.expand(batch) if count < batch else cache).crop(length - 1)
 
     def _mask(self, batch: int, length: int) -> Mask:
         if self.mask is None:
@@ -169,12 +169,12 @@ class Inputs:
 
 
 def _repeated(tensor: Tensor, count: int, backend: Backend, model: Model) -> Tensor:
-    """Return a tensor of the framework with every row `count` times, copies side by side."""
+    """Return a tensor of the framework with every sequence `count` times, copies side by side."""
     return backend.from_numpy(np.repeat(backend.to_numpy(tensor), count, axis=0), model)
 
 
 def to_left_padding(ids: Ids, mask: Mask) -> tuple[Ids, Mask]:
-    """Move what is not attended, (B, T), to the left, so that every row ends with its last token.
+    """Move what is not attended, (B, T), to the left: every sequence ends with its last token.
 
     The order of the attended tokens stays, and so do the positions that follow from the mask.
     """
@@ -183,9 +183,9 @@ def to_left_padding(ids: Ids, mask: Mask) -> tuple[Ids, Mask]:
 
 
 def _check_ends(mask: Mask, name: str) -> None:
-    rows = np.flatnonzero(mask[:, -1] == 0)
-    if len(rows):
+    wrong = np.flatnonzero(mask[:, -1] == 0)
+    if len(wrong):
         raise InputError(
-            f"With {name} every row must end with a token; row {rows[0]} ends with padding. Pad on "
-            "the left."
+            f"With {name} every sequence must end with a token; sequence {wrong[0]} ends with "
+            "padding. Pad on the left."
         )

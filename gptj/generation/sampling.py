@@ -9,13 +9,13 @@ from gptj.spec.random import gumbel_noise
 
 
 def next_tokens(logits: Floats, plan: DecodePlan, step: int) -> Ids:
-    """Choose one token per row of (B, V) logits, which may not end before its time."""
+    """Choose one token per sequence of (B, V) logits, which may not end before its time."""
     no_early_end = Forbidden(plan.eos_token_ids, range(plan.min_new_tokens))
     return choose_tokens(no_early_end((), logits.astype(np.float32), step), plan, step)
 
 
 def choose_tokens(scores: Floats, plan: DecodePlan, step: int) -> Ids:
-    """Choose one token per row of (B, V) scores; ties go to the lower id.
+    """Choose one token per sequence of (B, V) scores; ties go to the lower id.
 
     Greedily, or among the candidates the argmax of scores plus Gumbel noise, which is a draw from
     the softmax (Gumbel 1954; Maddison et al., arXiv:1411.0030).
@@ -23,7 +23,7 @@ def choose_tokens(scores: Floats, plan: DecodePlan, step: int) -> Ids:
     if not plan.do_sample:
         return scores.argmax(axis=-1)
     values, ids = candidates(scores, plan)  # (B, K)
-    rows = np.arange(len(scores))[:, None]
-    values = values + gumbel_noise(plan.seed, rows, step, ids)
+    sequences = np.arange(len(scores))[:, None]
+    values = values + gumbel_noise(plan.seed, sequences, step, ids)
     is_best = values == values.max(axis=-1, keepdims=True)
     return np.where(is_best, ids, scores.shape[-1]).min(axis=-1)

@@ -35,7 +35,7 @@ class Stopping:
         """
         ended = np.isin(ids[:, -1], self.ends)
         if self.strings is not None:
-            ended |= np.array([self.strings.found_in(row[length:]) for row in ids])
+            ended |= np.array([self.strings.found_in(text[length:]) for text in ids])
         for criterion in self.request.criteria:
             ended |= self._ask(criterion, ids, scores)
         return ended
@@ -58,7 +58,7 @@ class Stopping:
         verdict = np.asarray(answer if isinstance(answer, bool) else backend.to_numpy(answer))
         if verdict.shape not in ((), (1,), (len(ids),)):
             raise ArgumentError(
-                f"A stopping criterion must return a bool, or one per row, ({len(ids)},); "
+                f"A stopping criterion must return a bool, or one per sequence, ({len(ids)},); "
                 f"{criterion!r} returned {verdict.shape}."
             )
         return np.broadcast_to(verdict.astype(bool), (len(ids),))

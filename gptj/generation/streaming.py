@@ -86,7 +86,7 @@ class TextStreamer:
             ValueError: for several sequences, whose texts nobody could tell apart.
         """
         if value.shape[0] != 1:
-            raise ValueError(f"A text streamer follows one row; found {value.shape[0]}.")
+            raise ValueError(f"A text streamer follows one sequence; found {value.shape[0]}.")
         if not self.skips_next:
             self.write(self.text.add(value.reshape(-1).tolist()))
         self.skips_next = False

@@ -37,8 +37,8 @@ def batch_indices(sequences: Sequence[Sequence[int]], size: int) -> Iterator[lis
 def pad(sequences: Sequence[Sequence[int]]) -> tuple[Any, Any]:
     """Return sequences of tokens as ids and mask, (B, T), padded on the left."""
     width = max(map(len, sequences))
-    ids = np.array([[0] * (width - len(row)) + list(row) for row in sequences])
-    mask = np.array([[0] * (width - len(row)) + [1] * len(row) for row in sequences])
+    ids = np.array([[0] * (width - len(one)) + list(one) for one in sequences])
+    mask = np.array([[0] * (width - len(one)) + [1] * len(one) for one in sequences])
     return ids, mask
 
 

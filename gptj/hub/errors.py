@@ -66,7 +66,7 @@ def _absence(
     lacking += [f"its weights, one of {choices(any_of)}"] if any_of else []
     if lacking:
         return (
-            f"The cache {cache} has a part of {str(source)!r}, but not {' nor '.join(lacking)}",
+            f"The cache {cache} has some files of {str(source)!r}, but not {' nor '.join(lacking)}",
             f"Run with a connection: {_command(source, () if any_of else missing)}",
         )
     return (

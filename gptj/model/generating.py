@@ -101,8 +101,8 @@ class TextGeneration:
 
         Returns:
             (B * num_return_sequences, T + new) token ids of the framework, prompts included, or
-            (.., new) for `inputs_embeds` alone. Rows that ended earlier are filled with the pad
-            token. With `return_dict_in_generate` a `ModelOutput`.
+            (.., new) for `inputs_embeds` alone. Finished sequences are filled with the pad token.
+            With `return_dict_in_generate` a `ModelOutput`.
 
         Raises:
             ArgumentError: for an unknown or impossible option.
@@ -171,12 +171,12 @@ class TextGeneration:
             raise ArgumentError(f"batch_size must be a positive integer; found {batch_size!r}.")
         reader = tokenizer or find_tokenizer(self.source_folder)
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
-        rows = [text.encode(reader, one) for one in texts]
-        settings = self._text_options(options, max(map(len, rows), default=0))
+        encoded = [text.encode(reader, one) for one in texts]
+        settings = self._text_options(options, max(map(len, encoded), default=0))
         count = settings.num_return_sequences
-        results: list[Any] = [None] * len(rows)
-        for batch in text.batch_indices(rows, batch_size):
-            tokens = self._continue([rows[index] for index in batch], settings, reader)
+        results: list[Any] = [None] * len(encoded)
+        for batch in text.batch_indices(encoded, batch_size):
+            tokens = self._continue([encoded[index] for index in batch], settings, reader)
             written = [text.decode_text(new, reader, settings) for new in tokens]
             for place, index in enumerate(batch):
                 start = "" if strip_prompt else texts[index]
@@ -194,14 +194,14 @@ class TextGeneration:
         """
         self._check_head()
         reader = tokenizer or find_tokenizer(self.source_folder)
-        row = text.encode(reader, prompt)
-        settings = self._text_options(options, len(row))
+        ids = text.encode(reader, prompt)
+        settings = self._text_options(options, len(ids))
         if settings.num_beams > 1 or settings.num_return_sequences > 1:
             raise ArgumentError(
                 "stream_text shows one text while it is written: leave num_beams and "
                 "num_return_sequences at 1, or call generate_text."
             )
-        steps = decoding_modes.stream(self._text_request(np.array([row]), None, settings, reader))
+        steps = decoding_modes.stream(self._text_request(np.array([ids]), None, settings, reader))
         tokens = (int(token) for step in steps for token in step[0])
         kept = takewhile(lambda token: not text.is_end(token, settings), tokens)
         return text.text_pieces(kept, reader, as_tuple(settings.stop_strings or ()))

@@ -106,7 +106,7 @@ class Pretrained(TextGeneration, Adapters, Optimizers):
         """Tell how likely texts are, token by token, or continuations of them.
 
         Args:
-            texts: a string, a row of token ids, or a list of either. Every token is scored given
+            texts: a string, a list of token ids, or a list of either. Every token is scored given
                 those before it, so the first one only with `bos`.
             continuations: a list of strings, for all texts alike, or such a list per text: then
                 these are scored, given the text. Blanks at the end of the text go over to them.

@@ -1,4 +1,4 @@
-"""What the models are run on: a small fixed batch, one row of it padded on the left."""
+"""What the models are run on: a small fixed batch, one sequence of it padded on the left."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -38,7 +38,7 @@ class ParityBatch:
 
 
 def make_batch(config: GPTJConfig, head: str) -> ParityBatch:
-    """Return the batch for a head: 2 rows of up to 16 random tokens, the second one padded."""
+    """Return the batch for a head: 2 sequences of up to 16 random tokens, the second one padded."""
     length = min(SEQUENCE_LENGTH, config.n_positions)
     generator = np.random.Generator(np.random.PCG64(SEED))
     ids = generator.integers(0, config.vocab_size, (BATCH_SIZE, length))
@@ -52,17 +52,17 @@ def make_batch(config: GPTJConfig, head: str) -> ParityBatch:
 def _targets(
     config: GPTJConfig, head: str, ids: npt.NDArray[Any], mask: npt.NDArray[Any]
 ) -> dict[str, npt.NDArray[Any]]:
-    rows, length = ids.shape
+    count, length = ids.shape
     if head == "causal_lm":
         return {"labels": np.where(mask != 0, ids, IGNORE_INDEX)}
     if head == "question_answering":
         return {
-            "start_positions": np.full(rows, length // 2),
-            "end_positions": np.full(rows, length - 1),
+            "start_positions": np.full(count, length // 2),
+            "end_positions": np.full(count, length - 1),
         }
     if head == "sequence_classification":
         kinds = (None, "single_label_classification")
         if config.num_labels > 1 and config.problem_type in kinds:
-            return {"labels": np.arange(rows) % config.num_labels}
-        return {"labels": np.full((rows, config.num_labels), 0.5, np.float32)}
+            return {"labels": np.arange(count) % config.num_labels}
+        return {"labels": np.full((count, config.num_labels), 0.5, np.float32)}
     return {}

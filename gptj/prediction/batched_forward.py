@@ -1,4 +1,4 @@
-"""Texts as rows of tokens, and what a head says of each row, batch by batch."""
+"""Texts as sequences of tokens, and what a head says of each, batch by batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,57 +40,57 @@ def encode(
         TokenOutOfRange: for a token that the model does not have.
     """
     found = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
-    rows = [
+    encoded = [
         Tokens(ids, offsets)
         for ids, offsets in zip(found["input_ids"], found["offset_mapping"], strict=True)
     ]
-    for number, row in enumerate(rows):
-        if not row.ids:
+    for number, tokens in enumerate(encoded):
+        if not tokens.ids:
             raise InputError(f"{what} {number} is empty. Give some text, or leave it out.")
-        if max(row.ids) >= vocab_size:
+        if max(tokens.ids) >= vocab_size:
             raise TokenOutOfRange(
-                f"{what} {number} has the token id {max(row.ids)}; the model's vocabulary has 0 to "
-                f"{vocab_size - 1}. Give the tokenizer that the model was trained with."
+                f"{what} {number} has the token id {max(tokens.ids)}; the model's vocabulary has 0 "
+                f"to {vocab_size - 1}. Give the tokenizer that the model was trained with."
             )
-    return rows
+    return encoded
 
 
 def run(
     backend: Backend,
     model: Model,
-    rows: Sequence[Sequence[int]],
+    sequences: Sequence[Sequence[int]],
     batch_size: int,
     names: Sequence[str],
 ) -> list[dict[str, npt.NDArray[np.float32]]]:
-    """Return some fields of the model's output for every row, each without the batch's axis.
+    """Return some fields of the model's output for every sequence, each without the batch's axis.
 
-    What has a place per token is as wide as the padded batch: a row's own tokens come first.
+    What has a place per token is as wide as the padded batch: a sequence's own tokens come first.
 
     Args:
         backend: an object that fulfils ``gptj.backends.base.Backend``.
         model: its model.
-        rows: token ids that the model knows, none longer than its context.
+        sequences: token ids that the model knows, none longer than its context.
         batch_size: sequences per batch; sequences of similar length share one.
         names: the fields.
     """
     found: dict[int, dict[str, npt.NDArray[np.float32]]] = {}
-    with progress_bar(len(rows), "text", "Predicting", delay=2) as bar:
-        for batch in batch_indices(rows, batch_size):
-            output = _forward(backend, model, [rows[index] for index in batch])
+    with progress_bar(len(sequences), "text", "Predicting", delay=2) as bar:
+        for batch in batch_indices(sequences, batch_size):
+            output = _forward(backend, model, [sequences[index] for index in batch])
             fields = {name: backend.to_numpy(output[name]) for name in names}
             for place, index in enumerate(batch):
                 found[index] = {name: field[place] for name, field in fields.items()}
             bar.update(len(batch))
-    return [found[index] for index in range(len(rows))]
+    return [found[index] for index in range(len(sequences))]
 
 
-def _forward(backend: Backend, model: Model, rows: Sequence[Sequence[int]]) -> ModelOutput:
-    """Run rows that are padded on the right, as in training."""
-    width = padded_length(max(map(len, rows)), model.config.n_positions)
-    ids, mask = np.zeros((2, len(rows), width), np.int64)
-    for number, row in enumerate(rows):
-        ids[number, : len(row)] = row
-        mask[number, : len(row)] = 1
+def _forward(backend: Backend, model: Model, sequences: Sequence[Sequence[int]]) -> ModelOutput:
+    """Run sequences that are padded on the right, as in training."""
+    width = padded_length(max(map(len, sequences)), model.config.n_positions)
+    ids, mask = np.zeros((2, len(sequences), width), np.int64)
+    for number, sequence in enumerate(sequences):
+        ids[number, : len(sequence)] = sequence
+        mask[number, : len(sequence)] = 1
     with already_checked():  # every id was checked when the text was encoded
         output: ModelOutput = backend.forward(
             model,

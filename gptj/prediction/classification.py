@@ -74,10 +74,10 @@ def classify(
     """
     config = model.config
     names, problem = _names(config), _problem_type(config)
-    rows = [tokens.ids for tokens in encode(tokenizer, texts, config.vocab_size)]
+    sequences = [tokens.ids for tokens in encode(tokenizer, texts, config.vocab_size)]
     if not truncate:
-        _check_lengths(rows, texts, length)
-    outputs = run(backend, model, [ids[:length] for ids in rows], batch_size, ["logits"])
+        _check_lengths(sequences, texts, length)
+    outputs = run(backend, model, [ids[:length] for ids in sequences], batch_size, ["logits"])
     return [
         Classification(
             text, problem, dict(zip(names, _values(found["logits"], problem), strict=True))
@@ -98,12 +98,13 @@ def _problem_type(config: GPTJConfig) -> str:
     return find_problem_type(config, np.zeros(1, np.int64))
 
 
-def _check_lengths(rows: Sequence[Sequence[int]], texts: Sequence[str], length: int) -> None:
-    for number, (row, text) in enumerate(zip(rows, texts, strict=True)):
-        if len(row) > length:
+def _check_lengths(sequences: Sequence[Sequence[int]], texts: Sequence[str], length: int) -> None:
+    for number, (sequence, text) in enumerate(zip(sequences, texts, strict=True)):
+        if len(sequence) > length:
             raise SequenceTooLong(
-                f"Text {number}, {text[:30]!r}..., has {len(row)} tokens, and a row holds at most "
-                f"{length}. Shorten it, or let its end be cut off: truncate=True, or --truncate."
+                f"Text {number}, {text[:30]!r}..., has {len(sequence)} tokens, and a sequence "
+                f"holds at most {length}. Shorten it, or let its end be cut off: truncate=True, or "
+                "--truncate."
             )
 
 

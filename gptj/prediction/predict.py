@@ -24,7 +24,7 @@ DEFAULT_OPTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
 """What there is to say to one head alone, and what holds where nobody says it."""
 
 DEFAULT_STRIDE: Final = 128
-"""Tokens that windows share, unless a quarter of a row is less."""
+"""Tokens that windows share, unless a quarter of the length is less."""
 
 
 @overload
@@ -86,9 +86,9 @@ def predict(
             with the head that its ``config.json`` names.
         tokenizer: that of the folder which the model was loaded from, or GPT-J's own, if None.
         batch_size: sequences per batch; they are sorted by length.
-        length: tokens of a row at most; the model's n_positions if None.
+        length: tokens of a sequence at most; the model's n_positions if None.
         truncate: of a classification: cut off the ends of longer texts instead of refusing them.
-        question: what to answer; contexts longer than a row are read in windows.
+        question: what to answer; longer contexts are read in windows.
         stride: of answers: tokens that a window shares with the one before it; 128, or a quarter of
             `length` if that is less, if None.
         longest: of answers: how many tokens they have at most; 64 if None.
@@ -108,10 +108,10 @@ def predict(
     net = _loaded(model, loading)
     options = {"truncate": truncate, "question": question, "stride": stride, "longest": longest}
     chosen = _options(net, options, batch_size, length)
-    rows = [texts] if isinstance(texts, str) else list(texts)
+    inputs = [texts] if isinstance(texts, str) else list(texts)
     reader = tokenizer or find_tokenizer(net.source_folder)
     work = classify if net.head == "sequence_classification" else answer
-    found = work(net.backend, net, rows, reader, **chosen) if rows else []
+    found = work(net.backend, net, inputs, reader, **chosen) if inputs else []
     return found[0] if isinstance(texts, str) else found
 
 

@@ -71,22 +71,22 @@ def answer(
     """Return the answers of a model with a question-answering head; arguments as in `predict`.
 
     Raises:
-        SequenceTooLong: if the question leaves too little of a row to the contexts.
+        SequenceTooLong: if the question leaves too little room to the contexts.
     """
     vocab_size = model.config.vocab_size
     (asked,) = encode(tokenizer, [question], vocab_size, what="Question")
     tokens = encode(tokenizer, contexts, vocab_size)
     windows = _windows(asked, tokens, length, stride)
-    rows = [asked.ids + tokens[w.question].ids[w.begin : w.end] for w in windows]
-    outputs = run(backend, model, rows, batch_size, ["start_logits", "end_logits"])
+    sequences = [asked.ids + tokens[w.question].ids[w.begin : w.end] for w in windows]
+    outputs = run(backend, model, sequences, batch_size, ["start_logits", "end_logits"])
     spans: list[list[Span]] = [[] for _ in contexts]
     for window, found in zip(windows, outputs, strict=True):
         own = slice(window.asked, window.asked + window.end - window.begin)
         start, end = (found[name][own] for name in ("start_logits", "end_logits"))
         spans[window.question].append(_shifted(best_span(start, end, longest), window.begin))
     return [
-        joined(question, context, row.offsets, of_context)
-        for context, row, of_context in zip(contexts, tokens, spans, strict=True)
+        joined(question, context, text.offsets, of_context)
+        for context, text, of_context in zip(contexts, tokens, spans, strict=True)
     ]
 
 
@@ -116,12 +116,13 @@ def _windows(
 ) -> list[ContextWindow]:
     """Cut contexts as ``gptj.question_dataset`` does for training."""
     questions = np.full(len(tokens), len(asked.ids))
-    contexts = np.array([len(row.ids) for row in tokens])
+    contexts = np.array([len(text.ids) for text in tokens])
     windows = ContextWindows(questions, contexts, length, stride)
     if windows.has_too_little_room.any():
         raise SequenceTooLong(
-            f"The question has {len(asked.ids)} tokens of a row of {length}. What is left must be "
-            f"more than the stride, {stride} tokens. Shorten the question, or lower the stride."
+            f"The question has {len(asked.ids)} tokens of a sequence of {length}. What is left "
+            f"must be more than the stride, {stride} tokens. Shorten the question, or "
+            "lower the stride."
         )
     return [windows[number] for number in range(len(windows))]
 

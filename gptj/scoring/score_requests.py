@@ -10,7 +10,7 @@ from gptj.tokenizer import GPTJTokenizer
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """A row of tokens of which the last are to be scored.
+    """Tokens of which the last are to be scored.
 
     Attributes:
         text: what is scored, as a string.
@@ -29,7 +29,7 @@ class Encoder:
     """Turns texts into requests. Its errors name a text by its place among the texts."""
 
     def __init__(self, tokenizer: GPTJTokenizer, vocab_size: int, start: Sequence[int]) -> None:
-        """Keep the tokenizer, the size of the model's vocabulary, and what every row starts with.
+        """Keep the tokenizer, the size of the model's vocabulary, and the start of every sequence.
 
         `start` is the beginning-of-text token, or nothing.
         """

@@ -85,20 +85,20 @@ def score_requests(
     stride: int | None,
 ) -> list[Score]:
     """Return a score for every request."""
-    rows = windows(requests, model.config.n_positions, stride)
-    parts: list[list[tuple[LogProbs, Greedy]]] = [[] for _ in requests]
-    for row, found in zip(rows, score_windows(backend, model, rows, batch_size), strict=True):
-        parts[row.request].append(found)
+    cut = windows(requests, model.config.n_positions, stride)
+    slices: list[list[tuple[LogProbs, Greedy]]] = [[] for _ in requests]
+    for window, found in zip(cut, score_windows(backend, model, cut, batch_size), strict=True):
+        slices[window.request].append(found)
     return [
-        _result(request, part, tokenizer) for request, part in zip(requests, parts, strict=True)
+        _result(request, found, tokenizer) for request, found in zip(requests, slices, strict=True)
     ]
 
 
 def _result(
-    request: ScoreRequest, parts: Iterable[tuple[LogProbs, Greedy]], tokenizer: GPTJTokenizer
+    request: ScoreRequest, slices: Iterable[tuple[LogProbs, Greedy]], tokenizer: GPTJTokenizer
 ) -> Score:
     """Put together what the windows of a request have found."""
-    numbers, greedy = zip(*parts, strict=True)
+    numbers, greedy = zip(*slices, strict=True)
     ids = request.ids[request.first :]
     return Score(
         text=request.text,

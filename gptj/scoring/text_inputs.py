@@ -15,7 +15,7 @@ def as_texts(given: object, what: str = "texts") -> tuple[list[Text], bool]:
     """Return texts as a list, and whether it was one text alone.
 
     Args:
-        given: a string, a row of ids, or a list of either; arrays and tensors of ids are lists too.
+        given: a string, a list of ids, or a list of either; arrays and tensors count as lists.
         what: the name of the argument, for messages.
 
     Raises:
@@ -44,7 +44,7 @@ def as_choices(given: object, count: int) -> list[list[Text]]:
     """
     accepted = "a list of strings, for all texts alike, or one such list per text"
     values = as_list(given)
-    # a row of ids is one text, and so is a string: neither is a list of continuations
+    # a list of ids is one text, and so is a string: neither is a list of continuations
     if not isinstance(values, (list, tuple)) or _is_text(values):
         raise ArgumentError(f"continuations must be {accepted}; found {given!r}.")
     if all(_is_text(as_list(value)) for value in values):
@@ -60,7 +60,7 @@ def as_choices(given: object, count: int) -> list[list[Text]]:
 
 
 def _is_text(value: object) -> bool:
-    """Whether a value is one text: a string or a row of ids."""
+    """Whether a value is one text: a string or a list of ids."""
     if isinstance(value, (list, tuple)):
         return all(isinstance(item, (int, np.integer)) for item in value)
     return isinstance(value, str)

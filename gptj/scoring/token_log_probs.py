@@ -20,44 +20,44 @@ Greedy = npt.NDArray[np.bool_]
 
 
 def score_windows(
-    backend: Backend, model: Model, rows: Sequence[ScoreWindow], batch_size: int
+    backend: Backend, model: Model, windows: Sequence[ScoreWindow], batch_size: int
 ) -> list[tuple[LogProbs, Greedy]]:
     """Return for every window its scored tokens' log-probabilities and whether each was likeliest.
 
     Args:
         backend: an object that fulfils ``gptj.backends.base.Backend``.
         model: its model, with a language-model head.
-        rows: windows of tokens that the model knows, not longer than its context.
+        windows: of tokens that the model knows, not longer than its context.
         batch_size: how many windows are computed at once.
     """
     found: dict[int, tuple[LogProbs, Greedy]] = {}
-    total = sum(len(row.ids) for row in rows)
+    total = sum(len(window.ids) for window in windows)
     with progress_bar(total, "token", "Scoring", delay=2) as bar:
-        for batch in batches(rows, batch_size):
-            chosen = [rows[row] for row in batch]
+        for batch in batches(windows, batch_size):
+            chosen = [windows[index] for index in batch]
             found |= zip(batch, _score_batch(backend, model, chosen), strict=True)
-            bar.update(sum(len(row.ids) for row in chosen))
-    return [found[row] for row in range(len(rows))]
+            bar.update(sum(len(window.ids) for window in chosen))
+    return [found[index] for index in range(len(windows))]
 
 
 def _score_batch(
-    backend: Backend, model: Model, rows: Sequence[ScoreWindow]
+    backend: Backend, model: Model, windows: Sequence[ScoreWindow]
 ) -> list[tuple[LogProbs, Greedy]]:
-    """Run the rows through the model's cache, pass by pass."""
-    config, batch = model.config, len(rows)
-    width = padded_length(max(len(row.ids) for row in rows) - 1, config.n_positions)
-    scored = min(padded_length(max(row.scored for row in rows), width), width)
-    ids, mask, targets = _left_padded(rows, width)
+    """Run the windows through the model's cache, pass by pass."""
+    config, batch = model.config, len(windows)
+    width = padded_length(max(len(window.ids) for window in windows) - 1, config.n_positions)
+    scored = min(padded_length(max(window.scored for window in windows), width), width)
+    ids, mask, targets = _left_padded(windows, width)
     cache = backend.init_cache(model, batch, width)
-    parts: list[list[tuple[LogProbs, Greedy]]] = [[] for _ in rows]
+    slices: list[list[tuple[LogProbs, Greedy]]] = [[] for _ in windows]
     for now in passes(width, scored, batch, config.vocab_size):
         logits, cache = _forward(backend, model, ids[:, now.start : now.stop], mask, cache, now)
-        for number, row in enumerate(rows):
-            first = max(now.stop - now.keep, width - row.scored)
+        for number, window in enumerate(windows):
+            first = max(now.stop - now.keep, width - window.scored)
             if first < now.stop:
                 kept = logits[number, first - now.stop :]
-                parts[number].append(log_probs(kept, targets[number, first : now.stop]))
-    return [_joined(part) for part in parts]
+                slices[number].append(log_probs(kept, targets[number, first : now.stop]))
+    return [_joined(one) for one in slices]
 
 
 def _forward(
@@ -89,20 +89,20 @@ def log_probs(logits: Logits, targets: Ids) -> tuple[LogProbs, Greedy]:
     return found, logits.argmax(axis=1) == targets
 
 
-def _left_padded(rows: Sequence[ScoreWindow], width: int) -> tuple[Ids, Ids, Ids]:
-    """Return what the rows read, their mask and what comes after each token, all (B, width).
+def _left_padded(windows: Sequence[ScoreWindow], width: int) -> tuple[Ids, Ids, Ids]:
+    """Return what the windows read, their mask and what comes after each token, all (B, width).
 
-    Padding is on the left, so that all rows are scored at the end.
+    Padding is on the left, so that all windows are scored at the end.
     """
-    ids, mask, targets = np.zeros((3, len(rows), width), np.int64)
-    for number, row in enumerate(rows):
-        place = width - len(row.ids) + 1
-        ids[number, place:] = row.ids[:-1]
+    ids, mask, targets = np.zeros((3, len(windows), width), np.int64)
+    for number, window in enumerate(windows):
+        place = width - len(window.ids) + 1
+        ids[number, place:] = window.ids[:-1]
         mask[number, place:] = 1
-        targets[number, place:] = row.ids[1:]
+        targets[number, place:] = window.ids[1:]
     return ids, mask, targets
 
 
-def _joined(parts: Sequence[tuple[LogProbs, Greedy]]) -> tuple[LogProbs, Greedy]:
-    numbers, greedy = zip(*parts, strict=True)
+def _joined(slices: Sequence[tuple[LogProbs, Greedy]]) -> tuple[LogProbs, Greedy]:
+    numbers, greedy = zip(*slices, strict=True)
     return np.concatenate(numbers), np.concatenate(greedy)

@@ -9,15 +9,15 @@ from gptj.generation.length_buckets import BUCKET, bucket_length
 from gptj.scoring.score_requests import ScoreRequest
 
 LOGITS_BYTES: Final = 2**27
-"""What the float32 logits of one forward pass may take; one position per row is always allowed."""
+"""Bytes of float32 logits in one forward pass; one position per sequence is always allowed."""
 
 TOKENS_AT_ONCE: Final = 1024
-"""Tokens of one forward pass over all rows: enough for fast matmuls, few for scores."""
+"""Tokens of one forward pass over all sequences: enough for fast matmuls, few for scores."""
 
 
 @dataclass(frozen=True)
 class ScoreWindow:
-    """What one row of a batch reads and scores.
+    """What one sequence of a batch reads and scores.
 
     Attributes:
         request: index of the request that it belongs to.
@@ -73,9 +73,12 @@ def _windows_of(
         scored = stop
 
 
-def batches(rows: Sequence[ScoreWindow], batch_size: int) -> Iterator[list[int]]:
+def batches(sequences: Sequence[ScoreWindow], batch_size: int) -> Iterator[list[int]]:
     """Yield indices of windows of similar length, the longest first."""
-    order = sorted(range(len(rows)), key=lambda row: (-len(rows[row].ids), -rows[row].scored))
+    order = sorted(
+        range(len(sequences)),
+        key=lambda index: (-len(sequences[index].ids), -sequences[index].scored),
+    )
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
 

@@ -124,7 +124,7 @@ def _check_tokens(config: GPTJConfig, inputs: Mapping[str, Any]) -> tuple[Any, A
             )
     if 0 in shape[:2]:
         raise InputError(
-            f"The input is empty: it has shape {shape}. Give at least one row and one token; "
+            f"The input is empty: it has shape {shape}. Give at least one sequence and one token; "
             "an empty prompt can start from the end-of-text token."
         )
     return shape[0], shape[1]
@@ -183,7 +183,7 @@ def _check_mask(
 def check_row_shape(name: str, tensor: Tensor, batch: Size, length: Size) -> None:
     """Refuse what is not (B, T) integers."""
     shape = tuple(tensor.shape)
-    # position_ids may be one row for the whole batch
+    # position_ids may be one sequence for the whole batch
     rows = (batch, 1) if name == "position_ids" else (batch,)
     if len(shape) != 2 or not agree(shape[0], *rows) or not agree(shape[1], length):
         raise InputError(f"{name} must be (batch, length) = ({batch}, {length}); found {shape}.")

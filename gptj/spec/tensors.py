@@ -55,7 +55,7 @@ def copy_into(target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:
     """Copy an array into another of its shape, converting to its dtype.
 
     If the two are matrices with different memory orders, NumPy's copy misses the cache at every
-    number: narrow strips are five times as fast.
+    number: thin strips are five times as fast.
     """
     if source.ndim == 2 and source.flags.f_contiguous != target.flags.f_contiguous:
         for start in range(0, source.shape[1], STRIP):

@@ -48,24 +48,24 @@ class MicroBatch:
     share: float
 
 
-def count_targets(head: str, rows: Examples) -> int:
+def count_targets(head: str, examples: Examples) -> int:
     """Return the number of targets in the mean that is the loss of some examples.
 
     Args:
-        rows: inputs of a model by name, with their targets, (B, ...).
+        examples: inputs of a model by name, with their targets, (B, ...).
     """
     if head == "causal_lm":  # the model shifts them
-        return int(np.count_nonzero(rows["labels"][:, 1:] != IGNORE_INDEX))
+        return int(np.count_nonzero(examples["labels"][:, 1:] != IGNORE_INDEX))
     if head == "question_answering":
-        return int(np.count_nonzero(rows["start_positions"] < rows["input_ids"].shape[1]))
-    return len(rows["input_ids"])
+        return int(np.count_nonzero(examples["start_positions"] < examples["input_ids"].shape[1]))
+    return len(examples["input_ids"])
 
 
-def split_batch(head: str, rows: Examples, count: int) -> list[MicroBatch]:
+def split_batch(head: str, examples: Examples, count: int) -> list[MicroBatch]:
     """Return a batch as `count` micro-batches of equal size."""
-    size = len(rows["input_ids"]) // count
+    size = len(examples["input_ids"]) // count
     slices = [slice(size * index, size * (index + 1)) for index in range(count)]
-    micro_batches = [{name: array[rows_of] for name, array in rows.items()} for rows_of in slices]
+    micro_batches = [{name: array[chosen] for name, array in examples.items()} for chosen in slices]
     targets = np.array(
         [count_targets(head, micro_batch) for micro_batch in micro_batches], np.float64
     )

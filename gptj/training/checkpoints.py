@@ -156,11 +156,11 @@ def check_same(
         if getattr(found, name) != getattr(wanted, name):
             others[name] = (getattr(found, name), getattr(wanted, name))
     if others:
-        told = "; ".join(
+        differences = "; ".join(
             f"{name} was {old!r}, and is {new!r}" for name, (old, new) in others.items()
         )
         raise ArgumentError(
-            f"{output} holds another training: {told}. Resume with the same values, "
+            f"{output} holds another training: {differences}. Resume with the same values, "
             "give another output folder, or remove this one."
         )
     return changed

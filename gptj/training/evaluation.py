@@ -36,11 +36,11 @@ def evaluate(
         ``exact_match`` for answers, over windows that hold one.
     """
     losses, hits = [], []
-    for rows in dataset.batches(batch_size):
-        outputs = trainer.evaluate(rows, OUTPUTS[head])
-        losses.append((float(outputs["loss"]), count_targets(head, rows)))
-        hits.append(_hits(head, rows, outputs))
-        tick(len(rows["input_ids"]))
+    for examples in dataset.batches(batch_size):
+        outputs = trainer.evaluate(examples, OUTPUTS[head])
+        losses.append((float(outputs["loss"]), count_targets(head, examples)))
+        hits.append(_hits(head, examples, outputs))
+        tick(len(examples["input_ids"]))
     targets = sum(count for _, count in losses)
     loss = sum(loss * count for loss, count in losses) / max(1, targets)
     found = {"held_out_loss": loss}
@@ -53,16 +53,16 @@ def evaluate(
     return found
 
 
-def _hits(head: str, rows: Example, outputs: Outputs) -> npt.NDArray[np.bool_]:
+def _hits(head: str, examples: Example, outputs: Outputs) -> npt.NDArray[np.bool_]:
     """Return whether each prediction was right; nothing for a language model or a regression."""
     if head == "question_answering":
-        starts, ends = rows["start_positions"], rows["end_positions"]
+        starts, ends = examples["start_positions"], examples["end_positions"]
         right = (outputs["start_logits"].argmax(1) == starts) & (
             outputs["end_logits"].argmax(1) == ends
         )
-        return np.asarray(right[starts < rows["input_ids"].shape[1]])
+        return np.asarray(right[starts < examples["input_ids"].shape[1]])
     if head == "sequence_classification":
-        labels, logits = rows["labels"], outputs["logits"]  # (B,) or (B, L), (B, L)
+        labels, logits = examples["labels"], outputs["logits"]  # (B,) or (B, L), (B, L)
         if labels.ndim == 2:
             return np.asarray((logits > 0.0) == (labels > 0.5)).ravel()
         if np.issubdtype(labels.dtype, np.integer):

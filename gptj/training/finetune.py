@@ -98,15 +98,15 @@ def finetune(
     framework = _training_backend(backend)
     _make(folder)
     config, tokenizer = GPTJConfig.from_pretrained(model), api.load_tokenizer(model)
-    rows = open_data(data, held_out_data, chosen, config, tokenizer, cache_dir)
+    examples = open_data(data, held_out_data, chosen, config, tokenizer, cache_dir)
     values = checkpoints.as_json(chosen)
-    progress = TrainingProgress(0, str(model), rows.fingerprint(), values, framework.name)
+    progress = TrainingProgress(0, str(model), examples.fingerprint(), values, framework.name)
     earlier = _earlier(folder, progress, quiet)
     load = {"backend": framework.name, "device": device}
-    net, trainer, progress = _start(progress, earlier, chosen, rows, load)
+    net, trainer, progress = _start(progress, earlier, chosen, examples, load)
     checkpoints.check_room(folder, net, chosen.keep)
     with History(folder, progress.step) as history:
-        loop = Loop(net, trainer, rows, chosen, folder, history, progress, quiet)
+        loop = Loop(net, trainer, examples, chosen, folder, history, progress, quiet)
         _tell(loop, framework, quiet)
         loop.run()
         _finish(loop, framework.versions(), data)
@@ -156,8 +156,8 @@ def _earlier(folder: Path, progress: TrainingProgress, quiet: bool) -> Path | No
     if found is None:
         return None
     changed = checkpoints.check_same(checkpoints.read_progress(found), progress, folder)
-    told = [f"{name} {old} -> {new}" for name, (old, new) in changed.items()]
-    _say(f"Resuming from {found}" + (f"; changed: {', '.join(told)}" if told else ""), quiet)
+    changes = [f"{name} {old} -> {new}" for name, (old, new) in changed.items()]
+    _say(f"Resuming from {found}" + (f"; changed: {', '.join(changes)}" if changes else ""), quiet)
     return found
 
 

@@ -85,24 +85,24 @@ class Loop:
             Interruption() as interruption,
             self._bar(self.total, "step", "Training", initial=first) as bar,
         ):
-            for _, rows in zip(range(first, self.total), batches, strict=False):
-                bar.set_postfix_str(self._step(rows), refresh=False)
+            for _, examples in zip(range(first, self.total), batches, strict=False):
+                bar.set_postfix_str(self._step(examples), refresh=False)
                 bar.update()
                 self._pause(interruption.asked)
 
-    def _step(self, rows: Example) -> str:
+    def _step(self, examples: Example) -> str:
         """Do one step; return its figures as text."""
         settings, step, start = self.settings, self.progress.step, perf_counter()
         rate = learning_rate(
             step, self.total, settings.learning_rate, settings.schedule, settings.warmup
         )
-        micro_batches = split_batch(settings.head, rows, settings.accumulate)
+        micro_batches = split_batch(settings.head, examples, settings.accumulate)
         seed = (settings.seed * 1_000_003 + step) % 2**31
         loss, norm = self.trainer.step(micro_batches, rate, seed)
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise self._not_finite(loss, norm, rate)
         self.progress = TrainingProgress(**{**vars(self.progress), "step": step + 1})
-        speed = rows["attention_mask"].sum() / (perf_counter() - start)
+        speed = examples["attention_mask"].sum() / (perf_counter() - start)
         figures = {"loss": loss, "learning_rate": rate, "gradient_norm": norm}
         self.history.add(step + 1, figures | {"tokens_per_second": round(float(speed), 1)})
         return f"loss {loss:.3f}, rate {rate:.1e}, {speed:,.0f} tokens/s"

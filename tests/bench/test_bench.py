@@ -160,7 +160,7 @@ def test_workloads_that_exceed_the_context_are_refused():
         inference(config, (1,), 40, 32, 8)
     with pytest.raises(ArgumentError, match="batch must be a positive integer; found 0"):
         inference(config, (0,), 4, 4, 8)
-    with pytest.raises(ArgumentError, match="Rows of 65 tokens cannot be trained on"):
+    with pytest.raises(ArgumentError, match="Sequences of 65 tokens cannot be trained on"):
         step(config, 2, 65)
     with pytest.raises(ArgumentError, match="no kind of work 'sing'; accepted are 'first'"):
         Workload("sing", 1, 1)

@@ -115,7 +115,7 @@ def test_texts_come_from_a_file_or_from_standard_input(folders, tmp_path):
 def test_long_texts_are_cut_only_where_that_is_asked_for(folders):
     result = invoke(folders / "one", LONG)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "has 140 tokens, and a row holds at most 64" in result.stderr
+    assert "has 140 tokens, and a sequence holds at most 64" in result.stderr
     cut = parsed(printed(folders / "one", LONG, "--truncate", "--json"))
     assert cut == predicted(folders / "one", [LONG], truncate=True)
 

@@ -21,7 +21,7 @@ def dataset_of(folder, texts, **options):
 
 
 def kept(row):
-    """Return the tokens of a row that are no padding, which must be on the right."""
+    """Return the tokens of an example that are no padding, which must be on the right."""
     count = int(row["attention_mask"].sum())
     assert row["attention_mask"].tolist() == [1] * count + [0] * (len(row["input_ids"]) - count)
     return row["input_ids"][:count].tolist()

@@ -48,7 +48,7 @@ def test_several_texts_continue_the_same_embeddings(backend, model):
 
 
 def test_embeddings_padded_on_the_right_are_refused(model):
-    with pytest.raises(InputError, match="row 1 ends with padding"):
+    with pytest.raises(InputError, match="sequence 1 ends with padding"):
         model.generate(
             inputs_embeds=embeddings(model, PROMPT), attention_mask=LEFT[:, ::-1], **OPTIONS
         )
@@ -106,7 +106,7 @@ def test_a_cache_that_covers_the_whole_prompt_is_fine(backend, model):
 
 def test_a_cache_of_other_rows_is_refused(model):
     cache = model.generate(PROMPT, return_dict_in_generate=True, **OPTIONS).past_key_values
-    with pytest.raises(InputError, match="past_key_values has 2 rows and input_ids 3"):
+    with pytest.raises(InputError, match="past_key_values has 2 sequences and input_ids 3"):
         model.generate(draw_ids((3, 9), seed=1), past_key_values=cache, **OPTIONS)
 
 

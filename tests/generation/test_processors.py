@@ -243,7 +243,9 @@ def test_a_processor_that_returns_another_shape_is_refused():
 
 def test_a_row_without_any_token_left_is_named():
     everything = list(range(VOCAB))
-    with pytest.raises(ArgumentError, match=r"row 0 at step 0 leave no token to choose: check"):
+    with pytest.raises(
+        ArgumentError, match=r"sequence 0 at step 0 leave no token to choose: check"
+    ):
         continued(Scripted(drawn_table(0)), suppress_tokens=everything, max_new_tokens=2)
 
 
@@ -260,7 +262,8 @@ def test_a_row_that_has_ended_needs_no_token():
 @pytest.mark.parametrize("options", [{}, {"do_sample": True}, {"num_beams": 2}], ids=str)
 def test_scores_that_are_not_numbers_are_named(options):
     model = Scripted(lambda ids: np.full(VOCAB, np.nan if len(ids) > 2 else 0.0))
-    with pytest.raises(ArgumentError, match=r"row 0 at step 2 are not numbers: check the weights"):
+    match = "sequence 0 at step 2 are not numbers: check the weights"
+    with pytest.raises(ArgumentError, match=match):
         continued(model, eos_token_id=None, max_new_tokens=4, **options)
 
 

@@ -158,7 +158,7 @@ def test_a_criterion_sees_the_text_and_the_scores_of_its_last_token():
 def test_a_criterion_of_another_shape_is_refused(shape):
     model, expected = Scripted(saying([0, 1])), f"({', '.join(map(str, shape))}"
     with pytest.raises(
-        ArgumentError, match=r"a bool, or one per row, \(2,\); .* returned "
+        ArgumentError, match=r"a bool, or one per sequence, \(2,\); .* returned "
     ) as info:
         continued(model, [[0], [1]], stopping_criteria=[lambda ids, scores: np.zeros(shape)])
     assert expected in str(info.value)

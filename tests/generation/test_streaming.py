@@ -59,7 +59,7 @@ def test_a_text_streamer_writes_to_standard_output(capsys):
 
 
 def test_a_text_streamer_refuses_several_rows():
-    with pytest.raises(ValueError, match="follows one row; found 2"):
+    with pytest.raises(ValueError, match="follows one sequence; found 2"):
         TextStreamer(LETTERS).put(np.array([[0], [1]]))
 
 

@@ -141,7 +141,8 @@ WRONG = {
         ANSWERS,
         {"question": "w1 w2", "length": 8, "stride": 6},
         SequenceTooLong,
-        "The question has 2 tokens of a row of 8. What is left must be more than the stride, 6",
+        "The question has 2 tokens of a sequence of 8. What is left must be more than "
+        "the stride, 6",
     ),
     "empty question": (ANSWERS, {"question": ""}, InputError, "Question 0 is empty"),
     "loaded already": (

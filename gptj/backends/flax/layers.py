@@ -76,7 +76,7 @@ class Linear(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation, computed in float32: a mean in half precision loses its digits."""
+    """Layer normalisation, computed in float32: a mean in half precision is too coarse."""
 
     config: GPTJConfig
     dtype: DTypeLike = jnp.float32
@@ -96,5 +96,5 @@ class LayerNorm(nn.Module):
 
 
 def _row(vector: Array, like: Array) -> Array:
-    """Return a vector with as many axes as `like`: JAX is told to promote no rank silently."""
+    """Return a vector with as many axes as `like`: JAX is set to promote no rank silently."""
     return vector.reshape((1,) * (like.ndim - 1) + (-1,))

@@ -42,10 +42,10 @@ def threefry2x32(key: Words, counter: Words) -> Words:
 
 
 def gumbel_noise(seed: Words, step: Array, ids: Array, numbers: Array | None = None) -> Array:
-    """Return Gumbel noise, float32, for the candidates (B, K) of rows by their numbers (B,)."""
+    """Return Gumbel noise, float32, for candidates (B, K) of sequences by their numbers (B,)."""
     numbers = jnp.arange(ids.shape[0]) if numbers is None else numbers
-    rows = numbers.astype(jnp.uint32)[:, None]
-    subkey = threefry2x32(seed, (rows, jnp.full_like(rows, step)))
+    sequences = numbers.astype(jnp.uint32)[:, None]
+    subkey = threefry2x32(seed, (sequences, jnp.full_like(sequences, step)))
     ids = ids.astype(jnp.uint32)
     bits, _ = threefry2x32(subkey, (ids, jnp.zeros_like(ids)))
     uniform = (bits >> jnp.uint32(32 - UNIFORM_BITS)).astype(jnp.float32) + 0.5
@@ -55,10 +55,10 @@ def gumbel_noise(seed: Words, step: Array, ids: Array, numbers: Array | None = N
 def next_tokens(
     logits: Array, plan: DecodePlan, step: int | Array, numbers: Array | None = None
 ) -> Array:
-    """Choose one token per row of (B, V) logits; ties go to the lower id.
+    """Choose one token per sequence of (B, V) logits; ties go to the lower id.
 
     Args:
-        numbers: of the rows, (B,), 0 and on if None; the noise depends on them.
+        numbers: of the sequences, (B,), 0 and on if None; the noise depends on them.
     """
     plan = plan if isinstance(plan.seed, tuple) else as_arrays(plan)
     seed, ends = cast(Words, plan.seed), jnp.asarray(plan.eos_token_ids)

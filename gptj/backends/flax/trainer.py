@@ -86,13 +86,21 @@ class Trainer:
         return params[LORA], {name: tree for name, tree in params.items() if name != LORA}
 
     def _loss_and_gradients(
-        self, spare: Params, trained: Params, frozen: Params, rows: Params, share: Array, key: Array
+        self,
+        spare: Params,
+        trained: Params,
+        frozen: Params,
+        examples: Params,
+        share: Array,
+        key: Array,
     ) -> Contribution:
         """Return the contribution of a micro-batch to the loss and the gradients, in `spare`."""
 
         def loss(trained: Params) -> Array:
             params = {**frozen, LORA: trained} if frozen else trained
-            output = self.pure(**rows, params=params, train=True, dropout_rng=key, return_dict=True)
+            output = self.pure(
+                **examples, params=params, train=True, dropout_rng=key, return_dict=True
+            )
             return output.loss * share
 
         return jax.value_and_grad(loss)(trained)
@@ -113,8 +121,10 @@ class Trainer:
         trained = jax.tree.map(lambda p, d: (p - rate * d).astype(p.dtype), trained, directions)
         return trained, state, norm
 
-    def _outputs(self, params: Params, rows: Params, names: tuple[str, ...]) -> dict[str, Array]:
-        output = self.pure(**rows, params=params, return_dict=True)
+    def _outputs(
+        self, params: Params, examples: Params, names: tuple[str, ...]
+    ) -> dict[str, Array]:
+        output = self.pure(**examples, params=params, return_dict=True)
         return {name: output[name] for name in names}
 
 

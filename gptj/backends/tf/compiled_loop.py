@@ -83,7 +83,7 @@ def run(
 def graph_of(model: "TFPretrained", key: Any, function: Any, inputs: Any) -> Any:
     """Return a function as a graph for inputs of these shapes, which `key` names.
 
-    XLA compiles those parts of it that ask for that.
+    XLA compiles the functions in it that ask for that.
     """
     functions = model.functions.compiled
     if key not in functions:

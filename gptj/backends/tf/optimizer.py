@@ -47,7 +47,7 @@ class AdamW(keras.optimizers.AdamW):
         g = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)  # it may be sparse
         self.assign_add(m, (g - m) * (1.0 - self.beta_1))
         self.assign_add(v, (g * g - v) * (1.0 - self.beta_2))
-        # in float32, 1 - 0.999 would have only four digits
+        # in float32, 1 - 0.999 would have only four decimals
         step = tf.cast(self.iterations + 1, tf.float64)
         rate = tf.cast(learning_rate, tf.float64) / (1.0 - self.beta_1**step)
         correction = tf.sqrt(1.0 - self.beta_2**step)

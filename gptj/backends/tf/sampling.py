@@ -33,14 +33,14 @@ def threefry2x32(key: Words, counter: Words) -> Words:
 
 
 def gumbel_noise(seed: Any, step: Any, ids: Tensor, numbers: Tensor | None = None) -> Tensor:
-    """Return Gumbel noise, float32, for the candidates (B, K) of rows by their numbers (B,).
+    """Return Gumbel noise, float32, for candidates (B, K) of sequences by their numbers (B,).
 
     `seed` is an integer, or the tensor of its two words.
     """
     words = seed if tf.is_tensor(seed) else seed_words(seed)
     numbers = tf.range(ops.shape(ids)[0]) if numbers is None else numbers
-    rows = tf.cast(numbers, tf.uint32)[:, None]
-    subkey = threefry2x32((words[0], words[1]), (rows, tf.cast(step, tf.uint32)))
+    sequences = tf.cast(numbers, tf.uint32)[:, None]
+    subkey = threefry2x32((words[0], words[1]), (sequences, tf.cast(step, tf.uint32)))
     ids = tf.cast(ids, tf.uint32)
     bits, _ = threefry2x32(subkey, (ids, tf.zeros_like(ids)))
     bits = tf.bitwise.right_shift(bits, 32 - UNIFORM_BITS)
@@ -56,10 +56,10 @@ def seed_words(seed: int) -> Tensor:
 def next_tokens(
     logits: Tensor, plan: DecodePlan, step: Any, numbers: Tensor | None = None
 ) -> Tensor:
-    """Choose one token per row of (B, V) logits; ties go to the lower id.
+    """Choose one token per sequence of (B, V) logits; ties go to the lower id.
 
     Args:
-        numbers: of the rows, (B,), 0 and on if None; the noise depends on them.
+        numbers: of the sequences, (B,), 0 and on if None; the noise depends on them.
     """
     vocab = logits.shape[-1]
     if plan.eos_token_ids:
@@ -72,7 +72,7 @@ def next_tokens(
 
 
 def lowest_best(values: Tensor, ids: Tensor, vocab: int) -> Tensor:
-    """Return the lowest id of a row's greatest value; argmax leaves open which one it takes."""
+    """Return the lowest id of a greatest value; argmax leaves open which one it takes."""
     is_best = values == tf.reduce_max(values, axis=-1, keepdims=True)
     return tf.reduce_min(tf.where(is_best, ids, vocab), axis=-1)
 

@@ -81,11 +81,11 @@ class Trainer:
             layer.seed_generator.state.assign([seed % 2**31, index])
 
     def _loss_and_gradients(
-        self, rows: dict[str, Tensor], share: Tensor
+        self, examples: dict[str, Tensor], share: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
         """Return the contribution of a micro-batch to the loss and the gradients."""
         with tf.GradientTape() as tape:
-            loss = self.model(**rows, training=True, return_dict=True).loss * share
+            loss = self.model(**examples, training=True, return_dict=True).loss * share
         values = [variable.value for variable in self.trained]
         zero = tf.UnconnectedGradients.ZERO  # for parameters that the loss does not depend on
         return loss, tape.gradient(loss, values, unconnected_gradients=zero)
@@ -97,10 +97,10 @@ class Trainer:
         self.optimizer.apply([gradient * scale for gradient in gradients], self.trained)
         return norm
 
-    def _outputs(self, rows: dict[str, Tensor], names: tuple[str, ...]) -> dict[str, Tensor]:
-        output = self.model(**rows, training=False, return_dict=True)
+    def _outputs(self, examples: dict[str, Tensor], names: tuple[str, ...]) -> dict[str, Tensor]:
+        output = self.model(**examples, training=False, return_dict=True)
         return {name: output[name] for name in names}
 
 
-def _tensors(rows: Examples) -> dict[str, Tensor]:
-    return {name: tf.constant(array) for name, array in rows.items()}
+def _tensors(examples: Examples) -> dict[str, Tensor]:
+    return {name: tf.constant(array) for name, array in examples.items()}

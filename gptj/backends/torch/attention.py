@@ -52,7 +52,7 @@ class Attention(nn.Module):
 
     def split_heads(self, x: Tensor) -> Tensor:
         """Split (B, T, E) into (B, H, T, D)."""
-        # all heads, or the part of this process
+        # all heads, or the shard of this process
         return x.unflatten(-1, (-1, self.config.head_dim)).transpose(1, 2)
 
     def attend(

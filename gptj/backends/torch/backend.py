@@ -195,7 +195,7 @@ class TorchBackend:
         return optimizers.load_optimizer(model, optimizer, state)
 
     def mixed(self, dtype: str) -> dict[str, Any]:
-        """Return what ``load`` takes for products in half precision on float32 parameters."""
+        """Return what ``load`` takes for matmuls in half precision on float32 parameters."""
         return mixed(dtype)
 
     def trainer(self, model: TorchPretrained, rule: UpdateRule, dtype: str) -> Trainer:

@@ -29,11 +29,11 @@ def threefry2x32(key: Words, counter: Words) -> Words:
 
 
 def gumbel_noise(seed: int, step: int, ids: Tensor, numbers: Tensor | None = None) -> Tensor:
-    """Return Gumbel noise, float32, for the candidates (B, K) of rows by their numbers (B,)."""
+    """Return Gumbel noise, float32, for candidates (B, K) of sequences by their numbers (B,)."""
     low, high = (torch.tensor(word, device=ids.device) for word in split_seed(seed))
     numbers = torch.arange(len(ids), device=ids.device) if numbers is None else numbers
-    rows = numbers[:, None]
-    subkey = threefry2x32((low, high), (rows, torch.full_like(rows, step)))
+    sequences = numbers[:, None]
+    subkey = threefry2x32((low, high), (sequences, torch.full_like(sequences, step)))
     bits, _ = threefry2x32(subkey, (ids, torch.zeros_like(ids)))
     uniform = ((bits >> (32 - UNIFORM_BITS)).float() + 0.5) * 2.0**-UNIFORM_BITS
     return -torch.log(-torch.log(uniform))
@@ -42,10 +42,10 @@ def gumbel_noise(seed: int, step: int, ids: Tensor, numbers: Tensor | None = Non
 def next_tokens(
     logits: Tensor, plan: DecodePlan, step: int, numbers: Tensor | None = None
 ) -> Tensor:
-    """Choose one token per row of (B, V) logits; ties go to the lower id.
+    """Choose one token per sequence of (B, V) logits; ties go to the lower id.
 
     Args:
-        numbers: of the rows, (B,), 0 and on if None; the noise depends on them.
+        numbers: of the sequences, (B,), 0 and on if None; the noise depends on them.
     """
     vocab = logits.shape[-1]
     if step < plan.min_new_tokens and plan.eos_token_ids:

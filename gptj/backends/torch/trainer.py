@@ -90,5 +90,5 @@ class Trainer:
         return torch.autocast(self.model.device.type, dtype, enabled=is_mixed)
 
 
-def _tensors(rows: Examples, device: torch.device) -> dict[str, Tensor]:
-    return {name: params.from_numpy(array, device) for name, array in rows.items()}
+def _tensors(examples: Examples, device: torch.device) -> dict[str, Tensor]:
+    return {name: params.from_numpy(array, device) for name, array in examples.items()}

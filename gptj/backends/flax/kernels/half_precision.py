@@ -2,7 +2,7 @@
 
 XLA multiplies bfloat16 as it is where the processor can, if it may keep the sums in float32 and
 there is more than one row. Any other half precision and int8 it would upcast whole, see ``bits``.
-A single row it multiplies with narrow numbers while it reads them, if told what to add to what.
+A single row it multiplies with them while it reads them, if the additions are spelled out.
 """
 
 import math
@@ -116,8 +116,8 @@ def _add_up_rows(x: Array, weight: Array) -> Array:
 def _add_up_row(x: Array, weight: Array) -> Array:
     """Return the matmul of a single row, which XLA computes while it reads the weight, once.
 
-    A block is `together` parts of G inputs, which are added to G sums of every output. Each part is
-    read from its start to its end, as a processor that reads ahead wants it.
+    A block is `together` slices of G inputs, which are added to G sums of every output. Each slice
+    is read from its start to its end, as a processor that reads ahead wants it.
     """
     inputs, width = weight.shape
     together = even_divisor(inputs, ROWS_SUMMED_TOGETHER)

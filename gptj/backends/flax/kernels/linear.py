@@ -23,7 +23,7 @@ Kernel: TypeAlias = Callable[[Array, Array], Array]
 MIN_SPLIT_INPUTS: Final = {4: 512, 32: 1024}
 """Numbers of rows -> the fewest inputs that are multiplied together where XLA has a kernel.
 
-It shares the work among threads by these parts, and by outputs; for more rows that is no gain.
+It shares the work among threads by these slices, and by outputs; for more rows that is no gain.
 """
 
 BLOCK_ROW_COUNTS: Final = range(3, 33)
@@ -67,7 +67,7 @@ def tied_matmul(x: Array, table: Array) -> Array:
 
 
 def multiply_side_by_side(rows: Array, weight: Array, sums: DTypeLike) -> Array:
-    """Return (M, in) x (in, out) of the same dtype in that of the sums, by parts of the inputs."""
+    """Return (M, in) x (in, out) of the same dtype in that of the sums, by slices of inputs."""
     size = next((size for most, size in MIN_SPLIT_INPUTS.items() if len(rows) <= most), len(weight))
     splits = even_divisor(len(weight), max(1, len(weight) // size))
     cut, weights = rows.reshape(len(rows), splits, -1), weight.reshape(splits, -1, weight.shape[1])

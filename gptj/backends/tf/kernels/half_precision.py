@@ -3,7 +3,7 @@
 Where a processor has no instructions for such numbers, TensorFlow's own matmul with them takes
 five times as long as one in float32. XLA upcasts them while it multiplies, faster than TensorFlow
 operation by operation; a block at a time, so that the upcast weight is never whole. A single row it
-multiplies while it reads the numbers, if told what to add to what.
+multiplies while it reads the numbers, if the additions are spelled out.
 """
 
 import math

@@ -7,7 +7,7 @@ from typing import Final
 import tensorflow as tf
 
 SIGNIFICANT_BITS: Final = 3
-"""Binary digits of the number of rows that a matmul is compiled for."""
+"""Significant bits of the number of rows that a matmul is compiled for."""
 
 
 def has_gpu() -> bool:
@@ -30,7 +30,7 @@ def by_xla(
 
 
 def rounded_up(count: int) -> int:
-    """Return a count of at most three binary digits before the zeros: few counts are compiled."""
+    """Return a count with at most three significant bits: few counts are compiled."""
     unit = 1 << max(0, count.bit_length() - SIGNIFICANT_BITS)
     return -(-count // unit) * unit
 
