@@ -89,7 +89,7 @@ def test_a_plain_forward_returns_a_cache_no_longer_than_the_text(backend):
     assert [tuple(x.shape) for x in cache[0]] == [(2, config.n_head, 6, config.head_dim)] * 2
 
 
-def test_rows_of_a_cache_can_be_gathered(backend):
+def test_sequences_of_a_cache_can_be_gathered(backend):
     model = tiny_model(backend.name)
     cache = prefix_cache(backend, model)
     rows = np.array([1, 0, 1])

@@ -192,7 +192,7 @@ def test_jit_keeps_the_outputs(flax_backend, head, dtype):
 
 @every_head
 @every_dtype
-def test_vmap_over_rows_equals_the_batch(flax_backend, head, dtype):
+def test_vmap_over_sequences_equals_the_batch(flax_backend, head, dtype):
     import jax
 
     model = tiny_model("flax", head, dtype)

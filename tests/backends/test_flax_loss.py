@@ -1,4 +1,4 @@
-"""The loss that goes through the head's product in Flax, against the one of the whole logits."""
+"""The loss that goes through the head's matmul in Flax, against the one of the whole logits."""
 
 import numpy as np
 import pytest
@@ -83,5 +83,5 @@ def test_the_logits_are_in_memory_twice_at_most():
     ("batch", "length", "size"),
     [(1, 512, 256), (2, 256, 128), (2, 250, 125), (1, 509, 509), (300, 7, 1)],
 )
-def test_parts_are_even_and_never_tiny(batch, length, size):
+def test_slices_are_even_and_never_tiny(batch, length, size):
     assert losses._chunk_size(batch, length) == size

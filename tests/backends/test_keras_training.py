@@ -118,7 +118,7 @@ def test_adam_on_bfloat16_parameters_never_moves_and_says_so_once(caplog):
     assert "Make the model with dtype='mixed_bfloat16'" in message
 
 
-def test_what_other_optimizers_lose_in_half_precision_is_told_too(caplog):
+def test_what_other_optimizers_lose_in_half_precision_is_reported_too(caplog):
     model = compiled(dtype="float16", optimizer=keras.optimizers.SGD(1e-3))
     with caplog.at_level(logging.WARNING, "gptj"):
         model.train_on_batch(inputs())

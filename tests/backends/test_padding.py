@@ -26,7 +26,7 @@ def padded(count, side):
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("count", [1, 5, 40])
-def test_a_padded_row_equals_its_unpadded_self(backend, side, count):
+def test_a_padded_sequence_equals_its_unpadded_self(backend, side, count):
     model = tiny_model(backend.name)
     ids, mask, place = padded(count, side)
     alone = run(backend, model, input_ids=ROW).logits
@@ -35,7 +35,7 @@ def test_a_padded_row_equals_its_unpadded_self(backend, side, count):
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_a_row_in_a_batch_equals_the_row_alone(backend, side):
+def test_a_sequence_in_a_batch_equals_the_sequence_alone(backend, side):
     model = tiny_model(backend.name)
     ids, mask, place = padded(4, side)
     ids = np.vstack((draw_ids((2, 13), seed=8), ids))

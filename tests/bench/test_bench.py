@@ -62,7 +62,7 @@ def test_a_first_token_needs_the_logits_of_one_place_only():
     assert prefill.operations - first.operations == 2 * 63 * 50400 * 1024
 
 
-def test_the_limit_is_whatever_takes_longer():
+def test_the_roofline_is_whatever_takes_longer():
     limits = Roofline(bytes=1e9, float32=1e12, bfloat16=5e11)
     cost = cost_of(Workload("decode", 1, 16, 8), mid(), "float32")
     assert limits.seconds(cost, "float32") == cost.bytes / 1e9
@@ -80,7 +80,7 @@ def test_the_best_of_every_rate_counts():
     assert found == Roofline(3.0, 5.0, 2.0)
 
 
-def test_limits_are_measured_with_numpy_and_with_tensors(framework):
+def test_rooflines_are_measured_with_numpy_and_with_tensors(framework):
     found = [
         numpy_roofline(10**6, 256),
         framework_roofline(framework.from_numpy, framework.to_numpy, 10**6, 256),
@@ -89,7 +89,7 @@ def test_limits_are_measured_with_numpy_and_with_tensors(framework):
     assert found[1].bfloat16 > 0
 
 
-def test_products_grow_until_they_take_long_enough(monkeypatch):
+def test_matmuls_grow_until_they_take_long_enough(monkeypatch):
     widths = []
     monkeypatch.setattr("gptj.bench.roofline.LONG_ENOUGH", 0.0)
     matmul_rate(lambda a, b: widths.append(len(a)), lambda width: np.ones((width, 1)), 8192)

@@ -68,7 +68,7 @@ def test_a_classifier_ends_with_a_command_that_works(framework, small, tmp_path)
         (("--data", "x.txt", "--head", "base"), "'base' is not one of", 2),
     ],
 )
-def test_mistakes_are_told(small, tmp_path, monkeypatch, options, told, code):
+def test_mistakes_are_reported(small, tmp_path, monkeypatch, options, told, code):
     if not FRAMEWORKS:
         pytest.skip("no framework")
     monkeypatch.chdir(tmp_path)

@@ -41,13 +41,13 @@ def encoded(monkeypatch):
     return texts
 
 
-def rows(dataset):
-    return [row["input_ids"].tolist() for row in dataset]
+def examples(dataset):
+    return [example["input_ids"].tolist() for example in dataset]
 
 
 def test_the_same_files_are_tokenised_once(folder, encoded):
-    first = rows(load(folder))
-    assert rows(load(folder)) == first
+    first = examples(load(folder))
+    assert examples(load(folder)) == first
     assert load(folder, length=8, packed=False)[0]["input_ids"].shape == (8,)
     assert encoded == ["Hello world.\n\nGood bye."]
 
@@ -56,7 +56,7 @@ def test_files_that_changed_are_tokenised_again(folder, encoded):
     load(folder)
     (folder / "corpus.txt").write_text("Hello again.\n\nGood bye.")  # of the same size
     os.utime(folder / "corpus.txt", ns=(1, 1))
-    assert rows(load(folder))[0] == ids_of("Hello again.")[:3] + ids_of("\n")[:1]
+    assert examples(load(folder))[0] == ids_of("Hello again.")[:3] + ids_of("\n")[:1]
     assert len(encoded) == 2
 
 
@@ -79,7 +79,9 @@ def test_text_is_tokenised_as_a_stream(folder, encoded, monkeypatch):
     (folder / "corpus.txt").write_text("ten tokens\n" * 9)
     dataset = load(folder, document="line")
     assert groups == [3, 6, 9]  # each group was tokenised before the next was read
-    assert [token for row in rows(dataset) for token in row][:27] == ids_of("ten tokens") * 9
+    assert [token for example in examples(dataset) for token in example][:27] == ids_of(
+        "ten tokens"
+    ) * 9
 
 
 def watched_pieces(read):
@@ -114,7 +116,7 @@ def test_tokens_are_mapped_and_not_read(folder):
     assert isinstance(dataset._store["tokens"], np.memmap)
     again = pickle.loads(pickle.dumps(dataset))  # as workers of a loader get it
     assert isinstance(again._store["tokens"], np.memmap)
-    assert rows(again) == rows(dataset)
+    assert examples(again) == examples(dataset)
 
 
 def test_what_fails_in_the_middle_leaves_nothing(folder, monkeypatch):
@@ -150,7 +152,7 @@ def test_a_program_that_is_killed_leaves_no_half_of_a_store(folder):
         program.send_signal(signal.SIGKILL)
     (left,) = (folder / "cache").iterdir()
     assert left.name.startswith(token_cache.UNFINISHED)
-    assert rows(load(folder)) == rows(load(folder, cache_dir=folder / "other"))
+    assert examples(load(folder)) == examples(load(folder, cache_dir=folder / "other"))
     assert left.exists()  # somebody might still be writing there
     for path in (*left.iterdir(), left):
         os.utime(path, (time.time() - 2 * token_cache.ABANDONED,) * 2)
@@ -159,13 +161,13 @@ def test_a_program_that_is_killed_leaves_no_half_of_a_store(folder):
 
 
 def test_a_store_that_was_cut_is_made_anew(folder, encoded):
-    first = rows(load(folder))
+    first = examples(load(folder))
     (tokens,) = (folder / "cache").glob("*/tokens.bin")
     tokens.write_bytes(tokens.read_bytes()[:-2])
-    assert rows(load(folder)) == first
+    assert examples(load(folder)) == first
     (contents,) = (folder / "cache").glob("*/contents.json")
     contents.write_text("{")
-    assert rows(load(folder)) == first
+    assert examples(load(folder)) == first
     assert len(encoded) == 3
 
 
@@ -176,7 +178,7 @@ def test_of_two_programs_that_build_the_same_one_is_taken(folder, monkeypatch):
         return tokenizing.encode(tokenizer, group)
 
     monkeypatch.setattr(text, "encode", overtaken)
-    assert rows(load(folder)) == rows(load(folder))
+    assert examples(load(folder)) == examples(load(folder))
     assert len([*(folder / "cache").iterdir()]) == 1
 
 

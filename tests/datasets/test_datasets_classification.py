@@ -21,15 +21,15 @@ def load(folder, labels, **options):
 
 
 def labels_of(dataset):
-    return [row["labels"].tolist() for row in dataset]
+    return [example["labels"].tolist() for example in dataset]
 
 
-def test_rows_by_hand(tmp_path):
-    row = load(tmp_path, ["b", "a"])[1]
+def test_examples_by_hand(tmp_path):
+    example = load(tmp_path, ["b", "a"])[1]
     # "text 1" is 5239 352
-    assert row["input_ids"].tolist() == [5239, 352, END, END]
-    assert row["attention_mask"].tolist() == [1, 1, 0, 0]
-    assert row["labels"].shape == () and row["labels"].dtype == np.int32
+    assert example["input_ids"].tolist() == [5239, 352, END, END]
+    assert example["attention_mask"].tolist() == [1, 1, 0, 0]
+    assert example["labels"].shape == () and example["labels"].dtype == np.int32
 
 
 def test_of_a_longer_text_the_beginning_is_kept(tmp_path):

@@ -1,4 +1,4 @@
-"""The order of rows: permutations by seed and epoch, parts for processes, going on."""
+"""The order of examples: permutations by seed and epoch, slices for processes, resuming."""
 
 from itertools import islice
 
@@ -14,19 +14,19 @@ from gptj.errors import ArgumentError
 
 pytestmark = pytest.mark.neutral
 
-ROWS = 23
+EXAMPLES = 23
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     """Rows that each begin with a token of their own."""
-    folder = tmp_path_factory.mktemp("rows")
-    path = write_lines(folder / "a.jsonl", [{"text": chr(65 + row)} for row in range(ROWS)])
+    folder = tmp_path_factory.mktemp("examples")
+    path = write_lines(folder / "a.jsonl", [{"text": chr(65 + row)} for row in range(EXAMPLES)])
     return gptj.text_dataset(path, tokenizer(), length=2, cache_dir=folder / "cache")
 
 
 def numbers(batches):
-    """Return which rows the batches hold, batch by batch."""
+    """Return which examples the batches hold, batch by batch."""
     first = tokenizer().encode("A")[0]
     return [(batch["input_ids"][:, 0] - first).tolist() for batch in batches]
 
@@ -58,12 +58,12 @@ def test_every_place_is_as_likely():
     assert np.abs(np.bincount(first, minlength=4) - 500).max() < 4 * np.sqrt(2000 * 3 / 16)
 
 
-def test_without_a_seed_rows_come_as_they_are(dataset):
-    assert flat(numbers(dataset.batches(4))) == list(range(ROWS))
+def test_without_a_seed_examples_come_as_they_are(dataset):
+    assert flat(numbers(dataset.batches(4))) == list(range(EXAMPLES))
     assert [len(batch) for batch in numbers(dataset.batches(4))] == [4, 4, 4, 4, 4, 3]
 
 
-def test_batches_have_the_rows_with_their_masks_and_labels(dataset):
+def test_batches_have_the_examples_with_their_masks_and_labels(dataset):
     batch = next(dataset.batches(3, seed=1))
     for row, number in enumerate(numbers([batch])[0]):
         for name, array in dataset[number].items():
@@ -74,7 +74,7 @@ def test_batches_have_the_rows_with_their_masks_and_labels(dataset):
 @settings(deadline=None)
 @given(st.integers(1, 9), st.integers(1, 5), st.integers(0, 3), st.booleans())
 def test_processes_share_what_one_would_read(dataset, batch_size, world, epoch, drop_last):
-    if drop_last and batch_size * world > ROWS:
+    if drop_last and batch_size * world > EXAMPLES:
         return
     options = {"seed": 3, "epoch": epoch, "drop_last": drop_last}
     alone = numbers(dataset.batches(batch_size * world, **options))
@@ -103,9 +103,9 @@ def test_going_on_equals_an_uninterrupted_run(dataset, batch_size, epoch, drop_l
 
 
 def test_a_stream_has_every_epoch_in_another_order(dataset):
-    epochs = numbers(islice(dataset.stream(ROWS, seed=2), 3))
+    epochs = numbers(islice(dataset.stream(EXAMPLES, seed=2), 3))
     assert len({tuple(epoch) for epoch in epochs}) == 3
-    assert all(sorted(epoch) == list(range(ROWS)) for epoch in epochs)
+    assert all(sorted(epoch) == list(range(EXAMPLES)) for epoch in epochs)
 
 
 WRONG = {
@@ -123,14 +123,14 @@ def test_numbers_out_of_range_are_refused_before_the_first_batch(dataset, option
         dataset.batches(**options)
 
 
-def test_a_stream_for_a_process_without_rows_is_refused(dataset):
+def test_a_stream_for_a_process_without_examples_is_refused(dataset):
     with pytest.raises(ArgumentError, match="none of which is for the process with rank=3"):
         dataset.stream(8, rank=3, world=4)
 
 
 def test_a_split_keeps_its_fraction_and_its_seed(dataset):
     held = dataset.split(0.25, seed=4)[1].documents
-    assert len(held) == round(0.25 * ROWS)
+    assert len(held) == round(0.25 * EXAMPLES)
     assert held.tolist() == dataset.split(0.25, seed=4)[1].documents.tolist()
     assert held.tolist() != dataset.split(0.25, seed=5)[1].documents.tolist()
 

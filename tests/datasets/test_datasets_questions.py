@@ -34,17 +34,17 @@ def load(folder, lines, **options):
     return gptj.question_dataset(path, tokenizer(), **given)
 
 
-def positions(row):
-    return int(row["start_positions"]), int(row["end_positions"])
+def positions(example):
+    return int(example["start_positions"]), int(example["end_positions"])
 
 
-def test_rows_by_hand(tmp_path):
+def test_examples_by_hand(tmp_path):
     # "Who?" is 8241 30, "Ann met Bob." is 18858 1138 5811 13
-    (row,) = load(tmp_path, [line("Bob", "Ann met Bob.", "Who?")], length=8)
-    assert row["input_ids"].tolist() == [8241, 30, 18858, 1138, 5811, 13, END, END]
-    assert row["attention_mask"].tolist() == [1] * 6 + [0] * 2
-    assert positions(row) == (4, 4)
-    assert row["start_positions"].dtype == np.int32
+    (example,) = load(tmp_path, [line("Bob", "Ann met Bob.", "Who?")], length=8)
+    assert example["input_ids"].tolist() == [8241, 30, 18858, 1138, 5811, 13, END, END]
+    assert example["attention_mask"].tolist() == [1] * 6 + [0] * 2
+    assert positions(example) == (4, 4)
+    assert example["start_positions"].dtype == np.int32
 
 
 @pytest.mark.parametrize("answer", ["Brücke", "den Fluß", "1899", "🎉", "日本", "Die", "man."])
@@ -78,7 +78,7 @@ def test_windows_cover_contexts_and_find_every_answer(tmp_path_factory, words, d
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
     )
-    found = [row["input_ids"][row["attention_mask"] == 1].tolist() for row in dataset]
+    found = [example["input_ids"][example["attention_mask"] == 1].tolist() for example in dataset]
     assert found == expected["input_ids"]
     wanted = spans_of(answer, context, len(before))
     for number, offsets in enumerate(expected["offset_mapping"]):

@@ -24,8 +24,8 @@ def texts(folder, paths, **options):
     dataset = gptj.text_dataset(
         paths, tokenizer(), length=64, packed=False, cache_dir=folder / "cache", **options
     )
-    rows = (row["input_ids"][row["attention_mask"] == 1] for row in dataset)
-    return [tokenizer().decode(row[:-1]) for row in rows]
+    examples = (example["input_ids"][example["attention_mask"] == 1] for example in dataset)
+    return [tokenizer().decode(example[:-1]) for example in examples]
 
 
 def test_a_folder_stands_for_its_visible_files_in_order(tmp_path):

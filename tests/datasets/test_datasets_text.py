@@ -1,4 +1,4 @@
-"""Text in rows for a causal language model: nothing is lost, repeated or invented."""
+"""Text in examples for a causal language model: nothing is lost, repeated or invented."""
 
 import numpy as np
 import pytest
@@ -20,53 +20,60 @@ def dataset_of(folder, texts, **options):
     return gptj.text_dataset(path, tokenizer(), cache_dir=folder / "cache", **options)
 
 
-def kept(row):
+def kept(example):
     """Return the tokens of an example that are no padding, which must be on the right."""
-    count = int(row["attention_mask"].sum())
-    assert row["attention_mask"].tolist() == [1] * count + [0] * (len(row["input_ids"]) - count)
-    return row["input_ids"][:count].tolist()
+    count = int(example["attention_mask"].sum())
+    assert example["attention_mask"].tolist() == [1] * count + [0] * (
+        len(example["input_ids"]) - count
+    )
+    return example["input_ids"][:count].tolist()
 
 
-def test_packed_rows_by_hand(tmp_path):
+def test_packed_examples_by_hand(tmp_path):
     # "Hello world" is 15496 995, "Bye" is 3886 68
     dataset = dataset_of(tmp_path, ["Hello world", "Bye"], length=4)
-    assert [row["input_ids"].tolist() for row in dataset] == [
+    assert [example["input_ids"].tolist() for example in dataset] == [
         [15496, 995, END, 3886],
         [68, END, END, END],
     ]
-    assert [row["attention_mask"].tolist() for row in dataset] == [[1, 1, 1, 1], [1, 1, 0, 0]]
+    assert [example["attention_mask"].tolist() for example in dataset] == [
+        [1, 1, 1, 1],
+        [1, 1, 0, 0],
+    ]
     assert dataset[1]["labels"].tolist() == [68, END, -100, -100]
     assert {array.dtype for array in dataset[0].values()} == {np.dtype(np.int32)}
 
 
-def test_padded_rows_by_hand(tmp_path):
+def test_padded_examples_by_hand(tmp_path):
     dataset = dataset_of(tmp_path, ["Hello world", "Bye"], length=2, packed=False)
-    assert [row["input_ids"].tolist() for row in dataset] == [
+    assert [example["input_ids"].tolist() for example in dataset] == [
         [15496, 995],
         [END, END],
         [3886, 68],
         [END, END],
     ]
-    assert [row["labels"].tolist() for row in dataset][1] == [END, -100]
+    assert [example["labels"].tolist() for example in dataset][1] == [END, -100]
 
 
 @settings(max_examples=25, deadline=None)
 @given(TEXTS, st.integers(2, 17))
 def test_packing_loses_and_repeats_no_token(tmp_path_factory, texts, length):
-    rows = list(dataset_of(tmp_path_factory.mktemp("packed"), texts, length=length))
-    assert [token for row in rows for token in kept(row)] == ids_of(*texts)
-    assert all(len(kept(row)) == length for row in rows[:-1])
+    examples = list(dataset_of(tmp_path_factory.mktemp("packed"), texts, length=length))
+    assert [token for example in examples for token in kept(example)] == ids_of(*texts)
+    assert all(len(kept(example)) == length for example in examples[:-1])
 
 
 @settings(max_examples=25, deadline=None)
 @given(TEXTS, st.integers(2, 17))
-def test_a_padded_row_holds_one_document_only(tmp_path_factory, texts, length):
-    rows = iter(dataset_of(tmp_path_factory.mktemp("padded"), texts, length=length, packed=False))
+def test_a_padded_example_holds_one_document_only(tmp_path_factory, texts, length):
+    examples = iter(
+        dataset_of(tmp_path_factory.mktemp("padded"), texts, length=length, packed=False)
+    )
     for text in texts:
         ids = ids_of(text)
         for start in range(0, len(ids), length):
-            assert kept(next(rows)) == ids[start : start + length]
-    assert next(rows, None) is None
+            assert kept(next(examples)) == ids[start : start + length]
+    assert next(examples, None) is None
 
 
 @settings(max_examples=15, deadline=None)
@@ -78,16 +85,16 @@ def test_the_parts_of_a_split_hold_every_document_once(tmp_path_factory, texts, 
     assert found == list(range(len(texts)))
     for part in parts:
         expected = ids_of(*(texts[number] for number in part.documents))
-        assert [token for row in part for token in kept(row)] == expected
+        assert [token for example in part for token in kept(example)] == expected
 
 
-def test_what_a_row_holds_is_the_callers_own(tmp_path):
+def test_what_an_example_holds_is_the_callers_own(tmp_path):
     dataset = dataset_of(tmp_path, ["Hello world"], length=4)
     dataset[0]["input_ids"][:] = 0
     assert dataset[0]["input_ids"].tolist() == [15496, 995, END, END]
 
 
-def test_rows_are_counted_from_either_end(tmp_path):
+def test_examples_are_counted_from_either_end(tmp_path):
     dataset = dataset_of(tmp_path, ["Hello world", "Bye"], length=2)
     assert len(dataset) == 3
     np.testing.assert_array_equal(dataset[-1]["input_ids"], dataset[2]["input_ids"])

@@ -41,7 +41,7 @@ def test_every_parameter_lies_as_its_spec_says(shape):
         assert leaf.sharding.is_equivalent_to(wanted, leaf.ndim), path
 
 
-def test_every_device_holds_its_part_alone():
+def test_every_device_holds_its_shard_alone():
     kernel = leaves(sharded())["transformer/h/0/mlp/fc_in/kernel"]
     assert kernel.shape == (40, 112)
     assert {shard.data.shape for shard in kernel.addressable_shards} == {(40, 28)}
@@ -62,7 +62,7 @@ def test_outputs_equal_those_of_one_device(flax_backend, head):
             assert_close(found[name], wanted[name], name=name)
 
 
-def test_more_parts_than_heads_give_the_same_logits(flax_backend):
+def test_more_shards_than_heads_give_the_same_logits(flax_backend):
     found = run(flax_backend, sharded(shape=(1, 8)), input_ids=IDS)
     wanted = run(flax_backend, tiny_model("flax"), input_ids=IDS)
     assert_close(found.logits, wanted.logits)
@@ -161,7 +161,7 @@ class Reads(np.ndarray):
 SHAPES = []
 
 
-def test_every_device_reads_its_part_alone(flax_backend):
+def test_every_device_reads_its_shard_alone(flax_backend):
     weights = {name: w.view(Reads) for name, w in tiny_weights().items()}
     tensors = {name: LazyTensor.of(weight) for name, weight in weights.items()}
     SHAPES.clear()

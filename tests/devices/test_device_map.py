@@ -183,7 +183,7 @@ def test_generated_tokens_equal_those_of_one_device(torch_backend, machine, ids,
     assert found.tolist() == tiny_model("torch").generate(ids, **options).tolist()
 
 
-def test_the_driver_generates_the_same_tokens(torch_backend, machine, ids):
+def test_the_reference_decoder_generates_the_same_tokens(torch_backend, machine, ids):
     found = build(torch_backend).generate(ids, max_new_tokens=4, **DRIVEN)
     assert found.tolist() == tiny_model("torch").generate(ids, max_new_tokens=4).tolist()
 

@@ -48,7 +48,7 @@ def test_over_eight_devices_everything_is_as_on_one(flax_backend):
     assert_passes_over_eight_devices("eight_devices.py")
 
 
-def test_kernels_are_divided_by_heads_width_and_vocabulary(parallel):
+def test_weights_are_divided_by_heads_width_and_vocabulary(parallel):
     assert specs(parallel, invented_mesh(data=2, model=4)) | {
         "transformer/h/0/attn/q_proj/kernel": (None, "model"),
         "transformer/h/1/attn/v_proj/kernel": (None, "model"),

@@ -33,30 +33,30 @@ def counting(text):
         ([], 3, 2, []),
     ],
 )
-def test_what_followed_the_longest_end_before_is_guessed(text, count, longest, expected):
+def test_what_followed_the_longest_end_before_is_drafted(text, count, longest, expected):
     ids = np.array([text], np.int64)
     assert PromptLookup(count, longest)(ids, 9).tolist() == [expected]
 
 
-def test_no_more_is_guessed_than_may_be_written():
+def test_no_more_is_drafted_than_may_be_written():
     assert PromptLookup(3, 2)(np.array([[1, 2, 3, 1, 2]]), 2).tolist() == [[3, 1]]
     assert PromptLookup(3, 2)(np.array([[1, 2, 3, 1, 2]]), 0).shape == (1, 0)
 
 
-def test_all_rows_guess_as_many_tokens_as_the_shortest():
+def test_all_sequences_draft_as_many_tokens_as_the_shortest():
     ids = np.array([[1, 2, 3, 1, 2], [0, 4, 3, 3, 3]])
     assert PromptLookup(3, 2)(ids, 9).tolist() == [[3], [3]]
 
 
-def test_right_guesses_from_the_text_save_runs():
+def test_right_drafts_from_the_text_save_runs():
     model = Scripted(counting)
     options = {"max_new_tokens": 6, "prompt_lookup_num_tokens": 3}
     assert continued(model, [[0, 1, 2, 0]], **options) == [[1, 2, 0, 1, 2, 0]]
-    # 1, 2, 0 are guessed, and 1 follows; then 2 is guessed, and 0 follows
+    # 1, 2, 0 are drafted, and 1 follows; then 2 is drafted, and 0 follows
     assert model.runs == [(1, 4 + 3), (1, 1 + 1)]
 
 
-def test_right_guesses_of_an_assistant_save_runs():
+def test_right_drafts_of_an_assistant_save_runs():
     model, assistant = Scripted(drawn_table(1)), Scripted(drawn_table(1))
     options = {"max_new_tokens": 10, "eos_token_id": None}
     found = continued(model, assistant_model=assistant, num_assistant_tokens=4, **options)
@@ -64,7 +64,7 @@ def test_right_guesses_of_an_assistant_save_runs():
     assert found == continued(Scripted(drawn_table(1)), **options)
 
 
-def test_wrong_guesses_cost_no_more_runs_than_no_guesses():
+def test_wrong_drafts_cost_no_more_runs_than_no_drafts():
     model = Scripted(saying([0, 1, 2, 3]))
     assistant = Scripted(lambda text: np.eye(VOCAB)[(len(text) + 1) % 4])
     options = {"max_new_tokens": 4, "num_assistant_tokens": 2}
@@ -72,7 +72,7 @@ def test_wrong_guesses_cost_no_more_runs_than_no_guesses():
     assert len(model.runs) == 4
 
 
-def test_an_assistant_forgets_its_wrong_guesses():
+def test_an_assistant_forgets_its_wrong_drafts():
     def careful(text):  # wrong once, and lost in any text that does not count
         counts = all((after - before) % 3 == 1 for before, after in pairwise(text))
         return counting(text) if counts and len(text) != 2 else np.eye(VOCAB)[END]
@@ -80,7 +80,7 @@ def test_an_assistant_forgets_its_wrong_guesses():
     model, options = Scripted(counting), {"max_new_tokens": 9, "num_assistant_tokens": 3}
     found = continued(model, assistant_model=Scripted(careful), **options)
     assert found == [[1, 2, 0, 1, 2, 0, 1, 2, 0]]
-    assert len(model.runs) == 3  # 2 tokens with the wrong guess, then 4, then 3
+    assert len(model.runs) == 3  # 2 tokens with the wrong draft, then 4, then 3
 
 
 def half_right(seed):
@@ -105,7 +105,7 @@ PROMPTS = ([[2, 1, 2, 1]], [[2, 1, 2, 1], [0, 3, 0, 3], [1, 1, 1, 1]])
 @pytest.mark.parametrize("ids", PROMPTS, ids=["one", "three"])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("drafter", ["text", "assistant"])
-def test_guesses_do_not_change_the_text(drafter, mode, ids):
+def test_drafts_do_not_change_the_text(drafter, mode, ids):
     for seed in range(3):
         options = {"max_new_tokens": 12, "pad_token_id": 0, **MODES[mode]}
         expected = continued(Scripted(drawn_table(seed)), ids, **options)
@@ -116,7 +116,7 @@ def test_guesses_do_not_change_the_text(drafter, mode, ids):
         assert continued(Scripted(drawn_table(seed)), ids, **options) == expected
 
 
-def test_guesses_do_not_change_the_text_of_padded_prompts():
+def test_drafts_do_not_change_the_text_of_padded_prompts():
     ids, mask = np.array([[0, 0, 2, 1], [3, 1, 3, 1]]), np.array([[0, 0, 1, 1], [1, 1, 1, 1]])
     options = {"max_new_tokens": 8, "pad_token_id": 0}
     expected = Scripted(drawn_table(2)).generate(ids, mask, **options).tolist()
@@ -128,7 +128,7 @@ def test_guesses_do_not_change_the_text_of_padded_prompts():
         assert found.tolist() == expected
 
 
-def test_guesses_do_not_change_a_text_longer_than_the_context():
+def test_drafts_do_not_change_a_text_longer_than_the_context():
     options = {"max_new_tokens": 30, "truncation": "sliding_window", "eos_token_id": None}
     expected = continued(Scripted(drawn_table(3), n_positions=12), [[2, 1]], **options)
     for drafter in (
@@ -139,7 +139,7 @@ def test_guesses_do_not_change_a_text_longer_than_the_context():
         assert continued(model, [[2, 1]], **options, **drafter) == expected
 
 
-def test_guesses_do_not_change_the_text_of_a_real_model():
+def test_drafts_do_not_change_the_text_of_a_real_model():
     model, ids = tiny_model("oracle"), np.array([[7, 8, 9, 7, 8]])
     options = {"max_new_tokens": 12, "eos_token_id": None}
     expected = model.generate(ids, **options)
@@ -149,7 +149,7 @@ def test_guesses_do_not_change_the_text_of_a_real_model():
     np.testing.assert_array_equal(assisted, expected)
 
 
-def test_a_text_ends_where_a_guess_is_the_end():
+def test_a_text_ends_where_a_draft_token_is_the_end():
     model, assistant = Scripted(saying([1, 2])), Scripted(saying([1, 2]))
     options = {"max_new_tokens": 9, "num_assistant_tokens": 5}
     assert continued(model, assistant_model=assistant, **options) == [[1, 2, END]]
@@ -179,7 +179,7 @@ class Steps:
         self.seen.append("end")
 
 
-def test_a_streamer_hears_of_guessed_tokens_one_by_one():
+def test_a_streamer_hears_of_draft_tokens_one_by_one():
     streamer, assistant = Steps(), Scripted(saying([1, 2, 3]))
     options = {"assistant_model": assistant, "streamer": streamer, "max_new_tokens": 3}
     continued(Scripted(saying([1, 2, 3])), **options)

@@ -113,7 +113,7 @@ def test_a_text_beyond_the_context_goes_on():
         assert len(found[0]) == 5
 
 
-def test_a_row_that_ended_is_filled():
+def test_a_sequence_that_ended_is_filled():
     options = {"penalty_alpha": 0.6, "top_k": 4, "max_new_tokens": 5}
     ids = np.vstack((PROMPT, draw_ids((1, 5), seed=5)))
     free = generated(ids, **options, **OPEN)

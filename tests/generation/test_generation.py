@@ -1,4 +1,4 @@
-"""generate(): greedy and sampled text, the same from every backend's loop and from the driver."""
+"""generate(): greedy and sampled text, alike from compiled loops and the reference decoder."""
 
 import json
 
@@ -29,12 +29,12 @@ def written(backend, model, ids=PROMPT, mask=None, **options):
 
 
 def driven(backend, model, ids=PROMPT, mask=None, **options):
-    """Return the new tokens of the driver."""
+    """Return the new tokens of the reference decoder."""
     return written(backend, model, ids, mask, **DRIVEN, **options)
 
 
 def streamed(backend, model, ids=PROMPT, mask=None, **options):
-    """Return the new tokens as a streamer is told of them."""
+    """Return the new tokens as a streamer gets them."""
     streamer = Steps()
     tokens = written(backend, model, ids, mask, streamer=streamer, **options)
     prompt, *steps = streamer.steps
@@ -44,7 +44,7 @@ def streamed(backend, model, ids=PROMPT, mask=None, **options):
     return tokens
 
 
-WAYS = {"loop": written, "stream": streamed, "driver": driven}
+WAYS = {"loop": written, "stream": streamed, "reference_decoder": driven}
 
 
 def plan_of(**options):
@@ -127,12 +127,12 @@ def test_no_seed_draws_a_new_text_every_time(backend):
 
 
 def greedy_token(backend, model, step):
-    """Return what the first row writes at one step."""
+    """Return what the first sequence writes at one step."""
     return int(written(backend, model, max_new_tokens=step + 1, eos_token_id=None)[0, step])
 
 
 @pytest.mark.parametrize("write", WAYS.values(), ids=WAYS)
-def test_a_row_that_ended_is_filled_and_all_rows_end_the_text(backend, write):
+def test_a_sequence_that_ended_is_filled_and_all_sequences_end_the_text(backend, write):
     model = tiny_model(backend.name)
     free = written(backend, model, max_new_tokens=10, eos_token_id=None)
     end = int(free[0, 3])
@@ -147,7 +147,7 @@ def test_a_row_that_ended_is_filled_and_all_rows_end_the_text(backend, write):
 
 
 @pytest.mark.parametrize("write", WAYS.values(), ids=WAYS)
-def test_no_row_ends_before_min_new_tokens(backend, write):
+def test_no_sequence_ends_before_min_new_tokens(backend, write):
     model = tiny_model(backend.name)
     end = greedy_token(backend, model, 0)
     found = write(backend, model, max_new_tokens=8, min_new_tokens=4, eos_token_id=end)
@@ -165,7 +165,7 @@ def test_lengths_are_counted_as_users_know_them(backend):
     assert written(backend, model, long, **open_end).shape[1] == 4  # the context has 64
 
 
-def test_a_streamer_is_told_of_a_token_before_the_next_is_computed(backend):
+def test_a_streamer_has_a_token_before_the_next_is_computed(backend):
     class Enough(Exception):
         pass
 
@@ -213,7 +213,7 @@ def test_full_vocabulary_sampling_of_the_demo_model_agrees_with_the_oracle(frame
         assert_same_tokens(found, expected, plan, config, weights, prompt)
 
 
-def test_the_other_rows_of_a_batch_do_not_change_a_sampled_row(backend):
+def test_the_other_sequences_of_a_batch_do_not_change_a_sampled_sequence(backend):
     model = tiny_model(backend.name)
     options = {"do_sample": True, "top_k": 0, "seed": 6, "max_new_tokens": 8, "eos_token_id": None}
     others = np.vstack((PROMPT[:2], draw_ids((1, 7), seed=12)))

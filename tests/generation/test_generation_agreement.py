@@ -1,4 +1,4 @@
-"""The same tokens from every loop for random requests, and from a batch as from each row alone."""
+"""The same tokens from every loop for random requests, and from a batch as from its sequences."""
 
 from functools import cache
 
@@ -47,7 +47,7 @@ def request(number):
 
 
 @pytest.mark.parametrize(
-    "way", [{}, {"streamer": Steps()}, DRIVEN], ids=["loop", "stream", "driver"]
+    "way", [{}, {"streamer": Steps()}, DRIVEN], ids=["loop", "stream", "reference_decoder"]
 )
 def test_random_requests_get_the_tokens_of_the_oracle(framework, way):
     model = tiny_model(framework.name)
@@ -70,15 +70,15 @@ def test_the_random_requests_try_what_they_should():
 
 
 LENGTHS = (7, 2, 4)
-ROWS = [draw_ids((1, length), seed=40 + length)[0] for length in LENGTHS]
+SEQUENCES = [draw_ids((1, length), seed=40 + length)[0] for length in LENGTHS]
 
 
 def padded(side):
-    """Return the rows as one batch, padded with a token that occurs in none of them."""
+    """Return the sequences as one batch, padded with a token that occurs in none of them."""
     width = max(LENGTHS)
-    pad = next(token for token in range(96) if all(token not in row for row in ROWS))
-    ids, mask = np.full((len(ROWS), width), pad), np.zeros((len(ROWS), width), int)
-    for index, row in enumerate(ROWS):
+    pad = next(token for token in range(96) if all(token not in one for one in SEQUENCES))
+    ids, mask = np.full((len(SEQUENCES), width), pad), np.zeros((len(SEQUENCES), width), int)
+    for index, row in enumerate(SEQUENCES):
         place = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
         ids[index, place], mask[index, place] = row, 1
     return ids, mask
@@ -102,12 +102,12 @@ OPTIONS = st.fixed_dictionaries(
 @pytest.mark.parametrize("side", ["left", "right"])
 @settings(max_examples=12, deadline=None)
 @given(options=OPTIONS)
-def test_a_batch_writes_what_each_of_its_rows_writes_alone(name, side, options):
+def test_a_batch_writes_what_each_of_its_sequences_writes_alone(name, side, options):
     backend, model = get_backend(name), tiny_model(name)
     options = {**options, "max_new_tokens": 6, "pad_token_id": 95}
     ids, mask = padded(side)
     together = backend.to_numpy(model.generate(ids, mask, **options))[:, ids.shape[1] :]
-    for row, text in zip(together, ROWS, strict=True):
+    for row, text in zip(together, SEQUENCES, strict=True):
         alone = backend.to_numpy(model.generate(text[None], **options))[0, len(text) :]
         np.testing.assert_array_equal(row[: len(alone)], alone)
         assert (row[len(alone) :] == 95).all()

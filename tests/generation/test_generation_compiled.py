@@ -59,7 +59,7 @@ def test_a_loop_in_flax_writes_into_its_cache_and_copies_nothing_of_it(flax_back
     model = tiny_model("flax", n_positions=8192, dtype=dtype)
     plan = as_arrays(make_plan(GenerationConfig(seed=1), IDS.shape[1], model.config))
     program, params = Program.of(model.module), model.params
-    ids = IDS[:1].astype(np.int32)  # a single row, of which XLA would copy the cache
+    ids = IDS[:1].astype(np.int32)  # a single sequence, of which XLA would copy the cache
     mask, ends = np.ones_like(ids), (np.int32(1), np.int32(0))
     state = compiled_loop.prefill_and_decode(program, (8192, 64), params, ids, mask, plan, ends)
     keys = state.cache.layers[0][0].nbytes
@@ -156,7 +156,7 @@ def test_a_graph_for_any_length_needs_max_new_tokens(tf_backend):
         call.get_concrete_function(shape)
 
 
-def test_what_only_the_driver_can_is_refused_while_tracing(flax_backend):
+def test_what_only_the_reference_decoder_can_is_refused_while_tracing(flax_backend):
     import jax
 
     from gptj.errors import ArgumentError

@@ -104,7 +104,7 @@ def test_a_cache_that_covers_the_whole_prompt_is_fine(backend, model):
     np.testing.assert_array_equal(tokens(backend, found), expected)
 
 
-def test_a_cache_of_other_rows_is_refused(model):
+def test_a_cache_of_other_sequences_is_refused(model):
     cache = model.generate(PROMPT, return_dict_in_generate=True, **OPTIONS).past_key_values
     with pytest.raises(InputError, match="past_key_values has 2 sequences and input_ids 3"):
         model.generate(draw_ids((3, 9), seed=1), past_key_values=cache, **OPTIONS)
@@ -136,7 +136,7 @@ def test_truncation_forgets_the_start_of_a_prompt(backend, model, length):
 def test_truncation_of_a_padded_batch_drops_padding_first(backend, model):
     ids = draw_ids((2, LIMIT), seed=56)
     mask = np.ones_like(ids)
-    mask[1, LIMIT - 50 :] = 0  # on the right; the second row is short enough as it is
+    mask[1, LIMIT - 50 :] = 0  # on the right; the second sequence is short enough as it is
     short = ids[1:, : LIMIT - 50]
     found = tokens(backend, model.generate(ids, mask, truncation="left", **OPTIONS))[1, LIMIT:]
     expected = tokens(backend, model.generate(short, **OPTIONS))[0, short.shape[1] :]

@@ -1,4 +1,4 @@
-"""The options of the driver: what they accept, what has no effect, and how files hold them."""
+"""Options of the reference decoder: their values, which have no effect together, their files."""
 
 import json
 import logging
@@ -155,7 +155,7 @@ def test_beams_keep_one_candidate_more_than_there_are_ends(ends, least):
     ],
     ids=str,
 )
-def test_the_driver_is_needed_for_what_no_other_loop_has(options, is_needed):
+def test_the_reference_decoder_is_needed_for_what_no_other_loop_has(options, is_needed):
     assert needs_reference_decoder(GenerationConfig(**options)) is is_needed
 
 

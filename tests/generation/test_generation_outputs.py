@@ -127,12 +127,12 @@ def test_own_functions_receive_tensors_of_the_framework(backend, model):
     assert seen == [(2, 5), (2, 6)]
 
 
-def test_a_criterion_per_row_ends_rows(backend, model):
-    def first_row(input_ids, scores):
+def test_a_criterion_per_sequence_ends_sequences(backend, model):
+    def first_sequence(input_ids, scores):
         return backend.from_numpy(np.array([True, False]), model)
 
     options = {**OPTIONS, "pad_token_id": 94}
-    found = backend.to_numpy(model.generate(PROMPT, stopping_criteria=[first_row], **options))
+    found = backend.to_numpy(model.generate(PROMPT, stopping_criteria=[first_sequence], **options))
     free = backend.to_numpy(model.generate(PROMPT, **options))
     assert (found[0, 6:] == 94).all() and found[0, 5] == free[0, 5]
     np.testing.assert_array_equal(found[1], free[1])

@@ -14,7 +14,7 @@ NO = -np.inf
 
 
 def processed(texts, scores, step=0, diversity=None, **options):
-    """Return what the processors of some options make of scores, one row per text."""
+    """Return what the processors of some options make of scores, a row per text."""
     settings, plan = options_and_plan(**options)
     rows = [np.array(text, np.int64) for text in texts]
     found = np.array(np.broadcast_to(scores, (len(rows), VOCAB)), np.float32)
@@ -24,7 +24,7 @@ def processed(texts, scores, step=0, diversity=None, **options):
 
 
 @pytest.mark.parametrize("form", [dict, list], ids=["mapping", "pairs"])
-def test_a_bias_of_one_token_is_added_in_every_row(form):
+def test_a_bias_of_one_token_is_added_in_every_sequence(form):
     bias = form([((2,), 1.5), ((0,), -1.0)])
     found = processed([[1], [3, 3]], [0, 0, 0, 0, 0], sequence_bias=bias)
     assert found == [[-1, 0, 1.5, 0, 0]] * 2
@@ -241,7 +241,7 @@ def test_a_processor_that_returns_another_shape_is_refused():
         continued(model, logits_processor=[lambda ids, scores: scores[0]], max_new_tokens=1)
 
 
-def test_a_row_without_any_token_left_is_named():
+def test_a_sequence_without_any_token_left_is_named():
     everything = list(range(VOCAB))
     with pytest.raises(
         ArgumentError, match=r"sequence 0 at step 0 leave no token to choose: check"
@@ -249,7 +249,7 @@ def test_a_row_without_any_token_left_is_named():
         continued(Scripted(drawn_table(0)), suppress_tokens=everything, max_new_tokens=2)
 
 
-def test_a_row_that_has_ended_needs_no_token():
+def test_a_sequence_that_has_ended_needs_no_token():
     def nothing_after_the_end(ids, scores):
         ended = (np.array(ids)[:, 1:] == END).any(axis=1)
         return np.where(ended[:, None], -np.inf, scores)

@@ -32,7 +32,7 @@ def plan(**changes):
 
 
 def drawn(probs, plan, step=0):
-    """Draw many times from one distribution: every row has noise of its own."""
+    """Draw many times from one distribution: every sequence has its own noise."""
     with np.errstate(divide="ignore"):
         logits = np.log(np.asarray(probs, np.float64)).astype(np.float32)
     return next_tokens(np.tile(logits, (DRAWS, 1)), plan, step)
@@ -106,7 +106,7 @@ def test_top_p_counts_within_what_top_k_left():
 
 @pytest.mark.parametrize("chosen", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 @pytest.mark.parametrize("step", [0, 1, 2, 3])
-def test_no_row_ends_before_min_new_tokens(chosen, step):
+def test_no_sequence_ends_before_min_new_tokens(chosen, step):
     logits = np.float32([[9, 50, 0, 40]])
     limited = replace(chosen, min_new_tokens=2, eos_token_ids=(1, 3))
     assert next_tokens(logits, limited, step).tolist() == [0 if step < 2 else 1]
@@ -125,11 +125,11 @@ def test_the_logits_are_not_changed():
 
 
 @pytest.mark.parametrize("filters", [{}, {"top_k": 3}, {"top_p": 0.9}], ids=str)
-def test_a_row_draws_the_same_alone_as_in_a_batch(filters):
+def test_a_sequence_draws_the_same_alone_as_in_a_batch(filters):
     logits = np.random.Generator(np.random.PCG64(0)).standard_normal((6, 8)).astype(np.float32)
     chosen = plan(seed=5, **filters)
     batch = next_tokens(logits, chosen, 2)
-    # row 0 is the only one whose noise is that of a batch of one
+    # sequence 0 is the only one whose noise is that of a batch of one
     assert next_tokens(logits[:1], chosen, 2)[0] == batch[0]
 
 

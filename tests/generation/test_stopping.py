@@ -70,7 +70,7 @@ def test_stop_strings_need_a_tokenizer():
         StopStrings(["a"], None)
 
 
-def test_a_stop_string_ends_its_row_only():
+def test_a_stop_string_ends_its_sequence_only():
     model = Scripted(lambda ids: np.eye(5)[min(ids[0] + len(ids) - 1, 2)])
     found = continued(
         model,
@@ -80,7 +80,7 @@ def test_a_stop_string_ends_its_row_only():
         pad_token_id=3,
         max_new_tokens=5,
     )
-    # the rows write "abccc" and "bcccc"
+    # the sequences write "abccc" and "bcccc"
     assert found == [[0, 1, 2], [1, 2, 3]]
 
 
@@ -117,23 +117,23 @@ FORMS = {
     "bool": lambda holds, rows: holds,
     "numpy bool": lambda holds, rows: np.bool_(holds),
     "one number": lambda holds, rows: np.array([holds]),
-    "per row": lambda holds, rows: np.full(rows, holds),
+    "per sequence": lambda holds, rows: np.full(rows, holds),
 }
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_criterion_answers_for_all_rows(form):
+def test_a_criterion_answers_for_all_sequences(form):
     model = Scripted(saying([0, 1, 2, 3]))
     found = continued(model, [[0], [1]], stopping_criteria=[criterion_at(3, FORMS[form])])
     assert found == [[0, 1], [0, 1]]
 
 
-def test_a_criterion_may_answer_for_each_row():
-    def second_row(ids, scores):
+def test_a_criterion_may_answer_for_each_sequence():
+    def second_sequence(ids, scores):
         return np.arange(len(ids)) == 1
 
     model = Scripted(saying([0, 1, 2, 3]))
-    options = {"stopping_criteria": [second_row], "pad_token_id": 3, "max_new_tokens": 3}
+    options = {"stopping_criteria": [second_sequence], "pad_token_id": 3, "max_new_tokens": 3}
     assert continued(model, [[0], [1]], **options) == [[0, 1, 2], [0, 3, 3]]
 
 
@@ -186,7 +186,7 @@ def test_no_step_begins_after_max_time(monkeypatch, seconds, tokens):
     assert len(timed(monkeypatch, max_time=seconds)[0]) == tokens
 
 
-def test_guessed_tokens_of_a_step_in_time_are_kept(monkeypatch):
+def test_draft_tokens_of_a_step_in_time_are_kept(monkeypatch):
     assistant = Scripted(saying([0, 1, 2, 3] * 3))
     options = {"assistant_model": assistant, "num_assistant_tokens": 3}
     assert len(timed(monkeypatch, max_time=1.5, **options)[0]) == 2 * (3 + 1)

@@ -58,7 +58,7 @@ def test_a_text_streamer_writes_to_standard_output(capsys):
     assert capsys.readouterr().out == "abc\n"
 
 
-def test_a_text_streamer_refuses_several_rows():
+def test_a_text_streamer_refuses_several_sequences():
     with pytest.raises(ValueError, match="follows one sequence; found 2"):
         TextStreamer(LETTERS).put(np.array([[0], [1]]))
 
@@ -112,7 +112,7 @@ def test_an_iterator_streamer_gives_up_after_its_timeout():
 
 
 class Witness:
-    """A streamer that notes how often the model had been run when it was told something."""
+    """A streamer that notes how often the model had been run when it got something."""
 
     def __init__(self, model):
         self.model, self.seen = model, []

@@ -1,7 +1,7 @@
 """When two systems' tokens must be equal: unless the oracle itself can hardly tell.
 
 Float32 rounding may swap two candidates whose perturbed logits differ by less than `MARGIN`. Such a
-step is counted and reported, and what follows it in that row is not compared; any other
+step is counted and reported, and what follows it in that sequence is not compared; any other
 disagreement fails.
 """
 
@@ -17,11 +17,11 @@ from gptj.spec.reference import forward
 MARGIN = 1e-5
 
 DRIVEN = {"stopping_criteria": [lambda ids, scores: False]}
-"""What changes no text, but is beyond every backend's own loop: the driver decodes."""
+"""What changes no text, but is beyond every compiled loop: the reference decoder decodes."""
 
 
 class Steps:
-    """A streamer that remembers what it was told."""
+    """A streamer that remembers what it got."""
 
     def __init__(self):
         self.steps, self.ended = [], False
@@ -48,7 +48,7 @@ def assert_same_tokens(first, second, plan, config, params, prompt, mask=None):
         attended = np.concatenate((mask[row], np.ones(step, int)))[None]
         margin = _margin(config, params, text, attended, plan, row, step)
         assert margin < MARGIN, (
-            f"row {row} differs at step {step}: {first[row, step]} and {second[row, step]}, though "
+            f"sequence {row} differs at step {step}: {first[row, step]} and {second[row, step]}, though "
             f"the oracle's margin is {margin:.2e}"
         )
         close += 1

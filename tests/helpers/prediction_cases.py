@@ -26,12 +26,12 @@ def make_tokenizer():
 
 
 def ids_of(text):
-    """Return the ids of a text as a row, (1, T)."""
+    """Return the ids of a text as a batch of one, (1, T)."""
     return np.array([[int(word[1:]) for word in text.split()]])
 
 
 def logits_of(ids, head, **changes):
-    """Return what the oracle says of one row alone."""
+    """Return what the oracle says of one sequence alone."""
     return oracle(head, tuple({**SMALL, **changes}.items()), input_ids=ids)
 
 

@@ -1,4 +1,4 @@
-"""One row times a kernel of narrow numbers in TensorFlow and Flax, against float64."""
+"""One row times a weight in half precision in TensorFlow and Flax, against float64."""
 
 import ml_dtypes
 import numpy as np
@@ -77,7 +77,7 @@ def test_what_is_not_finite_stays_so(matmul, bad, place):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_no_copy_of_the_kernel_is_made(flax_matmul, dtype):
+def test_no_copy_of_the_weight_is_made(flax_matmul, dtype):
     x, kernel = drawn("float32", 1, 4096), drawn(dtype, 4096, 1024, seed=1)
     memory = flax_matmul.lower(x, kernel).compile().memory_analysis()
     assert memory.temp_size_in_bytes < kernel.nbytes / 2

@@ -1,4 +1,4 @@
-"""TensorFlow's compiled loop holds no copy of its weights, which XLA would widen or copy."""
+"""TensorFlow's compiled loop holds no copy of its weights, which XLA would upcast or copy."""
 
 import os
 import re
@@ -50,9 +50,9 @@ def test_a_compiled_loop_holds_no_copy_of_its_weights(dtype, rows, tmp_path):
     weights = int(found.stdout.splitlines()[-1])
     (report,) = tmp_path.glob("*buffer-assignment.txt")
     sizes = re.findall(r"allocation \d+: size (\d+), preallocated-temp", report.read_text())
-    # widened, half precision is twice as large as it was, and copied, as large
+    # upcast, half precision is twice as large as it was, and copied, as large
     assert 0 < sum(map(int, sizes)) < 0.5 * weights
     (program,) = tmp_path.glob("*cpu_after_optimizations.txt")
     scattered = re.findall(r"= (\w+)\[\S+ scatter\(", program.read_text())
-    assert scattered  # the cache's new tokens, for which it would be widened
+    assert scattered  # the cache's new tokens, for which it would be upcast
     assert "f32" not in scattered

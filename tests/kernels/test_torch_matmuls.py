@@ -53,7 +53,7 @@ def test_value_and_derivatives_are_those_of_float64(case, rows, with_bias):
 
 @pytest.mark.parametrize("rows", [(1, 1), (1,), ()], ids=str)
 @pytest.mark.parametrize("with_bias", [True, False])
-def test_a_row_by_itself_is_multiplied_alike(monkeypatch, rows, with_bias):
+def test_a_row_alone_is_multiplied_alike(monkeypatch, rows, with_bias):
     monkeypatch.setattr(half_precision, "is_native", lambda dtype: True)
     assert (
         linear.choose_kernel(torch.bfloat16, 1)
@@ -94,7 +94,7 @@ def test_derivatives_of_derivatives_are_those_of_pytorch(case):
         torch.testing.assert_close(one, other)
 
 
-def test_transforms_see_pytorchs_own_product(case):
+def test_transforms_see_pytorchs_own_matmul(case):
     x, weight = drawn(4, 3, 24), drawn(37, 24, seed=1)
 
     def loss(weight, x):
@@ -131,7 +131,7 @@ def test_only_what_is_asked_for_is_differentiated(case):
         (range(3, 256), "MKL up to 2 tokens, then oneDNN up to 255 tokens, then MKL"),
     ],
 )
-def test_the_kernels_for_float32_are_told_in_words(monkeypatch, rows, words):
+def test_the_kernels_for_float32_are_described_in_words(monkeypatch, rows, words):
     monkeypatch.setattr(linear, "rows_for_onednn", lambda: rows)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
     assert linear.describe(torch.float32) == words

@@ -121,7 +121,7 @@ def test_a_base_that_is_not_there_is_named_with_the_way_by_hand(case, tmp_path, 
 
 
 @needs_framework
-def test_a_base_without_weights_is_told_of_in_the_same_way(adapter, base):
+def test_a_base_without_weights_is_reported_in_the_same_way(adapter, base):
     (base / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"adapter needs the model .*base holds no weights"):
         load(adapter)
@@ -138,7 +138,7 @@ def test_a_folder_with_weights_is_a_model_whatever_lies_beside_them(base, tmp_pa
     assert load(base).lora is None
 
 
-def test_where_a_checkpoint_is_needed_an_adapter_alone_is_told_of(adapter):
+def test_where_a_checkpoint_is_needed_an_adapter_alone_is_reported(adapter):
     with pytest.raises(CheckpointError, match=r"holds an adapter and no weights .* merge_lora"):
         open_checkpoint(adapter)
 

@@ -188,7 +188,7 @@ def test_a_folder_without_an_adapter_says_what_is_missing(saved, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["{", "[]"])
-def test_a_damaged_configuration_is_told_of(saved, text):
+def test_a_damaged_configuration_is_reported(saved, text):
     (saved / "adapter_config.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"is not valid JSON|not a JSON object"):
         read(saved)
@@ -212,7 +212,7 @@ def test_every_tensor_that_does_not_fit_is_named_at_once(saved):
         assert part in str(caught.value)
 
 
-def test_a_cut_file_is_told_of(saved):
+def test_a_cut_file_is_reported(saved):
     content = (saved / FILE).read_bytes()
     (saved / FILE).write_bytes(content[: len(content) // 2])
     with pytest.raises(CheckpointError, match="damaged or cut short"):

@@ -70,7 +70,7 @@ def test_a_file_can_be_named_itself(file):
     assert read_optimizer(file, SHAPES).step == 3
 
 
-def test_a_missing_file_is_told_of(tmp_path):
+def test_a_missing_file_is_reported(tmp_path):
     with pytest.raises(CheckpointError, match=r"optimizer.safetensors is missing. Give the folder"):
         read_optimizer(tmp_path, SHAPES)
 

@@ -98,7 +98,7 @@ def test_kerass_own_adam_gets_the_epsilon_of_the_next_update(tf_backend, tmp_pat
     assert_same(arrays(state), arrays(tf_backend.dump_optimizer(model, optimizer)))
 
 
-def test_keras_counts_updates_and_not_the_parts_of_a_batch(tf_backend, tmp_path):
+def test_keras_counts_updates_and_not_the_micro_batches(tf_backend, tmp_path):
     import keras
 
     model, optimizer = trained("tf")

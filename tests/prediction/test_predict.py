@@ -94,7 +94,7 @@ def test_a_text_of_the_models_length_is_read_and_a_longer_one_only_where_it_may_
     assert (cut.text, cut.values) == (LONG, expected.values)
 
 
-def test_a_row_may_be_shorter_than_the_model():
+def test_a_sequence_may_be_shorter_than_the_model():
     (cut,) = classified(FIRST, [TEXTS[0]], length=2, truncate=True)
     assert cut.values == classified(FIRST, ["w1 w2"])[0].values
 

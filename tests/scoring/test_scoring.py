@@ -87,7 +87,7 @@ def test_what_greedy_decoding_writes_is_greedy_and_nothing_else_is(backend):
     assert [score.is_greedy for score in found] == [True, False]
 
 
-def test_tensors_of_the_framework_and_arrays_are_rows_of_ids(framework):
+def test_tensors_of_the_framework_and_arrays_are_sequences_of_ids(framework):
     model = tiny_model(framework.name)
     rows = np.array([IDS[:6], IDS[6:12]])
     expected_scores = model.score(rows.tolist())

@@ -161,7 +161,7 @@ WRONG = {
     "nothing to continue": ((" ",), {"continuations": ["c"]}, InputError, r"something to continue"),
     "one continuation": (("ab",), {"continuations": "c"}, ArgumentError, r"must be a list.*'c'"),
     "no continuations": (("ab",), {"continuations": []}, ArgumentError, r"must be a list"),
-    "a row of ids alone": (("ab",), {"continuations": [1, 2]}, ArgumentError, r"must be a list"),
+    "a list of ids alone": (("ab",), {"continuations": [1, 2]}, ArgumentError, r"must be a list"),
     "list and string": (("ab",), {"continuations": [["c"], "a"]}, ArgumentError, r"must be a list"),
     "lists": (
         (["ab", "c"],),

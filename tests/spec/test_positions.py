@@ -72,7 +72,7 @@ def test_a_position_does_not_depend_on_what_follows(mask, cut):
 
 
 @given(masks.filter(any), st.integers(0, 2**32))
-def test_a_padded_row_equals_its_unpadded_self(mask, seed):
+def test_a_padded_sequence_equals_its_unpadded_self(mask, seed):
     mask = np.array([mask])
     ids = np.random.Generator(np.random.PCG64(seed)).integers(0, 32, mask.shape)
     padded = forward(CONFIG, WEIGHTS, input_ids=ids, attention_mask=mask).logits[mask == 1]

@@ -84,7 +84,7 @@ def test_numbers_that_are_not_finite_are_refused_by_name(tmp_path):
 
 
 @pytest.mark.parametrize("head", ["base", "causal_lm", "sequence_classification"])
-def test_products_are_int8_and_all_else_keeps_its_dtype(head):
+def test_linear_weights_are_int8_and_all_else_keeps_its_dtype(head):
     table = parameter_table(quantized_config(), head)
     ordinary = parameter_table(GPTJConfig.from_json_file(TINY / "config.json"), head)
     modules = ("q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_out", "lm_head")
@@ -224,7 +224,7 @@ def test_scales_that_are_missing_are_named(folder, tmp_path):
         gptj.convert(tmp_path, tmp_path / "copy")
 
 
-def test_a_backend_without_int8_refuses_it_or_widens_it(folder):
+def test_a_backend_without_int8_refuses_it_or_dequantizes_it(folder):
     oracle = get_backend("oracle")
     with pytest.raises(UnsupportedFeature, match="does not have the quantization 'int8'"):
         load_model(oracle, "causal_lm", folder)

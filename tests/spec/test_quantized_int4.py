@@ -175,7 +175,7 @@ def test_int8_becomes_int4_by_way_of_float32(original, tmp_path):
     np.testing.assert_array_equal(found[NAME], ROUNDING.quantize(wide, scales))
 
 
-def test_a_backend_without_int4_refuses_it_or_widens_it(framework, folder):
+def test_a_backend_without_int4_refuses_it_or_dequantizes_it(framework, folder):
     if "int4" not in framework.capabilities.quantization:
         with pytest.raises(UnsupportedFeature, match=r"'int4'\. It has .* quantize='none'"):
             gptj.load(folder, backend=framework.name)

@@ -45,7 +45,7 @@ def test_a_seed_counts_modulo_two_to_the_64(seed, halves):
 
 
 @pytest.mark.parametrize(("seed", "row", "step"), [(7, 1, 2), (2**40 + 5, 0, 9)])
-def test_the_noise_is_keyed_by_seed_row_step_and_id(seed, row, step):
+def test_the_noise_is_keyed_by_seed_sequence_step_and_id(seed, row, step):
     subkey = threefry2x32(words(split_seed(seed)), words((row, step)))
     bits, _ = threefry2x32(subkey, (VOCAB.astype(np.uint32), np.zeros(1, np.uint32)))
     uniform = ((bits >> 9) + 0.5) / 2.0**23  # float64
@@ -74,7 +74,7 @@ def test_the_noise_has_the_quantiles_of_gumbel(quantile):
     assert abs(share - quantile) < 4 * np.sqrt(quantile * (1 - quantile) / noise.size)
 
 
-def test_a_row_alone_has_the_noise_that_it_has_in_a_batch():
+def test_a_sequence_alone_has_the_noise_that_it_has_in_a_batch():
     batch = gumbel_noise(7, np.arange(5)[:, None], 2, VOCAB[None])
     np.testing.assert_array_equal(gumbel_noise(7, np.array([[3]]), 2, VOCAB[None])[0], batch[3])
 
@@ -88,7 +88,7 @@ def test_a_candidate_has_the_noise_that_it_has_in_the_whole_vocabulary():
 @pytest.mark.parametrize(
     "other", [(8, 0, 2), (7 + 2**32, 0, 2), (7, 1, 2), (7, 0, 3), (7, 2, 0)], ids=str
 )
-def test_another_seed_row_or_step_has_noise_of_its_own(other):
+def test_another_seed_sequence_or_step_has_noise_of_its_own(other):
     def draw(seed, row, step):
         return gumbel_noise(seed, np.array([row]), step, VOCAB).astype(np.float64)
 

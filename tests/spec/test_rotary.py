@@ -67,15 +67,15 @@ def test_a_quarter_turn_takes_the_first_of_a_pair_to_the_second():
 
 
 @pytest.mark.parametrize("shift", [1, 7, 20])
-def test_a_product_depends_on_the_distance_alone(shift):
+def test_a_score_depends_on_the_distance_alone(shift):
     generator = np.random.Generator(np.random.PCG64(0))
     query, key = generator.standard_normal((2, 1, 1, 1, 10))
     sin, cos = rotary_table(GPTJConfig(**SMALL, rotary_dim=6), np.float64)
 
-    def product(first, second):
+    def score(first, second):
         turned = [
             apply_rotary(x, sin[place], cos[place]) for x, place in ((query, first), (key, second))
         ]
         return (turned[0] * turned[1]).sum()
 
-    assert difference(product(9, 4), product(9 + shift, 4 + shift)) < 1e-12
+    assert difference(score(9, 4), score(9 + shift, 4 + shift)) < 1e-12

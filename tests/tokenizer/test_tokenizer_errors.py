@@ -65,7 +65,7 @@ def test_decoding_an_id_outside_the_vocabulary_is_an_error(built_in, ids):
 
 
 @pytest.mark.parametrize("ids", [[[1, 2]], [[1], [2, 3]], [0.5], "hello", None])
-def test_decoding_anything_but_one_row_of_ids_is_an_error(built_in, ids):
+def test_decoding_anything_but_one_sequence_of_ids_is_an_error(built_in, ids):
     with pytest.raises(TokenizerError, match="is not one sequence of integer ids"):
         built_in.decode(ids)
 

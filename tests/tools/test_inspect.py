@@ -74,12 +74,12 @@ def test_every_form_has_the_same_hashes():
     ("form", "kind", "dialect"),
     [("bin", "bin", "pt"), ("h5_sharded", "h5", "tf"), ("msgpack", "msgpack", "flax")],
 )
-def test_form_and_dialect_are_told(form, kind, dialect):
+def test_form_and_dialect_are_reported(form, kind, dialect):
     found = gptj.inspect(FORMATS / form).to_dict()
     assert (found["form"], found["dialect"], found["head"]) == (kind, dialect, "causal_lm")
 
 
-def test_sizes_and_dtypes_are_told():
+def test_sizes_and_dtypes_are_reported():
     found = gptj.inspect(FORMATS / "bin_fp16").to_dict()
     assert (found["parameters"], found["bytes"]) == (56_131, 2 * 56_131)
     tensor = found["tensors"]["lm_head.weight"]

@@ -263,7 +263,7 @@ def test_questions_without_answers_are_refused(tmp_path, output, torch_backend):
         train("torch", output, data=lines, head="question_answering", stride=0)
 
 
-def test_rows_longer_than_the_model_are_refused(output, torch_backend):
+def test_examples_longer_than_the_model_are_refused(output, torch_backend):
     with pytest.raises(ValueError, match="65"):
         train("torch", output, length=65)
 

@@ -33,7 +33,7 @@ def config(**changes):
 
 
 def batch(step):
-    """Return 4 rows; the targets of the first half are a third of all."""
+    """Return 4 examples; the targets of the first half are a third of all."""
     generator = np.random.Generator(np.random.PCG64(step % 3))
     ids = generator.integers(0, 96, (4, 12)).astype(np.int32)
     labels = ids.copy()
@@ -158,7 +158,7 @@ def test_half_precision_keeps_float32_parameters(framework, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("head", "rows", "count"),
+    ("head", "examples", "count"),
     [
         ("causal_lm", {"labels": np.array([[5, 6, -100], [7, -100, 8]])}, 2),
         ("sequence_classification", {"input_ids": np.zeros((3, 4))}, 3),
@@ -169,13 +169,13 @@ def test_half_precision_keeps_float32_parameters(framework, tmp_path):
         ),
     ],
 )
-def test_targets_are_counted_as_the_losses_count_them(head, rows, count):
-    assert count_targets(head, rows) == count
+def test_targets_are_counted_as_the_losses_count_them(head, examples, count):
+    assert count_targets(head, examples) == count
 
 
-def test_parts_of_rows_without_targets_count_alike():
-    rows = {"input_ids": np.zeros((4, 3)), "labels": np.full((4, 3), -100)}
-    assert [part.share for part in split_batch("causal_lm", rows, 2)] == [0.5, 0.5]
+def test_micro_batches_of_examples_without_targets_count_alike():
+    examples = {"input_ids": np.zeros((4, 3)), "labels": np.full((4, 3), -100)}
+    assert [one.share for one in split_batch("causal_lm", examples, 2)] == [0.5, 0.5]
 
 
 def test_backends_declare_their_trainers(framework):

@@ -1,4 +1,4 @@
-"""The parts of a compiled loop: when its cache grows, and when rows leave it."""
+"""The segments of a compiled loop: when its cache grows, and when sequences leave it."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def test_little_room_is_there_from_the_start(room):
 
 
 def rooms(segments):
-    """Return the capacities of all parts, if no row ends."""
+    """Return the capacities of all segments, if no sequence ends."""
     segment = segments.first(sequences=1)
     seen = [segment.capacity]
     while segment.until < segments.new:
@@ -43,7 +43,7 @@ def test_a_cache_and_the_one_before_it_are_there_together(room):
     assert sum(rooms(Segments(prompt=7, new=room - 7, room=room))[-2:]) == most_room(room)
 
 
-def test_a_part_ends_when_its_cache_is_full():
+def test_a_segment_ends_when_its_cache_is_full():
     segment = Segments(prompt=100, new=1900, room=2048).first(sequences=1)
     # the prompt and all but the last of the new tokens are in the cache
     assert 100 + segment.until - 1 == segment.capacity
@@ -56,7 +56,7 @@ def test_a_long_prompt_starts_with_room_for_more_than_itself():
     assert Segments(prompt=1900, new=100, room=2048).first(sequences=1).capacity == 2048
 
 
-def test_rows_leave_when_a_quarter_is_left():
+def test_sequences_leave_when_a_quarter_is_left():
     segments = Segments(prompt=10, new=400, room=448)
     segment = segments.first(sequences=16)
     assert segment.min_unfinished == 4
@@ -65,7 +65,7 @@ def test_rows_leave_when_a_quarter_is_left():
     assert segments.following(segment, 50, unfinished=2) == Segment(448, 4, 400, 1)
 
 
-def test_rows_stay_where_few_steps_or_few_rows_are_left():
+def test_sequences_stay_where_few_steps_or_few_sequences_are_left():
     segments = Segments(prompt=10, new=400, room=448)
     segment = segments.first(sequences=16)
     late = segments.following(segment, 400 - MIN_STEPS_LEFT + 1, unfinished=1)
@@ -73,7 +73,7 @@ def test_rows_stay_where_few_steps_or_few_rows_are_left():
     assert segments.first(sequences=SHRINK_FACTOR - 1).min_unfinished == 0
 
 
-def test_with_a_stride_every_part_is_as_short_and_the_cache_grows_when_it_is_full():
+def test_with_a_stride_every_segment_is_as_short_and_the_cache_grows_when_it_is_full():
     segments = Segments(prompt=500, new=1000, room=1536, stride=1)
     segment, rooms = segments.first(sequences=1), []
     for step in range(1, segments.new + 1):
@@ -85,6 +85,6 @@ def test_with_a_stride_every_part_is_as_short_and_the_cache_grows_when_it_is_ful
     assert rooms == [segment.capacity] * segment.until + [1536] * (segments.new - segment.until)
 
 
-def test_a_graph_has_one_part():
+def test_a_graph_has_one_segment():
     single = Segments(prompt=100, new=1900, room=2000).single(sequences=16)
     assert single == Segment(capacity=2000, sequences=16, until=1900, min_unfinished=0)

@@ -122,7 +122,7 @@ def test_typical_with_beams_keeps_the_two_most_typical():
     assert_same(filtered(typical_p=0.01, num_beams=3), only(0, 1))
 
 
-def test_rows_are_filtered_apart():
+def test_sequences_are_filtered_apart():
     _, plan = options_and_plan(vocab=3, do_sample=True, top_k=0, top_p=0.6)
     scores = np.log(np.float32([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7]]))
     kept = np.isfinite(spread(*candidates(scores, plan), 3))

@@ -1,4 +1,4 @@
-"""Rows that have ended leave the batch, caches grow, and the text stays as it is."""
+"""Finished sequences leave the batch, caches grow, and the text stays as it is."""
 
 import numpy as np
 import pytest
@@ -10,8 +10,8 @@ from models import tiny_model
 pytestmark = pytest.mark.frameworks
 
 ENDS = list(range(40, 61))
-"""A part of the vocabulary, so that rows end at different steps."""
-ROWS, NEW = 12, 150
+"""A part of the vocabulary, so that sequences end at different steps."""
+SEQUENCES, NEW = 12, 150
 SAMPLED = [{"do_sample": True, "top_k": 0, "seed": seed} for seed in (0, 1, 2)]
 
 
@@ -22,7 +22,7 @@ def model(backend):
 
 @pytest.fixture
 def followed(monkeypatch):
-    """Make parts small; return a list that the parts after the first one come into."""
+    """Make segments small; return a list that the segments after the first one come into."""
     seen, following = [], segments.Segments.following
 
     def follow(self, *arguments):
@@ -37,7 +37,7 @@ def followed(monkeypatch):
 
 def written(model, **options):
     backend = get_backend(model.backend_name)
-    ids = np.arange(ROWS * 5, dtype=np.int32).reshape(ROWS, 5) % 40
+    ids = np.arange(SEQUENCES * 5, dtype=np.int32).reshape(SEQUENCES, 5) % 40
     mask = np.ones_like(ids)
     mask[::3, :2] = 0
     ids, mask = (backend.from_numpy(array, model) for array in (ids, mask))
@@ -47,12 +47,14 @@ def written(model, **options):
 
 
 @pytest.mark.parametrize("options", SAMPLED, ids=str)
-def test_the_text_is_that_of_the_driver_which_keeps_all_rows(model, followed, options):
+def test_the_text_is_that_of_the_reference_decoder_which_keeps_all_sequences(
+    model, followed, options
+):
     found = written(model, **options)
     reference_text = written(model, **options, return_dict_in_generate=True)
     np.testing.assert_array_equal(found, reference_text)
     lengths = (found[:, 5:] != 3).sum(1)
-    assert len(set(lengths)) > 2, "all rows end at once, so this shows nothing"
+    assert len(set(lengths)) > 2, "all sequences end at once, so this shows nothing"
 
 
 @pytest.mark.parametrize("options", [{}, *SAMPLED], ids=str)
@@ -77,7 +79,7 @@ def compiled(request):
 def test_the_batch_of_a_compiled_loop_becomes_smaller(compiled, followed):
     written(compiled, **SAMPLED[0])
     sizes = [segment.sequences for segment in followed]
-    assert sizes == sorted(sizes, reverse=True) and sizes[-1] <= ROWS // 4
+    assert sizes == sorted(sizes, reverse=True) and sizes[-1] <= SEQUENCES // 4
 
 
 def test_the_cache_of_a_compiled_loop_grows(compiled, followed):
@@ -95,5 +97,5 @@ def test_the_batch_becomes_smaller_in_pytorch(torch_backend):
     )
     written(model, **SAMPLED[0])
     hook.remove()
-    assert sizes[0] == ROWS and sizes == sorted(sizes, reverse=True)
-    assert sizes[-1] <= ROWS // 2
+    assert sizes[0] == SEQUENCES and sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] <= SEQUENCES // 2
