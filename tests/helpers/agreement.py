@@ -48,8 +48,8 @@ def assert_same_tokens(first, second, plan, config, params, prompt, mask=None):
         attended = np.concatenate((mask[row], np.ones(step, int)))[None]
         margin = _margin(config, params, text, attended, plan, row, step)
         assert margin < MARGIN, (
-            f"sequence {row} differs at step {step}: {first[row, step]} and {second[row, step]}, though "
-            f"the oracle's margin is {margin:.2e}"
+            f"sequence {row} differs at step {step}: {first[row, step]} and {second[row, step]}, "
+            f"though the oracle's margin is {margin:.2e}"
         )
         close += 1
     if close:
