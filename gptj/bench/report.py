@@ -79,7 +79,7 @@ def _system(log: Log, key: dict[str, Any]) -> Report:
 
 
 def _above_base(records: list[LogRecord], name: str, field: str) -> int | None:
-    """Return the most bytes above those of the imported framework, where the system tells."""
+    """Return the most bytes above those of the imported framework, if the system reports them."""
     known = [record for record in records if record[name] and record["base"]]
     return max((r[name][field] - r["base"]["resident"] for r in known), default=None)
 

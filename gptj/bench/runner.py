@@ -37,7 +37,7 @@ class Runner:
 
     Attributes:
         log: what was measured already, which is not done again, and where all goes.
-        gate: tells disturbed measurements.
+        gate: finds disturbed measurements.
         repetitions: how often every workload is timed.
         budget: seconds for all repetitions of one workload of one system; a slow one is timed
             less often, but at least once.

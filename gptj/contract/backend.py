@@ -57,7 +57,7 @@ class Capabilities:
         dtypes: compute dtypes it has.
         gradients: whether its losses can be differentiated.
         in_graph_decode: whether it has a compiled decode loop besides the reference decoder:
-            `decode`, and `stream` for who wants every token at once.
+            `decode`, and `stream`, which yields every token as it is drawn.
         capture: whether it can return the outputs of named modules.
         adapters: whether its models can have adapters.
         optimizers: whether the state of an optimizer can be taken out and put in.

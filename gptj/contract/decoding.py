@@ -1,11 +1,11 @@
-"""What a decoding loop follows: the options of one request, checked and complete."""
+"""What a decode loop follows: the options of one request, checked and complete."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class DecodePlan:
-    """What a decoding loop needs to know.
+    """What a decode loop needs to know.
 
     Attributes:
         max_new_tokens: steps at most.

@@ -1,4 +1,4 @@
-"""The plan that a decoding loop follows: the options of one request, checked and complete."""
+"""The plan that a decode loop follows: the options of one request, checked and complete."""
 
 import secrets
 from typing import Final

@@ -17,7 +17,7 @@ from gptj.generation.decode_request import DecodeRequest
 from gptj.generation.options import GenerationConfig
 from gptj.generation.output_recorder import OutputRecorder
 from gptj.generation.prompts import Ids
-from gptj.generation.streaming import tell
+from gptj.generation.streaming import feed
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.types import Tensor
 
@@ -105,14 +105,14 @@ def _compiled_steps(request: DecodeRequest) -> Iterator[Ids]:
 
 def _decode_with_compiled_steps(request: DecodeRequest) -> Tensor:
     given = request.prompt.given
-    chosen = tell(request.streamer, given, _compiled_steps(request))
+    chosen = feed(request.streamer, given, _compiled_steps(request))
     return request.backend.from_numpy(np.hstack((given, *chosen)), request.model)
 
 
 def _decode_by_reference(request: DecodeRequest) -> Tensor | ModelOutput:
     runner, recorder = _runner_and_recorder(request)
     steps = _reference_mode(request)(request, runner, recorder)
-    chosen = tell(request.streamer, request.prompt.given, steps)
+    chosen = feed(request.streamer, request.prompt.given, steps)
     return recorder.deliver(np.hstack((request.prompt.given, *chosen)), runner)
 
 

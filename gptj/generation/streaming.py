@@ -14,7 +14,7 @@ REPLACEMENT = "\ufffd"
 
 
 class Streamer(Protocol):
-    """Whoever wants to see tokens while they are written."""
+    """Receives tokens while they are written."""
 
     def put(self, value: npt.NDArray[Any]) -> None:
         """Take first the prompts, (B, T), then the tokens of every step, (B,)."""
@@ -23,7 +23,7 @@ class Streamer(Protocol):
         """Learn that no more will come."""
 
 
-def tell(
+def feed(
     streamer: Streamer | None, prompts: npt.NDArray[Any], steps: Iterable[npt.NDArray[Any]]
 ) -> list[npt.NDArray[Any]]:
     """Return the tokens of all steps, (B, 1) each; show a streamer prompts, steps and the end."""

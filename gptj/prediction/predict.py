@@ -21,7 +21,7 @@ DEFAULT_OPTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
     "sequence_classification": {"truncate": False},
     "question_answering": {"question": None, "stride": None, "longest": 64},
 }
-"""What there is to say to one head alone, and what holds where nobody says it."""
+"""The options of one head alone, and their defaults."""
 
 DEFAULT_STRIDE: Final = 128
 """Tokens that windows share, unless a quarter of the length is less."""

@@ -184,7 +184,7 @@ ACTIVE = [
 
 
 def warned(options, has_assistant=False):
-    """Tell of idle options as generate() does."""
+    """Report unused options as generate() does."""
     settings = GenerationConfig.from_model(small_config()).updated(**options)
     warn_unused(options, settings, has_assistant)
 

@@ -178,5 +178,5 @@ def _plain_gradients(
     return [next(found) if is_needed else None for is_needed in needed]
 
 
-def _add(total: Tensor | None, part: Tensor | None) -> Tensor | None:
-    return part if total is None or part is None else total.add_(part)
+def _add(total: Tensor | None, added: Tensor | None) -> Tensor | None:
+    return added if total is None or added is None else total.add_(added)

@@ -33,7 +33,7 @@ class Block:
         norm = ops.layer_norm(
             x, self.read("ln_1.weight"), self.read("ln_1.bias"), self.config.layer_norm_epsilon
         )
-        self.tell("ln_1", norm)
+        self.record("ln_1", norm)
         attended, probs, cache = self.attention(norm, rotation, mask, past, head_mask)
         return attended + self.mlp(norm) + x, probs, cache
 
@@ -55,15 +55,15 @@ class Block:
         probs = ops.softmax(np.maximum(scores + mask, MASK_VALUE))
         if head_mask is not None:
             probs = probs * head_mask
-        self.tell("attn.probs", probs)
+        self.record("attn.probs", probs)
         merged = (probs @ value).swapaxes(1, 2).reshape(x.shape)  # (B, T, E)
         output = merged @ self.read("attn.out_proj.weight").T
-        self.tell("attn.out_proj", output)
-        return self.tell("attn", output), probs, (key, value)
+        self.record("attn.out_proj", output)
+        return self.record("attn", output), probs, (key, value)
 
     def heads(self, name: str, x: Array) -> Array:
         """Project (B, T, E) and split it into heads, (B, H, T, D)."""
-        return self.split(self.tell(f"attn.{name}", x @ self.read(f"attn.{name}.weight").T))
+        return self.split(self.record(f"attn.{name}", x @ self.read(f"attn.{name}.weight").T))
 
     def split(self, x: Array) -> Array:
         """Split (B, T, E) into heads, (B, H, T, D)."""
@@ -72,13 +72,13 @@ class Block:
 
     def mlp(self, x: Array) -> Array:
         inner = x @ self.read("mlp.fc_in.weight").T + self.read("mlp.fc_in.bias")  # (B, T, F)
-        self.tell("mlp.fc_in", inner)
+        self.record("mlp.fc_in", inner)
         inner = ops.ACTIVATION[self.config.activation_function](inner)
         output = inner @ self.read("mlp.fc_out.weight").T + self.read("mlp.fc_out.bias")
-        self.tell("mlp.fc_out", output)
-        return self.tell("mlp", output)
+        self.record("mlp.fc_out", output)
+        return self.record("mlp", output)
 
-    def tell(self, name: str, output: Array) -> Array:
+    def record(self, name: str, output: Array) -> Array:
         """Pass a module's output to the observer, and return it."""
         self.observe(self.prefix + name, output)
         return output

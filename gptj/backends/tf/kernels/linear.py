@@ -26,7 +26,7 @@ def matmul(x: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
 
 
 def describe(dtype: str) -> str:
-    """Describe what multiplies in a dtype; single rows are those of a decoding loop."""
+    """Describe what multiplies in a dtype; single rows are those of a decode loop."""
     if dtype == "float32":
         return "TensorFlow"
     if not half_precision.is_native(tf.as_dtype(dtype)):
