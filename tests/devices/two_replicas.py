@@ -10,6 +10,8 @@ BACKEND = get_backend("tf")  # before Keras, whose backend it chooses
 
 from keras_cases import AS_Y, CLASSES, IDS, compiled, train  # noqa: E402
 
+pytestmark = pytest.mark.frameworks
+
 CPU = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
 STRATEGY = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
