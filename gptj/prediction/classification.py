@@ -13,7 +13,7 @@ from gptj.contract.model import Model
 from gptj.errors import ConfigError, SequenceTooLong
 from gptj.prediction.batched_forward import encode, run
 from gptj.spec.config import GPTJConfig
-from gptj.spec.target_checks import find_problem_type
+from gptj.spec.targets import find_problem_type
 from gptj.tokenizer import GPTJTokenizer
 
 LABEL_THRESHOLD: Final = 0.5

@@ -21,7 +21,7 @@ from gptj.spec.heads import HEADS
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.params import LM_HEAD, initial_value, parameter_table
 from gptj.spec.resize import check_word_table
-from gptj.spec.target_checks import (
+from gptj.spec.targets import (
     check_answers,
     check_class_labels,
     check_label_values,

@@ -12,7 +12,7 @@ from gptj.spec.checks import (
     check_inputs,
     values_are_checked,
 )
-from gptj.spec.target_checks import check_label_values, check_labels
+from gptj.spec.targets import check_label_values, check_labels
 
 pytestmark = pytest.mark.neutral
 

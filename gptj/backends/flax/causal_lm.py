@@ -16,7 +16,7 @@ from gptj.backends.flax.pretrained import FlaxPretrained, as_tensors, deliver
 from gptj.backends.flax.quantized_linear import linear_class
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.target_checks import check_label_values, check_labels
+from gptj.spec.targets import check_label_values, check_labels
 
 
 class FlaxGPTJForCausalLMModule(nn.Module):

@@ -62,7 +62,7 @@ def head_loss(hidden: Array, kernel: Array, bias: Array, logits: Array, labels: 
 
 
 def classification_loss(logits: Array, labels: Array, problem_type: str) -> Array:
-    """Return the loss of a sequence classification; see ``gptj.spec.target_checks``.
+    """Return the loss of a sequence classification; see ``gptj.spec.targets``.
 
     Args:
         logits: (B, L), float32.

@@ -15,7 +15,7 @@ from gptj.backends.flax.params import Params
 from gptj.backends.flax.pretrained import FlaxPretrained, as_tensors, deliver
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.target_checks import check_answers
+from gptj.spec.targets import check_answers
 
 
 class FlaxGPTJForQuestionAnsweringModule(nn.Module):

@@ -17,7 +17,7 @@ from gptj.backends.flax.params import Params
 from gptj.backends.flax.pretrained import FlaxPretrained, as_tensors, deliver
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.target_checks import check_class_labels, find_problem_type
+from gptj.spec.targets import check_class_labels, find_problem_type
 
 
 class FlaxGPTJForSequenceClassificationModule(nn.Module):

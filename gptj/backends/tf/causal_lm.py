@@ -19,7 +19,7 @@ from gptj.spec import IGNORE_INDEX
 from gptj.spec.checks import check_row_shape
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.target_checks import check_label_values, check_labels
+from gptj.spec.targets import check_label_values, check_labels
 from gptj.spec.types import DType
 
 Tensor: TypeAlias = tf.Tensor

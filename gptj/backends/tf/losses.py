@@ -34,7 +34,7 @@ def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def classification_loss(logits: Tensor, labels: Tensor, problem_type: str) -> Tensor:
-    """Return the loss of a sequence classification; see ``gptj.spec.target_checks``.
+    """Return the loss of a sequence classification; see ``gptj.spec.targets``.
 
     Args:
         logits: (B, L), float32.

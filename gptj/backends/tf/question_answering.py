@@ -14,7 +14,7 @@ from gptj.backends.tf.model import TFGPTJModel
 from gptj.backends.tf.pretrained import TFPretrained
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.target_checks import check_answers
+from gptj.spec.targets import check_answers
 from gptj.spec.types import DType
 
 Tensor: TypeAlias = tf.Tensor

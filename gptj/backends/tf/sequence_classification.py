@@ -18,7 +18,7 @@ from gptj.backends.tf.model import TFGPTJModel, length_of
 from gptj.backends.tf.pretrained import TFPretrained
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.target_checks import check_class_labels, find_problem_type
+from gptj.spec.targets import check_class_labels, find_problem_type
 from gptj.spec.types import DType
 
 Tensor: TypeAlias = tf.Tensor

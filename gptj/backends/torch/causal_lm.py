@@ -12,7 +12,7 @@ from gptj.backends.torch.pretrained import TorchPretrained
 from gptj.backends.torch.quantized_linear import linear_class
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.target_checks import check_label_values, check_labels
+from gptj.spec.targets import check_label_values, check_labels
 
 
 class GPTJForCausalLM(TorchPretrained):

@@ -55,7 +55,7 @@ def head_loss(hidden: Tensor, head: Linear, logits: Tensor, labels: Tensor) -> T
 
 
 def classification_loss(logits: Tensor, labels: Tensor, problem_type: str) -> Tensor:
-    """Return the loss of a sequence classification; see ``gptj.spec.target_checks``.
+    """Return the loss of a sequence classification; see ``gptj.spec.targets``.
 
     Args:
         logits: (B, L), float32.

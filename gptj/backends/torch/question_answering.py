@@ -12,7 +12,7 @@ from gptj.backends.torch.model import GPTJModel
 from gptj.backends.torch.pretrained import TorchPretrained
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.target_checks import check_answers
+from gptj.spec.targets import check_answers
 
 
 class GPTJForQuestionAnswering(TorchPretrained):

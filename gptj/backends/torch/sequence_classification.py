@@ -14,7 +14,7 @@ from gptj.backends.torch.model import GPTJModel, length_of
 from gptj.backends.torch.pretrained import TorchPretrained
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.target_checks import check_class_labels, find_problem_type
+from gptj.spec.targets import check_class_labels, find_problem_type
 
 
 class GPTJForSequenceClassification(TorchPretrained):

@@ -21,7 +21,7 @@ from gptj.spec.reference.block import Block, LayerCache
 from gptj.spec.reference.forward import additive_mask, forward, layer_of, rotation
 from gptj.spec.reference.heads import HeadInputs
 from gptj.spec.reference.ops import Array
-from gptj.spec.target_checks import find_problem_type
+from gptj.spec.targets import find_problem_type
 
 Gradients = dict[str, Array]
 

@@ -56,7 +56,7 @@ def forward(
         past_key_values: keys and values (B, H, S - T, D) of every layer.
         attention_mask: (B, S) of 1 and 0, or an additive (B, 1, T, S).
         head_mask: (H,) or (L, H) factors on the attention probabilities.
-        labels: (B, T) for the causal language model; see ``gptj.spec.target_checks`` for others.
+        labels: (B, T) for the causal language model; see ``gptj.spec.targets`` for others.
         start_positions, end_positions: (B,), for question answering.
         observe: called with name and output of every module of ``gptj.spec.module_names`` when it
             is computed, and with every layer's attention probabilities, ``attn.probs``.

@@ -13,7 +13,7 @@ from gptj.spec.params import EMBEDDING, LM_HEAD
 from gptj.spec.positions import last_attended
 from gptj.spec.reference import losses, ops
 from gptj.spec.reference.ops import Array
-from gptj.spec.target_checks import find_problem_type
+from gptj.spec.targets import find_problem_type
 
 Ints = npt.NDArray[np.integer]
 Observe = Callable[[str, Array], object]

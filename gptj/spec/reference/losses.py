@@ -21,7 +21,7 @@ def causal_lm_loss(logits: Array, labels: Ints) -> float:
 
 
 def classification_loss(logits: Array, labels: npt.ArrayLike, problem_type: str) -> float:
-    """Return the loss of a sequence classification; see ``gptj.spec.target_checks``.
+    """Return the loss of a sequence classification; see ``gptj.spec.targets``.
 
     Args:
         logits: (B, L).
