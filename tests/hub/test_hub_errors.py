@@ -111,7 +111,7 @@ def test_a_cached_private_repository_needs_no_token(served):
 def test_offline_missing_weights_are_named(served, whole, cache):
     hub.locate("org/name", weights=False)
     message = refusal("org/name", local_files_only=True)
-    assert f"The cache {cache} has a part of 'org/name', but not its weights, one of " in message
+    assert f"The cache {cache} has some files of 'org/name', but not its weights, one of " in message
     assert "'model.safetensors', 'pytorch_model.bin', 'flax_model.msgpack', 'tf_m" in message
     assert message.endswith("Run with a connection: hf download org/name")
 
@@ -121,7 +121,7 @@ def test_offline_a_missing_shard_is_named_with_what_to_run(served, sharded, tmp_
     where = {"cache_dir": tmp_path / "own", "subfolder": "a"}
     (hub.locate("org/name@main", **where) / SHARDS[1]).unlink()
     message = refusal("org/name@main", **where, local_files_only=True)
-    assert f"has a part of 'org/name@main', but not 'a/{SHARDS[1]}'; " in message
+    assert f"has some files of 'org/name@main', but not 'a/{SHARDS[1]}'; " in message
     command = f"hf download org/name a/{SHARDS[1]} --revision main --cache-dir"
     assert f"{command} {tmp_path / 'own'}" in message
 
