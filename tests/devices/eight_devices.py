@@ -17,6 +17,8 @@ from meshes import build, leaves, mesh
 from models import draw_ids, run, tiny_config, tiny_model, tiny_weights
 from tolerances import assert_close
 
+pytestmark = pytest.mark.frameworks
+
 IDS = draw_ids((4, 7), seed=61)
 MASK = np.array([[1] * 7, [0] * 3 + [1] * 4, [1] * 7, [1] * 5 + [0] * 2])
 

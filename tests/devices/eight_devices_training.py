@@ -10,6 +10,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from meshes import build, leaves, mesh
 from models import draw_ids
 
+pytestmark = pytest.mark.frameworks
+
 STEPS = 6
 TOLERANCE = 2e-4
 """Sums in another order, through six steps of AdamW."""

@@ -111,7 +111,9 @@ def test_a_cached_private_repository_needs_no_token(served):
 def test_offline_missing_weights_are_named(served, whole, cache):
     hub.locate("org/name", weights=False)
     message = refusal("org/name", local_files_only=True)
-    assert f"The cache {cache} has some files of 'org/name', but not its weights, one of " in message
+    assert (
+        f"The cache {cache} has some files of 'org/name', but not its weights, one of " in message
+    )
     assert "'model.safetensors', 'pytorch_model.bin', 'flax_model.msgpack', 'tf_m" in message
     assert message.endswith("Run with a connection: hf download org/name")
 
