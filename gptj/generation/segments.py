@@ -66,7 +66,7 @@ class Segments:
         return Segment(self.room, sequences, self.new, 0)
 
     def first(self, sequences: int) -> Segment:
-        """Return the first segment, whose cache has room for half the prompt and more."""
+        """Return the first segment, whose cache has room for the prompt and half as much again."""
         capacity = FIRST_CAPACITY
         while 3 * self.prompt > 2 * capacity:
             capacity *= 2

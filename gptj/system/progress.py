@@ -1,5 +1,6 @@
-"""Progress bars, drawn on a terminal only."""
+"""Progress on standard error: bars, drawn on a terminal only, and lines between them."""
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,3 +28,15 @@ def progress_bar(
         disable=hidden or None,  # None: drawn unless standard error is no terminal
         **options,
     )
+
+
+def report(text: str, *, hidden: bool = False) -> None:
+    """Write a line that no bar disturbs.
+
+    Args:
+        hidden: write nothing.
+    """
+    from tqdm import tqdm  # slow to import
+
+    if not hidden:
+        tqdm.write(text, file=sys.stderr)

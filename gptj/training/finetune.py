@@ -1,12 +1,9 @@
 """Fine-tuning from files to a model folder: everything around the loop."""
 
 import importlib.util
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Unpack
-
-from tqdm import tqdm
 
 from gptj import api
 from gptj.backends import get_backend
@@ -18,6 +15,7 @@ from gptj.model.config import GPTJConfig
 from gptj.model.pretrained import Pretrained
 from gptj.spec.quantization import check_trainable
 from gptj.spec.types import Device
+from gptj.system.progress import report
 from gptj.system.versions import install_command
 from gptj.tokenizer.lookup import add_tokenizer
 from gptj.training import checkpoints
@@ -157,7 +155,8 @@ def _earlier(folder: Path, progress: TrainingProgress, quiet: bool) -> Path | No
         return None
     changed = checkpoints.check_same(checkpoints.read_progress(found), progress, folder)
     changes = [f"{name} {old} -> {new}" for name, (old, new) in changed.items()]
-    _say(f"Resuming from {found}" + (f"; changed: {', '.join(changes)}" if changes else ""), quiet)
+    said = f"; changed: {', '.join(changes)}" if changes else ""
+    report(f"Resuming from {found}{said}", hidden=quiet)
     return found
 
 
@@ -217,14 +216,9 @@ def _finish(loop: Loop, versions: dict[str, str], data: Paths) -> None:
 def _tell(loop: Loop, framework: Backend, quiet: bool) -> None:
     """Report what is about to be trained."""
     held_out = loop.data.held_out
-    _say(
+    report(
         f"{loop.progress.model} on {framework.name}: {len(loop.data.train):,} examples of "
         f"{loop.data.train.length} tokens, {0 if held_out is None else len(held_out):,} held out; "
         f"{loop.total:,} steps of {loop.settings.examples_per_step} examples",
-        quiet,
+        hidden=quiet,
     )
-
-
-def _say(text: str, quiet: bool) -> None:
-    if not quiet:
-        tqdm.write(text, file=sys.stderr)

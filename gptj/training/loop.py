@@ -1,20 +1,17 @@
 """The training loop: steps, evaluations and checkpoints, from the first or a later step."""
 
 import math
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any
 
 from gptj.contract.trainer import Trainer
 from gptj.datasets.dataset import Example
 from gptj.errors import TrainingError
 from gptj.model.pretrained import Pretrained
 from gptj.spec.update_rule import split_batch
-from gptj.system.progress import progress_bar
+from gptj.system.progress import progress_bar, report
 from gptj.training import checkpoints
 from gptj.training.checkpoints import TrainingProgress
 from gptj.training.data import Data
@@ -23,6 +20,9 @@ from gptj.training.interruption import Interruption
 from gptj.training.learning_rate_schedule import learning_rate
 from gptj.training.run_log import History
 from gptj.training.settings import Settings
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 DEFAULT_OCCASIONS = 10
 """How often a training is evaluated and saved by default."""
@@ -130,8 +130,7 @@ class Loop:
             figures = evaluate(self.trainer, held_out, self.settings.head, size, bar.update)
         self.history.add(step, figures)
         shown = ", ".join(f"{name.replace('_', ' ')} {x:.4g}" for name, x in figures.items())
-        if not self.quiet:
-            tqdm.write(f"step {step} of {self.total}: {shown}", file=sys.stderr)
+        report(f"step {step} of {self.total}: {shown}", hidden=self.quiet)
 
     def _bar(self, total: int, unit: str, title: str, **options: Any) -> "tqdm[Any]":
         return progress_bar(total, unit, title, hidden=self.quiet, **options)
