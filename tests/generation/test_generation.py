@@ -89,7 +89,7 @@ def test_every_loop_writes_what_the_plugged_in_oracle_writes(framework, sampling
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     seed=st.integers(0, 2**64 - 1),
     temperature=st.floats(0.3, 2.0),
@@ -117,13 +117,14 @@ def test_a_seed_repeats_and_another_seed_differs(backend):
     options = {"do_sample": True, "top_k": 0, "max_new_tokens": 12}
     first, again, other = (written(backend, model, seed=s, **options) for s in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
-    assert (first != other).any()
+    assert not np.array_equal(first, other)
 
 
 def test_no_seed_draws_a_new_text_every_time(backend):
     model = tiny_model(backend.name)
     options = {"do_sample": True, "top_k": 0, "max_new_tokens": 12}
-    assert (written(backend, model, **options) != written(backend, model, **options)).any()
+    first, second = (written(backend, model, **options) for _ in range(2))
+    assert not np.array_equal(first, second)  # one of them may even be shorter
 
 
 def greedy_token(backend, model, step):
