@@ -66,19 +66,20 @@ def loss_of_batch(state, batch):
 
 
 @click.command(context_settings={"show_default": True})
+@click.option("--model", "name", default="demo", help="A name or a folder, as gptj.load takes it.")
 @click.option("--steps", default=100, help="In all, with those of the checkpoint.")
 @click.option("--length", default=128, help="Tokens of a row.")
 @click.option("--save-every", default=50, help="Steps between two checkpoints.")
 @click.option("--data", default=1, help="Parts of a batch; devices = data x model.")
 @click.option("--out", type=click.Path(path_type=Path), default="runs/flax_language_model")
-def main(steps: int, length: int, save_every: int, data: int, out: Path) -> None:
-    """Train the demo model on Python's documentation, and save checkpoints and the model."""
+def main(name: str, steps: int, length: int, save_every: int, data: int, out: Path) -> None:
+    """Train a model on Python's documentation, and save checkpoints and the model."""
     rows = gptj.text_dataset(write_topics(out / "topics"), length=length, cache_dir=out / "cache")
     train, held_out = rows.split(0.05, seed=0)
     shape = (data, jax.device_count() // data)
     mesh = jax.make_mesh(shape, ("data", "model"), axis_types=(AxisType.Auto,) * 2)
     over_data = NamedSharding(mesh, PartitionSpec("data"))
-    model = gptj.load(backend="flax", sharding=mesh, resid_pdrop=0.1)
+    model = gptj.load(name, backend="flax", sharding=mesh, resid_pdrop=0.1)
     state = new_state(model, mesh)
 
     checkpoints = ocp.CheckpointManager((out / "checkpoints").absolute())

@@ -52,11 +52,12 @@ def write_lines(path: Path, per_class: int) -> None:
 
 
 @click.command(context_settings={"show_default": True})
+@click.option("--model", "name", default="demo", help="A name or a folder, as gptj.load takes it.")
 @click.option("--epochs", default=2)
 @click.option("--per-class", default=300, help="Lines of each class, a fifth of them held out.")
 @click.option("--batch-size", default=32)
 @click.option("--out", type=click.Path(path_type=Path), default="runs/keras_classification")
-def main(epochs: int, per_class: int, batch_size: int, out: Path) -> None:
+def main(name: str, epochs: int, per_class: int, batch_size: int, out: Path) -> None:
     """Train a classifier of lines of Python, and save it in Keras's format."""
     out.mkdir(parents=True, exist_ok=True)
     warnings.simplefilter("ignore", SyntaxWarning)  # of the lines that are parsed
@@ -68,7 +69,7 @@ def main(epochs: int, per_class: int, batch_size: int, out: Path) -> None:
 
     keras.utils.set_random_seed(0)
     labels = dict(enumerate(data.label_names))
-    model = gptj.load(backend="tf", head="sequence_classification", id2label=labels)
+    model = gptj.load(name, backend="tf", head="sequence_classification", id2label=labels)
     model.compile(
         optimizer=keras.optimizers.AdamW(1e-3),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -88,7 +89,7 @@ def main(epochs: int, per_class: int, batch_size: int, out: Path) -> None:
         keras_batches(held_out.stream(64)), steps=held_out.steps(64), verbose=0
     )
     print(f"held-out accuracy {accuracy:.3f} on {len(held_out)} lines, of a model loaded again")
-    rows = gptj.load_tokenizer("demo")(NEW_LINES, padding=True, return_tensors="np")
+    rows = gptj.load_tokenizer(name)(NEW_LINES, padding=True, return_tensors="np")
     classes = loaded.predict(dict(rows), verbose=0)["logits"].argmax(axis=-1)
     for line, number in zip(NEW_LINES, classes, strict=True):
         print(f"{loaded.config.id2label[number]:12} {line}")

@@ -92,17 +92,18 @@ def compare(model, loaded, ids):
 
 
 @click.command(context_settings={"show_default": True})
+@click.option("--model", "name", default="demo", help="A name or a folder, as gptj.load takes it.")
 @click.option("--backend", type=click.Choice(list(TRAIN)), default="torch", help="Trains.")
 @click.option("--other", type=click.Choice(list(TRAIN)), help="Loads; by default another one.")
 @click.option("--epochs", default=3)
 @click.option("--rows", default=40, help="Rows of 64 tokens, a multiple of 4.")
 @click.option("--out", type=click.Path(path_type=Path), default="runs/lora_demo")
-def main(backend: str, other: str | None, epochs: int, rows: int, out: Path) -> None:
+def main(name: str, backend: str, other: str | None, epochs: int, rows: int, out: Path) -> None:
     """Train an adapter, save it, load it elsewhere, merge and unmerge it."""
     text = "\n".join(topics[name] for name in ("while", "for", "if", "try", "with"))
-    ids = np.array(gptj.load_tokenizer("demo").encode(text), np.int32)
+    ids = np.array(gptj.load_tokenizer(name).encode(text), np.int32)
     ids = ids[: rows * LENGTH].reshape(rows, LENGTH)
-    model = gptj.load(backend=backend).add_lora(rank=8, alpha=16, targets="all-linear")
+    model = gptj.load(name, backend=backend).add_lora(rank=8, alpha=16, targets="all-linear")
     losses = np.reshape(TRAIN[backend](model, ids, epochs), (epochs, -1)).mean(axis=1)
     print(f"{backend}: loss of each epoch", *(f"{loss:.3f}" for loss in losses))
     model.save_lora(out)

@@ -70,12 +70,13 @@ def answers_of(model, data: QuestionDataset) -> dict[int, str]:
 
 
 @click.command(context_settings={"show_default": True})
+@click.option("--model", "name", default="demo", help="A name or a folder, as gptj.load takes it.")
 @click.option("--steps", default=500)
 @click.option("--contexts", default=1500, help="A twentieth of them is held out.")
 @click.option("--batch-size", default=16)
 @click.option("--out", type=click.Path(path_type=Path), default="runs/torch_question_answering")
-def main(steps: int, contexts: int, batch_size: int, out: Path) -> None:
-    """Train the demo model to find a name in a context, and save it."""
+def main(name: str, steps: int, contexts: int, batch_size: int, out: Path) -> None:
+    """Train a model to find a name in a context, and save it."""
     torch.manual_seed(0)
     out.mkdir(parents=True, exist_ok=True)
     expected = write_questions(out / "questions.jsonl", contexts)
@@ -87,7 +88,7 @@ def main(steps: int, contexts: int, batch_size: int, out: Path) -> None:
         cache_dir=out / "cache",
     )
     train, held_out = data.split(0.05, seed=0)  # by context
-    model = gptj.load(backend="torch", head="question_answering").train()
+    model = gptj.load(name, backend="torch", head="question_answering").train()
     model.transformer.wte.requires_grad_(False)  # most of the parameters, which can stay
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-3)

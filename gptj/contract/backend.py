@@ -230,7 +230,7 @@ class FrameworkBackend(Protocol[ModelT, TensorT, CacheT_co]):
     def compiled(self, function: Callable[..., Any], dtype: str) -> Callable[..., Any]:
         """Return a function of a model in a dtype as users make it fast, compiled for shapes.
 
-        Where models are compiled by themselves, or run operation by operation, it stays as it is.
+        Where each model is compiled separately, or runs operation by operation, it stays as it is.
         """
 
     def kernels(self) -> dict[str, str]:

@@ -88,7 +88,7 @@ def test_a_frozen_tree_is_as_good_as_a_plain_one(model, logits):
     np.testing.assert_array_equal(model(IDS, MASK, params=freeze(model.params)).logits, logits)
 
 
-# -- without parameters of its own -------------------------------------------------------------
+# -- without parameters in the model ----------------------------------------------------------
 
 
 def test_without_init_there_is_a_model_and_there_are_parameters():

@@ -107,6 +107,6 @@ def test_a_loss_that_is_not_a_number_ends_training():
 
 
 def test_tensorboard_gets_its_files(tmp_path):
-    pytest.importorskip("tensorboard", reason="TensorBoard is a package of its own")
+    pytest.importorskip("tensorboard", reason="TensorBoard is a separate package")
     train(compiled(), epochs=1, callbacks=[keras.callbacks.TensorBoard(tmp_path)])
     assert list(tmp_path.rglob("events.out.tfevents*"))

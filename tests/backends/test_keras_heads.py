@@ -77,7 +77,7 @@ AS_Y = {
 
 
 def fresh(head):
-    """Return a model of its own for a test that trains it."""
+    """Return a fresh model for a test that trains it."""
     model = tiny_model("tf", head)
     return type(model).from_config(model.get_config())
 

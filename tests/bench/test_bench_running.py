@@ -57,7 +57,7 @@ def test_a_worker_answers_and_what_it_prints_is_no_answer(worker):
 
 
 class Slow:
-    """A system that takes seconds, by a clock of its own: so many for a text, and for a token."""
+    """A system that takes seconds, by its own clock: so many for a text, and for a token."""
 
     vocab_size = 10
 

@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 
 from gptj import api
-from models import DEMO, load
+from models import load, short_demo
 
 load_once = cache(api.load)
 
@@ -20,8 +20,8 @@ def models_are_loaded_once(monkeypatch):
 
 
 def loaded(name, *, backend, **options):
-    """Return a model like ``gptj.load``; the demo is the one that the tests call themselves."""
+    """Return a model like ``gptj.load``; the demo is short."""
     given = {key: value for key, value in options.items() if value not in (None, False, "auto")}
     if name == "demo" and not given:
-        return load(backend, DEMO)
+        return load(backend, short_demo())
     return load_once(name, backend=backend, **options)

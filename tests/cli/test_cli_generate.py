@@ -15,8 +15,8 @@ from gptj.cli import main
 from gptj.cli.generate import EXAMPLES
 from gptj.model.generating import TextGeneration
 from installed import FRAMEWORKS
-from models import DEMO
 from models import load as load_folder
+from models import short_demo
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.usefixtures("models_are_loaded_once")]
 
@@ -27,7 +27,7 @@ SPEED = r"new tokens: (\d+), seconds: \d+\.\d\d, tokens per second: \d+\.\d\n"
 
 
 def invoke(*arguments, **options):
-    """Run ``gptj generate`` with the demo model for eight tokens, in this process."""
+    """Run ``gptj generate`` with the short demo model for eight tokens, in this process."""
     words = ["generate", "-b", FIRST, "-n", "8", *map(str, arguments)]
     return CliRunner().invoke(main, words, **options)
 
@@ -42,7 +42,7 @@ def printed(*arguments, **options):
 @cache
 def written(prompt, **options):
     """Return what the library writes after a prompt, or after several."""
-    model = load_folder(FIRST, DEMO)
+    model = load_folder(FIRST, short_demo())
     prompts = list(prompt) if isinstance(prompt, tuple) else prompt
     return model.generate_text(prompts, max_new_tokens=8, strip_prompt=True, **options)
 
@@ -135,7 +135,7 @@ def test_standard_input_is_one_prompt_with_all_its_lines():
 
 @pytest.mark.parametrize("how", ["--stream", "--no-stream", "--json"])
 def test_the_speed_counts_the_tokens_that_were_written(how):
-    result = invoke("A", how)  # goes on with AAAA, which would be fewer tokens if encoded anew
+    result = invoke("A", how)  # continues with AAAA, which would be fewer tokens if encoded anew
     assert re.fullmatch(SPEED, result.stderr)[1] == "8"
 
 
@@ -178,7 +178,7 @@ def test_max_length_takes_the_place_of_the_usual_number_of_tokens():
 
 
 def test_text_is_greedy_where_the_configuration_asks_for_sampling(tmp_path):
-    shutil.copytree(DEMO, tmp_path / "model")
+    shutil.copytree(short_demo(), tmp_path / "model")
     file = tmp_path / "model" / "config.json"
     task = {"text-generation": {"do_sample": True, "temperature": 5.0, "max_length": 50}}
     content = json.loads(file.read_text()) | {"task_specific_params": task}

@@ -43,7 +43,7 @@ def batch(step, shape):
 
 
 def model_on(shape):
-    """Return the tiny model with parameters of its own: training gives their memory away."""
+    """Return the tiny model with its own parameters: training donates their buffers."""
     return build(None if shape is None else mesh(*shape))
 
 

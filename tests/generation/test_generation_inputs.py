@@ -158,7 +158,7 @@ def test_a_sliding_window_writes_beyond_the_context(backend, model):
     # until the context is full nothing is different
     expected = tokens(backend, model.generate(ids, max_new_tokens=3, eos_token_id=None))
     np.testing.assert_array_equal(text[:, :LIMIT], expected)
-    # the token after it is chosen from the newer half, which is then a text of its own
+    # the token after it is chosen from the newer half, which is then a separate text
     for length in (LIMIT + 1, LIMIT + 2):
         start = LIMIT + 1 - LIMIT // 2
         half = text[:, start:length]

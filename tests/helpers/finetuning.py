@@ -10,6 +10,7 @@ import numpy as np
 import gptj
 from gptj.model.config import GPTJConfig
 from gptj.training.loop import Loop
+from models import short_demo
 from rules import write_sentences
 
 SMALL = {
@@ -45,15 +46,15 @@ def material():
 
 
 def train(framework, output, *, model=None, data=None, **options):
-    """Train the small model on the sentences, unless told otherwise."""
+    """Train the small model on the sentences, unless the options say otherwise."""
     given = {**SMALL, "backend": framework, "cache_dir": material().folder / "cache", **options}
     return gptj.finetune(model or material().small, data or material().text, output, **given)
 
 
 @cache
 def trained(framework):
-    """Train the demo model on the sentences, once."""
-    return train(framework, material().folder / framework, model="demo", **DEMO)
+    """Train two layers of the demo model on the sentences, once."""
+    return train(framework, material().folder / framework, model=short_demo(), **DEMO)
 
 
 def losses(done):

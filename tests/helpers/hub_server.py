@@ -74,7 +74,7 @@ class Hub:
         gated: repository -> the token that opens its files; what they are, everybody may know.
         cuts: file -> lengths after which its next downloads break off, one download each.
         sizes: file -> a wrong size that is promised.
-        swapped: file -> the content that is sent instead of its own.
+        swapped: file -> the content that is sent instead.
         broken: a status that every request gets instead of an answer.
         page: what every request gets instead of an answer, as from a proxy that wants a login.
         log: the requests, in order.
@@ -122,7 +122,7 @@ def connect(monkeypatch: Any, hub: Hub, cache: Path, *, offline: bool = False) -
 
 @contextmanager
 def serve(repositories: Mapping[str, Mapping[str, Path]], **options: Any) -> Iterator[Hub]:
-    """Serve `repositories` on a port of its own until the block ends; options as in `Hub`."""
+    """Serve `repositories` on a free port until the block ends; options as in `Hub`."""
     hub = Hub(repositories, **options)
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, hub))
     hub.endpoint = f"http://127.0.0.1:{server.server_port}"
@@ -137,7 +137,7 @@ def serve(repositories: Mapping[str, Mapping[str, Path]], **options: Any) -> Ite
 
 
 def write(folder: Path, names: Iterable[str]) -> Path:
-    """Make a repository of small files, each with a content of its own."""
+    """Make a repository of small files, each with different content."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"{folder.name}: {name}\n" * 100, encoding="utf-8")

@@ -34,7 +34,7 @@ def drawn(lora, head="causal_lm", **changes):
 
 
 def plain(name, head="causal_lm", dtype="float32", **changes):
-    """Return a tiny model of its own, without an adapter."""
+    """Return a fresh tiny model without an adapter."""
     tensors = {n: LazyTensor.of(w.copy()) for n, w in small_weights(head, **changes).items()}
     config = GPTJConfig.from_dict(small_config(**changes).to_dict())
     return get_backend(name).build(config, head, params=tensors, dtype=dtype)

@@ -35,7 +35,7 @@ def small_config():
 
 
 def new_model(name, adapted=False, head="causal_lm", dtype="float32"):
-    """Return a model that was not trained yet, of its own."""
+    """Return a fresh model that was not trained yet."""
     tensors = {n: LazyTensor.of(w.copy()) for n, w in start(head).items()}
     model = get_backend(name).build(small_config(), head, params=tensors, dtype=dtype)
     if adapted:

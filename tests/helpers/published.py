@@ -86,7 +86,7 @@ def root_of(cache, repository):
 
 
 def snapshot(cache, repository, revision="main"):
-    """Return the folder of a revision in a cache, which is told that there is one."""
+    """Return the folder of a revision in a cache, which then lists it."""
     root = root_of(cache, repository)
     commit = hashlib.sha1(f"{repository}@{revision}".encode()).hexdigest()
     (root / "refs").mkdir(parents=True, exist_ok=True)

@@ -48,7 +48,7 @@ def meant_weights(head="causal_lm", **changes):
 
 
 def quantized_model(name, head="causal_lm", dtype="float32", **changes):
-    """Return a quantized model of its own in one backend."""
+    """Return a fresh quantized model in one backend."""
     tensors = quantized_weights(head, **changes)
     config = quantized_config(**changes)
     return get_backend(name).build(config, head, params=tensors, dtype=dtype)

@@ -10,7 +10,7 @@ DEVICES = "--xla_force_host_platform_device_count=8"
 
 
 def assert_passes_over_eight_devices(name):
-    """Run a file of tests of ``tests/devices``, which pytest does not collect by itself."""
+    """Run a file of tests of ``tests/devices``, which pytest does not collect."""
     environment = {**os.environ, "XLA_FLAGS": DEVICES, "JAX_PLATFORMS": "cpu"}
     command = [
         sys.executable,

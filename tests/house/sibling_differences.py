@@ -9,7 +9,7 @@ OVERWRITTEN = "PyTorch: its own initialisation would run, only to be overwritten
 TIED = "one weight in two modules: PyTorch shares it, Linen hands it on, Keras passes the table"
 FUSED = "PyTorch: the fused kernel takes a bias in the compute dtype and rows that see something"
 FUSED_PROBABILITIES = "PyTorch: the fused kernel returns no probabilities"
-INT4_LAYOUT = "PyTorch: the one framework with int4, whose kernel has a layout of its own"
+INT4_LAYOUT = "PyTorch: the one framework with int4, whose kernel has its own layout"
 FUSED_LOSS = (
     "TensorFlow: by parts its graphs would hold more, not less; a layer's weight is elsewhere"
 )
@@ -21,7 +21,7 @@ KERAS = "Keras: what fit, predict and saving call"
 KERAS_WEIGHTS = "Keras: variables are made by the layer, from the value that is meant for them"
 FIXED_SHAPE = "Keras: a variable cannot change its shape, so its layer makes another one"
 FIT = "Keras: what fit takes the loss from, in the form in which it hands over targets"
-REMAT = "Keras: a scope of its own around the making of a layer, and none for a model that is"
+REMAT = "Keras: a scope around the making of a layer, and none for an existing model"
 CHECKED = "Linen: inputs are checked before the module runs, outside of tracing"
 DELIVERED = "Linen: the module and the class around it share a function"
 STATES = "Adam's state: PyTorch has a dict per parameter, Keras lists of variables, Optax a tree"
@@ -62,7 +62,7 @@ EXCEPTIONS = {
     },
     "attention": {
         "Attention.forward": FUSED_PROBABILITIES,
-        "Attention.attend": "PyTorch: the fused kernel; XLA fuses the plain path by itself",
+        "Attention.attend": "PyTorch: the fused kernel; XLA fuses the plain path",
         "Attention.attend_eagerly": FUSED,
     },
     "mlp": {
@@ -92,7 +92,7 @@ EXCEPTIONS = {
         "Pretrained.device": "jax: each array has its own device, or several",
         "Pretrained.device_map": "PyTorch: modules may be on several devices",
         "Pretrained.train": "PyTorch: training is a mode of the module",
-        "Pretrained.dtype": "Keras: layers have a dtype by themselves",
+        "Pretrained.dtype": "Keras: layers already have a dtype",
         "Pretrained.gradient_checkpointing_enable": REMAT,
         "Pretrained.gradient_checkpointing_disable": REMAT,
         "Pretrained.forward": "Keras: one argument may hold all inputs",
@@ -133,7 +133,7 @@ EXCEPTIONS = {
         "_known_attention": FUSED,
     },
     "causal_lm": {
-        "GPTJForCausalLM.loss": "Linen: what a layer holds is looked up by whoever has the layer",
+        "GPTJForCausalLM.loss": "Linen: what a layer holds is looked up by its caller",
         "GPTJForCausalLM.tied_weights": TIED,
         "GPTJForCausalLM.check_targets": FIT,
         "GPTJForCausalLM.compute_loss": FIT,
@@ -171,13 +171,13 @@ EXCEPTIONS = {
         "dump_params": "Linen: parameters are a tree, not attributes of a model",
         "check_tree": "Linen: a caller may bring a tree of parameters",
         "native_order": "jax: shards are chosen from a shape, before there is an array to turn",
-        "from_numpy": "jax: has no 64-bit integers, and moves arrays to the parameters by itself",
+        "from_numpy": "jax: has no 64-bit integers, and moves arrays to the parameters' device",
         "loading": KERAS_WEIGHTS,
         "initializer": KERAS_WEIGHTS,
         "variables": KERAS_WEIGHTS,
         "is_turned": "TensorFlow: such a weight is (out, in): a block lies together",
         "lies_turned": "TensorFlow: such a weight is (out, in): a block lies together",
-        "set_trainable": "Keras: whether a variable is trained is a flag of its own",
+        "set_trainable": "Keras: whether a variable is trained is a flag of the variable",
         "_replace": "PyTorch: parameters are attributes of modules",
         "_aligned": "XLA: takes over aligned memory only, and copies any other",
     },

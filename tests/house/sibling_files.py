@@ -9,7 +9,7 @@ EXTRA_FILES = {
     "tf/compiled_loop": "TensorFlow: the loop is compiled; PyTorch runs one of Python in `decode`",
     "torch/kernels/float32": "PyTorch: several libraries have matmuls; the usual may be slow",
     "torch/kernels/int4": "PyTorch: the one framework that has a kernel for int4 weights",
-    "torch/kernels/int4_layout": "PyTorch: its kernel for int4 has a layout of its own",
+    "torch/kernels/int4_layout": "PyTorch: its kernel for int4 has its own layout",
     "flax/kernels/attention": "XLA: would upcast a single row of bfloat16, and what it multiplies",
     "flax/kernels/bits": "XLA: upcasts half precision before a loop, unless it is given bits",
     "flax/kernels/platforms": "XLA: on a CPU some operations are faster in another form",
@@ -24,7 +24,7 @@ EXTRA_FILES = {
 OWN_ARGUMENTS = {
     "torch": {
         "cache_position": "PyTorch: the one framework whose users know it",
-        "device": "PyTorch: every new tensor is put on a device by whoever makes it",
+        "device": "PyTorch: every new tensor is put on a device by the code that makes it",
         "devices": "PyTorch: a cache is with its blocks, which may be on several",
         "eager": "PyTorch: the fused kernel and the plain path are chosen per call",
     },
@@ -32,14 +32,14 @@ OWN_ARGUMENTS = {
         "training": "Keras: hands it to every layer that asks for it",
     },
     "flax": {
-        "deterministic": "Linen: a module has no training mode of its own",
+        "deterministic": "Linen: a module has no training mode",
         "device": "jax: parameters are put on a device when they are made",
     },
 }
 """An argument that one framework needs and the others do not -> the reason."""
 
 RENAMED = {
-    ("tf", "score_mask"): ("mask", "Keras: fills an argument called mask with one of its own"),
+    ("tf", "score_mask"): ("mask", "Keras: fills an argument called mask with its own mask"),
 }
 """(backend, argument) -> its name in the others, and the reason."""
 

@@ -158,7 +158,7 @@ def test_a_cache_of_ones_own_is_used(served, whole, cache, tmp_path):
     assert served.fetched == []
 
 
-# In a process of its own
+# In a separate process
 
 
 def run(served, cache, code, *, stream=subprocess.PIPE, **environment):

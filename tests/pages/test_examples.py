@@ -12,6 +12,7 @@ import pytest
 
 import gptj
 from gptj.model.config import GPTJConfig
+from models import short_demo
 from paths import ROOT
 
 pytestmark = pytest.mark.frameworks
@@ -23,7 +24,7 @@ AS_USERS_HAVE_IT = {"JAX_NUMPY_DTYPE_PROMOTION": "standard", "JAX_NUMPY_RANK_PRO
 
 
 def run(name, *options, **environment):
-    """Run an example in a process of its own, and return what it prints."""
+    """Run an example in a separate process, and return what it prints."""
     command = [sys.executable, str(EXAMPLES / f"{name}.py"), *map(str, options)]
     done = subprocess.run(
         command,
@@ -41,15 +42,16 @@ def losses(printed, what="loss"):
 
 
 def test_keras_classifies_lines_with_a_model_that_it_saved(tf_backend, tmp_path):
-    options = ("--epochs", 1, "--per-class", 20, "--batch-size", 16, "--out", tmp_path)
-    printed = run("keras_classification", *options)
+    options = ("--model", short_demo(), "--epochs", 1, "--per-class", 20, "--batch-size", 16)
+    printed = run("keras_classification", *options, "--out", tmp_path)
     assert losses(printed, "accuracy")[0] > 0.3  # of nine classes, by chance a ninth
     assert "if len(cakes) > 3:" in printed
     assert (tmp_path / "classifier.keras").is_file()
 
 
 def test_jax_goes_on_from_a_checkpoint_over_another_mesh(flax_backend, tmp_path):
-    options = ("flax_language_model", "--length", 32, "--save-every", 2, "--out", tmp_path)
+    options = ("flax_language_model", "--model", short_demo(), "--length", 32)
+    options += ("--save-every", 2, "--out", tmp_path)
     first = run(*options, "--steps", 2)
     second = run(*options, "--steps", 3, "--data", 2, XLA_FLAGS=FOUR_DEVICES)
     assert "step 0, held-out" in first and "step 2, held-out" in second
@@ -57,7 +59,7 @@ def test_jax_goes_on_from_a_checkpoint_over_another_mesh(flax_backend, tmp_path)
     before, after = (losses(printed, "held-out loss") for printed in (first, second))
     assert after[0] == pytest.approx(before[1], abs=2e-3)
     assert after[1] < before[0]
-    assert gptj.load(tmp_path / "model", backend="flax").config.n_layer == 7
+    assert gptj.load(tmp_path / "model", backend="flax").config.n_layer == 2
 
 
 def test_pytorch_learns_where_answers_are(torch_backend, tmp_path):
@@ -68,9 +70,8 @@ def test_pytorch_learns_where_answers_are(torch_backend, tmp_path):
 
 
 def test_an_adapter_goes_from_one_framework_to_another(framework, tmp_path):
-    printed = run(
-        "lora_demo", "--backend", framework.name, "--epochs", 2, "--rows", 8, "--out", tmp_path
-    )
+    options = ("lora_demo", "--model", short_demo(), "--backend", framework.name)
+    printed = run(*options, "--epochs", 2, "--rows", 8, "--out", tmp_path)
     first, second = map(float, re.search(r"each epoch (\S+) (\S+)", printed).groups())
     assert second < first
     assert max(map(float, re.findall(r"at most (\S+)", printed))) < 1e-3

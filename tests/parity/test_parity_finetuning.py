@@ -1,4 +1,4 @@
-"""Fine-tuning is the same in all frameworks, and each goes on where another stopped."""
+"""Fine-tuning is the same in all frameworks, and each resumes where another stopped."""
 
 import numpy as np
 import pytest

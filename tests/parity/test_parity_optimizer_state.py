@@ -1,4 +1,4 @@
-"""The state of Adam moves: a training begun in one framework goes on in another."""
+"""The state of Adam moves: a training begun in one framework resumes in another."""
 
 from functools import cache, partial
 from itertools import permutations

@@ -29,7 +29,7 @@ BETAS, EPSILON, DECAY = (0.9, 0.999), 1e-6, 0.01
 
 BATCHES = np.random.Generator(np.random.PCG64(61)).integers(0, 96, (4, 4, 12))
 IDS = BATCHES[np.arange(STEPS) % 4]
-"""One batch for every step, each of them five times, so that there is something to learn."""
+"""One batch for every step, each of them five times, so that the model can learn something."""
 
 
 @cache

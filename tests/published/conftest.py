@@ -20,7 +20,7 @@ def published_cache(tmp_path_factory):
 
 @pytest.fixture
 def published(published_cache, tmp_path, monkeypatch):
-    """That cache, where huggingface_hub looks for its own; whoever asks for a network fails."""
+    """That cache, where huggingface_hub looks for its own; a request to the network fails."""
     monkeypatch.chdir(tmp_path)  # one of the names is also a folder of this repository
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(published_cache))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, whoever writes them."""
+"""Files are written whole or not at all, whichever command writes them."""
 
 import errno
 import os

@@ -41,7 +41,7 @@ def saved(built_in, tmp_path_factory):
 
 @pytest.fixture
 def folder_of_pair(tmp_path):
-    """A folder with a vocabulary of its own: six letters, two merges and one added token."""
+    """A folder with its own vocabulary: six letters, two merges and one added token."""
     vocab = {token: index for index, token in enumerate([*"abcdeĠ", "ab", "abc", EOS_TOKEN])}
     (tmp_path / "vocab.json").write_text(json.dumps(vocab))
     (tmp_path / "merges.txt").write_text("#version: 0.2\na b\nab c\n")

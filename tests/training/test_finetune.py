@@ -23,6 +23,7 @@ from gptj.errors import (
 from gptj.training import checkpoints, finetune
 from gptj.training.run_log import LOG, read
 from installed import PLUGGED_IN
+from models import short_demo
 from rules import write_functions, write_questions, write_sentences
 
 pytest.importorskip("matplotlib")
@@ -45,7 +46,7 @@ def test_the_held_out_loss_falls(framework):
 def test_the_folder_tells_what_happened(framework):
     done = trained(framework.name)
     card = (done.folder / "README.md").read_text(encoding="utf-8")
-    assert "base_model: demo" in card and "colours.txt" in card and done.command in card
+    assert f"base_model: {short_demo()}" in card and "colours.txt" in card and done.command in card
     assert f"{done.figures[-1]['held_out_loss']:.4g}" in card
     assert (done.folder / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert list((done.folder / "tensorboard").glob("events.*"))
@@ -60,7 +61,7 @@ def test_the_folder_tells_what_happened(framework):
 def test_classes_made_by_a_rule_are_learnt(framework, tmp_path, output):
     data = write_functions(tmp_path / "functions.jsonl", 400, seed=1)
     done = gptj.finetune(
-        "demo",
+        short_demo(),
         data,
         output,
         head="sequence_classification",
