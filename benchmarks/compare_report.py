@@ -2,7 +2,7 @@
 
     python benchmarks/compare_report.py RESULTS --out docs/benchmarks
 
-Writes for every model NAME.md, NAME.json, NAME.svg (the share of the limit, a bar per system), and
+Writes for every model NAME.md, NAME.json, NAME.svg (the share of the roofline, a bar per system), and
 where they were measured NAME-context.svg and NAME-batch.svg.
 """
 
@@ -45,7 +45,7 @@ def write(log, out, name):
     curves = [row for row in report["results"] if is_of_a_curve(row)]
     main_rows = [row for row in report["results"] if not is_of_a_curve(row)]
     draw(out / f"{name}.svg", {**report, "results": main_rows})
-    text += f"\n![The share of the limit]({name}.svg)\n"
+    text += f"\n![The share of the roofline]({name}.svg)\n"
     if curves:
         draw_contexts(out / f"{name}-context.svg", report["results"])
         draw_batches(out / f"{name}-batch.svg", report["results"])

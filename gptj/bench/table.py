@@ -35,7 +35,7 @@ def results_table(rows: Sequence[ResultRow]) -> str:
         "time": lambda row: duration(row["median"]),
         "quartiles": lambda row: f"{duration(row['low'])} to {duration(row['high'])}",
         "tokens/s": lambda row: f"{row['tokens_per_second']:,.1f}",
-        "of the limit": lambda row: f"{row['fraction']:.0%}",
+        "of roofline": lambda row: f"{row['fraction']:.0%}",
         "runs": _runs,
     }
     return table(columns, [[show(row) for show in columns.values()] for row in order])
