@@ -75,7 +75,7 @@ def staged(folder: Path, plan: Plan | None = None) -> Iterator[Path]:
         folder = Path(os.path.realpath(folder))
         plan = plan or Plan()
         is_new = not folder.exists()
-        make_folder(folder)
+        make_folder(folder if plan.claims else folder.parent)
         with ExitStack() as stack:
             settle(folder)
             for place in (folder, folder.parent):

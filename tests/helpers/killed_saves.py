@@ -1,0 +1,205 @@
+"""Saves that are killed before any call that changes the file system, in forked processes.
+
+Run as a program, so that the processes that it forks have no threads and no framework:
+``python killed_saves.py FOLDER CASE FIRST STEP`` kills at every `STEP`-th call from `FIRST` on, and
+prints a JSON object of what was found.
+"""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from gptj.checkpoint.adapter_files import read_adapter, write_adapter
+from gptj.checkpoint.folder import open_checkpoint
+from gptj.checkpoint.saving import save_checkpoint
+from gptj.generation.options import GenerationConfig
+from gptj.model.config import GPTJConfig
+from gptj.spec.lora import LoraConfig, new_adapter
+from gptj.spec.params import parameter_table
+from gptj.spec.tensors import LazyTensor
+from gptj.tokenizer import GPTJTokenizer
+
+EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.chmod", "shutil.rmtree"}
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+KILLED = 9
+
+
+def small(value, **changes):
+    """Return a configuration and its tensors, all of one value that tells the model."""
+    sizes = {"vocab_size": 16, "n_positions": 8, "n_embd": 16, "n_layer": 1, "n_head": 8}
+    config = GPTJConfig(**{**sizes, "rotary_dim": 2, "extra": {"mark": value}, **changes})
+    tensors = {
+        name: LazyTensor.of(np.full(parameter.shape, value, np.float32))
+        for name, parameter in parameter_table(config).items()
+    }
+    return config, tensors
+
+
+def save_model(folder, value, form="safetensors", size="2KB", n_layer=1):
+    """Save a model whose every number, and a key of whose configuration, is `value`."""
+    config, tensors = small(value, n_layer=n_layer)
+    options = GenerationConfig(max_new_tokens=int(value))
+    save_checkpoint(folder, config, options, tensors, format=form, max_shard_size=size)
+
+
+def value_of(folder):
+    """Return the value of the model in a folder; an AssertionError says that there are two."""
+    opened = open_checkpoint(folder)
+    config = opened.config()
+    values = {config["mark"]}
+    for tensor in opened.tensors.values():
+        values |= {float(number) for number in np.unique(tensor.read())}
+    values.add(float(json.loads((folder / "generation_config.json").read_text())["max_new_tokens"]))
+    assert len(values) == 1, f"a mixture of {values}"
+    assert set(opened.tensors) == set(parameter_table(GPTJConfig.from_dict(config)))
+    return values.pop()
+
+
+def save_lora(folder, value):
+    config, _ = small(1.0)
+    lora = LoraConfig(rank=2, alpha=value)
+    shapes = new_adapter(lora, config, "causal_lm", 0)
+    tensors = {n: LazyTensor.of(np.full(t.shape, value, np.float32)) for n, t in shapes.items()}
+    write_adapter(folder, lora, "causal_lm", tensors, "demo")
+
+
+def lora_value(folder):
+    lora, tensors, _ = read_adapter(folder, small(1.0)[0], "causal_lm")
+    values = {float(lora.alpha)} | {float(n) for t in tensors.values() for n in np.unique(t.read())}
+    assert len(values) == 1, f"a mixture of {values}"
+    return values.pop()
+
+
+def save_tokenizer(folder, value):
+    tokenizer = TOKENIZERS[value]
+    tokenizer.save_pretrained(folder)
+
+
+def tokenizer_value(folder):
+    found = GPTJTokenizer.from_pretrained(folder)
+    length = {len(tokenizer): value for value, tokenizer in TOKENIZERS.items()}[len(found)]
+    added = json.loads((folder / "added_tokens.json").read_text())
+    assert len(found) == max(added.values()) + 1
+    assert found.model_max_length == int(length)
+    return length
+
+
+def stranger(folder):
+    """Put a file of somebody else into a folder, so that it cannot be exchanged as a whole."""
+    (folder / "notes.md").write_text("mine")
+
+
+TOKENIZERS = {}
+CASES = {
+    "shards": (save_model, value_of, None),
+    "whole": (lambda f, v: save_model(f, v, size="1GB"), value_of, None),
+    "another size": (lambda f, v: save_model(f, v, n_layer=int(v)), value_of, None),
+    "bin": (lambda f, v: save_model(f, v, "bin"), value_of, None),
+    "msgpack": (lambda f, v: save_model(f, v, "msgpack"), value_of, None),
+    "h5": (lambda f, v: save_model(f, v, "h5"), value_of, None),
+    "mesh": (lambda f, v: save_model(f, v, "mesh"), value_of, None),
+    "shards beside a stranger's file": (save_model, value_of, stranger),
+    "mesh beside a stranger's file": (lambda f, v: save_model(f, v, "mesh"), value_of, stranger),
+    "fewer shards beside a stranger's file": (
+        lambda f, v: save_model(f, v, size="2KB" if v == 1 else "1GB", n_layer=int(v)),
+        value_of,
+        stranger,
+    ),
+    "adapter": (save_lora, lora_value, None),
+    "adapter beside a stranger's file": (save_lora, lora_value, stranger),
+    "tokenizer": (save_tokenizer, tokenizer_value, stranger),
+}
+"""Name -> how to save a value, how to read it, and what else is in the folder."""
+
+
+def die_before(number):
+    """End this process, as a kill does, before call `number` that changes the file system."""
+    seen = 0
+
+    def count(event, arguments):
+        nonlocal seen
+        if event in EVENTS or (event == "open" and (arguments[2] or 0) & WRITING):
+            if seen == number:
+                os._exit(KILLED)
+            seen += 1
+
+    sys.addaudithook(count)
+
+
+def forked(action):
+    """Run an action in a process of its own; return its exit status."""
+    child = os.fork()
+    if child == 0:
+        try:
+            action()
+        except BaseException as error:
+            print(repr(error), file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def leftovers(root):
+    return [path.name for path in root.rglob(".*") if path.name.startswith((".saving", ".saved"))]
+
+
+def trial(root, case, number, has_old):
+    """Kill one save, read, save again; return what was read and whether it was killed."""
+    save, read, add = CASES[case]
+    folder = root / "model"
+    if has_old:
+        save(folder, 1.0)
+        if add:
+            add(folder)
+
+    def killed():
+        die_before(number)
+        save(folder, 2.0)
+
+    status = forked(killed)
+    assert status in (0, KILLED), f"the save ended with {status}"
+    found = read(folder) if any(folder.glob("[!.]*")) else None
+    assert found in ((1.0, 2.0) if has_old else (None, 2.0)), f"found {found}"
+    assert status == KILLED or found == 2.0
+    if add and has_old:
+        assert (folder / "notes.md").read_text() == "mine"
+    save(folder, 2.0)
+    assert read(folder) == 2.0
+    assert not leftovers(root), f"left: {leftovers(root)}"
+    shutil.rmtree(root)
+    root.mkdir()
+    return status == KILLED, found
+
+
+def main(folder, case, first, step):
+    root = Path(folder) / "trial"
+    root.mkdir()
+    if case == "tokenizer":
+        for value in (1.0, 2.0):
+            TOKENIZERS[value] = GPTJTokenizer(model_max_length=int(value))
+            TOKENIZERS[value].add_tokens([f"<{number}>" for number in range(int(value))])
+    counts = {"kills": 0, "old": 0, "new": 0, "nothing": 0, "wrong": []}
+    for has_old in (True, False):
+        number, is_killed = int(first), True
+        while is_killed:
+            try:
+                is_killed, found = trial(root, case, number, has_old)
+            except Exception as error:
+                counts["wrong"].append(f"{case}, call {number}, old: {has_old}: {error!r}")
+                shutil.rmtree(root)
+                root.mkdir()
+                found = None
+            counts["kills"] += is_killed
+            counts[{1.0: "old", 2.0: "new", None: "nothing"}[found]] += 1
+            number += int(step)
+            if number > 2000:
+                break
+    print(json.dumps(counts))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
