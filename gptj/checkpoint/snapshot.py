@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from gptj.errors import CheckpointError, GPTJError
 from gptj.spec.tensors import LazyTensor
-from gptj.system.journal import settle
+from gptj.system.journal import is_unsettled, settle
 
 Result = TypeVar("Result")
 Given = ParamSpec("Given")
@@ -77,7 +77,10 @@ def read_whole(
     def once() -> Result:
         settle(folder)
         with unchanged(folder, look):
-            return read()
+            result = read()
+        if is_unsettled(folder):
+            raise _changed(folder)
+        return result
 
     return again_if_changed(once)()
 

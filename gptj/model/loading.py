@@ -34,7 +34,6 @@ from gptj.spec.quantization import check_quantization
 from gptj.spec.quantized_tensors import requantized
 from gptj.spec.tensors import LazyTensor, Tensors
 from gptj.spec.types import Device, DType
-from gptj.system.journal import settle
 
 if TYPE_CHECKING:
     from gptj.model.pretrained import Pretrained
@@ -194,7 +193,6 @@ def _find(backend: AnyBackend, name: str | Path, where: Mapping[str, Any]) -> Fi
         UnsupportedFeature: for an adapter where the backend has none.
     """
     found = hub.locate(name, **where)
-    settle(found)
     state = state_of_folder(found)
     adapter = open_adapter(found)
     if adapter is None:

@@ -31,6 +31,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         CheckpointError: if the file cannot be written.
     """
+    if "\0" in str(path):
+        raise CheckpointError(f"Could not write {_shown(path)}: a name cannot hold a NUL.")
     try:
         if not is_temporary(path.parent):  # else it is new, and part of a larger save
             settle(path.parent)
@@ -126,9 +128,11 @@ def refuse_file(folder: Path) -> None:
     try:
         is_folder = folder.is_dir() if folder.stat() else False
     except FileNotFoundError:
-        if folder.is_symlink():
-            target = _shown(folder.readlink())
-            raise _unusable(folder, f"it is a link to {target}, which does not exist") from None
+        for place in (folder, *folder.parents):
+            if place.is_symlink() and not place.exists():
+                raise _unusable(
+                    place, f"it is a link to {_shown(place.readlink())}, which does not exist"
+                ) from None
         return
     except OSError as error:
         raise _unusable(folder, error.strerror or str(error)) from error

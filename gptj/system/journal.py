@@ -62,13 +62,18 @@ def replace_files(folder: Path, waiting: Path, superseded: Iterable[str]) -> Non
     decided.rename(waiting)  # only the replaced files are left in it
 
 
+def is_unsettled(folder: Path) -> bool:
+    """Return whether files of a folder are being moved, or their writer was killed meanwhile."""
+    return bool(_decided(folder))
+
+
 def settle(folder: Path) -> None:
     """Complete the save of a writer that was killed while it moved its files.
 
     Raises:
         CheckpointError: if it cannot be completed, or is about to be.
     """
-    if not _decided(folder):
+    if not is_unsettled(folder):
         return
     try:
         with locked(folder) as is_held:

@@ -4,6 +4,7 @@ A writer holds the lock of its temporary file or folder as long as it lives, so 
 tells a leftover from the work of another program.
 """
 
+import errno
 import os
 import re
 import secrets
@@ -19,6 +20,9 @@ from gptj.system.locks import is_at, release, try_lock
 PREFIX: Final = ".saving-"
 ABANDONED: Final = 24 * 3600.0
 """Seconds without a change after which nobody writes there, where a file system has no locks."""
+
+ATTEMPTS: Final = 100
+"""How often a new name is tried: others can spoil one only in a moment."""
 
 _NAME: Final = re.compile(re.escape(PREFIX) + "[0-9a-f]{16}")
 
@@ -74,16 +78,26 @@ def _new_name() -> str:
 
 def _claim(parent: Path, is_folder: bool) -> tuple[Path, int]:
     """Make a file or folder and take its lock before a cleaning program can."""
-    while True:
+    for attempts_left in reversed(range(ATTEMPTS)):
         path = parent / _new_name()
-        if is_folder:
-            path.mkdir()
-            handle = os.open(path, os.O_RDONLY)
-        else:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            handle = _make(path, is_folder)
+        except FileNotFoundError:
+            if attempts_left and parent.is_dir():
+                continue  # another writer has replaced the folder in this moment
+            raise
         if try_lock(handle) is not False and is_at(path, handle):
             return path, handle
         os.close(handle)  # it was taken for a leftover in the moment before it was locked
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(parent))
+
+
+def _make(path: Path, is_folder: bool) -> int:
+    """Make a file or folder and open it."""
+    if not is_folder:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    path.mkdir()
+    return os.open(path, os.O_RDONLY)
 
 
 def _remove_if_dead(path: Path) -> None:

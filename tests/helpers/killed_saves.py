@@ -1,13 +1,17 @@
-"""Saves that are killed before any call that changes the file system, in forked processes.
+"""Saves that are killed before any call that changes files, race, or are read meanwhile.
 
-Run as a program, so that the processes that it forks have no threads and no framework:
-``python killed_saves.py FOLDER CASE FIRST STEP`` kills at every `STEP`-th call from `FIRST` on, and
-prints a JSON object of what was found.
+Run as a program, so that the processes that it forks have no threads and no framework. It prints a
+JSON object of what was found:
+
+    python killed_saves.py kills FOLDER CASE FIRST STEP    before every STEP-th call from FIRST on
+    python killed_saves.py races FOLDER CASE TRIALS
+    python killed_saves.py reads FOLDER CASE TRIALS
 """
 
 import json
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -16,6 +20,7 @@ import numpy as np
 from gptj.checkpoint.adapter_files import read_adapter, write_adapter
 from gptj.checkpoint.folder import open_checkpoint
 from gptj.checkpoint.saving import save_checkpoint
+from gptj.errors import CheckpointError
 from gptj.generation.options import GenerationConfig
 from gptj.model.config import GPTJConfig
 from gptj.spec.lora import LoraConfig, new_adapter
@@ -49,11 +54,13 @@ def save_model(folder, value, form="safetensors", size="2KB", n_layer=1):
 def value_of(folder):
     """Return the value of the model in a folder; an AssertionError says that there are two."""
     opened = open_checkpoint(folder)
-    config = opened.config()
-    values = {config["mark"]}
-    for tensor in opened.tensors.values():
-        values |= {float(number) for number in np.unique(tensor.read())}
-    values.add(float(json.loads((folder / "generation_config.json").read_text())["max_new_tokens"]))
+    with opened.kept():
+        config = opened.config()
+        values = {config["mark"]}
+        for tensor in opened.tensors.values():
+            values |= {float(number) for number in np.unique(tensor.read())}
+        options = GenerationConfig.from_folder(folder, GPTJConfig.from_dict(config))
+    values.add(float(options.max_new_tokens))
     assert len(values) == 1, f"a mixture of {values}"
     assert set(opened.tensors) == set(parameter_table(GPTJConfig.from_dict(config)))
     return values.pop()
@@ -104,10 +111,20 @@ CASES = {
     "mesh": (lambda f, v: save_model(f, v, "mesh"), value_of, None),
     "shards beside a stranger's file": (save_model, value_of, stranger),
     "mesh beside a stranger's file": (lambda f, v: save_model(f, v, "mesh"), value_of, stranger),
+    "another size beside a stranger's file": (
+        lambda f, v: save_model(f, v, n_layer=int(v)),
+        value_of,
+        stranger,
+    ),
     "fewer shards beside a stranger's file": (
         lambda f, v: save_model(f, v, size="2KB" if v == 1 else "1GB", n_layer=int(v)),
         value_of,
         stranger,
+    ),
+    "safetensors and bin": (
+        lambda f, v: save_model(f, v, "safetensors" if v == 1 else "bin"),
+        value_of,
+        None,
     ),
     "adapter": (save_lora, lora_value, None),
     "adapter beside a stranger's file": (save_lora, lora_value, stranger),
@@ -130,8 +147,8 @@ def die_before(number):
     sys.addaudithook(count)
 
 
-def forked(action):
-    """Run an action in a process of its own; return its exit status."""
+def start(action):
+    """Begin an action in a process of its own; return its number."""
     child = os.fork()
     if child == 0:
         try:
@@ -140,6 +157,11 @@ def forked(action):
             print(repr(error), file=sys.stderr, flush=True)
             os._exit(1)
         os._exit(0)
+    return child
+
+
+def wait(child):
+    """Return the exit status of a process."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
@@ -160,7 +182,7 @@ def trial(root, case, number, has_old):
         die_before(number)
         save(folder, 2.0)
 
-    status = forked(killed)
+    status = wait(start(killed))
     assert status in (0, KILLED), f"the save ended with {status}"
     found = read(folder) if any(folder.glob("[!.]*")) else None
     assert found in ((1.0, 2.0) if has_old else (None, 2.0)), f"found {found}"
@@ -175,30 +197,100 @@ def trial(root, case, number, has_old):
     return status == KILLED, found
 
 
-def main(folder, case, first, step):
-    root = Path(folder) / "trial"
-    root.mkdir()
-    if case == "tokenizer":
-        for value in (1.0, 2.0):
-            TOKENIZERS[value] = GPTJTokenizer(model_max_length=int(value))
-            TOKENIZERS[value].add_tokens([f"<{number}>" for number in range(int(value))])
+def kills(root, case, first, step):
+    """Kill a save of every case before one call after the other."""
     counts = {"kills": 0, "old": 0, "new": 0, "nothing": 0, "wrong": []}
     for has_old in (True, False):
         number, is_killed = int(first), True
         while is_killed:
             try:
                 is_killed, found = trial(root, case, number, has_old)
+                counts[{1.0: "old", 2.0: "new", None: "nothing"}[found]] += 1
             except Exception as error:
                 counts["wrong"].append(f"{case}, call {number}, old: {has_old}: {error!r}")
                 shutil.rmtree(root)
                 root.mkdir()
-                found = None
             counts["kills"] += is_killed
-            counts[{1.0: "old", 2.0: "new", None: "nothing"}[found]] += 1
             number += int(step)
-            if number > 2000:
-                break
-    print(json.dumps(counts))
+            is_killed &= number < 2000
+    return counts
+
+
+def quietly(save, folder, value):
+    """Save, unless the package refuses it, with status 3."""
+    try:
+        save(folder, value)
+    except CheckpointError as error:
+        print(error, file=sys.stderr, flush=True)
+        os._exit(3)
+
+
+def races(root, case, trials):
+    """Let two processes save at once: one of them wins, and the other one may be refused."""
+    save, read, add = CASES[case]
+    folder = root / "model"
+    counts = {"trials": 0, "refused": 0, "first": 0, "second": 0, "wrong": []}
+    for number in range(int(trials)):
+        if number % 3:  # else there is nothing yet
+            save(folder, float(1 + number % 2))
+            if add:
+                add(folder)
+        started = [start(lambda value=value: quietly(save, folder, value)) for value in (1.0, 2.0)]
+        ended = [wait(child) for child in started]
+        try:
+            assert set(ended) <= {0, 3}, f"the writers ended with {ended}"
+            assert 0 in ended, "nobody could save"
+            found = read(folder)
+            assert ended[int(found) - 1] == 0, f"found {found} of a writer that was refused"
+            assert not leftovers(root), f"left: {leftovers(root)}"
+            counts["first" if found == 1.0 else "second"] += 1
+        except Exception as error:
+            counts["wrong"].append(f"{case}, trial {number}: {error!r}")
+        counts["trials"] += 1
+        counts["refused"] += ended.count(3)
+        shutil.rmtree(root)
+        root.mkdir()
+    return counts
+
+
+def reads(root, case, trials):
+    """Read again and again what another process saves again and again."""
+    save, read, add = CASES[case]
+    folder = root / "model"
+    save(folder, 1.0)
+    if add:
+        add(folder)
+
+    def write():
+        for number in range(10**6):
+            save(folder, float(1 + number % 2))
+
+    counts = {"trials": 0, "1": 0, "2": 0, "refused": 0, "wrong": []}
+    writer = start(write)
+    for number in range(int(trials)):
+        counts["trials"] += 1
+        try:
+            counts[f"{read(folder):.0f}"] += 1
+        except CheckpointError as error:
+            counts["refused"] += 1
+            if "was replaced while it was read" not in str(error):
+                counts["wrong"].append(f"{case}, trial {number}: {error!r}")
+        except Exception as error:
+            counts["wrong"].append(f"{case}, trial {number}: {error!r}")
+    os.kill(writer, signal.SIGKILL)
+    os.waitpid(writer, 0)
+    return counts
+
+
+def main(what, folder, case, *numbers):
+    root = Path(folder) / "trial"
+    root.mkdir()
+    if case.startswith("tokenizer"):
+        for value in (1.0, 2.0):
+            TOKENIZERS[value] = GPTJTokenizer(model_max_length=int(value))
+            TOKENIZERS[value].add_tokens([f"<{number}>" for number in range(int(value))])
+    ways = {"kills": kills, "races": races, "reads": reads}
+    print(json.dumps(ways[what](root, case, *numbers)))
 
 
 if __name__ == "__main__":
