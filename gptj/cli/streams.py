@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import TextIO
+from typing import IO
 
 import click
 
@@ -20,7 +20,7 @@ def open_closed_streams() -> None:
             setattr(sys, name, open(handle, "w", encoding="utf-8", closefd=False))
 
 
-def standard_input() -> TextIO:
+def standard_input() -> IO[str]:
     """Return standard input as text in UTF-8.
 
     Raises:
@@ -30,7 +30,7 @@ def standard_input() -> TextIO:
         raise ArgumentError(
             'Standard input is closed, so "-" has nothing to read. Give the text itself, or a file.'
         )
-    return click.get_text_stream("stdin", encoding="utf-8")
+    return click.open_file("-", encoding="utf-8")
 
 
 def flush_output() -> None:

@@ -36,6 +36,7 @@ SOME_KILLS = {
     "shards": 11,
     "fewer shards beside a stranger's file": 5,
     "adapter beside a stranger's file": 5,
+    "the same step of a training": 3,
 }
 """Case -> every how many-th call is tried."""
 
@@ -60,7 +61,7 @@ def test_of_two_savers_one_wins(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [name for name in CASES if name != "training"])  # of one writer
 def test_two_savers_never_mix(case, tmp_path):
     counts = program(tmp_path, "races", case, TRIALS)
     assert counts["refused"] == (TRIALS if case == "safetensors and bin" else 0)
@@ -73,7 +74,9 @@ def test_a_reader_sees_one_model_while_another_program_saves(case, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", [name for name in CASES if name != "safetensors and bin"])
+@pytest.mark.parametrize(
+    "case", [name for name in CASES if name != "safetensors and bin" and "training" not in name]
+)
 def test_readers_never_see_a_mixture(case, tmp_path):
     program(tmp_path, "reads", case, TRIALS)
 

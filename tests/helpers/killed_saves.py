@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -26,7 +27,9 @@ from gptj.model.config import GPTJConfig
 from gptj.spec.lora import LoraConfig, new_adapter
 from gptj.spec.params import parameter_table
 from gptj.spec.tensors import LazyTensor
+from gptj.system.atomic import write_text
 from gptj.tokenizer import GPTJTokenizer
+from gptj.training import checkpoints
 
 EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.chmod", "shutil.rmtree"}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -66,12 +69,12 @@ def value_of(folder):
     return values.pop()
 
 
-def save_lora(folder, value):
+def save_lora(folder, value, base="demo"):
     config, _ = small(1.0)
     lora = LoraConfig(rank=2, alpha=value)
     shapes = new_adapter(lora, config, "causal_lm", 0)
     tensors = {n: LazyTensor.of(np.full(t.shape, value, np.float32)) for n, t in shapes.items()}
-    write_adapter(folder, lora, "causal_lm", tensors, "demo")
+    write_adapter(folder, lora, "causal_lm", tensors, base)
 
 
 def lora_value(folder):
@@ -93,6 +96,31 @@ def tokenizer_value(folder):
     assert len(found) == max(added.values()) + 1
     assert found.model_max_length == int(length)
     return length
+
+
+def save_training(folder, value, step=None):
+    """Save a checkpoint of a training, of whose model there is only a number."""
+
+    def write(new):
+        write_text(new / "model.safetensors", str(value))
+
+    model = SimpleNamespace(
+        lora=None,
+        save_pretrained=write,
+        save_optimizer=lambda new, _: write_text(new / "optimizer.safetensors", str(value)),
+    )
+    progress = checkpoints.TrainingProgress(step or int(value), "demo", str(value), {}, "torch")
+    checkpoints.save(folder, model, None, progress, keep=1)
+
+
+def training_value(folder):
+    newest = checkpoints.newest(folder)
+    if newest is None:
+        return None
+    values = {float((newest / f"{n}.safetensors").read_text()) for n in ("model", "optimizer")}
+    values.add(float(checkpoints.read_progress(newest).data))
+    assert len(values) == 1, f"a mixture of {values}"
+    return values.pop()
 
 
 def stranger(folder):
@@ -128,6 +156,8 @@ CASES = {
     ),
     "adapter": (save_lora, lora_value, None),
     "adapter beside a stranger's file": (save_lora, lora_value, stranger),
+    "training": (save_training, training_value, None),
+    "the same step of a training": (lambda f, v: save_training(f, v, 7), training_value, None),
     "tokenizer": (save_tokenizer, tokenizer_value, stranger),
 }
 """Name -> how to save a value, how to read it, and what else is in the folder."""
