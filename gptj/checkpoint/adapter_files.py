@@ -9,17 +9,25 @@ from typing import Any, Final
 from gptj.checkpoint import pytorch_bin as bin_format
 from gptj.checkpoint import safetensors
 from gptj.checkpoint.differences import describe_differences, find_differences
+from gptj.checkpoint.snapshot import guarded, read_whole, state_of
+from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
 from gptj.errors import CheckpointError, choices
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import BASE_PREFIX, find_head
 from gptj.spec.lora import ALL_LINEAR, LoraConfig, adapter_shapes
 from gptj.spec.tensors import LazyTensor, Tensors
-from gptj.system.atomic import make_folder, staged, write_text
+from gptj.system.atomic import staged, write_text
+from gptj.system.folder_saving import Plan
 from gptj.system.json_files import read_json
 
 CONFIG_NAME: Final = "adapter_config.json"
 WEIGHTS_NAME: Final = "adapter_model.safetensors"
 OLD_WEIGHTS_NAME: Final = "adapter_model.bin"
+
+PLAN: Final = Plan(
+    owns=frozenset((CONFIG_NAME, WEIGHTS_NAME, "config.json", *TOKENIZER_FILES)).__contains__
+)
+"""What a folder may hold that a new adapter's folder takes the place of."""
 
 PREFIX: Final = "base_model.model."
 """What precedes every canonical name in a file."""
@@ -97,13 +105,12 @@ def write_adapter(
     Raises:
         CheckpointError: if `folder` is a file, or the disk is full.
     """
-    make_folder(folder)
     content = _content(lora, head) | {
         "base_model_name_or_path": base_model,
         "revision": revision,
     }
     named = {f"{PREFIX}{name}": tensor for name, tensor in tensors.items()}
-    with staged(folder) as new:
+    with staged(folder, PLAN) as new:
         safetensors.write(new / WEIGHTS_NAME, named, {"format": "pt"})
         write_text(new / CONFIG_NAME, json.dumps(content, indent=2, sort_keys=True) + "\n")
         add_files(new)
@@ -121,6 +128,12 @@ def read_adapter(
         CheckpointError: if a file is missing or damaged; naming every tensor that is missing,
             unexpected or of another shape, and every field that goes beyond LoRA.
     """
+    return read_whole(folder, lambda: _read_adapter(folder, config, head))
+
+
+def _read_adapter(
+    folder: Path, config: GPTJConfig, head: str
+) -> tuple[LoraConfig, dict[str, LazyTensor], dict[str, LazyTensor]]:
     content = read_config(folder / CONFIG_NAME)
     _check_fields(content, folder / CONFIG_NAME)
     found = _with_canonical_names(read_weights(folder), head)
@@ -205,10 +218,10 @@ def read_weights(folder: Path) -> dict[str, LazyTensor]:
     Raises:
         CheckpointError: if there are none, or their file is damaged.
     """
-    if (folder / WEIGHTS_NAME).is_file():
-        return safetensors.read(folder / WEIGHTS_NAME)
-    if (folder / OLD_WEIGHTS_NAME).is_file():
-        return bin_format.read(folder / OLD_WEIGHTS_NAME)
+    for name, read in ((WEIGHTS_NAME, safetensors.read), (OLD_WEIGHTS_NAME, bin_format.read)):
+        if (folder / name).is_file():
+            state = state_of([folder / name])
+            return guarded(read(folder / name), folder, state)
     raise CheckpointError(
         f"{folder} has {CONFIG_NAME} but no weights: accepted are {WEIGHTS_NAME} and "
         f"{OLD_WEIGHTS_NAME}. Copy or save the adapter again."

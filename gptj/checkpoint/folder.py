@@ -1,13 +1,22 @@
 """A checkpoint folder: its form and its files."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from gptj.checkpoint import mesh_transformer
 from gptj.checkpoint.adapter_files import CONFIG_NAME as ADAPTER_CONFIG
 from gptj.checkpoint.formats import FORMATS, Format
+from gptj.checkpoint.snapshot import (
+    State,
+    guarded,
+    read_whole,
+    state_of,
+    state_of_folder,
+    unchanged,
+)
 from gptj.errors import CheckpointError, choices
 from gptj.spec.config import GPTJConfig
 from gptj.spec.params import parameter_table
@@ -27,13 +36,16 @@ class Checkpoint:
         form: ``"safetensors"``, ``"bin"``, ``"msgpack"``, ``"h5"`` or ``"mesh"``.
         files: its weight files.
         tensors: handles by canonical name, in canonical orientation; the base model's names have
-            their prefix or not, as in the files.
+            their prefix or not, as in the files. Read after the files were replaced, they raise
+            an error.
+        state: what its files were when it was opened.
     """
 
     folder: Path
     form: str
     files: Sequence[Path]
     tensors: dict[str, LazyTensor]
+    state: State = field(default_factory=dict)
 
     def config(self) -> dict[str, Any]:
         """Return the content of ``config.json``; without one, the 6B's if the shapes fit.
@@ -50,16 +62,48 @@ class Checkpoint:
             "the 6B's. Put one there, or name one: config= in Python, --config on the command line."
         )
 
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Raise an error if configuration, options or weights were replaced since the opening.
+
+        Raises:
+            CheckpointError: of the kind `ChangedWhileRead`, at the end of the ``with`` statement,
+                and in place of an error that its body raises.
+        """
+        with unchanged(self.folder, lambda: state_of(self.state), self.state):
+            yield
+
 
 def open_checkpoint(path: Path) -> Checkpoint:
     """Open a folder, a weight file or an index with its ``config.json`` beside it.
 
     A folder may hold any published form, whole or in shards, or the original's shards. If it holds
-    several, the first one in `FORMATS` counts.
+    several, the first one in `FORMATS` counts. It is that of one moment: where another program
+    replaces the folder meanwhile, it is opened anew.
 
     Raises:
         CheckpointError: if there are no weights, or a file is missing, damaged or cut short.
     """
+
+    def opened() -> Checkpoint:
+        return _with_state(_open(path))
+
+    if not path.is_file():
+        return read_whole(path, opened)
+    is_index = path.suffix == ".json"
+    return read_whole(path.parent, opened, None if is_index else (path, path.parent / CONFIG_NAME))
+
+
+def _with_state(opened: Checkpoint) -> Checkpoint:
+    """Return a checkpoint whose tensors notice that its files were replaced."""
+    beside = (path for path in state_of_folder(opened.folder) if path.suffix == ".json")
+    shards = {file.parent for file in opened.files} if opened.form == "mesh" else ()
+    weights = state_of([*opened.files, *shards])
+    tensors = guarded(opened.tensors, opened.folder, weights)
+    return replace(opened, tensors=tensors, state={**weights, **state_of(beside)})
+
+
+def _open(path: Path) -> Checkpoint:
     if path.is_file():
         return _open_file(path)
     for form in FORMATS.values():

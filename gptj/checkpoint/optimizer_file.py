@@ -15,6 +15,7 @@ from safetensors import safe_open
 
 from gptj.checkpoint import safetensors
 from gptj.checkpoint.differences import describe_differences, find_differences
+from gptj.checkpoint.snapshot import guarded, read_whole, state_of
 from gptj.errors import CheckpointError
 from gptj.spec.number_checks import is_number
 from gptj.spec.optimizer import AdamState
@@ -67,8 +68,11 @@ def read_optimizer(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> AdamSta
             f"There is no state of an optimizer in {path}: {FILE_NAME} is missing. Give the folder "
             "that save_optimizer wrote."
         )
-    tensors = safetensors.read(file)
-    fields = _read_fields(file)
+    state = state_of([file])
+    tensors, fields = read_whole(
+        file.parent, lambda: (safetensors.read(file), _read_fields(file)), [file]
+    )
+    tensors = guarded(tensors, file.parent, state)
     wanted = {f"{kind}{n}": shapes[n] for kind in (FIRST_MOMENT, SECOND_MOMENT) for n in shapes}
     differences = find_differences(tensors, wanted, FLOAT32)
     if any(differences.values()):

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from gptj.checkpoint import mesh_transformer_writer
+from gptj.checkpoint import adapter_files, mesh_transformer_writer
 from gptj.checkpoint.folder import CONFIG_NAME
 from gptj.checkpoint.formats import FORMATS, Format
+from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES, old_tokenizer
 from gptj.errors import ArgumentError, CheckpointError, UnsupportedFeature, choices, suggest
 from gptj.generation.options import FILE_NAME as GENERATION_NAME
 from gptj.generation.options import GenerationConfig
@@ -16,13 +17,25 @@ from gptj.spec.byte_sizes import parse_size
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import head_of
 from gptj.spec.tensors import LazyTensor, Tensors
-from gptj.system.atomic import make_folder, refuse_file, staged, write_text
+from gptj.system.atomic import refuse_file, staged, write_text
+from gptj.system.folder_saving import Plan
 
 MESH: Final = "mesh"
 ACCEPTED: Final = (*FORMATS, MESH)
 
 QUANTIZED: Final = "safetensors"
 """The only form for quantized weights."""
+
+OWN_FILES: Final = frozenset(
+    (
+        CONFIG_NAME,
+        GENERATION_NAME,
+        *TOKENIZER_FILES,
+        adapter_files.CONFIG_NAME,
+        adapter_files.WEIGHTS_NAME,
+    )
+)
+"""Files of a model's folder beside its weights."""
 
 
 def save_checkpoint(
@@ -54,9 +67,11 @@ def save_checkpoint(
             full.
     """
     limit = parse_size(max_shard_size, "max_shard_size")
-    _check(folder, config, tensors, format, beside)
-    make_folder(folder)
-    with staged(folder) as new:
+    _check(config, tensors, format)
+    refuse_file(folder)
+    plan = replacing_weights(folder, format, beside=beside)
+    plan.check()  # before anything is written, and once more when it all is
+    with staged(folder, plan) as new:
         if format == MESH:
             mesh_transformer_writer.write(new, config, tensors)
         else:
@@ -64,14 +79,31 @@ def save_checkpoint(
         write_text(new / CONFIG_NAME, config.to_json_string())
         write_text(new / GENERATION_NAME, options.to_json_string())
         add_files(new)
-        current = {path.name for path in new.iterdir()}
-    for name in (
-        _weight_files(folder, format) - current
-    ):  # readers would mistake them for the new ones
-        (folder / name).unlink()
 
 
-def _check(folder: Path, config: GPTJConfig, tensors: Tensors, format: str, beside: bool) -> None:
+def replacing_weights(folder: Path, format: str, *, beside: bool = False) -> Plan:
+    """Return how a checkpoint replaces the one in a folder: its weight files go, if not replaced.
+
+    Args:
+        beside: whether weights of other forms in the folder are the same and may stay.
+    """
+    return Plan(
+        owns=_owns,
+        # readers would mistake them for the new ones
+        superseded=lambda names: (
+            (_weight_files(folder, format) | old_tokenizer(folder, names)) - names
+        ),
+        check=lambda: _refuse_mixture(folder, format, beside),
+        claims=True,
+    )
+
+
+def _owns(name: str) -> bool:
+    """Return whether a name in a folder is that of a checkpoint's file."""
+    return name in OWN_FILES or any(_is_weights(name, form) for form in ACCEPTED)
+
+
+def _check(config: GPTJConfig, tensors: Tensors, format: str) -> None:
     """Refuse a checkpoint that cannot be saved, before anything is written."""
     if format not in ACCEPTED:
         raise ArgumentError(
@@ -83,25 +115,31 @@ def _check(folder: Path, config: GPTJConfig, tensors: Tensors, format: str, besi
             f"{config.quantization} weights are written as {QUANTIZED!r} only, not as {format!r}: "
             "use that format. gptj.convert() then writes any other form, with dequantized weights."
         )
-    refuse_file(folder)
-    others = [name for form in ACCEPTED if form != format for name in _weight_files(folder, form)]
-    if others and not beside:
-        raise CheckpointError(
-            f"{folder} already holds weights in another form ({choices(sorted(others)[:3])}), "
-            "which readers could mistake for the new ones. Remove them, or use another folder."
-        )
     if format == MESH:
         mesh_transformer_writer.check(config, tensors)
     else:
         FORMATS[format].check_dtypes(tensors)
 
 
+def _refuse_mixture(folder: Path, format: str, beside: bool) -> None:
+    """Refuse a folder with weights of another form, which may be another model's."""
+    others = [name for form in ACCEPTED if form != format for name in _weight_files(folder, form)]
+    if others and not beside:
+        raise CheckpointError(
+            f"{folder} already holds weights in another form ({choices(sorted(others)[:3])}), "
+            "which readers could mistake for the new ones. Remove them, or use another folder."
+        )
+
+
 def _weight_files(folder: Path, format: str) -> set[str]:
     """Return the names of the weight files of a form in a folder."""
-    names = {path.name for path in folder.glob("*")}
+    return {path.name for path in folder.glob("*") if _is_weights(path.name, format)}
+
+
+def _is_weights(name: str, format: str) -> bool:
     if format == MESH:
-        return {name for name in names if re.fullmatch(r"step_\d+", name)}
-    return {name for name in names if FORMATS[format].owns(name)}
+        return re.fullmatch(r"step_\d+", name) is not None
+    return FORMATS[format].owns(name)
 
 
 def _write_files(folder: Path, form: Format, tensors: Tensors, limit: int) -> None:

@@ -1,5 +1,6 @@
 """Names of the tokenizer's files beside the weights."""
 
+from pathlib import Path
 from typing import Final
 
 TOKENIZER_FILES: Final = (
@@ -10,3 +11,9 @@ TOKENIZER_FILES: Final = (
     "vocab.json",
     "merges.txt",
 )
+
+
+def old_tokenizer(folder: Path, names: set[str]) -> set[str]:
+    """Return the files of the tokenizer in a folder, if new files bring another one."""
+    has_new = any(name in names for name in TOKENIZER_FILES)
+    return {name for name in TOKENIZER_FILES if has_new and (folder / name).is_file()}

@@ -16,6 +16,7 @@ from gptj.cli.parity import parity
 from gptj.cli.plan import plan
 from gptj.cli.predict import predict
 from gptj.cli.score import score
+from gptj.cli.streams import discard_output, flush_output, open_closed_streams
 from gptj.errors import ArgumentError, GPTJError
 from gptj.system.versions import VERSION
 
@@ -23,10 +24,23 @@ from gptj.system.versions import VERSION
 class Commands(click.Group):
     """Turns the package's errors into one line and an exit code."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line; a full output device is an error like others."""
+        open_closed_streams()
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            discard_output()
+            where = "the output" if error.filename is None else error.filename
+            click.echo(f"gptj: {where}: {error.strerror or error}.", err=True)
+            sys.exit(1)
+
     def invoke(self, context: click.Context) -> Any:
         """Run a command; what the caller did wrong is 2, what went wrong is 1."""
         try:
-            return super().invoke(context)
+            result = super().invoke(context)
+            flush_output()
+            return result
         except GPTJError as error:
             click.echo(f"gptj: {error}", err=True)
             sys.exit(2 if isinstance(error, ArgumentError) else 1)

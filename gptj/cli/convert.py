@@ -1,6 +1,5 @@
 """``gptj convert``: write a checkpoint in another form or dtype."""
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -19,7 +18,7 @@ Examples:
 
 @click.command(epilog=EXAMPLES, context_settings={"show_default": True})
 @click.argument("source")
-@click.argument("dest", type=click.Path(path_type=Path))
+@click.argument("dest", type=click.Path())  # a text: the path of "" is the current folder
 @click.option("--to", default="safetensors", help="safetensors, bin, msgpack, h5 or mesh.")
 @click.option("--dtype", help="float32, bfloat16 or float16; by default tensors keep their dtypes.")
 @click.option(
@@ -30,7 +29,7 @@ Examples:
 )
 @click.option("--config", help="A config.json or '6B', if SOURCE has none.")
 @hub_options
-def convert(source: str, dest: Path, **options: Any) -> None:
+def convert(source: str, dest: str, **options: Any) -> None:
     """Convert a checkpoint to another format or dtype.
 
     Writes SOURCE to the folder DEST. SOURCE is a folder, a file, a preset or a hub id, in any

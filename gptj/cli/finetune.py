@@ -1,6 +1,5 @@
 """``gptj finetune``: train a model on files, into a folder that serves."""
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -74,7 +73,7 @@ def _settings(command: Command) -> Command:
 @click.command(epilog=EXAMPLES, context_settings={"show_default": True})
 @click.argument("model")
 @click.option("--data", required=True, multiple=True, help="File, folder or pattern; repeatable.")
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--output", required=True, type=click.Path(), help="Folder to write.")
 @click.option("--held-out-data", multiple=True, help="Files to evaluate on; repeatable.")
 @backend_option
 @device_option
@@ -120,7 +119,8 @@ def finetune(
             **given,
         )
     except KeyboardInterrupt as error:
-        raise click.ClickException(f"{error}; the same command resumes from there.") from None
+        said = str(error) or "stopped between two steps, and what was saved is kept"
+        raise click.ClickException(f"{said}; the same command resumes from there.") from None
     if not quiet:
         click.echo(f"Wrote {done.folder} with a model card, README.md. To use it:", err=True)
     click.echo(done.command)

@@ -1,6 +1,5 @@
 """``gptj init``: write a new model's checkpoint, for training from scratch or for tests."""
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,7 +13,7 @@ Examples:
 
 
 @click.command(epilog=EXAMPLES, context_settings={"show_default": True})
-@click.argument("dest", type=click.Path(path_type=Path))
+@click.argument("dest", type=click.Path())  # a text: the path of "" is the current folder
 @click.option("--config", required=True, help="'6B', a config.json, or a folder that holds one.")
 @click.option("--dtype", default="float32", help="float32, bfloat16 or float16.")
 @click.option("--head", default="causal_lm", help="base, causal_lm, sequence_classification, ...")
@@ -23,7 +22,7 @@ Examples:
 @click.option(
     "--max-shard-size", default="5GB", help="Size of one weight file: 500MB, 2GiB or bytes."
 )
-def init(dest: Path, config: str, **options: Any) -> None:
+def init(dest: str, config: str, **options: Any) -> None:
     """Write a newly initialised checkpoint into the folder DEST.
 
     Every backend draws the same values for a seed. They are written as a stream, with one tensor in

@@ -2,6 +2,7 @@
 
 import click
 
+from gptj.cli.streams import standard_input
 from gptj.errors import ArgumentError
 
 
@@ -28,6 +29,8 @@ def read_prompts(prompt: str | None, file: str | None) -> list[str]:
 
 def _read(name: str) -> str:
     try:
+        if name == "-":
+            return standard_input().read()
         with click.open_file(name, encoding="utf-8") as stream:
             return str(stream.read())
     except UnicodeDecodeError as error:

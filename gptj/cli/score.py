@@ -1,7 +1,6 @@
 """``gptj score``: how likely texts are, and which of several continuations is the likeliest."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 from gptj.cli.model_options import backend_option, device_option, dtype_option
 from gptj.cli.quiet_start import start_backend
 from gptj.cli.quoting import quoted, quoted_start
+from gptj.cli.streams import standard_input
 from gptj.contract.tokenizer import Tokenizer
 from gptj.errors import ArgumentError
 from gptj.scoring.perplexity import Score
@@ -89,7 +89,7 @@ def score(
 
 def _read(texts: tuple[str, ...], file: Path | None) -> list[str]:
     """Return the texts of the command line, of standard input and of a file."""
-    given = [sys.stdin.read() if text == "-" else text for text in texts]
+    given = [standard_input().read() if text == "-" else text for text in texts]
     if file is not None:
         given += [line for line in _lines(file) if line.strip()]
     if not given:

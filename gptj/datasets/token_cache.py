@@ -3,26 +3,18 @@
 import hashlib
 import json
 import os
-import shutil
-import time
-import uuid
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from gptj.datasets.array_store import CONTENTS, Store
-from gptj.errors import DataError
+from gptj.errors import DataError, GPTJError
+from gptj.system.atomic import staged
+from gptj.system.folder_saving import Plan
 from gptj.tokenizer import GPTJTokenizer
 
 FORMAT: Final = 1
 """Part of every key: raised when the same files would make another store."""
-
-UNFINISHED: Final = ".unfinished-"
-"""How the names of folders begin in which somebody is still writing."""
-
-ABANDONED: Final = 24 * 3600.0
-"""Seconds without a change after which nobody is writing there any more."""
 
 
 def default_folder() -> Path:
@@ -43,8 +35,8 @@ def cache_key(files: Sequence[Path], tokenizer: GPTJTokenizer, options: dict[str
 def cached(cache_dir: str | Path | None, key: str, build: Callable[[Path], None]) -> Store:
     """Return the store `key`, which `build` writes into an empty folder if it is not there.
 
-    The folder takes its name when it is finished, so a store is complete or absent, whatever ends
-    the program, and of two programs that build the same, one is taken.
+    The folder appears when it is finished, so a store is complete or absent, whatever ends the
+    program, and of two programs that build the same, one is taken.
 
     Raises:
         DataError: if the disk does not take it.
@@ -54,32 +46,36 @@ def cached(cache_dir: str | Path | None, key: str, build: Callable[[Path], None]
     if _is_store(found):
         return Store(found)
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(parent)
-        _write(parent, found, build)
+        with staged(found, _replacing(found)) as new:
+            build(new)
+    except _Overtaken:
+        pass
     except DataError:
         raise
     except OSError as error:
         raise DataError(
-            f"The tokens cannot be kept in {parent}: {error.strerror or error}. "
+            f"The tokens cannot be kept in {parent}: {error.strerror or error} "
             "Make room, or give another folder as cache_dir."
         ) from error
     return Store(found)
 
 
-def _write(parent: Path, final: Path, build: Callable[[Path], None]) -> None:
-    temporary = parent / f"{UNFINISHED}{uuid.uuid4().hex}"
-    temporary.mkdir()
-    try:
-        build(temporary)
-        if final.exists() and not _is_store(final):  # its files were cut or changed
-            shutil.rmtree(final)
-        temporary.rename(final)
-    except OSError:
-        if not _is_store(final):  # else another program was faster
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+class _Overtaken(GPTJError):
+    """Another program has built the same meanwhile."""
+
+
+def _replacing(found: Path) -> Plan:
+    """Return how a store takes the place of one whose files were cut or changed."""
+
+    def check() -> None:
+        if _is_store(found):
+            raise _Overtaken
+
+    return Plan(
+        owns=lambda name: True,
+        superseded=lambda names: {path.name for path in found.iterdir()} - names,
+        check=check,
+    )
 
 
 def _is_store(folder: Path) -> bool:
@@ -87,12 +83,3 @@ def _is_store(folder: Path) -> bool:
         return (folder / CONTENTS).is_file() and Store(folder).is_complete()
     except (ValueError, KeyError, TypeError):  # damaged, so it is written again
         return False
-
-
-def _remove_abandoned(parent: Path) -> None:
-    """Remove what was left by programs that were killed while they wrote."""
-    for folder in parent.glob(f"{UNFINISHED}*"):
-        with suppress(OSError):
-            changed = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
-            if time.time() - changed > ABANDONED:
-                shutil.rmtree(folder)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from gptj.errors import ArgumentError, ConfigError, choices, suggest
 from gptj.spec.config import GPTJConfig
-from gptj.system.atomic import make_folder, write_text
+from gptj.system.atomic import folder_named, make_folder, write_text
 from gptj.system.json_files import read_json
 
 FILE_NAME: Final = "generation_config.json"
@@ -140,7 +140,7 @@ class GenerationConfig:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``generation_config.json`` into `folder`, which is made if it is not there."""
-        make_folder(Path(folder))
+        make_folder(folder_named(folder))
         write_text(Path(folder) / FILE_NAME, self.to_json_string())
 
     @classmethod

@@ -11,6 +11,7 @@ from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
 from gptj.errors import ArgumentError
 from gptj.hub.names import DEMO, Source, base_name, hub_id, is_preset
 from gptj.hub.options import HubOptions
+from gptj.system.journal import settle
 
 
 def locate(
@@ -81,6 +82,7 @@ def _locate(name: str | Path, wanted: str, **where: Unpack[HubOptions]) -> Path:
             "pass one of them."
         )
     if str(name) and not is_preset(name) and Path(name).exists():
+        settle(Path(name) / asked.subfolder)
         return Path(name) / asked.subfolder
     if str(name) == DEMO:
         return Path(str(files("gptj") / "data" / DEMO))

@@ -1,7 +1,8 @@
 """From a name to a model: its files, the adapter among them, and the backend that builds it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +13,13 @@ from gptj.checkpoint.folder import Checkpoint, open_checkpoint
 from gptj.checkpoint.memory_map import DTYPES as STORED
 from gptj.checkpoint.parameter_matching import match_parameters
 from gptj.checkpoint.progress import byte_progress
+from gptj.checkpoint.snapshot import (
+    State,
+    again_if_changed,
+    state_of,
+    state_of_folder,
+    unchanged,
+)
 from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
 from gptj.contract.backend import AnyBackend
 from gptj.errors import ArgumentError, CheckpointError, UnsupportedFeature, choices, suggest
@@ -47,11 +55,13 @@ class Files:
         checkpoint: the model's.
         adapter: what is put on it, if anything.
         base: the name and the revision of the model without adapter, to find it again.
+        adapter_state: what the adapter's files were when it was opened.
     """
 
     checkpoint: Checkpoint
     adapter: AdapterFolder | None
     base: tuple[str, str | None]
+    adapter_state: State = field(default_factory=dict)
 
     @property
     def source_folder(self) -> Path:
@@ -63,6 +73,14 @@ class Files:
     def head(self) -> str:
         """Return the head that is meant where the user names none."""
         return self.adapter.head() if self.adapter else USUAL_HEAD
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Raise an error if another program has replaced the model or the adapter meanwhile."""
+        own = self.adapter_state
+        folder = self.adapter.folder if self.adapter else self.checkpoint.folder
+        with self.checkpoint.kept(), unchanged(folder, lambda: state_of(own), own):
+            yield
 
     def config(self, changes: Mapping[str, Any]) -> GPTJConfig:
         """Return the configuration of the files, with changes."""
@@ -85,6 +103,7 @@ class Files:
         return self.checkpoint.tensors | whole
 
 
+@again_if_changed
 def load_model(
     backend: AnyBackend,
     head: str | None,
@@ -142,27 +161,28 @@ def load_model(
         "force_download": force_download,
     }
     files = _find(backend, name, where)
-    head = head or files.head()
-    _require(backend, "head", head, backend.capabilities.heads)
-    config = files.config(changes) if config is None else _changed(config, changes)
-    tensors = match_parameters(
-        config,
-        head,
-        files.tensors(config, head),
-        str(name),
-        ignore_mismatched_sizes=ignore_mismatched_sizes,
-    )
-    wanted = _choose_dtype(dtype if torch_dtype is None else torch_dtype, config, tensors)
-    _require(backend, "dtype", wanted, backend.capabilities.dtypes)
-    wide = STORED.get(wanted, STORED["float32"])  # the parameters of a mixed policy
-    config, tensors = requantized(config, head, tensors, quantize, wide)
-    check_quantization(config, backend.name, backend.capabilities.quantization)
-    with byte_progress(tensors, f"Loading {name}") as params:
-        built = backend.build(config, head, params=params, dtype=wanted, device=device, **own)
-    model: Pretrained = built  # of which all models are
-    model.generation_config = GenerationConfig.from_folder(files.checkpoint.folder, config)
-    model.source_folder, model.loaded_as = files.source_folder, files.base
-    return model if files.adapter is None else model.load_lora(files.adapter.folder)
+    with files.kept():
+        head = head or files.head()
+        _require(backend, "head", head, backend.capabilities.heads)
+        config = files.config(changes) if config is None else _changed(config, changes)
+        tensors = match_parameters(
+            config,
+            head,
+            files.tensors(config, head),
+            str(name),
+            ignore_mismatched_sizes=ignore_mismatched_sizes,
+        )
+        wanted = _choose_dtype(dtype if torch_dtype is None else torch_dtype, config, tensors)
+        _require(backend, "dtype", wanted, backend.capabilities.dtypes)
+        wide = STORED.get(wanted, STORED["float32"])  # the parameters of a mixed policy
+        config, tensors = requantized(config, head, tensors, quantize, wide)
+        check_quantization(config, backend.name, backend.capabilities.quantization)
+        with byte_progress(tensors, f"Loading {name}") as params:
+            built = backend.build(config, head, params=params, dtype=wanted, device=device, **own)
+        model: Pretrained = built  # of which all models are
+        model.generation_config = GenerationConfig.from_folder(files.checkpoint.folder, config)
+        model.source_folder, model.loaded_as = files.source_folder, files.base
+        return model if files.adapter is None else model.load_lora(files.adapter.folder)
 
 
 def _find(backend: AnyBackend, name: str | Path, where: Mapping[str, Any]) -> Files:
@@ -173,6 +193,7 @@ def _find(backend: AnyBackend, name: str | Path, where: Mapping[str, Any]) -> Fi
         UnsupportedFeature: for an adapter where the backend has none.
     """
     found = hub.locate(name, **where)
+    state = state_of_folder(found)
     adapter = open_adapter(found)
     if adapter is None:
         # no name says which subfolder
@@ -184,7 +205,8 @@ def _find(backend: AnyBackend, name: str | Path, where: Mapping[str, Any]) -> Fi
         checkpoint = open_checkpoint(folder)
     except CheckpointError as error:
         raise adapter.without_base(error) from error
-    return Files(checkpoint, adapter, hub.lasting_name(hub.base_name(adapter), adapter.revision))
+    base = hub.lasting_name(hub.base_name(adapter), adapter.revision)
+    return Files(checkpoint, adapter, base, state)
 
 
 def _changed(config: spec.GPTJConfig, changes: Mapping[str, Any]) -> GPTJConfig:

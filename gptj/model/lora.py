@@ -23,6 +23,7 @@ from gptj.spec.lora import (
 )
 from gptj.spec.quantization import check_trainable
 from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.system.atomic import folder_named
 
 ModelT = TypeVar("ModelT", bound="Adapters")
 
@@ -135,7 +136,7 @@ class Adapters:
         name, revision = (base_model, None) if base_model else self.loaded_as
         tensors = self.backend.dump_adapter(self)
         write_adapter(
-            Path(folder),
+            folder_named(folder),
             lora,
             self.head,
             tensors,

@@ -7,6 +7,7 @@ from gptj.checkpoint.optimizer_file import read_optimizer, write_optimizer
 from gptj.contract.backend import AnyBackend
 from gptj.contract.trainer import Optimizer
 from gptj.errors import ArgumentError, UnsupportedFeature
+from gptj.system.atomic import folder_named
 
 OptimizerT = TypeVar("OptimizerT")
 
@@ -36,7 +37,7 @@ class Optimizers:
             UnsupportedFeature: for a backend without optimizers.
         """
         backend, optimizer = self._find_optimizer("save_optimizer()", optimizer)
-        write_optimizer(Path(folder), backend.dump_optimizer(self, optimizer))
+        write_optimizer(folder_named(folder), backend.dump_optimizer(self, optimizer))
 
     @overload
     def load_optimizer(self, folder: str | Path, optimizer: None = None) -> Any: ...

@@ -27,6 +27,7 @@ from gptj.spec.heads import find_head
 from gptj.spec.module_names import check_module_names
 from gptj.spec.resize import padded_size, resized_parameters
 from gptj.spec.types import Tensor, TensorLike
+from gptj.system.atomic import folder_named
 from gptj.tokenizer import GPTJTokenizer
 from gptj.tokenizer.lookup import add_tokenizer
 
@@ -83,7 +84,7 @@ class Pretrained(TextGeneration, Adapters, Optimizers):
         options = self.generation_config or GenerationConfig.from_model(self.config)
         with byte_progress(tensors, "Saving") as counted:
             save_checkpoint(
-                Path(folder),
+                folder_named(folder),
                 config,
                 options,
                 counted,

@@ -1,14 +1,25 @@
-"""Writing files so that no reader ever sees half of one, even after a crash."""
+"""Writing files and folders so that no reader ever sees half of one, even after a crash."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
-from gptj.errors import CheckpointError
+from gptj.errors import ArgumentError, CheckpointError, GPTJError
+from gptj.system.exchange import may_exchange
+from gptj.system.folder_saving import Plan, commit, sync_files
+from gptj.system.journal import settle
+from gptj.system.leftovers import (
+    is_temporary,
+    remove,
+    remove_leftovers,
+    temporary_file,
+    temporary_folder,
+)
+
+SHOWN: Final = 200
+"""Characters of a path in a message: there is no limit to what users can give."""
 
 
 @contextmanager
@@ -20,61 +31,113 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         CheckpointError: if the file cannot be written.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
+    if "\0" in str(path):
+        raise CheckpointError(f"Could not write {_shown(path)}: a name cannot hold a NUL.")
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private
-        temporary.replace(path)
-    except CheckpointError:
+        if not is_temporary(path.parent):  # else it is new, and part of a larger save
+            settle(path.parent)
+            remove_leftovers(path.parent)
+        temporary, handle = temporary_file(path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                temporary.replace(path)  # while it is open, and locked
+        finally:
+            remove(temporary)
+    except GPTJError:
         raise
     except OSError as error:
         if isinstance(error.__context__, CheckpointError):  # closing failed as writing had
             raise error.__context__ from error
-        raise unwritable(path.name, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise unwritable(_shown(path.name), error) from error
 
 
 @contextmanager
-def staged(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder inside `folder`; its files move there once all are on the disk.
+def staged(folder: Path, plan: Plan | None = None) -> Iterator[Path]:
+    """Yield a temporary folder whose files become those of `folder` in one step.
 
-    If the body fails, the temporary folder is removed and `folder` keeps its files.
+    If the body fails, the temporary folder is removed and `folder` keeps its files. Inside the
+    temporary folder of a larger save, the files are written directly: they are part of that.
+
+    Args:
+        folder: created if it does not exist.
+        plan: what the save may do to the files that are there; by default they stay, unless there
+            is a new one of the same name.
 
     Raises:
-        CheckpointError: if the disk does not take a file.
+        CheckpointError: if `folder` is no folder, or the disk does not take a file.
     """
-    temporary = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
+    refuse_file(folder)
+    if is_temporary(folder):
+        yield folder
+        return
     try:
-        yield temporary
-        _flush_files(temporary)
-        # weights before the JSON that names them
-        for path in sorted(temporary.iterdir(), key=lambda path: path.suffix == ".json"):
-            if path.is_dir() and (folder / path.name).exists():  # no folder replaces another
-                (folder / path.name).rename(temporary / f".{path.name}")
-            path.replace(folder / path.name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        folder = Path(os.path.realpath(folder))
+        plan = plan or Plan()
+        is_new = not folder.exists()
+        make_folder(folder if plan.claims else folder.parent)
+        with ExitStack() as stack:
+            settle(folder)
+            for place in (folder, folder.parent):
+                remove_leftovers(place)
+            new = _temporary_folder(folder, is_new or may_exchange(folder, plan.owns), stack)
+            yield new
+            sync_files(new)
+            commit(folder, new, plan)
+    except GPTJError:
+        raise
+    except OSError as error:
+        raise unwritable(_what(error, folder), error) from error
+
+
+def folder_named(name: str | Path) -> Path:
+    """Return the path of a folder to save into.
+
+    Raises:
+        ArgumentError: for an empty name, which would mean the current folder.
+    """
+    if not str(name):
+        raise ArgumentError(
+            "The name of the folder to save into is empty. Give one; '.' is the current folder."
+        )
+    return Path(name)
 
 
 def make_folder(folder: Path) -> None:
     """Make a folder to save into, unless it is there.
 
     Raises:
-        CheckpointError: if `folder` is a file.
+        CheckpointError: if `folder` is a file, or cannot be made.
     """
     refuse_file(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(folder, error.strerror or str(error)) from error
 
 
 def refuse_file(folder: Path) -> None:
-    """Raise a CheckpointError if the folder to save into is a file."""
-    if folder.exists() and not folder.is_dir():
-        raise CheckpointError(f"Cannot save into {folder}: it is a file, not a folder.")
+    """Raise a CheckpointError if the name of the folder to save into leads to none.
+
+    It may not exist yet, but neither may it be a file, nor a link into nowhere.
+    """
+    if "\0" in str(folder):
+        raise _unusable(folder, "a name cannot hold the character NUL")
+    try:
+        is_folder = folder.is_dir() if folder.stat() else False
+    except FileNotFoundError:
+        for place in (folder, *folder.parents):
+            if place.is_symlink() and not place.exists():
+                raise _unusable(
+                    place, f"it is a link to {_shown(place.readlink())}, which does not exist"
+                ) from None
+        return
+    except OSError as error:
+        raise _unusable(folder, error.strerror or str(error)) from error
+    if not is_folder:
+        raise _unusable(folder, "it is a file, not a folder")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -91,18 +154,26 @@ def unwritable(what: str, error: OSError) -> CheckpointError:
     )
 
 
-def _flush_files(folder: Path) -> None:
-    """Wait until the disk holds every file below a folder, copied files too."""
-    for path in filter(Path.is_file, folder.rglob("*")):
+def _temporary_folder(folder: Path, beside: bool, stack: ExitStack) -> Path:
+    """Make a temporary folder beside the folder if it may take its place, else inside it."""
+    if beside:
         try:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise unwritable(path.name, error) from error
+            return stack.enter_context(temporary_folder(folder.parent))
+        except OSError:  # the folder above is not ours to write
+            pass
+    return stack.enter_context(temporary_folder(folder))
 
 
-def _umask() -> int:
-    """Return the process's umask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _what(error: OSError, folder: Path) -> str:
+    """Return the name of the file that an error is about, else of the folder."""
+    name = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else folder
+    return _shown(folder if is_temporary(name) else name.name)
+
+
+def _unusable(folder: Path, why: str) -> CheckpointError:
+    return CheckpointError(f"Cannot save into {_shown(folder)}: {why}.")
+
+
+def _shown(path: str | Path) -> str:
+    text = str(path).replace("\0", "\\0")
+    return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]}...{text[-SHOWN // 2 :]}"

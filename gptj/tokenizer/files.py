@@ -13,9 +13,11 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
+from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES, old_tokenizer
 from gptj.errors import TokenizerError
 from gptj.spec.vocabulary import EOS_TOKEN, EXTRA_TOKENS, Merge, vocabulary
-from gptj.system.atomic import make_folder, staged, write_text
+from gptj.system.atomic import staged, write_text
+from gptj.system.folder_saving import Plan
 from gptj.system.json_files import read_json
 from gptj.tokenizer.token_table import ROLES
 
@@ -64,7 +66,6 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 def write_tokenizer(tokenizer: Tokenizer, settings: Mapping[str, Any], folder: Path) -> list[Path]:
     """Write a tokenizer and its settings to a folder, all files or none."""
-    make_folder(folder)
     complete = tokenizer.to_str(pretty=True)
     texts = {
         "tokenizer.json": complete,
@@ -78,7 +79,8 @@ def write_tokenizer(tokenizer: Tokenizer, settings: Mapping[str, Any], folder: P
         lines = [_VERSION_LINE, *(" ".join(merge) for merge in model["merges"])]
         texts["vocab.json"] = json.dumps(model["vocab"])
         texts["merges.txt"] = "\n".join(lines) + "\n"
-    with staged(folder) as new:
+    plan = Plan(TOKENIZER_FILES.__contains__, lambda new: old_tokenizer(folder, new) - new)
+    with staged(folder, plan) as new:
         for name, text in texts.items():
             write_text(new / name, text)
     return [folder / name for name in texts]

@@ -4,6 +4,7 @@ import shutil
 from functools import lru_cache
 from pathlib import Path
 
+from gptj.checkpoint.snapshot import state_of
 from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
 from gptj.spec.config import GPTJConfig
 from gptj.spec.vocabulary import VOCAB_SIZE
@@ -24,9 +25,24 @@ def add_tokenizer(folder: Path, source: Path | None, config: GPTJConfig) -> None
         GPTJTokenizer().save_pretrained(folder)
 
 
-@lru_cache(maxsize=4)  # making one takes longer than encoding a short text
 def find_tokenizer(source_folder: Path | None) -> GPTJTokenizer:
-    """Return the tokenizer of a model's source folder, or GPT-J's if there is none."""
-    return (
-        GPTJTokenizer() if source_folder is None else GPTJTokenizer.from_pretrained(source_folder)
-    )
+    """Return the tokenizer of a model's source folder, or GPT-J's if there is none.
+
+    It is remembered as long as its files are the same: another model may take their place.
+    """
+    if source_folder is None:
+        return _built_in()
+    folder = Path(source_folder)
+    state = state_of(folder / name for name in TOKENIZER_FILES)
+    return _read(folder, tuple(state.items()))
+
+
+@lru_cache(maxsize=1)
+def _built_in() -> GPTJTokenizer:
+    return GPTJTokenizer()
+
+
+@lru_cache(maxsize=4)  # making one takes longer than encoding a short text
+def _read(folder: Path, state: tuple[tuple[Path, tuple[int, ...] | None], ...]) -> GPTJTokenizer:
+    """Return the tokenizer of a folder; `state` is what its files are."""
+    return GPTJTokenizer.from_pretrained(folder)

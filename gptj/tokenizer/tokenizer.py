@@ -7,11 +7,13 @@ from typing import Any, Final, Unpack
 
 from tokenizers import Tokenizer
 
+from gptj.checkpoint.snapshot import read_whole
 from gptj.errors import TokenizerError
 from gptj.hub.locations import locate
 from gptj.hub.names import is_preset
 from gptj.hub.options import HubOptions
 from gptj.spec.config import GPTJConfig
+from gptj.system.atomic import folder_named
 from gptj.tokenizer.encoding import (
     PADDINGS,
     SIDES,
@@ -92,7 +94,8 @@ class GPTJTokenizer(TokenTable):
         folder = _folder(name, where)
         if folder is None:
             return cls(**settings)
-        return cls(read_tokenizer(folder), **(read_settings(folder) | settings))
+        bpe, own = read_whole(folder, lambda: (read_tokenizer(folder), read_settings(folder)))
+        return cls(bpe, **(own | settings))
 
     def save_pretrained(self, folder: str | Path) -> list[Path]:
         """Write the tokenizer to `folder` in GPT-J's published form, and return the files."""
@@ -102,7 +105,7 @@ class GPTJTokenizer(TokenTable):
             "truncation_side": self.truncation_side,
             "model_max_length": self.model_max_length,
         }
-        return write_tokenizer(self.bpe, settings, Path(folder))
+        return write_tokenizer(self.bpe, settings, folder_named(folder))
 
     def __call__(
         self,

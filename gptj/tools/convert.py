@@ -12,6 +12,7 @@ from gptj.checkpoint.memory_map import DTYPES
 from gptj.checkpoint.parameter_matching import match_parameters
 from gptj.checkpoint.progress import byte_progress
 from gptj.checkpoint.saving import QUANTIZED, save_checkpoint
+from gptj.checkpoint.snapshot import again_if_changed
 from gptj.errors import ArgumentError, CheckpointError, choices
 from gptj.generation.options import GenerationConfig
 from gptj.hub.options import HubOptions
@@ -24,10 +25,12 @@ from gptj.spec.quantization import NONE
 from gptj.spec.quantized_tensors import requantized
 from gptj.spec.tensors import LazyTensor
 from gptj.spec.types import DType
+from gptj.system.atomic import folder_named
 from gptj.tokenizer.lookup import add_tokenizer
 from gptj.tools.init import STORED, resolve_config
 
 
+@again_if_changed
 def convert(
     source: str | Path,
     dest: str | Path,
@@ -66,6 +69,7 @@ def convert(
         UnsupportedFeature: for a dtype or head that the form cannot express, naming one that can.
         CheckpointError: for missing or damaged files, or a full disk.
     """
+    folder = folder_named(dest)
     opened = open_checkpoint(hub.locate(source, **where))
     chosen = GPTJConfig.from_dict(opened.config()) if config is None else resolve_config(config)
     head = head_of(opened.tensors)
@@ -82,18 +86,23 @@ def convert(
         }
     chosen.architectures = [find_head(head).class_name]
     chosen.dtype = str(next(iter(tensors.values())).dtype)
+
+    def finish(new: Path) -> None:
+        with opened.kept():
+            add_tokenizer(new, opened.folder, chosen)
+
     with byte_progress(tensors, f"Writing {to}") as counted:
         save_checkpoint(
-            Path(dest),
+            folder,
             chosen,
             GenerationConfig.from_folder(opened.folder, chosen),
             counted,
             format=to,
             max_shard_size=max_shard_size,
-            add_files=lambda folder: add_tokenizer(folder, opened.folder, chosen),
-            beside=Path(dest).resolve() == opened.folder.resolve(),
+            add_files=finish,
+            beside=folder.resolve() == opened.folder.resolve(),
         )
-    return Path(dest)
+    return folder
 
 
 def cast(name: str, tensor: LazyTensor, dtype: np.dtype[Any]) -> LazyTensor:

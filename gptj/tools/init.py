@@ -17,6 +17,7 @@ from gptj.spec import config as spec
 from gptj.spec.heads import find_head
 from gptj.spec.params import Parameter, initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor
+from gptj.system.atomic import folder_named
 from gptj.tokenizer.lookup import add_tokenizer
 
 STORED: Final = ("float32", "bfloat16", "float16")
@@ -51,7 +52,7 @@ def init(
     """
     if dtype not in STORED:
         raise ArgumentError(f"There is no dtype {dtype!r} here; accepted are {choices(STORED)}.")
-    chosen = resolve_config(config)
+    folder, chosen = folder_named(dest), resolve_config(config)
     chosen.architectures, chosen.dtype = [find_head(head).class_name], dtype
     tensors = {
         name: _initial_tensor(parameter, chosen, seed, DTYPES[dtype])
@@ -59,7 +60,7 @@ def init(
     }
     with byte_progress(tensors, "Drawing") as counted:
         save_checkpoint(
-            Path(dest),
+            folder,
             chosen,
             GenerationConfig.from_model(chosen),
             counted,
@@ -67,7 +68,7 @@ def init(
             max_shard_size=max_shard_size,
             add_files=lambda folder: add_tokenizer(folder, None, chosen),
         )
-    return Path(dest)
+    return folder
 
 
 def resolve_config(config: spec.GPTJConfig | str | Path) -> GPTJConfig:

@@ -15,6 +15,7 @@ from gptj.checkpoint.folder import Checkpoint, open_checkpoint
 from gptj.checkpoint.formats import FORMATS
 from gptj.checkpoint.parameter_matching import compare
 from gptj.checkpoint.progress import byte_progress
+from gptj.checkpoint.snapshot import again_if_changed
 from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
 from gptj.errors import CheckpointError, GPTJError, choices
 from gptj.hub.options import HubOptions
@@ -60,6 +61,7 @@ class Inspection:
         return as_text(self.content)
 
 
+@again_if_changed
 def inspect(
     checkpoint: str | Path,
     *,
@@ -83,12 +85,20 @@ def inspect(
         CheckpointError: if files are missing, or too damaged to list their tensors.
     """
     opened = open_checkpoint(hub.locate(checkpoint, **where))
+    with opened.kept():
+        return _inspect(opened, str(checkpoint), config)
+
+
+def _inspect(
+    opened: Checkpoint, name: str, config: spec.GPTJConfig | str | Path | None
+) -> Inspection:
+    """Return what an opened checkpoint holds."""
     head = head_of(opened.tensors)
     problems: list[str] = []
     with byte_progress(opened.tensors, "Inspecting") as counted:
         tensors = {name: _look(name, tensor, problems) for name, tensor in counted.items()}
     content: dict[str, Any] = {
-        "checkpoint": str(checkpoint),
+        "checkpoint": name,
         "form": opened.form,
         "dialect": _dialect(opened),
         "head": head,

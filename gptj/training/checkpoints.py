@@ -1,13 +1,16 @@
 """Checkpoints of a training: weights, optimizer moments and progress, written whole or not at all.
 
 ``checkpoints/step-00000120`` is the folder of a model or adapter that every backend loads, with the
-moments of Adam beside it. It takes its name once everything is written, so a kill at any moment
-costs only the steps since the last checkpoint.
+moments of Adam beside it. It appears in one step once everything is written, so a kill at any
+moment costs only the steps since the last checkpoint.
 """
 
 import json
 import math
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,12 +19,14 @@ from gptj.checkpoint.folder import CONFIG_NAME
 from gptj.contract.trainer import Optimizer
 from gptj.errors import ArgumentError, CheckpointError
 from gptj.model.pretrained import Pretrained
-from gptj.system.atomic import unwritable, write_text
+from gptj.system.atomic import make_folder, staged, write_text
+from gptj.system.folder_saving import Plan
+from gptj.system.leftovers import remove_folder
+from gptj.system.locks import release, try_lock
 from gptj.training.settings import Settings
 
 FOLDER: Final = "checkpoints"
 PROGRESS_FILE: Final = "training.json"
-UNFINISHED: Final = ".unfinished"
 
 UNCHANGEABLE: Final = (
     "head",
@@ -86,25 +91,36 @@ def save(
     Raises:
         CheckpointError: if it cannot be written; earlier ones stay.
     """
-    folder = output / FOLDER
-    final, new = _of_step(output, progress.step), folder / UNFINISHED
-    shutil.rmtree(new, ignore_errors=True)  # left behind by a kill
-    try:
-        new.mkdir(parents=True)
+    final = _of_step(output, progress.step)
+    plan = Plan(lambda name: True, lambda names: {path.name for path in final.iterdir()} - names)
+    with staged(final, plan) as new:
         save_model(model, new)
         model.save_optimizer(new, optimizer)
         write_text(new / PROGRESS_FILE, json.dumps(asdict(progress), indent=1))
-        shutil.rmtree(final, ignore_errors=True)
-        new.rename(final)
-    except CheckpointError:
-        raise
-    except OSError as error:
-        raise unwritable(str(final), error) from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
     for older in _all(output)[:-keep]:
-        shutil.rmtree(older)
+        remove_folder(older)
     return final
+
+
+@contextmanager
+def only_training(output: Path) -> Iterator[None]:
+    """Keep other trainings out of a folder while this one runs.
+
+    Raises:
+        CheckpointError: if another one runs there, or the folder cannot be made.
+    """
+    folder = output / FOLDER
+    make_folder(folder)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if try_lock(handle) is False:
+            raise CheckpointError(
+                f"Another training is writing into {output}. Wait for its end or stop it, or give "
+                "another output folder."
+            )
+        yield
+    finally:
+        release(handle)
 
 
 def save_model(model: Pretrained, folder: Path) -> None:
@@ -123,7 +139,7 @@ def newest(output: Path) -> Path | None:
 
 def discard(output: Path, step: int) -> None:
     """Remove the checkpoint of a step, if it exists."""
-    shutil.rmtree(_of_step(output, step), ignore_errors=True)
+    remove_folder(_of_step(output, step))
 
 
 def read_progress(folder: Path) -> TrainingProgress:

@@ -8,13 +8,15 @@ from typing import Any, Final, Unpack
 from gptj import api
 from gptj.backends import get_backend
 from gptj.checkpoint.formats import FORMATS
+from gptj.checkpoint.saving import replacing_weights
 from gptj.contract.backend import Backend
 from gptj.datasets.source_files import Paths
-from gptj.errors import ArgumentError, BackendUnavailable, CheckpointError, UnsupportedFeature
+from gptj.errors import ArgumentError, BackendUnavailable, UnsupportedFeature
 from gptj.model.config import GPTJConfig
 from gptj.model.pretrained import Pretrained
 from gptj.spec.quantization import check_trainable
 from gptj.spec.types import Device
+from gptj.system.atomic import folder_named, make_folder, staged
 from gptj.system.progress import report
 from gptj.system.versions import install_command
 from gptj.tokenizer.lookup import add_tokenizer
@@ -91,23 +93,24 @@ def finetune(
         UnsupportedFeature: for a backend that does not train.
         KeyboardInterrupt: if a signal asked to stop; the progress is saved.
     """
-    chosen, folder = Settings.of(**settings), Path(output)
+    chosen, folder = Settings.of(**settings), folder_named(output)
     _require_extras()
     framework = _training_backend(backend)
     _make(folder)
-    config, tokenizer = GPTJConfig.from_pretrained(model), api.load_tokenizer(model)
-    examples = open_data(data, held_out_data, chosen, config, tokenizer, cache_dir)
-    values = checkpoints.as_json(chosen)
-    progress = TrainingProgress(0, str(model), examples.fingerprint(), values, framework.name)
-    earlier = _earlier(folder, progress, quiet)
-    load = {"backend": framework.name, "device": device}
-    net, trainer, progress = _start(progress, earlier, chosen, examples, load)
-    checkpoints.check_room(folder, net, chosen.keep)
-    with History(folder, progress.step) as history:
-        loop = Loop(net, trainer, examples, chosen, folder, history, progress, quiet)
-        _tell(loop, framework, quiet)
-        loop.run()
-        _finish(loop, framework.versions(), data)
+    with checkpoints.only_training(folder):
+        config, tokenizer = GPTJConfig.from_pretrained(model), api.load_tokenizer(model)
+        examples = open_data(data, held_out_data, chosen, config, tokenizer, cache_dir)
+        values = checkpoints.as_json(chosen)
+        progress = TrainingProgress(0, str(model), examples.fingerprint(), values, framework.name)
+        earlier = _earlier(folder, progress, quiet)
+        load = {"backend": framework.name, "device": device}
+        net, trainer, progress = _start(progress, earlier, chosen, examples, load)
+        checkpoints.check_room(folder, net, chosen.keep)
+        with History(folder, progress.step) as history:
+            loop = Loop(net, trainer, examples, chosen, folder, history, progress, quiet)
+            _tell(loop, framework, quiet)
+            loop.run()
+            _finish(loop, framework.versions(), data)
     command = serving_command(folder, chosen.head)
     return Finetuned(folder, loop.progress.step, history.records, command)
 
@@ -135,10 +138,7 @@ def _make(folder: Path) -> None:
         CheckpointError: if it cannot be made.
         ArgumentError: for a folder with a model that was not trained there.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"Cannot write to {folder}: {error.strerror or error}.") from error
+    make_folder(folder)
     names = [path.name for path in folder.iterdir()]
     holds_weights = any(form.owns(name) for form in FORMATS.values() for name in names)
     if holds_weights and checkpoints.newest(folder) is None:
@@ -204,13 +204,14 @@ def _add_lora(model: Pretrained, settings: Settings) -> None:
 
 
 def _finish(loop: Loop, versions: dict[str, str], data: Paths) -> None:
-    """Write the finished model and its card."""
-    checkpoints.save_model(loop.model, loop.output)
-    if loop.model.lora is not None:
-        add_tokenizer(loop.output, loop.model.source_folder, loop.model.config)
+    """Write the finished model and its card, in one step."""
     named = [data] if isinstance(data, (str, Path)) else data
     names = ", ".join(f"`{Path(name).name}`" for name in named)
-    write_card(loop.output, loop.progress, loop.history, names, versions)
+    with staged(loop.output, replacing_weights(loop.output, "safetensors")) as new:
+        checkpoints.save_model(loop.model, new)
+        if loop.model.lora is not None:
+            add_tokenizer(new, loop.model.source_folder, loop.model.config)
+        write_card(new, loop.output, loop.progress, loop.history, names, versions)
 
 
 def _tell(loop: Loop, framework: Backend, quiet: bool) -> None:

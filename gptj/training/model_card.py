@@ -19,17 +19,24 @@ PURPOSE = {
 
 
 def write_card(
-    output: Path, progress: TrainingProgress, history: History, data: str, versions: dict[str, str]
+    folder: Path,
+    output: Path,
+    progress: TrainingProgress,
+    history: History,
+    data: str,
+    versions: dict[str, str],
 ) -> None:
     """Write ``README.md`` and the picture in it.
 
     Args:
+        folder: where to write them.
+        output: the folder that the card speaks of.
         data: the names of the training files.
         versions: of the framework's packages.
     """
     head = progress.settings["head"]
     loss_curve.draw(
-        output / PICTURE, history.losses(), history.figures(), f"{progress.model}, {head}"
+        folder / PICTURE, history.losses(), history.figures(), f"{progress.model}, {head}"
     )
     parts = [
         _front_matter(progress),
@@ -40,7 +47,7 @@ def write_card(
         f"```sh\n{serving_command(output, head)}\n```",
         _settings(progress, versions),
     ]
-    write_text(output / "README.md", "\n\n".join(filter(None, parts)) + "\n")
+    write_text(folder / "README.md", "\n\n".join(filter(None, parts)) + "\n")
 
 
 def _front_matter(progress: TrainingProgress) -> str:

@@ -5,14 +5,14 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 
 import gptj
 from corpora import ids_of, tokenizer, write_lines
-from gptj.datasets import DataError, text, token_cache, tokenizing
+from gptj.datasets import DataError, text, tokenizing
+from gptj.system.leftovers import temporary_folder
 
 pytestmark = pytest.mark.frameworks
 
@@ -151,13 +151,16 @@ def test_a_program_that_is_killed_leaves_no_half_of_a_store(folder):
         assert program.stdout.readline() == "tokenising\n"
         program.send_signal(signal.SIGKILL)
     (left,) = (folder / "cache").iterdir()
-    assert left.name.startswith(token_cache.UNFINISHED)
+    assert left.name.startswith(".saving-")
     assert examples(load(folder)) == examples(load(folder, cache_dir=folder / "other"))
-    assert left.exists()  # somebody might still be writing there
-    for path in (*left.iterdir(), left):
-        os.utime(path, (time.time() - 2 * token_cache.ABANDONED,) * 2)
-    load(folder, document="line")
     assert not left.exists()
+
+
+def test_what_another_program_is_writing_stays(folder):
+    (folder / "cache").mkdir()
+    with temporary_folder(folder / "cache") as foreign:
+        load(folder)
+        assert foreign.exists()
 
 
 def test_a_store_that_was_cut_is_made_anew(folder, encoded):

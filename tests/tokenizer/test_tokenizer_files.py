@@ -7,10 +7,12 @@ import shutil
 from importlib.resources import files
 
 import pytest
+import tokenizers
 
 from gptj.errors import TokenizerError
 from gptj.spec.vocabulary import EOS_TOKEN, EXTRA_TOKENS
 from gptj.tokenizer import GPTJTokenizer
+from gptj.tokenizer.lookup import find_tokenizer
 
 pytestmark = pytest.mark.neutral
 
@@ -182,3 +184,24 @@ def test_half_a_pair_of_files_is_refused(folder_of_pair):
     (folder_of_pair / "vocab.json").unlink()
     with pytest.raises(TokenizerError, match=r"lacks vocab.json: vocab.json and merges.txt go"):
         GPTJTokenizer.from_pretrained(folder_of_pair)
+
+
+def test_a_tokenizer_is_remembered_as_long_as_its_files_are_the_same(tokenizer, tmp_path):
+    tokenizer.save_pretrained(tmp_path)
+    first = find_tokenizer(tmp_path)
+    assert find_tokenizer(tmp_path) is first
+    assert find_tokenizer(None) is find_tokenizer(None)
+    tokenizer.add_tokens(["<another>"])
+    tokenizer.save_pretrained(tmp_path)
+    assert len(find_tokenizer(tmp_path)) == len(first) + 1
+
+
+def test_another_tokenizer_leaves_no_file_of_the_first(built_in, tmp_path):
+    built_in.save_pretrained(tmp_path)
+    (tmp_path / "notes.md").write_text("mine")
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "b": 1}, unk_token="a"))
+    roles = dict.fromkeys(("eos_token", "bos_token", "unk_token", "pad_token"), "a")
+    GPTJTokenizer(words, **roles).save_pretrained(tmp_path)
+    assert not (tmp_path / "vocab.json").exists()
+    assert not (tmp_path / "merges.txt").exists()
+    assert (tmp_path / "notes.md").read_text() == "mine"
