@@ -33,6 +33,8 @@ FLAGS: Final = frozenset(
 _UNSTATED: Final = {"activation_function": "gelu_new", "resid_pdrop": 0.0, "attn_pdrop": 0.0}
 """Defaults of fields for which other models have other names."""
 
+_WIDTH: Final = 4_096
+
 MOST_DIGITS: Final = 20
 
 _INTEGER: Final = re.compile(rf"[+-]?\d{{1,{MOST_DIGITS}}}")
@@ -195,7 +197,7 @@ def _mistaken(content: Mapping[str, Any], values: Mapping[str, Any]) -> list[str
         read = values.get(name)
         read = _UNSTATED.get(name) if read is None else read
         if name == "n_inner" and read is None:
-            read = 4 * values["n_embd"] if isinstance(values.get("n_embd"), int) else None
+            read = 4 * values.get("n_embd", _WIDTH)
         if content.get(key) is not None and content[key] != read:
             notes.append(
                 f"config.json has {key} = {brief(content[key])}, which GPT-J never reads: its "
