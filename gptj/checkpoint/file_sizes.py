@@ -14,6 +14,7 @@ import numpy as np
 from gptj.errors import CheckpointError
 from gptj.spec import ROTARY_BASE
 from gptj.spec.config import LABEL_FIELDS, GPTJConfig
+from gptj.spec.config_checks import misleading_keys
 from gptj.spec.config_content import plain_content
 from gptj.spec.config_names import ALIASES
 from gptj.spec.families import family_of
@@ -111,7 +112,7 @@ def fitted(
         values["tie_word_embeddings"] = False
     notes += _contradicted_positions(values, tensors)
     _check_table(values, tensors, source)
-    return values, notes
+    return values, notes + misleading_keys(GPTJConfig.from_dict(values))
 
 
 def guessed(tensors: Tensors, source: object, head: str) -> tuple[dict[str, Any], str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Self, Unpack
 
 from gptj.errors import ConfigError, brief, suggest
-from gptj.spec.config_checks import MOST_LABELS, config_problems
+from gptj.spec.config_checks import MOST_LABELS, config_problems, misleading_keys
 from gptj.spec.config_content import plain_content
 from gptj.spec.config_fields import ConfigArguments
 from gptj.spec.config_names import ALIASES, INERT, refuse_unknown
@@ -241,7 +241,10 @@ class GPTJConfig:
             ConfigError: if the file is not the JSON of a GPT-J configuration.
             OSError: if it cannot be read.
         """
-        return cls.from_dict(read_json(Path(path), ConfigError), **changes)
+        config = cls.from_dict(read_json(Path(path), ConfigError), **changes)
+        for note in misleading_keys(config):
+            log.warning("%s.", note)
+        return config
 
 
 def _alias(target: str) -> property:

@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from gptj.errors import brief, choices
+from gptj.spec.config_names import MISTAKEN
 from gptj.spec.number_checks import is_number, is_positive_int
 from gptj.spec.quantization import METHODS
 
@@ -30,6 +31,17 @@ def config_problems(config: "GPTJConfig") -> list[str]:
     sizes = _size_problems(config)
     quantization = [] if sizes else _quantization_problems(config)
     return [*sizes, *_option_problems(config), *quantization]
+
+
+def misleading_keys(config: "GPTJConfig") -> list[str]:
+    """Return sentences on unused keys that other models have for a field, and that differ."""
+    read = {**vars(config), "n_inner": config.inner_dim}
+    return [
+        f"config.json has {key} = {brief(config.extra[key])}, which GPT-J never reads: its {name} "
+        f"is {brief(read[name])}"
+        for key, name in MISTAKEN.items()
+        if config.extra.get(key) not in (None, read[name])
+    ]
 
 
 def _size_problems(config: "GPTJConfig") -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from gptj.errors import ConfigError, brief
-from gptj.spec.config_names import ALIASES, MISTAKEN
+from gptj.spec.config_names import ALIASES
 
 MAY_BE_NONE: Final = frozenset(
     (
@@ -29,11 +29,6 @@ FLOATS: Final = frozenset(
 FLAGS: Final = frozenset(
     ("use_cache tie_word_embeddings return_dict output_hidden_states output_attentions").split()
 )
-
-_UNSTATED: Final = {"activation_function": "gelu_new", "resid_pdrop": 0.0, "attn_pdrop": 0.0}
-"""Defaults of fields for which other models have other names."""
-
-_WIDTH: Final = 4_096
 
 MOST_DIGITS: Final = 20
 
@@ -59,7 +54,6 @@ def plain_content(content: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
         if name in _READERS:
             value = _READERS[name](key, value, notes)
         _settle(name, key, value, values, written)
-    notes += _mistaken(content, values)
     return _with_agreeing_labels(values, notes), notes
 
 
@@ -188,22 +182,6 @@ def _with_agreeing_labels(values: dict[str, Any], notes: list[str]) -> dict[str,
         notes.append("label2id of config.json is not the inverse of id2label, which is used")
         values = {key: value for key, value in values.items() if key != "label2id"}
     return {key: value for key, value in values.items() if key != "num_labels"}
-
-
-def _mistaken(content: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
-    """Return sentences on keys of other models, which GPT-J never reads, that say otherwise."""
-    notes = []
-    for key, name in MISTAKEN.items():
-        read = values.get(name)
-        read = _UNSTATED.get(name) if read is None else read
-        if name == "n_inner" and read is None:
-            read = 4 * values.get("n_embd", _WIDTH)
-        if content.get(key) is not None and content[key] != read:
-            notes.append(
-                f"config.json has {key} = {brief(content[key])}, which GPT-J never reads: its "
-                f"{name} is {brief(read)}"
-            )
-    return notes
 
 
 _READERS: Final[dict[str, Callable[[str, Any, list[str]], Any]]] = {

@@ -50,7 +50,6 @@ def test_null_stands_for_the_default(key, caplog):
             "label2id",
             {"a": 0, "b": 1},
         ),
-        ({"hidden_act": "relu"}, "activation_function", "gelu_new"),
     ],
     ids=str,
 )
@@ -84,6 +83,22 @@ def test_what_is_clear_is_taken_and_a_warning_says_so(content, field, value, cap
 def test_what_agrees_is_taken_in_silence(content, caplog):
     GPTJConfig.from_dict(content)
     assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("content", "note"),
+    [
+        ({"hidden_act": "relu"}, "hidden_act = 'relu', which GPT-J never reads"),
+        ({"intermediate_size": 64}, "its n_inner is 16384"),
+        ({"hidden_dropout_prob": 0.1}, "its resid_pdrop is 0.0"),
+        ({"hidden_act": "gelu_new", "intermediate_size": 16384}, None),
+    ],
+    ids=str,
+)
+def test_other_models_names_of_a_field_are_told_where_they_differ(content, note, tmp_path, caplog):
+    (tmp_path / "config.json").write_text(json.dumps(content), encoding="utf-8")
+    GPTJConfig.from_pretrained(tmp_path)
+    assert [note in record.getMessage() for record in caplog.records] == [True] * bool(note)
 
 
 def test_labels_come_from_whichever_key_has_them():
