@@ -74,8 +74,8 @@ def brief(value: object) -> str:
 
 
 def choices(names: Iterable[object]) -> str:
-    """Return the names, quoted and joined, for the end of a message."""
-    return ", ".join(repr(name) for name in names)
+    """Return the names, quoted and joined, for the end of a message; long ones are cut."""
+    return ", ".join(brief(name) for name in names)
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from gptj.checkpoint.file_sizes import fitted, guessed, refuse_family
 from gptj.checkpoint.formats import FORMATS, Format
 from gptj.checkpoint.missing_weights import no_weights, not_weights
 from gptj.checkpoint.tensor_names import plain_names
-from gptj.errors import CheckpointError, brief, choices
+from gptj.errors import CheckpointError, choices
 from gptj.spec.config import GPTJConfig
 from gptj.spec.families import check_family
 from gptj.spec.heads import head_of
@@ -168,7 +168,7 @@ def shard_files(index: Path, weight_map: object) -> list[str]:
     outside = [name for name in files if Path(name).name != name or name in ("..", "")]
     if outside:
         raise CheckpointError(
-            f"{index} names files outside its folder: {choices(map(brief, outside[:SHOWN]))}."
+            f"{index} names files outside its folder: {choices(outside[:SHOWN])}."
         )
     wrong = [
         name
@@ -177,7 +177,7 @@ def shard_files(index: Path, weight_map: object) -> list[str]:
     ]
     if wrong:
         raise CheckpointError(
-            f"{index} names files that no folder can hold: {choices(map(brief, wrong[:SHOWN]))}."
+            f"{index} names files that no folder can hold: {choices(wrong[:SHOWN])}."
         )
     return files
 

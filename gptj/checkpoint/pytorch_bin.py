@@ -72,7 +72,7 @@ def read(path: Path) -> dict[str, LazyTensor]:
         if len(views) < len(pairs):
             raise CheckpointError("two of its tensors have one name, which of them is not clear.")
         if table and not views:
-            found = choices(brief(key) for key in list(table)[:5])
+            found = choices(list(table)[:5])
             raise CheckpointError(f"it holds no tensors, but {found}.")
         return {name: _handle(name, view, storages) for name, view in views.items()}
 

@@ -11,6 +11,12 @@ MOST_BYTES: Final = 2**28
 """More than any configuration, index, vocabulary or header has."""
 
 
+ANSWERS: Final = frozenset(
+    "error message detail details code status statusCode error_description errorCode".split()
+)
+"""The keys of a server's error message."""
+
+
 def read_json(path: Path, error: type[GPTJError] = CheckpointError) -> dict[str, Any]:
     """Return the object in a JSON file.
 
@@ -25,7 +31,10 @@ def read_json(path: Path, error: type[GPTJError] = CheckpointError) -> dict[str,
         raise error(f"{path} has {path.stat().st_size} bytes; JSON here has at most {MOST_BYTES}.")
     content = path.read_bytes()
     try:
-        return parse_object(content)
+        found = parse_object(content)
+        if _is_an_answer(found):
+            raise ValueError("it is the error message of a server")
+        return found
     except (ValueError, TypeError) as problem:
         about = foreign_kind(path)
         if about is not None:
@@ -33,6 +42,12 @@ def read_json(path: Path, error: type[GPTJError] = CheckpointError) -> dict[str,
         if isinstance(problem, TypeError):
             raise error(f"{path} {problem}") from problem
         raise error(f"{path} is not valid JSON: {problem}. Download or save it again.") from problem
+
+
+def _is_an_answer(content: dict[str, Any]) -> bool:
+    """Return whether an object is what a server says instead of sending the file."""
+    says = content.get("error", content.get("message", content.get("detail")))
+    return isinstance(says, str) and content.keys() <= ANSWERS
 
 
 def parse_object(content: bytes | str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ perhaps ``added_tokens.json``; the settings are in ``tokenizer_config.json`` and
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,12 @@ from gptj.system.json_files import read_json
 from gptj.tokenizer.token_table import ROLES
 
 _SETTINGS = ("padding_side", "truncation_side", "model_max_length")
+_BRACKETS = ("<>", "[]", "{}")
+"""What special tokens begin and end with, which no merge makes."""
+
+_TOLERATED = 16
+"""Tokens without a merge that any vocabulary may have, besides one in a hundred."""
+
 _VERSION_LINE = "#version: 0.2"
 
 
@@ -151,6 +157,7 @@ def _read_pair(folder: Path) -> Tokenizer:
     flags = {token: is_special for token, (_, is_special) in declared.items()}
     ids = {token: index for token, (index, _) in declared.items()}
     ids |= _added_ids(folder / "added_tokens.json")
+    _check_complete(vocab, merges, ids)
     _add_tokens(tokenizer, ids, flags)
     return tokenizer
 
@@ -161,11 +168,25 @@ def _read_merges(path: Path) -> list[Merge]:
     except ValueError as error:
         about = foreign_kind(path) or "it is not text in UTF-8. Download or copy it again."
         raise TokenizerError(f"{path} cannot be read: {about}") from error
-    try:
-        return _parse_merges(text, path)
-    except TokenizerError as error:
-        about = foreign_kind(path)
-        raise TokenizerError(f"{path} cannot be read: {about}") if about else error from None
+    about = foreign_kind(path)
+    if about is not None:
+        raise TokenizerError(f"{path} is no list of merges: {about}")
+    return _parse_merges(text, path)
+
+
+def _check_complete(vocab: Mapping[str, Any], merges: list[Merge], known: Iterable[str]) -> None:
+    """Refuse merges that were cut short: much of the vocabulary would never be written."""
+    made = {left + right for left, right in merges} | set(known)
+    missing = [
+        token
+        for token in vocab
+        if len(token) > 1 and token not in made and token[0] + token[-1] not in _BRACKETS
+    ]
+    if len(missing) > _TOLERATED + len(vocab) // 100:
+        raise TokenizerError(
+            f"merges.txt lacks the merges of {len(missing)} tokens of vocab.json, such as "
+            f"{brief(missing[-1])}: it is cut short, or of another model. Download it again."
+        )
 
 
 def _declared(entries: object, folder: Path) -> dict[str, tuple[int, bool]]:
