@@ -58,7 +58,8 @@ def read(path: Path) -> dict[str, LazyTensor]:
         CheckpointError: if the file is damaged or truncated, or holds anything but arrays.
     """
     with path.open("rb") as file:
-        is_map = file.read(1)[:1] in _MAPS
+        start = file.read(4)
+    is_map = start[:1] in _MAPS and start != b"\x89HDF"
     about = None if is_map else foreign_kind(path)
     if about is not None:
         raise CheckpointError(f"{path} is not a Flax checkpoint: {about}")

@@ -48,6 +48,9 @@ READ_CODES: Final = {
 }
 """The same for all that is read: what no weight may have, a tensor beside the weights may."""
 
+SHOWN: Final = 300
+"""Characters of another package's message, which may quote the file."""
+
 MOST_HEADER_BYTES: Final = 100_000_000
 """As the safetensors package has it."""
 
@@ -75,7 +78,8 @@ def read(path: Path) -> dict[str, LazyTensor]:
             return handles
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"{path} is damaged or is not a safetensors file: {error}. Download or save it again."
+            f"{path} is damaged or is not a safetensors file: {str(error)[:SHOWN]}. "
+            "Download or save it again."
         ) from error
 
 
@@ -124,8 +128,8 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     with path.open("rb") as file:
         prefix = file.read(8)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
-        text = file.read(length) if length <= min(size, MOST_HEADER_BYTES) else b""
-    if not text.startswith(b"{") or len(text) < length:
+        text = file.read(min(length, MOST_HEADER_BYTES))
+    if not text.startswith(b"{") or length > MOST_HEADER_BYTES:
         about = foreign_kind(path)
         if about is not None:
             raise CheckpointError(f"{path} is not a safetensors file: {about}")

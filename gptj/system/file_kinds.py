@@ -28,6 +28,7 @@ MAGIC: Final = (
     (b"PK\3\4", 0, "a zip file", "Unpack it first, for example with unzip, and give the folder."),
     (b"PK\5\6", 0, "an empty zip file", ""),
     (b"\x93NUMPY", 0, "one array of NumPy", ""),
+    *((bytes([0x80, version]), 0, "a pickle of Python", "") for version in (2, 3, 4, 5)),
     (b"%PDF", 0, "a PDF document", ""),
 )
 """First bytes, their place, what the file is, and what to do."""
@@ -95,6 +96,8 @@ def _kind(path: Path, head: bytes) -> tuple[str, str] | None:
         return f"a Git LFS pointer to {int(pointer[1])} bytes that are not here", pull
     if head.startswith((b"/annex/objects/", b"../.git/annex", b".git/annex")):
         return "a git-annex pointer", f"Fetch it: git -C {path.parent} annex get {path.name}"
+    if head[8:9] == b"{" and head[5:8] == b"\0\0\0" and b'"' in head[9:12]:
+        return "a safetensors file", "Name it model.safetensors."
     if not head.strip(b"\0"):
         return "full of zeros, like a download that has not ended", ""
     for magic, place, kind, advice in MAGIC:
@@ -116,8 +119,3 @@ def _text_kind(head: bytes) -> tuple[str, str] | None:
     if "\0" not in text and start.startswith(PLAIN_ERRORS):
         return f"the error message of a server ({brief(text[:100].strip())})", ""
     return None
-
-
-def looks_like_json(head: bytes) -> bool:
-    """Return whether the first bytes of a file are those of a JSON object."""
-    return head.lstrip()[:1] == b"{" and b"\0" not in head
