@@ -42,7 +42,8 @@ def read(path: Path) -> dict[str, LazyTensor]:
         raise
     except Exception as error:  # HDF5 fails in many ways on damaged bytes
         raise CheckpointError(
-            f"{path} is damaged, cut short or not an HDF5 file: {str(error)[:300]}. Download or copy it again."
+            f"{path} is damaged, cut short or not an HDF5 file: {str(error)[:300]}. "
+            "Download or copy it again."
         ) from error
 
 
