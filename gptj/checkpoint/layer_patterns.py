@@ -39,7 +39,8 @@ def by_layer(pattern: object, modules: Iterable[str], prefix: str) -> dict[str, 
         return {}
     if not isinstance(pattern, Mapping):
         raise ValueError(f"{brief(pattern)} stands where a pattern should")
-    names, found = list(modules), {}
+    names = list(modules)
+    found: dict[str, Any] = {}
     expressions = 0
     for key, value in pattern.items():
         plain = key.replace("\\.", ".").removeprefix(prefix)

@@ -54,7 +54,7 @@ def plain_names(tensors: Tensors, source: object) -> tuple[dict[str, LazyTensor]
 
 def _prefix(names: Iterable[str], source: object) -> str:
     """Return what precedes GPT-J's names; nothing where nothing does."""
-    found = {}
+    found: dict[str, None] = {}
     for name in names:
         if f".{name}".endswith(f".{_TABLE}"):
             start = name.removesuffix(_TABLE)

@@ -166,8 +166,8 @@ def _read_merges(path: Path) -> list[Merge]:
     try:
         text = path.read_text("utf-8-sig")
     except ValueError as error:
-        about = foreign_kind(path) or "it is not text in UTF-8. Download or copy it again."
-        raise TokenizerError(f"{path} cannot be read: {about}") from error
+        why = foreign_kind(path) or "it is not text in UTF-8. Download or copy it again."
+        raise TokenizerError(f"{path} cannot be read: {why}") from error
     about = foreign_kind(path)
     if about is not None:
         raise TokenizerError(f"{path} is no list of merges: {about}")
