@@ -6,8 +6,12 @@ found, what is accepted and what to do.
 """
 
 import difflib
+import reprlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+QUOTED: Final = 120
+"""Characters of a stranger's value that a message quotes."""
 
 
 class GPTJError(Exception):
@@ -61,9 +65,17 @@ class UnsupportedFeature(GPTJError, NotImplementedError, ValueError):
     """A request that the chosen backend declares it cannot fulfil."""
 
 
+def brief(value: object) -> str:
+    """Return the ``repr`` of a value from a file, cut short; a nested one takes no time."""
+    shortener = reprlib.Repr()
+    shortener.maxlevel, shortener.maxlist, shortener.maxtuple, shortener.maxdict = 2, 4, 4, 4
+    shortener.maxstring = shortener.maxother = shortener.maxlong = QUOTED
+    return shortener.repr(value)
+
+
 def choices(names: Iterable[object]) -> str:
-    """Return the names, quoted and joined, for the end of a message."""
-    return ", ".join(repr(name) for name in names)
+    """Return the names, quoted and joined, for the end of a message; long ones are cut."""
+    return ", ".join(brief(name) for name in names)
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -1,20 +1,20 @@
 """Adapters as PEFT writes them: ``adapter_config.json`` and ``adapter_model.safetensors``."""
 
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from gptj.checkpoint import pytorch_bin as bin_format
 from gptj.checkpoint import safetensors
 from gptj.checkpoint.differences import describe_differences, find_differences
+from gptj.checkpoint.layer_patterns import by_layer
 from gptj.checkpoint.snapshot import guarded, read_whole, state_of
 from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
-from gptj.errors import CheckpointError, choices
+from gptj.errors import QUOTED, CheckpointError, brief, choices
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import BASE_PREFIX, find_head
-from gptj.spec.lora import ALL_LINEAR, LoraConfig, adapter_shapes
+from gptj.spec.lora import ALL_LINEAR, LoraConfig, adapter_shapes, linear_shapes
 from gptj.spec.tensors import LazyTensor, Tensors
 from gptj.system.atomic import staged, write_text
 from gptj.system.folder_saving import Plan
@@ -81,8 +81,8 @@ ONLY_VALUES: Final[Mapping[str, tuple[Any, ...]]] = {
 }
 """Field -> its accepted values; it may also be unset."""
 
-_PLAIN: Final = re.compile(r"\^?[\w.\\]+\$?")
-"""A pattern that is only a name, or the end of one."""
+SHOWN: Final = 8
+"""Problems of a file that a message lists."""
 
 
 def write_adapter(
@@ -139,7 +139,7 @@ def _read_adapter(
     found = _with_canonical_names(read_weights(folder), head)
     copies = {name.replace(".base_layer.", "."): t for name, t in found.items() if _is_copy(name)}
     tensors = {name: tensor for name, tensor in found.items() if not _is_copy(name)}
-    lora = _to_lora(content, tensors, head, folder / CONFIG_NAME)
+    lora = _to_lora(content, tensors, head, linear_shapes(config, head), folder / CONFIG_NAME)
     differences = find_differences(tensors, adapter_shapes(lora, config, head))
     if any(differences.values()):
         raise CheckpointError(
@@ -196,14 +196,15 @@ def _check_fields(content: Mapping[str, Any], path: Path) -> None:
         if name in UNDERSTOOD or name in WITHOUT_EFFECT or _is_off(value):
             continue
         if name not in ONLY_VALUES:
-            problems.append(f"{name} = {value!r}")
+            problems.append(f"{name[:QUOTED]} = {brief(value)}")
         elif value not in ONLY_VALUES[name]:
-            problems.append(f"{name} = {value!r} (accepted: {choices(ONLY_VALUES[name])})")
+            problems.append(f"{name} = {brief(value)} (accepted: {choices(ONLY_VALUES[name])})")
     if "peft_type" not in content:
         problems.append("no peft_type")
     if problems:
+        shown = "; ".join(problems[:SHOWN])
         raise CheckpointError(
-            f"{path} asks for what is not done here: {'; '.join(problems)}. Accepted is LoRA on "
+            f"{path} asks for what is not done here: {shown}. Accepted is LoRA on "
             "linear layers, also rank-stabilised and with patterns of ranks and alphas."
         )
 
@@ -242,8 +243,10 @@ def _is_copy(name: str) -> bool:
     return ".base_layer." in name
 
 
-def _to_lora(content: Mapping[str, Any], tensors: Tensors, head: str, path: Path) -> LoraConfig:
-    """Return the configuration in this package's terms."""
+def _to_lora(
+    content: Mapping[str, Any], tensors: Tensors, head: str, layers: Iterable[str], path: Path
+) -> LoraConfig:
+    """Return the configuration in this package's terms; `layers` are all that may have one."""
     own = find_head(head).modules
     try:
         return LoraConfig(
@@ -254,10 +257,10 @@ def _to_lora(content: Mapping[str, Any], tensors: Tensors, head: str, path: Path
             # PEFT lists the usual heads, whether or not the model has them
             modules_to_save=tuple(n for n in content.get("modules_to_save") or () if n in own),
             use_rslora=bool(content.get("use_rslora")),
-            rank_pattern=_plain_names(content.get("rank_pattern")),
-            alpha_pattern=_plain_names(content.get("alpha_pattern")),
+            rank_pattern=by_layer(content.get("rank_pattern"), layers, PREFIX),
+            alpha_pattern=by_layer(content.get("alpha_pattern"), layers, PREFIX),
         )
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"{path} cannot be used: {error}") from error
 
 
@@ -276,17 +279,3 @@ def _targets(content: Mapping[str, Any], tensors: Tensors) -> tuple[str, ...]:
         return tuple(str(name) for name in given)
     named = (name.partition(".lora_") for name in tensors)
     return tuple(dict.fromkeys(module for module, lora, _ in named if lora))
-
-
-def _plain_names(pattern: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return ranks or alphas by the names of their layers."""
-    for key in pattern or {}:
-        if not _PLAIN.fullmatch(key) or key.replace("\\.", "").count("\\"):
-            raise ValueError(
-                f"the pattern {key!r} is not the name of a layer, such as 'h.0.mlp.fc_in'."
-            )
-    return {_plain(key): value for key, value in (pattern or {}).items()}
-
-
-def _plain(key: str) -> str:
-    return key.strip("^$").replace("\\.", ".").removeprefix(PREFIX)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from gptj.checkpoint.adapter_files import CONFIG_NAME as ADAPTER_CONFIG
 from gptj.checkpoint.adapter_files import PREFIX, TASKS, read_config, read_weights
 from gptj.checkpoint.folder import CONFIG_NAME, is_adapter
-from gptj.errors import CheckpointError, choices
+from gptj.errors import CheckpointError, brief, choices
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import head_of
 from gptj.system.json_files import read_json
@@ -40,7 +40,9 @@ class AdapterFolder:
         """
         name = self.content.get("base_model_name_or_path")
         if not isinstance(name, str) or not name:
-            raise self.without_base(f"{ADAPTER_CONFIG} has base_model_name_or_path = {name!r}.")
+            raise self.without_base(
+                f"{ADAPTER_CONFIG} has base_model_name_or_path = {brief(name)}."
+            )
         return name
 
     @property
@@ -59,9 +61,9 @@ class AdapterFolder:
         if task is None:
             found = head_of(name.removeprefix(PREFIX) for name in read_weights(self.folder))
             return "causal_lm" if found == "base" else found
-        if task not in HEADS_BY_TASK:
+        if not isinstance(task, str) or task not in HEADS_BY_TASK:
             raise CheckpointError(
-                f"{self.folder / ADAPTER_CONFIG} has task_type = {task!r}; accepted are "
+                f"{self.folder / ADAPTER_CONFIG} has task_type = {brief(task)}; accepted are "
                 f"{choices(HEADS_BY_TASK)}. If the adapter fits one of GPT-J's heads, name it by "
                 "head=..."
             )

@@ -1,6 +1,7 @@
 """A checkpoint folder: its form and its files."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Any, Final
 
 from gptj.checkpoint import mesh_transformer
 from gptj.checkpoint.adapter_files import CONFIG_NAME as ADAPTER_CONFIG
+from gptj.checkpoint.file_sizes import fitted, guessed, refuse_family
 from gptj.checkpoint.formats import FORMATS, Format
+from gptj.checkpoint.missing_weights import no_weights, not_weights
 from gptj.checkpoint.snapshot import (
     State,
     guarded,
@@ -17,14 +20,25 @@ from gptj.checkpoint.snapshot import (
     state_of_folder,
     unchanged,
 )
+from gptj.checkpoint.tensor_names import plain_names
 from gptj.errors import CheckpointError, choices
 from gptj.spec.config import GPTJConfig
+from gptj.spec.families import check_family
+from gptj.spec.heads import head_of
 from gptj.spec.params import parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors
 from gptj.spec.weight_names import DIALECTS
 from gptj.system.json_files import read_json
 
 CONFIG_NAME: Final = "config.json"
+
+LONGEST_NAME: Final = 255
+"""Bytes that the name of a file may have."""
+
+SHOWN: Final = 8
+"""Names that a message lists of those that a file has wrong."""
+
+log = logging.getLogger("gptj")
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,7 @@ class Checkpoint:
         tensors: handles by canonical name, in canonical orientation; the base model's names have
             their prefix or not, as in the files. Read after the files were replaced, they raise
             an error.
+        notes: what was done to the names of the tensors, in sentences.
         state: what its files were when it was opened.
     """
 
@@ -45,22 +60,49 @@ class Checkpoint:
     form: str
     files: Sequence[Path]
     tensors: dict[str, LazyTensor]
+    notes: tuple[str, ...] = ()
     state: State = field(default_factory=dict)
 
-    def config(self) -> dict[str, Any]:
-        """Return the content of ``config.json``; without one, the 6B's if the shapes fit.
+    def config(
+        self, head: str | None = None, changes: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Return the content of ``config.json`` as the tensors have it, with a warning per change.
+
+        Without one it is the 6B's, or follows from the shapes as far as they go.
+
+        Args:
+            head: the one that is meant, whose tensors tell the number of labels; if None, that of
+                the files.
+            changes: fields that the user has set, which stand above both.
 
         Raises:
-            CheckpointError: if there is none and the shapes differ, or it is not JSON.
+            CheckpointError: if it is not JSON, cannot be changed to fit, or cannot be guessed.
+            ConfigError: if it is of another architecture, or holds a value that is not clear.
         """
-        if (self.folder / CONFIG_NAME).exists():
-            return read_json(self.folder / CONFIG_NAME)
+        content, notes = self.described(head, changes)
+        for note in notes:
+            log.warning("%s: %s.", self.folder, note)
+        return content
+
+    def described(
+        self, head: str | None = None, changes: Mapping[str, Any] | None = None
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Return the same, and the sentences instead of warnings.
+
+        Raises:
+            CheckpointError, ConfigError: as `config`.
+        """
+        path, head = self.folder / CONFIG_NAME, head or head_of(self.tensors)
+        if path.exists():
+            content = read_json(path)
+            check_family(content)
+            refuse_family(self.tensors, self.folder)
+            return fitted(content, self.tensors, self.folder, head, changes)
         if _is_6b(self.tensors):
-            return GPTJConfig().to_dict()
-        raise CheckpointError(
-            f"{self.folder} has no {CONFIG_NAME}, which a checkpoint needs, and its shapes are not "
-            "the 6B's. Put one there, or name one: config= in Python, --config on the command line."
-        )
+            return GPTJConfig().to_dict() | dict(changes or {}), []
+        refuse_family(self.tensors, self.folder)
+        content, note = guessed(self.tensors, self.folder, head)
+        return content | dict(changes or {}), [note]
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -79,19 +121,38 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
     A folder may hold any published form, whole or in shards, or the original's shards. If it holds
     several, the first one in `FORMATS` counts. It is that of one moment: where another program
-    replaces the folder meanwhile, it is opened anew.
+    replaces the folder meanwhile, it is opened anew. What programs put before the names of tensors
+    is left out, with a warning.
 
     Raises:
         CheckpointError: if there are no weights, or a file is missing, damaged or cut short.
     """
+    opened = open_quietly(path)
+    for note in opened.notes:
+        log.warning("%s: %s.", path, note)
+    return opened
+
+
+def open_quietly(path: Path) -> Checkpoint:
+    """Do the same without warnings.
+
+    Raises:
+        CheckpointError: as `open_checkpoint`.
+    """
 
     def opened() -> Checkpoint:
-        return _with_state(_open(path))
+        return _with_state(_with_plain_names(_open(path), path))
 
     if not path.is_file():
         return read_whole(path, opened)
     is_index = path.suffix == ".json"
     return read_whole(path.parent, opened, None if is_index else (path, path.parent / CONFIG_NAME))
+
+
+def _with_plain_names(opened: Checkpoint, path: Path) -> Checkpoint:
+    """Return a checkpoint whose tensors have the names of GPT-J."""
+    tensors, notes = plain_names(opened.tensors, path)
+    return replace(opened, tensors=tensors, notes=tuple(notes))
 
 
 def _with_state(opened: Checkpoint) -> Checkpoint:
@@ -114,7 +175,13 @@ def _open(path: Path) -> Checkpoint:
     if step is not None:
         files = sorted(step.glob("shard_*/*.npz"))
         return Checkpoint(_folder_of_step(step), "mesh", files, mesh_transformer.read(step))
-    raise _no_weights(path)
+    if is_adapter(path):
+        raise CheckpointError(
+            f"{path} holds an adapter and no weights of a model. gptj.load({str(path)!r}) loads "
+            "its base model too; merge_lora() and save_pretrained(folder) then make one checkpoint "
+            "of both."
+        )
+    raise no_weights(path)
 
 
 def is_adapter(path: Path) -> bool:
@@ -138,28 +205,25 @@ def shard_files(index: Path, weight_map: object) -> list[str]:
         raise CheckpointError(f"{index} has no weight_map, so it names no files.")
     nameless = [name for name, file in weight_map.items() if not isinstance(file, str)]
     if nameless:
-        raise CheckpointError(f"{index} has no weight_map to the files of {choices(nameless)}.")
+        raise CheckpointError(
+            f"{index} has no weight_map to the files of {choices(nameless[:SHOWN])}."
+        )
     files = sorted(set(weight_map.values()))
     outside = [name for name in files if Path(name).name != name or name in ("..", "")]
     if outside:
-        raise CheckpointError(f"{index} names files outside its folder: {choices(outside)}.")
-    return files
-
-
-def _no_weights(path: Path) -> CheckpointError:
-    """Return the error that says what a folder lacks; an adapter alone is no checkpoint."""
-    if is_adapter(path):
-        return CheckpointError(
-            f"{path} holds an adapter and no weights of a model. gptj.load({str(path)!r}) loads "
-            "its base model too; merge_lora() and save_pretrained(folder) then make one checkpoint "
-            "of both."
+        raise CheckpointError(
+            f"{index} names files outside its folder: {choices(outside[:SHOWN])}."
         )
-    found = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
-    names = choices(name for form in FORMATS.values() for name in (form.whole, form.index))
-    return CheckpointError(
-        f"{path} holds no weights that gptj reads: none of {names}, and no mesh-transformer-jax "
-        f"step_N/shard_0. Found {choices(found) or 'nothing'}."
-    )
+    wrong = [
+        name
+        for name in files
+        if len(name.encode("utf-8", "replace")) > LONGEST_NAME or "\0" in name
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"{index} names files that no folder can hold: {choices(wrong[:SHOWN])}."
+        )
+    return files
 
 
 def _open_file(path: Path) -> Checkpoint:
@@ -168,11 +232,7 @@ def _open_file(path: Path) -> Checkpoint:
         suffix = Path(form.whole).suffix
         if path.name.endswith((suffix, f"{suffix}.index.json")):
             return _open_form(form, path)
-    accepted = choices(Path(form.whole).suffix for form in FORMATS.values())
-    raise CheckpointError(
-        f"{path} is not a weight file that gptj reads; those end with {accepted}, or are an index "
-        "of such files."
-    )
+    raise not_weights(path)
 
 
 def _open_form(form: Format, path: Path) -> Checkpoint:
@@ -184,7 +244,7 @@ def _open_form(form: Format, path: Path) -> Checkpoint:
     if missing:
         raise CheckpointError(
             f"{path.parent} lacks {len(missing)} of its {len(files)} weight files: "
-            f"{choices(missing)}. Download or copy the folder again."
+            f"{choices(missing[:SHOWN])}. Download or copy the folder again."
         )
     tensors = _read_shards(form, path, files, weight_map)
     return Checkpoint(path.parent, form.name, list(files.values()), tensors)
@@ -205,7 +265,7 @@ def _read_shards(
             absent.append(key)
     if absent:
         raise CheckpointError(
-            f"{index} lists tensors that are not in their files: {choices(absent)}."
+            f"{index} lists tensors that are not in their files: {choices(absent[:SHOWN])}."
         )
     return tensors
 

@@ -13,11 +13,13 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from gptj.checkpoint.memory_map import DTYPES, map_array
+from gptj.checkpoint.memory_map import READABLE, map_array
+from gptj.checkpoint.stored_numbers import read_shape
 from gptj.checkpoint.tensor_writing import announced, naming
 from gptj.errors import CheckpointError, choices
 from gptj.spec.tensors import LazyTensor, Tensors
 from gptj.system.atomic import replacing
+from gptj.system.file_kinds import foreign_kind
 
 ATTRIBUTE_BYTES: Final = 60_000
 """HDF5 limits attributes to 64 KB; Keras splits longer ones into numbered parts."""
@@ -29,6 +31,10 @@ def read(path: Path) -> dict[str, LazyTensor]:
     Raises:
         CheckpointError: if the file is damaged or truncated, or refers to other files.
     """
+    if not h5py.is_hdf5(path):
+        about = foreign_kind(path)
+        if about is not None:
+            raise CheckpointError(f"{path} is not an HDF5 file: {about}")
     try:
         with h5py.File(path, "r") as file:
             return {name: _handle(path, name, dataset) for name, dataset in _datasets(file, set())}
@@ -36,7 +42,8 @@ def read(path: Path) -> dict[str, LazyTensor]:
         raise
     except Exception as error:  # HDF5 fails in many ways on damaged bytes
         raise CheckpointError(
-            f"{path} is damaged, cut short or not an HDF5 file: {error}. Download or copy it again."
+            f"{path} is damaged, cut short or not an HDF5 file: {str(error)[:300]}. "
+            "Download or copy it again."
         ) from error
 
 
@@ -93,13 +100,13 @@ def _datasets(group: h5py.Group, seen: set[Any]) -> Iterator[tuple[str, Any]]:
 def _handle(path: Path, name: str, dataset: h5py.Dataset) -> LazyTensor:
     """Return a handle on a dataset: a memory map if the file stores it contiguously."""
     dtype = dataset.dtype.newbyteorder("=")
-    if dtype.name not in DTYPES:
+    if dtype.name not in READABLE:
         raise CheckpointError(
-            f"{path}: {name} has the dtype {dataset.dtype}; accepted are {choices(DTYPES)}."
+            f"{path}: {name} has the dtype {dataset.dtype}; accepted are {choices(READABLE)}."
         )
     if dataset.external or dataset.is_virtual:
         raise CheckpointError(f"{path}: {name} is stored in another file, which is not read.")
-    offset, shape = dataset.id.get_offset(), tuple(dataset.shape)
+    offset, shape = dataset.id.get_offset(), read_shape(tuple(dataset.shape))
     if offset is not None and dataset.dtype.isnative:
         if offset + dataset.nbytes > path.stat().st_size:
             raise CheckpointError(f"{path} is cut short: {name} is incomplete.")

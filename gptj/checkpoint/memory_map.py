@@ -20,6 +20,19 @@ DTYPES: Final = {
 }
 """NumPy's name -> dtype, for the dtypes that a checkpoint may hold, buffers included."""
 
+FLOAT8: Final = {
+    name: np.dtype(getattr(ml_dtypes, name))
+    for name in ("float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu")
+    if hasattr(ml_dtypes, name)
+}
+
+READABLE: Final = {
+    **DTYPES,
+    **FLOAT8,
+    **{name: np.dtype(name) for name in ("uint16", "uint32", "uint64", "complex64")},
+}
+"""The same for all that is read; what is not in `DTYPES` no weight of a model may have."""
+
 
 def map_array(
     path: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...]

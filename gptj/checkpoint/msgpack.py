@@ -16,9 +16,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from gptj.checkpoint.memory_map import DTYPES, Region
-from gptj.errors import CheckpointError, choices
+from gptj.checkpoint.memory_map import READABLE, Region
+from gptj.checkpoint.stored_numbers import read_shape
+from gptj.errors import CheckpointError, brief, choices
 from gptj.spec.tensors import LazyTensor
+from gptj.system.file_kinds import foreign_kind
 
 CHUNKED: Final = "__msgpack_chunked_array__"
 """The key that marks a map as an array in chunks."""
@@ -42,6 +44,9 @@ _SIZED: Final = {
     0xDC: ("array", ">H"), 0xDD: ("array", ">I"),
     0xDE: ("map", ">H"), 0xDF: ("map", ">I"),
 }  # fmt: skip
+_MAPS: Final = frozenset(bytes([first]) for first in (*range(0x81, 0x90), 0xDE, 0xDF))
+"""The first bytes of a tree that is not empty."""
+
 _FIXED: Final = {0xC0: None, 0xC2: False, 0xC3: True}
 _FIXED_EXT: Final = {0xD4: 1, 0xD5: 2, 0xD6: 4, 0xD7: 8, 0xD8: 16}
 
@@ -52,8 +57,12 @@ def read(path: Path) -> dict[str, LazyTensor]:
     Raises:
         CheckpointError: if the file is damaged or truncated, or holds anything but arrays.
     """
-    if not path.stat().st_size:
-        raise CheckpointError(f"{path} is empty. Download or copy it again.")
+    with path.open("rb") as file:
+        start = file.read(4)
+    is_map = start[:1] in _MAPS and start != b"\x89HDF"
+    about = None if is_map else foreign_kind(path)
+    if about is not None:
+        raise CheckpointError(f"{path} is not a Flax checkpoint: {about}")
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             walker = _Walker(path, data)
@@ -124,7 +133,7 @@ class _Walker:
     def _key(self, level: int) -> str:
         key = self.value(level + 1)
         if not isinstance(key, str):
-            raise TypeError(f"the key {key!r} is not text")
+            raise TypeError(f"the key {brief(key)} is not text")
         return key
 
     def _bytes(self, kind: str, size: int) -> str | Region:
@@ -143,7 +152,7 @@ class _Walker:
             raise ValueError(f"extension type {kind} is not an array")
         shape, name, region = self.value(level + 1)
         dtype = _dtype(name)
-        sizes = tuple(_size(item) for item in shape)
+        sizes = read_shape(shape)
         if self.at != end or math.prod(sizes) * dtype.itemsize != region.size:
             raise ValueError(f"{region.size} bytes are not a {name} array of shape {sizes}")
         return _Array(region, dtype, sizes)
@@ -169,7 +178,7 @@ def _leaves(node: object, path: str) -> Iterator[tuple[str, LazyTensor]]:
 
 def _joined(node: dict[str, Any]) -> LazyTensor:
     """Return a handle on an array that the file holds in chunks."""
-    shape = tuple(_size(node["shape"][str(axis)]) for axis in range(len(node["shape"])))
+    shape = read_shape([node["shape"][str(axis)] for axis in range(len(node["shape"]))])
     chunks: list[_Array] = [node["chunks"][str(index)] for index in range(len(node["chunks"]))]
     dtype, size = chunks[0].dtype, sum(math.prod(chunk.shape) for chunk in chunks)
     if size != math.prod(shape) or any(chunk.dtype != dtype for chunk in chunks):
@@ -189,12 +198,6 @@ def _joined(node: dict[str, Any]) -> LazyTensor:
 
 def _dtype(name: object) -> np.dtype[Any]:
     name = "bfloat16" if name == "V2" else name  # NumPy's name for unknown dtypes
-    if not isinstance(name, str) or name not in DTYPES:
-        raise ValueError(f"the dtype {name!r} is none of {choices(DTYPES)}")
-    return DTYPES[name]
-
-
-def _size(value: object) -> int:
-    if not isinstance(value, int) or value < 0:
-        raise TypeError(f"{value!r} stands where a size should")
-    return value
+    if not isinstance(name, str) or name not in READABLE:
+        raise ValueError(f"the dtype {brief(name)} is none of {choices(READABLE)}")
+    return READABLE[name]

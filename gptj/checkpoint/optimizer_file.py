@@ -16,14 +16,18 @@ from safetensors import safe_open
 from gptj.checkpoint import safetensors
 from gptj.checkpoint.differences import describe_differences, find_differences
 from gptj.checkpoint.snapshot import guarded, read_whole, state_of
-from gptj.errors import CheckpointError
+from gptj.errors import CheckpointError, brief
 from gptj.spec.number_checks import is_number
 from gptj.spec.optimizer import AdamState
 from gptj.system.atomic import make_folder
+from gptj.system.json_files import parse_json
 
 FILE_NAME: Final = "optimizer.safetensors"
 VERSION: Final = 1
 """Version of the layout that the module's docstring describes."""
+
+LAST_STEP: Final = 2**53
+"""More updates than any training has."""
 
 FIRST_MOMENT: Final = "exp_avg."
 SECOND_MOMENT: Final = "exp_avg_sq."
@@ -94,10 +98,12 @@ def _read_fields(file: Path) -> dict[str, Any]:
     if metadata.get("version") != str(VERSION):
         raise CheckpointError(
             f"{file} is no state of an optimizer as this version of gptj reads it: its metadata "
-            f"has version {metadata.get('version')!r}, accepted is {str(VERSION)!r}. Save it again."
+            f"has version {brief(metadata.get('version'))}, accepted is {str(VERSION)!r}. Save it "
+            "again."
         )
     step, betas, epsilon = (_parsed(file, metadata, n) for n in ("step", "betas", "epsilon"))
-    _require(file, isinstance(step, int) and step >= 0, "step", step, "an integer from 0")
+    fits = isinstance(step, int) and 0 <= step <= LAST_STEP
+    _require(file, fits, "step", step, "an integer from 0")
     _require(file, betas is None or _are_betas(betas), "betas", betas, "two numbers in [0, 1)")
     fits = epsilon is None or (is_number(epsilon) and 0 <= epsilon < math.inf)
     _require(file, fits, "epsilon", epsilon, "a number from 0")
@@ -106,11 +112,11 @@ def _read_fields(file: Path) -> dict[str, Any]:
 
 def _parsed(file: Path, metadata: Mapping[str, str], name: str) -> Any:
     try:
-        return json.loads(metadata[name])
-    except (KeyError, ValueError, RecursionError) as error:
+        return parse_json(metadata[name])
+    except (KeyError, ValueError) as error:
         raise CheckpointError(
             f"{file} does not say the optimizer's {name}: its metadata has "
-            f"{metadata.get(name)!r}. Save it again."
+            f"{brief(metadata.get(name))}. Save it again."
         ) from error
 
 
@@ -122,6 +128,6 @@ def _are_betas(value: Any) -> bool:
 def _require(file: Path, fits: bool, name: str, value: object, accepted: str) -> None:
     if not fits or isinstance(value, bool):
         raise CheckpointError(
-            f"{file} is damaged: the optimizer's {name} is {value!r}, accepted is {accepted}. "
+            f"{file} is damaged: the optimizer's {name} is {brief(value)}, accepted is {accepted}. "
             "Save it again."
         )

@@ -9,7 +9,8 @@ import pickletools
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, NoReturn, TypeVar
 
-from gptj.errors import CheckpointError
+from gptj.checkpoint.stored_numbers import read_shape, read_size
+from gptj.errors import CheckpointError, brief
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,6 @@ class View:
 
 Kind = TypeVar("Kind")
 
-_MARK: Final = object()
-
 _TUPLES: Final = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _CONSTANTS: Final = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _LITERALS: Final = frozenset(
@@ -71,7 +70,7 @@ def read_pickle(file: BinaryIO) -> Any:
     except CheckpointError:
         raise
     except Exception as error:  # damaged bytes can raise almost anything
-        raise CheckpointError(f"the pickle is damaged or cut short: {error!r}") from error
+        raise CheckpointError(f"the pickle is damaged or cut short: {brief(error)}") from error
 
 
 class _Machine:
@@ -79,6 +78,7 @@ class _Machine:
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
+        self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
 
     def step(self, name: str, argument: object) -> None:
@@ -109,10 +109,10 @@ class _Machine:
 
     def _do_stack_global(self, _: None) -> None:
         name, module = self.stack.pop(), self.stack.pop()
-        self.stack.append(Name(str(module), str(name)))
+        self.stack.append(Name(_require(module, str), _require(name, str)))
 
     def _do_mark(self, _: None) -> None:
-        self.stack.append(_MARK)
+        self.marks.append(len(self.stack))
 
     def _do_empty_dict(self, _: None) -> None:
         self.stack.append({})
@@ -133,13 +133,13 @@ class _Machine:
 
     def _do_setitem(self, _: None) -> None:
         value, key = self.stack.pop(), self.stack.pop()
-        _require(self.stack[-1], dict)[_require(key, str)] = value
+        _require(self.stack[-1], dict)[_key(key)] = value
 
     def _do_setitems(self, _: None) -> None:
         items = self._since_mark()
         target = _require(self.stack[-1], dict)
         for key, value in zip(items[::2], items[1::2], strict=True):
-            target[_require(key, str)] = value
+            target[_key(key)] = value
 
     def _do_binput(self, place: int) -> None:
         self.memo[place] = self.stack[-1]
@@ -173,8 +173,8 @@ class _Machine:
         self.stack.append(values)
 
     def _since_mark(self) -> list[Any]:
-        place = len(self.stack) - 1 - self.stack[::-1].index(_MARK)
-        values = self.stack[place + 1 :]
+        place = self.marks.pop()
+        values = self.stack[place:]
         del self.stack[place:]
         return values
 
@@ -192,19 +192,19 @@ def _call(function: str, arguments: tuple[Any, ...]) -> Any:
     if function in ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor"):
         storage, offset, shape, strides = arguments[:4]
         _require(storage, Storage)
-        return View(storage, _number(offset), _numbers(shape), _numbers(strides))
+        return View(storage, read_size(offset), read_shape(shape), read_shape(strides))
     if function == "torch._utils._rebuild_parameter":
         return _require(arguments[0], View)
     if function == "torch.Size":
-        return _numbers(arguments[0])
+        return read_shape(arguments[0])
     _refuse(function)
 
 
 def _refuse(function: str) -> NoReturn:
     raise CheckpointError(
-        f"its pickle asks to call {function}, which no table of tensors does. Nothing was run. If "
-        "you did not expect code in this file, do not open it with other programs; if you did, "
-        "save it again with torch.save(model.state_dict(), ...)"
+        f"its pickle asks to call {function[:120]}, which no table of tensors does. Nothing was "
+        "run. If you did not expect code in this file, do not open it with other programs; if you "
+        "did, save it again with torch.save(model.state_dict(), ...)"
     )
 
 
@@ -212,18 +212,15 @@ def _storage(identity: object) -> Storage:
     """Return the storage of a persistent id: ("storage", type, key, place, length[, view])."""
     tag, kind, key, _, size, *view = _require(identity, tuple)
     if tag != "storage":
-        raise TypeError(f"a persistent id of the kind {tag!r}")
+        raise TypeError(f"a persistent id of the kind {brief(tag)}")
     start = 0
     if view and view[0] is not None:
         _, start, size = view[0]
-    return Storage(str(_require(kind, Name)), str(key), _number(size), _number(start))
+    return Storage(str(_require(kind, Name)), str(_key(key)), read_size(size), read_size(start))
 
 
-def _number(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise TypeError(f"{value!r} stands where a size should")
+def _key(value: object) -> str | int:
+    """Return a key of a table: text, or a number as optimizers have."""
+    if type(value) is not int and not isinstance(value, str):
+        raise TypeError(f"a {type(value).__name__} stands where a name should")
     return value
-
-
-def _numbers(values: object) -> tuple[int, ...]:
-    return tuple(_number(value) for value in _require(values, tuple))

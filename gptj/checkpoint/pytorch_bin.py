@@ -17,9 +17,11 @@ import numpy.typing as npt
 
 from gptj.checkpoint.memory_map import DTYPES, Region
 from gptj.checkpoint.pickle_reader import View, read_pickle
+from gptj.checkpoint.stored_numbers import read_size
 from gptj.checkpoint.zip_entries import stored_entries
-from gptj.errors import CheckpointError, choices
+from gptj.errors import CheckpointError, brief, choices
 from gptj.spec.tensors import LazyTensor
+from gptj.system.file_kinds import foreign_kind
 
 STORAGES: Final = {
     "torch.DoubleStorage": "float64",
@@ -35,6 +37,12 @@ STORAGES: Final = {
 }
 """PyTorch's type of a storage -> dtype of its elements."""
 
+MOST_LEVELS: Final = 3
+"""Tables within tables that are looked through: a training's file has the weights under a key."""
+
+MOST_VALUES: Final = 200_000
+"""More than the values of any training's file."""
+
 MAGIC: Final = 0x1950A86A20F9469CFC6C
 """The first pickle of a file in the old format."""
 
@@ -42,17 +50,47 @@ MAGIC: Final = 0x1950A86A20F9469CFC6C
 def read(path: Path) -> dict[str, LazyTensor]:
     """Return handles on the tensors of a file, by name.
 
+    Tensors in a table within the table, as trainings save them, have its key before their names:
+    ``state_dict.transformer.wte.weight``. What is no tensor is left out.
+
     Raises:
         CheckpointError: if the file is damaged or truncated, or its pickle needs anything but
             tensors; nothing in it is ever run.
     """
     with path.open("rb") as file:
-        is_zip = file.read(4) == b"PK\3\4"
+        start = file.read(4)
+    is_zip = start == b"PK\3\4"
+    about = None if is_zip or start.startswith(b"\x80") else foreign_kind(path)
+    if about is not None:
+        raise CheckpointError(f"{path} is not a PyTorch checkpoint: {about}")
     with _about(path):
         table, storages = _open_zip(path) if is_zip else _open_old(path)
         if not isinstance(table, dict):
             raise CheckpointError(f"it holds a {type(table).__name__}, not a table of tensors.")
-        return {name: _handle(name, view, storages) for name, view in table.items()}
+        pairs = list(_views(table))
+        views = dict(pairs)
+        if len(views) < len(pairs):
+            raise CheckpointError("two of its tensors have one name, which of them is not clear.")
+        if table and not views:
+            found = choices(list(table)[:5])
+            raise CheckpointError(f"it holds no tensors, but {found}.")
+        return {name: _handle(name, view, storages) for name, view in views.items()}
+
+
+def _views(table: dict[Any, Any]) -> Iterator[tuple[str, View]]:
+    """Yield the tensors of a table, and of tables in it, by their keys joined with dots."""
+    waiting: list[tuple[str, Any, int]] = [("", table, 0)]
+    seen = 0
+    while waiting:
+        path, node, level = waiting.pop()
+        if isinstance(node, View):
+            yield path, node
+        elif isinstance(node, dict) and level <= MOST_LEVELS:
+            seen += len(node)
+            if seen > MOST_VALUES:
+                raise CheckpointError(f"it holds more than {MOST_VALUES} values.")
+            start = f"{path}." if path else ""
+            waiting += reversed([(f"{start}{k}", v, level + 1) for k, v in node.items()])
 
 
 def _open_zip(path: Path) -> tuple[Any, Mapping[str, Region]]:
@@ -61,7 +99,10 @@ def _open_zip(path: Path) -> tuple[Any, Mapping[str, Region]]:
     table = next((name for name in entries if name.endswith("/data.pkl")), None)
     if table is None:
         found = choices(list(entries)[:5]) or "nothing"
-        raise CheckpointError(f"it is a zip file without data.pkl, not PyTorch's: found {found}.")
+        raise CheckpointError(
+            f"it is a zip file without data.pkl, not PyTorch's: found {found}. If it is a packed "
+            "folder, unpack it with unzip, and give the folder."
+        )
     root = table.removesuffix("data.pkl")
     order = entries.get(f"{root}byteorder")
     if order is not None and order.read() != b"little":
@@ -79,25 +120,23 @@ def _open_old(path: Path) -> tuple[Any, Mapping[str, Region]]:
         read_pickle(file)  # the version of the format
         read_pickle(file)  # sizes of C types on the machine that wrote it
         table, keys = read_pickle(file), read_pickle(file)
-        views = table.values() if isinstance(table, dict) else ()
-        kinds = {view.storage.key: view.storage.kind for view in views if isinstance(view, View)}
+        views = dict(_views(table)) if isinstance(table, dict) else {}
+        kinds = {view.storage.key: view.storage.kind for view in views.values()}
         return table, {key: _next_storage(path, file, kinds[key]) for key in keys}
 
 
 def _next_storage(path: Path, file: BinaryIO, kind: str) -> Region:
     """Return the place of the next storage of an old file, and skip it."""
     (count,) = struct.unpack("<q", file.read(8))
-    region = Region(path, file.tell(), count * _dtype(kind).itemsize)
+    region = Region(path, file.tell(), read_size(count) * _dtype(kind).itemsize)
     if not 0 <= region.size <= path.stat().st_size - region.offset:
         raise CheckpointError(f"it is cut short: a storage of {region.size} bytes is incomplete.")
     file.seek(region.size, 1)
     return region
 
 
-def _handle(name: str, view: object, storages: Mapping[str, Region]) -> LazyTensor:
+def _handle(name: str, view: View, storages: Mapping[str, Region]) -> LazyTensor:
     """Return a handle on a tensor, checked to lie inside its storage."""
-    if not isinstance(view, View):
-        raise CheckpointError(f"{name} is a {type(view).__name__}, not a tensor.")
     storage = view.storage
     dtype = _dtype(storage.kind)
     if storage.key not in storages:
@@ -150,5 +189,6 @@ def _about(path: Path) -> Iterator[None]:
         ) from error
     except (KeyError, TypeError, ValueError, struct.error) as error:
         raise CheckpointError(
-            f"{path} is damaged or not a PyTorch checkpoint ({error!r}). Download or copy it again."
+            f"{path} is damaged or not a PyTorch checkpoint ({brief(error)}). Download or copy it "
+            "again."
         ) from error

@@ -12,12 +12,15 @@ from typing import Any, Final
 
 from safetensors import SafetensorError, safe_open
 
-from gptj.checkpoint.memory_map import DTYPES, map_array
+from gptj.checkpoint.memory_map import DTYPES, READABLE, map_array
+from gptj.checkpoint.stored_numbers import read_shape, read_size
 from gptj.checkpoint.tensor_writing import announced, as_bytes, naming
-from gptj.errors import CheckpointError, choices
+from gptj.errors import QUOTED, CheckpointError, brief, choices
 from gptj.spec.tensors import LazyTensor, Tensors
 from gptj.spec.weight_names import DIALECTS
 from gptj.system.atomic import replacing
+from gptj.system.file_kinds import foreign_kind
+from gptj.system.json_files import parse_object
 
 CODES: Final = {
     "F64": "float64",
@@ -32,6 +35,24 @@ CODES: Final = {
     "BOOL": "bool",
 }
 """The format's name -> NumPy's, for the dtypes that a GPT-J checkpoint may hold."""
+
+READ_CODES: Final = {
+    **CODES,
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E8M0": "float8_e8m0fnu",
+    "U16": "uint16",
+    "U32": "uint32",
+    "U64": "uint64",
+    "C64": "complex64",
+}
+"""The same for all that is read: what no weight may have, a tensor beside the weights may."""
+
+SHOWN: Final = 300
+"""Characters of another package's message, which may quote the file."""
+
+MOST_HEADER_BYTES: Final = 100_000_000
+"""As the safetensors package has it."""
 
 NAMES: Final = {DTYPES[dtype]: code for code, dtype in CODES.items()}
 
@@ -55,9 +76,10 @@ def read(path: Path) -> dict[str, LazyTensor]:
     try:
         with safe_open(path, framework="numpy"):  # refuses overlaps and gaps
             return handles
-    except SafetensorError as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"{path} is damaged or is not a safetensors file: {error}. Download or save it again."
+            f"{path} is damaged or is not a safetensors file: {str(error)[:SHOWN]}. "
+            "Download or save it again."
         ) from error
 
 
@@ -65,7 +87,7 @@ def dialect(path: Path) -> str:
     """Return whose names and layout a file has: ``"pt"``, ``"tf"`` or ``"flax"``."""
     metadata = _read_header(path)[0].get("__metadata__")
     found = metadata.get("format") if isinstance(metadata, dict) else None
-    return found if found in DIALECTS else "pt"
+    return found if isinstance(found, str) and found in DIALECTS else "pt"
 
 
 def write(path: Path, tensors: Tensors, metadata: Mapping[str, str]) -> None:
@@ -106,36 +128,41 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     with path.open("rb") as file:
         prefix = file.read(8)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
-        if 8 + length > size:
-            raise CheckpointError(
-                f"{path} is cut short or is not a safetensors file: it has {size} bytes, "
-                f"its header alone claims {length}. Download or save it again."
-            )
-        text = file.read(length)
+        text = file.read(min(length, MOST_HEADER_BYTES))
+    if not text.startswith(b"{") or length > MOST_HEADER_BYTES:
+        about = foreign_kind(path)
+        if about is not None:
+            raise CheckpointError(f"{path} is not a safetensors file: {about}")
+    if length > MOST_HEADER_BYTES or 8 + length > size:
+        raise CheckpointError(
+            f"{path} is cut short or is not a safetensors file: it has {size} bytes, "
+            f"its header alone claims {length}. Download or save it again."
+        )
     try:
-        header = json.loads(text)
+        return parse_object(text), 8 + length
+    except TypeError as error:
+        raise CheckpointError(
+            f"{path} has a safetensors header that is not a JSON object."
+        ) from error
     except ValueError as error:
         raise CheckpointError(f"{path} has a damaged safetensors header: {error}.") from error
-    if not isinstance(header, dict):
-        raise CheckpointError(f"{path} has a safetensors header that is not a JSON object.")
-    return header, 8 + length
 
 
 def _handle(path: Path, name: str, entry: Any, start: int, room: int) -> LazyTensor:
     """Return a handle on one tensor, checked to lie inside the file."""
     try:
-        dtype = DTYPES[CODES[entry["dtype"]]]
-        shape = tuple(int(size) for size in entry["shape"])
-        first, last = (int(offset) for offset in entry["data_offsets"])
+        dtype = READABLE[READ_CODES[entry["dtype"]]]
+        shape = read_shape(entry["shape"])
+        first, last = (read_size(offset) for offset in entry["data_offsets"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: the header's entry of {name} cannot be read ({error!r}); "
-            f"accepted dtypes are {choices(CODES)}."
+            f"{path}: the header's entry of {name[:QUOTED]} cannot be read ({brief(error)}); "
+            f"accepted dtypes are {choices(READ_CODES)}."
         ) from error
     handle = LazyTensor(shape, dtype, lambda: map_array(path, dtype, start + first, shape))
-    if not 0 <= first <= last <= room or last - first != handle.nbytes or min(shape, default=0) < 0:
+    if not first <= last <= room or last - first != handle.nbytes:
         raise CheckpointError(
-            f"{path} is damaged or cut short: {name} of {handle.nbytes} bytes is said to lie at "
-            f"{first} to {last} of {room}. Download or save the file again."
+            f"{path} is damaged or cut short: {name[:QUOTED]} of {handle.nbytes} bytes is said to "
+            f"lie at {first} to {last} of {room}. Download or save the file again."
         )
     return handle

@@ -88,7 +88,8 @@ def _entry(path: Path, size: int, info: ZipInfo, file: BinaryIO) -> Entry:
     if info.compress_type != ZIP_STORED or info.flag_bits & 1:
         raise CheckpointError(
             f"{path}: {info.filename} is compressed or encrypted, which weight files never are. "
-            "Save it again with the program that made it."
+            "If it is a packed folder, unpack it with unzip and give the folder; else save it "
+            "again with the program that made it."
         )
     if signature != b"PK\3\4" or offset + info.file_size > size:
         raise CheckpointError(

@@ -82,9 +82,9 @@ class Files:
         with self.checkpoint.kept(), unchanged(folder, lambda: state_of(own), own):
             yield
 
-    def config(self, changes: Mapping[str, Any]) -> GPTJConfig:
-        """Return the configuration of the files, with changes."""
-        content = self.checkpoint.config()
+    def config(self, head: str, changes: Mapping[str, Any]) -> GPTJConfig:
+        """Return the configuration of the files for a head, with changes."""
+        content = self.checkpoint.config(head, changes)
         if self.adapter is not None:
             content = self.adapter.with_labels(content)
         return GPTJConfig.from_dict(content, **changes)
@@ -120,6 +120,7 @@ def load_model(
     token: str | bool | None = None,
     force_download: bool = False,
     ignore_mismatched_sizes: bool = False,
+    strict: bool = False,
     quantize: str | None = None,
     **options: object,
 ) -> "Pretrained":
@@ -139,6 +140,8 @@ def load_model(
             hub, and how to get them, as in ``gptj.hub.locate``.
         ignore_mismatched_sizes: draw new tensors where shapes differ, such as a head with other
             labels, instead of failing.
+        strict: refuse tensors beside the model, such as another head's, which are left out
+            otherwise, with a warning that names them.
         quantize: ``"int8"`` or ``"int4"`` to round the weights to eight or four bits, tensor by
             tensor; ``"none"`` to dequantize a quantized checkpoint; None takes it as it is.
         options: fields of the configuration, and what the backend's `build` takes.
@@ -164,13 +167,14 @@ def load_model(
     with files.kept():
         head = head or files.head()
         _require(backend, "head", head, backend.capabilities.heads)
-        config = files.config(changes) if config is None else _changed(config, changes)
+        config = files.config(head, changes) if config is None else _changed(config, changes)
         tensors = match_parameters(
             config,
             head,
             files.tensors(config, head),
             str(name),
             ignore_mismatched_sizes=ignore_mismatched_sizes,
+            strict=strict,
         )
         wanted = _choose_dtype(dtype if torch_dtype is None else torch_dtype, config, tensors)
         _require(backend, "dtype", wanted, backend.capabilities.dtypes)
@@ -241,7 +245,7 @@ def _choose_dtype(dtype: DType, config: spec.GPTJConfig, tensors: Tensors) -> st
 
 def _require(backend: AnyBackend, what: str, value: str, accepted: tuple[str, ...]) -> None:
     if value not in accepted:
-        known = "" if what != "dtype" or value in DTYPES else suggest(value, DTYPES)
+        known = "" if what != "dtype" or value in STORED else suggest(value, DTYPES)
         raise UnsupportedFeature(
             f"The backend {backend.name!r} does not have the {what} {value!r}.{known} "
             f"It has {choices(accepted) or 'none'}."

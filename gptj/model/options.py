@@ -19,6 +19,7 @@ class LoadOptions(ConfigOptions, total=False):
     config: spec.GPTJConfig | None
     device: Device
     ignore_mismatched_sizes: bool
+    strict: bool
     quantize: str | None
     seed: int
     # accepted for the sake of old code, and without effect

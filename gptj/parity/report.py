@@ -86,7 +86,7 @@ def parity(
     wanted = [_known_dtype(dtype) for dtype in dtypes]
     find_head(head)
     opened = open_checkpoint(hub.locate(checkpoint))
-    config = GPTJConfig.from_dict(opened.config())
+    config = GPTJConfig.from_dict(opened.config(head))
     tensors = match_parameters(config, head, opened.tensors, str(checkpoint))
     task = Task(checkpoint, config, head, tensors, make_batch(config, head))
     runs = {dtype: _run(task, names, dtype, memory_limit) for dtype in wanted}

@@ -1,15 +1,18 @@
 """GPTJConfig: every field of a published ``config.json``, with the familiar aliases."""
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Self, Unpack
 
-from gptj.errors import ConfigError, suggest
-from gptj.spec.config_checks import config_problems
+from gptj.errors import ConfigError, brief, suggest
+from gptj.spec.config_checks import MOST_LABELS, config_problems, misleading_keys
+from gptj.spec.config_content import plain_content
 from gptj.spec.config_fields import ConfigArguments
 from gptj.spec.config_names import ALIASES, INERT, refuse_unknown
+from gptj.spec.families import MODEL_TYPE, check_family
 from gptj.spec.number_checks import is_positive_int
 from gptj.spec.quantization import METHODS
 from gptj.spec.types import DType
@@ -17,9 +20,12 @@ from gptj.spec.vocabulary import EOS_TOKEN_ID, VOCAB_SIZE
 from gptj.system.atomic import folder_named, make_folder, write_text
 from gptj.system.json_files import read_json
 
-MODEL_TYPE: Final = "gptj"
-
 DTYPES: Final = ("float32", "bfloat16", "float16")
+
+LABEL_FIELDS: Final = frozenset(("id2label", "label2id", "num_labels"))
+"""Fields that say the same in three ways: setting one of them replaces all."""
+
+log = logging.getLogger("gptj")
 
 _GENERIC: Final = {"generic": True}
 """Marks a field that is saved only when it differs from its default."""
@@ -158,8 +164,10 @@ class GPTJConfig:
 
     @num_labels.setter
     def num_labels(self, count: int) -> None:
-        if not is_positive_int(count):
-            raise ConfigError(f"num_labels must be a positive integer, found {count!r}.")
+        if not is_positive_int(count) or count > MOST_LABELS:
+            raise ConfigError(
+                f"num_labels must be a positive integer up to {MOST_LABELS}, found {brief(count)}."
+            )
         self.id2label = _labels(count)
         self.label2id = _inverse(self.id2label)
 
@@ -206,24 +214,23 @@ class GPTJConfig:
     def from_dict(cls, content: Mapping[str, Any], **changes: Any) -> Self:
         """Build a configuration from the content of a file; `changes` override it.
 
+        Null stands for the default, unless it is a value of the field. A number or a flag in text
+        is taken, and a warning says so.
+
         Raises:
             ConfigError: if the content belongs to another architecture, or a value is impossible.
         """
-        model_type = content.get("model_type", MODEL_TYPE)
-        if model_type != MODEL_TYPE:
-            raise ConfigError(
-                f"The configuration describes a model of type {model_type!r}; "
-                f"gptj reads {MODEL_TYPE!r} only."
-            )
-        known = argument_names()
-        values = {name: value for name, value in content.items() if name in known}
-        if "id2label" in values:
-            values.pop("num_labels", None)
-        extra = {k: v for k, v in content.items() if k not in known and k != "model_type"}
+        check_family(content)
         changes = {ALIASES.get(name, name): value for name, value in changes.items()}
-        if "num_labels" in changes:
-            values = {k: v for k, v in values.items() if k not in ("id2label", "label2id")}
-        values = {ALIASES.get(name, name): value for name, value in values.items()}
+        given = {k: v for k, v in content.items() if ALIASES.get(k, k) not in changes}
+        if changes.keys() & LABEL_FIELDS:
+            given = {k: v for k, v in given.items() if k not in LABEL_FIELDS}
+        values, notes = plain_content(given)
+        for note in notes:
+            log.warning("%s.", note)
+        known = argument_names()
+        extra = {k: v for k, v in values.items() if k not in known and k != "model_type"}
+        values = {name: value for name, value in values.items() if name in known}
         return cls(**{**values, "extra": extra, **changes})
 
     @classmethod
@@ -234,7 +241,10 @@ class GPTJConfig:
             ConfigError: if the file is not the JSON of a GPT-J configuration.
             OSError: if it cannot be read.
         """
-        return cls.from_dict(read_json(Path(path), ConfigError), **changes)
+        config = cls.from_dict(read_json(Path(path), ConfigError), **changes)
+        for note in misleading_keys(config):
+            log.warning("%s.", note)
+        return config
 
 
 def _alias(target: str) -> property:

@@ -3,7 +3,8 @@
 import math
 from typing import TYPE_CHECKING, Final
 
-from gptj.errors import choices
+from gptj.errors import brief, choices
+from gptj.spec.config_names import MISTAKEN
 from gptj.spec.number_checks import is_number, is_positive_int
 from gptj.spec.quantization import METHODS
 
@@ -12,6 +13,11 @@ if TYPE_CHECKING:
 
 ACTIVATIONS: Final = ("gelu", "gelu_new", "quick_gelu", "relu", "silu", "swish", "tanh")
 """The activations that are the same in every framework."""
+
+LARGEST_SIZE: Final = 2**31 - 1
+MOST_LAYERS: Final = 2**16
+MOST_LABELS: Final = 2**20
+"""Far more than any model has; a table of so many parameters would take all memory."""
 
 PROBLEM_TYPES: Final = (
     "regression",
@@ -27,17 +33,36 @@ def config_problems(config: "GPTJConfig") -> list[str]:
     return [*sizes, *_option_problems(config), *quantization]
 
 
+def misleading_keys(config: "GPTJConfig") -> list[str]:
+    """Return sentences on unused keys that other models have for a field, and that differ."""
+    read = {**vars(config), "n_inner": config.inner_dim}
+    return [
+        f"config.json has {key} = {brief(config.extra[key])}, which GPT-J never reads: its {name} "
+        f"is {brief(read[name])}"
+        for key, name in MISTAKEN.items()
+        if config.extra.get(key) not in (None, read[name])
+    ]
+
+
 def _size_problems(config: "GPTJConfig") -> list[str]:
     sizes = ["vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "num_labels"]
     if config.n_inner is not None:
         sizes.append("n_inner")
     problems = [
-        f"{name} must be a positive integer, found {getattr(config, name)!r}"
+        f"{name} must be a positive integer, found {brief(getattr(config, name))}"
         for name in sizes
         if not is_positive_int(getattr(config, name))
     ]
+    most = {"n_layer": MOST_LAYERS, "num_labels": MOST_LABELS}
+    problems += [
+        f"{name} must be at most {most.get(name, LARGEST_SIZE)}, found "
+        f"{brief(getattr(config, name))}"
+        for name in sizes
+        if is_positive_int(getattr(config, name))
+        and getattr(config, name) > most.get(name, LARGEST_SIZE)
+    ]
     if config.rotary_dim is not None and not is_positive_int(config.rotary_dim):
-        problems.append(f"rotary_dim must be None or an integer, found {config.rotary_dim!r}")
+        problems.append(f"rotary_dim must be None or an integer, found {brief(config.rotary_dim)}")
     if problems:
         return problems
     if config.n_embd % config.n_head:
@@ -45,7 +70,7 @@ def _size_problems(config: "GPTJConfig") -> list[str]:
     if config.rotated_dim % 2 or not 0 < config.rotated_dim <= config.head_dim:
         problems.append(
             f"rotary_dim must be even and between 2 and the head width {config.head_dim}, "
-            f"found {config.rotary_dim!r}"
+            f"found {brief(config.rotary_dim)}"
         )
     return problems
 
@@ -54,19 +79,21 @@ def _option_problems(config: "GPTJConfig") -> list[str]:
     problems = []
     for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):
         if not (is_number(getattr(config, name)) and 0.0 <= getattr(config, name) < 1.0):
-            problems.append(f"{name} must be in [0, 1), found {getattr(config, name)!r}")
+            problems.append(f"{name} must be in [0, 1), found {brief(getattr(config, name))}")
     for name in ("layer_norm_epsilon", "initializer_range"):
         if not (is_number(getattr(config, name)) and 0.0 < getattr(config, name) < math.inf):
-            problems.append(f"{name} must be a number above 0, found {getattr(config, name)!r}")
+            problems.append(
+                f"{name} must be a number above 0, found {brief(getattr(config, name))}"
+            )
     if config.activation_function not in ACTIVATIONS:
         problems.append(
             f"activation_function must be one of {choices(ACTIVATIONS)}, "
-            f"found {config.activation_function!r}"
+            f"found {brief(config.activation_function)}"
         )
     if config.problem_type is not None and config.problem_type not in PROBLEM_TYPES:
         problems.append(
             f"problem_type must be None or one of {choices(PROBLEM_TYPES)}, "
-            f"found {config.problem_type!r}"
+            f"found {brief(config.problem_type)}"
         )
     return problems
 
@@ -79,7 +106,7 @@ def _quantization_problems(config: "GPTJConfig") -> list[str]:
     if not isinstance(described, dict) or described.get("quant_method") not in list(METHODS):
         return [
             f"quantization_config must be None or have the quant_method {choices(METHODS)}, "
-            f"found {described!r}"
+            f"found {brief(described)}"
         ]
     quantizer = METHODS[described["quant_method"]]
     sizes = {"n_embd": config.n_embd, "the MLP's inner width": config.inner_dim}

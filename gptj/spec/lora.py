@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from gptj.errors import ArgumentError, choices, suggest
+from gptj.errors import ArgumentError, brief, choices, suggest
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import find_head
 from gptj.spec.number_checks import is_number, is_positive_int
@@ -23,6 +23,9 @@ Value = TypeVar("Value")
 
 ALL_LINEAR: Final = "all-linear"
 """Stands for every linear layer of every block."""
+
+LARGEST_ALPHA: Final = 2.0**127
+"""What float32 holds, in which the update is scaled."""
 
 NEW_HEADS: Final = ("score", "qa_outputs")
 """Heads that checkpoints of language models lack: they are trained whole by default."""
@@ -58,9 +61,10 @@ class LoraConfig:
             given = getattr(self, name)
             object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
         for rank in (self.rank, *self.rank_pattern.values()):
-            _require(is_positive_int(rank), "rank", rank, "a positive integer")
+            fits = is_positive_int(rank) and rank < 2**31
+            _require(fits, "rank", rank, "a positive integer")
         for alpha in (self.alpha, *self.alpha_pattern.values()):
-            fits = is_number(alpha) and 0 < alpha < float("inf")
+            fits = is_number(alpha) and 0 < alpha < LARGEST_ALPHA
             _require(fits, "alpha", alpha, "a positive number")
         fits = is_number(self.dropout) and 0.0 <= self.dropout < 1.0
         _require(fits, "dropout", self.dropout, "a number from 0 to below 1")
@@ -218,4 +222,4 @@ def _last_names(modules: Mapping[str, Any]) -> list[str]:
 
 def _require(fits: bool, name: str, value: object, accepted: str) -> None:
     if not fits:
-        raise ArgumentError(f"{name} must be {accepted}; found {value!r}.")
+        raise ArgumentError(f"{name} must be {accepted}; found {brief(value)}.")

@@ -1,10 +1,20 @@
-"""JSON objects in files."""
+"""JSON objects in files: the one reader of them."""
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from gptj.errors import CheckpointError, GPTJError
+from gptj.errors import CheckpointError, GPTJError, brief
+from gptj.system.file_kinds import foreign_kind
+
+MOST_BYTES: Final = 2**28
+"""More than any configuration, index, vocabulary or header has."""
+
+
+ANSWERS: Final = frozenset(
+    "error message detail details code status statusCode error_description errorCode".split()
+)
+"""The keys of a server's error message."""
 
 
 def read_json(path: Path, error: type[GPTJError] = CheckpointError) -> dict[str, Any]:
@@ -17,10 +27,50 @@ def read_json(path: Path, error: type[GPTJError] = CheckpointError) -> dict[str,
         GPTJError: of that class, if the file is not JSON or does not hold an object.
         OSError: if it cannot be read.
     """
+    if path.stat().st_size > MOST_BYTES:
+        raise error(f"{path} has {path.stat().st_size} bytes; JSON here has at most {MOST_BYTES}.")
+    content = path.read_bytes()
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as problem:
+        found = parse_object(content)
+        if _is_an_answer(found):
+            raise ValueError("it is the error message of a server")
+        return found
+    except (ValueError, TypeError) as problem:
+        about = foreign_kind(path)
+        if about is not None:
+            raise error(f"{path} is not valid JSON: {about}") from problem
+        if isinstance(problem, TypeError):
+            raise error(f"{path} {problem}") from problem
         raise error(f"{path} is not valid JSON: {problem}. Download or save it again.") from problem
-    if not isinstance(content, dict):
-        raise error(f"{path} holds a {type(content).__name__}, not a JSON object.")
-    return content
+
+
+def _is_an_answer(content: dict[str, Any]) -> bool:
+    """Return whether an object is what a server says instead of sending the file."""
+    says = content.get("error", content.get("message", content.get("detail")))
+    return isinstance(says, str) and content.keys() <= ANSWERS
+
+
+def parse_object(content: bytes | str) -> dict[str, Any]:
+    """Return the object that JSON text holds, with or without a byte-order mark.
+
+    Raises:
+        ValueError: if it is not UTF-8 or not JSON, nests too deeply or has an endless number.
+        TypeError: if it holds something else; the message is a clause.
+    """
+    found = parse_json(content)
+    if not isinstance(found, dict):
+        raise TypeError(f"holds a {type(found).__name__}, not a JSON object ({brief(found)}).")
+    return found
+
+
+def parse_json(content: bytes | str) -> Any:
+    """Return what JSON text holds; all that is wrong with it is a ValueError."""
+    try:
+        text = content if isinstance(content, str) else content.decode("utf-8-sig")
+        return json.loads(text)
+    except UnicodeDecodeError as problem:
+        raise ValueError(f"it is not text in UTF-8 ({problem.reason} at {problem.start})") from None
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
+    except json.JSONDecodeError as problem:  # whose message may quote nothing
+        raise ValueError(str(problem)) from None

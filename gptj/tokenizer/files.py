@@ -6,7 +6,7 @@ perhaps ``added_tokens.json``; the settings are in ``tokenizer_config.json`` and
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,21 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
 from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES, old_tokenizer
-from gptj.errors import TokenizerError
+from gptj.errors import QUOTED, TokenizerError, brief
 from gptj.spec.vocabulary import EOS_TOKEN, EXTRA_TOKENS, Merge, vocabulary
 from gptj.system.atomic import staged, write_text
+from gptj.system.file_kinds import foreign_kind
 from gptj.system.folder_saving import Plan
 from gptj.system.json_files import read_json
 from gptj.tokenizer.token_table import ROLES
 
 _SETTINGS = ("padding_side", "truncation_side", "model_max_length")
+_BRACKETS = ("<>", "[]", "{}")
+"""What special tokens begin and end with, which no merge makes."""
+
+_TOLERATED = 16
+"""Tokens without a merge that any vocabulary may have, besides one in a hundred."""
+
 _VERSION_LINE = "#version: 0.2"
 
 
@@ -60,7 +67,14 @@ def read_settings(folder: Path) -> dict[str, Any]:
     config = _read_json(folder / "tokenizer_config.json")
     stated = config | _read_json(folder / "special_tokens_map.json")
     settings = {name: config[name] for name in _SETTINGS if config.get(name) is not None}
-    roles = {name: _content(stated[name]) for name in ROLES if stated.get(name) is not None}
+    for name, value in settings.items():
+        kinds = (int, float) if name == "model_max_length" else (str,)
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise TokenizerError(
+                f"{folder / 'tokenizer_config.json'} has {name} = {brief(value)}, which is no "
+                f"{'number' if name == 'model_max_length' else 'text'}. Correct it, or remove it."
+            )
+    roles = {name: _content(stated[name], name) for name in ROLES if stated.get(name) is not None}
     return settings | roles
 
 
@@ -108,7 +122,7 @@ def _parse_merges(text: str, source: object) -> list[Merge]:
     wrong = next((number for number, pair in enumerate(pairs, start=1) if len(pair) != 2), None)
     if wrong is not None:
         raise TokenizerError(
-            f"Merge {wrong} of {source} is {lines[wrong - 1]!r}; "
+            f"Merge {wrong} of {source} is {brief(lines[wrong - 1])}; "
             "a merge is two tokens with one blank between them."
         )
     return [(left, right) for left, right in pairs]
@@ -118,8 +132,9 @@ def _read_complete(path: Path) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the package raises nothing narrower
+        about = foreign_kind(path) or f"{str(error)[:QUOTED]}."
         raise TokenizerError(
-            f"{path} cannot be read as a tokenizer: {error}. Download it again, or remove it to "
+            f"{path} cannot be read as a tokenizer: {about} Download it again, or remove it to "
             "use vocab.json and merges.txt, or the built-in tokenizer."
         ) from error
     # A fixed length from training is saved here; it would truncate or pad every later text.
@@ -131,23 +146,80 @@ def _read_complete(path: Path) -> Tokenizer:
 def _read_pair(folder: Path) -> Tokenizer:
     config = _read_json(folder / "tokenizer_config.json")
     vocab = _read_json(folder / "vocab.json")
-    merges = _parse_merges((folder / "merges.txt").read_text("utf-8"), folder / "merges.txt")
+    merges = _read_merges(folder / "merges.txt")
     has_prefix_space = bool(config.get("add_prefix_space", False))
     try:
         tokenizer = _byte_level_bpe(vocab, merges, add_prefix_space=has_prefix_space)
     except Exception as error:  # the package raises nothing narrower
         raise TokenizerError(
-            f"vocab.json and merges.txt in {folder} do not fit together: {error}. "
+            f"vocab.json and merges.txt in {folder} do not fit together: {str(error)[:QUOTED]}. "
             "Take both from the same model."
         ) from error
-    declared = config.get("added_tokens_decoder", {}).items()
-    flags = {_content(entry): entry.get("special", False) for _, entry in declared}
-    ids = {_content(entry): int(index) for index, entry in declared}
-    _add_tokens(tokenizer, ids | _read_json(folder / "added_tokens.json"), flags)
+    declared = _declared(config.get("added_tokens_decoder") or {}, folder)
+    flags = {token: is_special for token, (_, is_special) in declared.items()}
+    ids = {token: index for token, (index, _) in declared.items()}
+    ids |= _added_ids(folder / "added_tokens.json")
+    _check_complete(vocab, merges, ids)
+    _add_tokens(tokenizer, ids, flags)
     return tokenizer
 
 
+def _read_merges(path: Path) -> list[Merge]:
+    try:
+        text = path.read_text("utf-8-sig")
+    except ValueError as error:
+        why = foreign_kind(path) or "it is not text in UTF-8. Download or copy it again."
+        raise TokenizerError(f"{path} cannot be read: {why}") from error
+    about = foreign_kind(path)
+    if about is not None:
+        raise TokenizerError(f"{path} is no list of merges: {about}")
+    return _parse_merges(text, path)
+
+
+def _check_complete(vocab: Mapping[str, Any], merges: list[Merge], known: Iterable[str]) -> None:
+    """Refuse merges that were cut short: much of the vocabulary would never be written."""
+    made = {left + right for left, right in merges} | set(known)
+    missing = [
+        token
+        for token in vocab
+        if len(token) > 1 and token not in made and token[0] + token[-1] not in _BRACKETS
+    ]
+    if len(missing) > _TOLERATED + len(vocab) // 100:
+        raise TokenizerError(
+            f"merges.txt lacks the merges of {len(missing)} tokens of vocab.json, such as "
+            f"{brief(missing[-1])}: it is cut short, or of another model. Download it again."
+        )
+
+
+def _declared(entries: object, folder: Path) -> dict[str, tuple[int, bool]]:
+    """Return the added tokens of ``tokenizer_config.json``: their ids, and if they are special."""
+    try:
+        return {
+            _content(entry, "added_tokens_decoder"): (int(index), bool(entry.get("special", False)))
+            for index, entry in entries.items()  # type: ignore[attr-defined]
+        }
+    except (AttributeError, TypeError, ValueError) as error:
+        raise TokenizerError(
+            f"{folder / 'tokenizer_config.json'} has an added_tokens_decoder that cannot be read "
+            f"({brief(error)}): it leads from ids to tokens. Download or copy it again."
+        ) from error
+
+
+def _added_ids(path: Path) -> dict[str, int]:
+    ids = _read_json(path)
+    wrong = next((token for token, index in ids.items() if type(index) is not int), None)
+    if wrong is not None:
+        raise TokenizerError(
+            f"{path} gives the token {brief(wrong)} the id {brief(ids[wrong])}; an id is a whole "
+            "number. Download or copy it again."
+        )
+    return ids
+
+
 def _add_tokens(tokenizer: Tokenizer, ids: dict[str, int], special: dict[str, bool]) -> None:
+    wrong = next((token for token in ids if not _is_encodable(token)), None)
+    if wrong is not None:
+        raise TokenizerError(f"The added token {brief(wrong)} has half of a character.")
     ordered = sorted(ids, key=lambda token: ids[token])
     tokenizer.add_tokens(
         [AddedToken(token, normalized=True, special=special.get(token, False)) for token in ordered]
@@ -155,7 +227,7 @@ def _add_tokens(tokenizer: Tokenizer, ids: dict[str, int], special: dict[str, bo
     moved = {token: ids[token] for token in ordered if tokenizer.token_to_id(token) != ids[token]}
     if moved:
         raise TokenizerError(
-            f"These added tokens cannot have their ids: {moved}. "
+            f"These added tokens cannot have their ids: {brief(moved)}. "
             "Added ids must follow the vocabulary's without a gap."
         )
 
@@ -196,8 +268,20 @@ def _token_entry(content: str) -> dict[str, Any]:
     }
 
 
-def _content(token: str | Mapping[str, Any]) -> str:
-    return token if isinstance(token, str) else token["content"]
+def _content(token: object, what: str) -> str:
+    """Return the text of a token, which files have as text or as an object."""
+    content = token.get("content") if isinstance(token, Mapping) else token
+    if not isinstance(content, str) or not _is_encodable(content):
+        raise TokenizerError(
+            f"The files of the tokenizer have {what} = {brief(token)}, which is no token. Correct "
+            "it, or remove it."
+        )
+    return content
+
+
+def _is_encodable(text: str) -> bool:
+    """Return whether text has no halves of characters, which no vocabulary holds."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

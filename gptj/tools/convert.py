@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
-import numpy.typing as npt
 
 from gptj import hub
 from gptj.checkpoint.folder import open_checkpoint
@@ -13,7 +12,8 @@ from gptj.checkpoint.parameter_matching import match_parameters
 from gptj.checkpoint.progress import byte_progress
 from gptj.checkpoint.saving import QUANTIZED, save_checkpoint
 from gptj.checkpoint.snapshot import again_if_changed
-from gptj.errors import ArgumentError, CheckpointError, choices
+from gptj.checkpoint.stored_dtypes import cast
+from gptj.errors import ArgumentError, choices
 from gptj.generation.options import GenerationConfig
 from gptj.hub.options import HubOptions
 from gptj.model.config import GPTJConfig
@@ -23,7 +23,6 @@ from gptj.spec.heads import find_head, head_of
 from gptj.spec.params import parameter_table
 from gptj.spec.quantization import NONE
 from gptj.spec.quantized_tensors import requantized
-from gptj.spec.tensors import LazyTensor
 from gptj.spec.types import DType
 from gptj.system.atomic import folder_named
 from gptj.tokenizer.lookup import add_tokenizer
@@ -103,27 +102,6 @@ def convert(
             beside=folder.resolve() == opened.folder.resolve(),
         )
     return folder
-
-
-def cast(name: str, tensor: LazyTensor, dtype: np.dtype[Any]) -> LazyTensor:
-    """Return a handle that casts a tensor to another dtype when it is read.
-
-    Raises:
-        CheckpointError: on reading, for numbers that overflow.
-    """
-
-    def load() -> npt.NDArray[Any]:
-        array = tensor.load()
-        with np.errstate(over="ignore"):  # overflow is refused below
-            rounded = array.astype(dtype)
-        if np.isinf(rounded).sum() > np.isinf(array).sum():
-            worst = np.abs(array[np.isfinite(array)]).max()
-            raise CheckpointError(
-                f"{name} holds {worst}, which {dtype} cannot; bfloat16 and float32 can."
-            )
-        return rounded
-
-    return tensor if tensor.dtype == dtype else LazyTensor(tensor.shape, dtype, load)
 
 
 def _dtype(dtype: DType) -> np.dtype[Any]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from gptj import hub
 from gptj.checkpoint.causal_masks import prefix_masks
-from gptj.checkpoint.folder import Checkpoint, open_checkpoint
+from gptj.checkpoint.folder import Checkpoint, open_quietly
 from gptj.checkpoint.formats import FORMATS
 from gptj.checkpoint.parameter_matching import compare
 from gptj.checkpoint.progress import byte_progress
@@ -77,14 +77,15 @@ def inspect(
 
     Returns:
         Form, files and tensors with their SHA-256 (of the canonical bytes, so the same in every
-        form); missing, unexpected, misshapen and mistyped tensors; tensors that are all zero, or
-        hold NaN or infinity; masks that are not causal; the quantization; whether vocabulary and
-        tokenizer fit.
+        form); what was left out of names, and tensors that are left out; all in which the
+        configuration and the tensors differ; missing, unexpected, misshapen and mistyped tensors;
+        tensors that are all zero, or hold NaN or infinity; masks that are not causal; the
+        quantization; whether vocabulary and tokenizer fit.
 
     Raises:
         CheckpointError: if files are missing, or too damaged to list their tensors.
     """
-    opened = open_checkpoint(hub.locate(checkpoint, **where))
+    opened = open_quietly(hub.locate(checkpoint, **where))
     with opened.kept():
         return _inspect(opened, str(checkpoint), config)
 
@@ -108,8 +109,9 @@ def _inspect(
         "files": [_file(path, problems) for path in opened.files],
         "tensors": tensors,
     }
+    content["notes"] = list(opened.notes)
     try:
-        known = GPTJConfig.from_dict(opened.config()) if config is None else resolve_config(config)
+        known = _config(opened, problems) if config is None else resolve_config(config)
         content["config"] = known.to_dict()
         if known.is_quantized:
             content["parameters"] = count_parameters(known, head)
@@ -117,6 +119,13 @@ def _inspect(
     except GPTJError as error:
         problems.append(str(error))
     return Inspection(content | {"problems": problems})
+
+
+def _config(opened: Checkpoint, problems: list[str]) -> GPTJConfig:
+    """Return the configuration as the tensors have it, and add all that differs to the problems."""
+    content, changes = opened.described()
+    problems += [f"{opened.folder}: {note}." for note in changes]
+    return GPTJConfig.from_dict(content)
 
 
 def _look(name: str, tensor: LazyTensor, problems: list[str]) -> dict[str, Any]:
@@ -197,6 +206,8 @@ def _fit(opened: Checkpoint, config: GPTJConfig, head: str, problems: list[str])
             f"The tokenizer has {length} tokens, the vocabulary only {config.vocab_size}."
         )
     return {
+        "notes": [*opened.notes, *match.notes(head)],
+        "left_out": match.left_out,
         "missing": match.missing,
         "unexpected": match.unexpected,
         "misshapen": list(match.misshapen.values()),

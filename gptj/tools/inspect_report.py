@@ -27,6 +27,7 @@ def as_text(content: dict[str, Any]) -> str:
         lines.append(f"weights in {quantizer.name}, with a scale per {quantizer.unit}")
     if content.get("tokenizer"):
         lines.append(f"tokenizer {content['tokenizer']}, vocabulary {content['vocabulary']}")
+    lines += [f"note: {note}" for note in content["notes"]]
     problems = content["problems"]
     lines += [f"problem: {problem}" for problem in problems] or ["nothing is wrong"]
     return "\n".join(lines)

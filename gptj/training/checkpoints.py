@@ -17,16 +17,23 @@ from typing import Any, Final
 
 from gptj.checkpoint.folder import CONFIG_NAME
 from gptj.contract.trainer import Optimizer
-from gptj.errors import ArgumentError, CheckpointError
+from gptj.errors import ArgumentError, CheckpointError, choices
 from gptj.model.pretrained import Pretrained
 from gptj.system.atomic import make_folder, staged, write_text
 from gptj.system.folder_saving import Plan
+from gptj.system.json_files import read_json
 from gptj.system.leftovers import remove_folder
 from gptj.system.locks import release, try_lock
 from gptj.training.settings import Settings
 
 FOLDER: Final = "checkpoints"
 PROGRESS_FILE: Final = "training.json"
+
+PROGRESS_TYPES: Final = {"step": int, "model": str, "data": str, "settings": dict, "backend": str}
+"""The fields of `TrainingProgress` as JSON has them."""
+
+LAST_STEP: Final = 2**53
+"""More steps than any training has."""
 
 UNCHANGEABLE: Final = (
     "head",
@@ -148,12 +155,19 @@ def read_progress(folder: Path) -> TrainingProgress:
     Raises:
         CheckpointError: if its file is damaged.
     """
+    path = folder / PROGRESS_FILE
     try:
-        return TrainingProgress(**json.loads((folder / PROGRESS_FILE).read_text(encoding="utf-8")))
-    except (ValueError, TypeError, OSError) as error:
+        content = read_json(path)
+        wrong = [
+            name for name, kind in PROGRESS_TYPES.items() if type(content.get(name)) is not kind
+        ]
+        if wrong or not 0 <= content["step"] <= LAST_STEP or content.keys() - PROGRESS_TYPES:
+            raise CheckpointError(f"{path} lacks {choices(wrong or PROGRESS_TYPES)} of a training")
+        return TrainingProgress(**content)
+    except OSError as error:  # among them what is no JSON
         raise CheckpointError(
-            f"{folder / PROGRESS_FILE} is damaged ({error}). Remove the folder to resume from an "
-            "earlier checkpoint, or from the beginning."
+            f"{path} is damaged ({error}). Remove the folder to resume from an earlier checkpoint, "
+            "or from the beginning."
         ) from error
 
 

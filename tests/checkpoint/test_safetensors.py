@@ -140,7 +140,7 @@ def entry(first, last, shape=(2,), dtype="F32"):
         ({"a": entry(0, 24, (6,))}, "a of 24 bytes is said to lie at 0 to 24 of 16"),
         ({"a": entry(0, 16, (3,))}, "a of 12 bytes is said to lie at 0 to 16 of 16"),
         ({"a": entry(8, 0)}, "a of 8 bytes is said to lie at 8 to 0"),
-        ({"a": entry(0, 8, (-1, -2))}, "a of 8 bytes is said to lie"),
+        ({"a": entry(0, 8, (-1, -2))}, "entry of a cannot be read .*-1 stands where a size"),
         ({"a": entry(0, 8), "b": entry(4, 12)}, "is damaged or is not a safetensors file"),
         ({"a": entry(0, 8), "b": entry(0, 8)}, "is damaged or is not a safetensors file"),
         ({"a": entry(0, 8)}, "is damaged or is not a safetensors file"),
@@ -157,7 +157,7 @@ def test_a_wrong_header_names_the_file_and_the_tensor(tmp_path, header, message)
 @pytest.mark.parametrize("size", [0, 5, 8, 40])
 def test_a_file_without_its_header_is_refused(ours, size):
     ours.write_bytes(ours.read_bytes()[:size])
-    with pytest.raises(CheckpointError, match="is cut short or is not a safetensors file"):
+    with pytest.raises(CheckpointError, match=r"is (cut short or is )?not a safetensors file"):
         read(ours)
 
 

@@ -167,6 +167,9 @@ REFUSED = {
         r"the pattern '\(a\+\)\+' is not the name",
     ),
     "a rank in words": ({"r": "eight"}, "adapter_config.json cannot be used: rank must be"),
+    "a list for a rank": ({"r": [10**400]}, "adapter_config.json cannot be used: rank must be"),
+    "an alpha without end": ({"lora_alpha": 10**400}, "adapter_config.json cannot be used"),
+    "no expression": ({"rank_pattern": {"h.(": 2}}, "is no regular expression"),
     "a list for a pattern": ({"rank_pattern": [3]}, "adapter_config.json cannot be used"),
 }
 
