@@ -113,7 +113,9 @@ class FlaxBackend:
         return parameters.concrete(tensor)
 
     def from_numpy(self, array: TensorLike, model: FlaxPretrained | None = None) -> jax.Array:
-        """Return an array, a list or a tensor as a tensor, which follows the model's device."""
+        """Return an array, a list or a tensor as a tensor; with a model, as an input of it."""
+        if model is not None:
+            return parameters.input_tensor(array, "The input")
         return parameters.from_numpy(array)
 
     def decode(

@@ -110,12 +110,12 @@ class TFBackend:
         return parameters.concrete(tensor)
 
     def from_numpy(self, array: Any, model: TFPretrained | None = None) -> Tensor:
-        """Return an array, a list or a tensor as a tensor on the model's device."""
-        device = None if model is None else model.device
-        if tf.is_tensor(array):
-            with tf.device(device):
-                return tf.identity(array)
-        return parameters.from_numpy(array, device)
+        """Return an array, a list or a tensor as a tensor; with a model, as an input of it."""
+        if model is None:
+            return array if tf.is_tensor(array) else parameters.from_numpy(array)
+        tensor = parameters.input_tensor(array, "The input", model.device)
+        with tf.device(model.device):
+            return tf.identity(tensor) if tf.is_tensor(array) else tensor
 
     def decode(
         self,

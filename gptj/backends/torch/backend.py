@@ -118,11 +118,10 @@ class TorchBackend:
         return parameters.concrete(tensor)
 
     def from_numpy(self, array: Any, model: TorchPretrained | None = None) -> torch.Tensor:
-        """Return an array, a list or a tensor as a tensor on the model's device."""
-        device = None if model is None else model.device
-        if isinstance(array, torch.Tensor):
-            return array.to(device)
-        return parameters.from_numpy(array, device)
+        """Return an array, a list or a tensor as a tensor; with a model, as an input of it."""
+        if model is not None:
+            return parameters.input_tensor(array, "The input", model).to(model.device)
+        return array if isinstance(array, torch.Tensor) else parameters.from_numpy(array)
 
     def decode(
         self,
