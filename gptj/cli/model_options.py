@@ -27,4 +27,6 @@ def dtype_option(command: Command) -> Command:
 
 def device_option(command: Command) -> Command:
     """Add ``--device``."""
-    return click.option("--device", help="Device, by the framework's own name for it.")(command)
+    return click.option("--device", help="cpu, gpu, gpu:1, or the framework's own name for one.")(
+        command
+    )

@@ -6,7 +6,7 @@ Its models take these arguments, in this order, where the head has them:
     input_ids             (B, T) integers; or inputs_embeds (B, T, E) instead
     past_key_values       a cache: `init_cache`'s, or the one that an earlier call returned
     attention_mask        (B, S) of 1 = attend and 0 = padding, S = past + T or the whole cache;
-                          or an additive (B, 1, T, S)
+                          or (B, 1, T, S): bool or integers, 1 = may look, or floats that are added
     token_type_ids        (B, T) integers, embedded through the word table
     position_ids          (B, T) integers; when not given they follow from the mask
     head_mask             (H,) or (L, H) factors on the attention probabilities
@@ -137,7 +137,11 @@ class FrameworkBackend(Protocol[ModelT, TensorT, CacheT_co]):
         """Return a tensor's values on the host."""
 
     def from_numpy(self, array: TensorLike, model: ModelT | None = None) -> TensorT:
-        """Return an array, list or tensor as a tensor of the framework, on the model's device."""
+        """Return an array, list or tensor as a tensor of the framework.
+
+        With a model, as an input of it: on its device, and integers so wide and signed that they
+        can be compared with any limit. Lists that are no rectangle raise an `InputError`.
+        """
 
     def concrete(self, tensor: TensorT) -> npt.NDArray[Any] | None:
         """Return a tensor's values for a check, or None while they are being traced.

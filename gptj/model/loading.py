@@ -26,6 +26,7 @@ from gptj.errors import ArgumentError, CheckpointError, UnsupportedFeature, choi
 from gptj.generation.options import GenerationConfig
 from gptj.model.config import GPTJConfig
 from gptj.model.lora import require_adapters
+from gptj.model.options import FlaxOptions, LoadOptions, TorchOptions
 from gptj.spec import config as spec
 from gptj.spec.config import DTYPES, argument_names, dtype_name
 from gptj.spec.heads import find_head
@@ -42,6 +43,15 @@ WITHOUT_EFFECT: Final = frozenset(
     ("from_pt", "from_tf", "from_flax", "low_cpu_mem_usage", "use_safetensors", "trust_remote_code")
 )
 """Arguments that other libraries need and this one does not; accepted for the sake of old code."""
+
+OWN_OPTIONS: Final = {
+    "torch": frozenset(TorchOptions.__annotations__) - frozenset(LoadOptions.__annotations__),
+    "flax": frozenset(FlaxOptions.__annotations__) - frozenset(LoadOptions.__annotations__),
+}
+"""What only one of the backends takes."""
+
+PLACING: Final = ("device_map", "max_memory", "sharding")
+"""Options that say where parts of a model go."""
 
 USUAL_HEAD: Final = "causal_lm"
 """The head of a model where neither its user nor an adapter says otherwise."""
@@ -225,14 +235,24 @@ def _split(
     own = set(backend.build_options)
     unknown = options.keys() - fields - own - WITHOUT_EFFECT
     if unknown:
-        hints = "".join(suggest(name, [*fields, *own, *WITHOUT_EFFECT]) for name in unknown)
+        known = [*fields, *own, *WITHOUT_EFFECT]
+        hints = "".join(_elsewhere(name) or suggest(name, known) for name in sorted(unknown))
         raise ArgumentError(
-            f"Loading has no argument {choices(sorted(unknown))}.{hints} Accepted are the fields "
-            f"of GPTJConfig and, for the backend {backend.name!r}, "
-            f"{choices(sorted(own)) or 'no more'}."
+            f"Loading has no argument {choices(sorted(unknown))} for the backend "
+            f"{backend.name!r}.{hints} Accepted are the fields "
+            f"of GPTJConfig and, for this backend, {choices(sorted(own)) or 'no more'}."
         )
     changes = {name: value for name, value in options.items() if name in fields}
     return changes, {name: value for name, value in options.items() if name in own}
+
+
+def _elsewhere(name: str) -> str:
+    """Return which backend has an option, and what serves in its place, or nothing."""
+    owners = [backend for backend, options in OWN_OPTIONS.items() if name in options]
+    if not owners:
+        return ""
+    instead = " One device for the whole model is device='gpu:0'." if name in PLACING else ""
+    return f" {name!r} is an option of the backend {choices(owners)}.{instead}"
 
 
 def _choose_dtype(dtype: DType, config: spec.GPTJConfig, tensors: Tensors) -> str:

@@ -4,19 +4,18 @@ Shapes are checked always, traced or not. Values are checked when a backend can 
 without tracing: it passes a function that returns a NumPy array, or None for a traced tensor.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from gptj.errors import ArgumentError, InputError, SequenceTooLong, TokenOutOfRange
 from gptj.spec.config import GPTJConfig
+from gptj.spec.mask_checks import check_mask
+from gptj.spec.tensor_checks import Concrete, agree, check_integer, place
 from gptj.spec.types import Size, Tensor
-
-Concrete = Callable[[Any], npt.NDArray[Any] | None]
 
 _checking: ContextVar[bool] = ContextVar("gptj_checking", default=True)
 
@@ -54,14 +53,15 @@ def check_inputs(
 
     Raises:
         ArgumentError: neither or both of `input_ids` and `inputs_embeds`.
-        InputError: a shape or dtype that does not fit.
+        InputError: a shape or dtype that does not fit, and values that no mask holds.
         SequenceTooLong: more tokens than the context, or the cache, holds.
         TokenOutOfRange: an id or a position out of range.
     """
     batch, length = _check_tokens(config, inputs)
     _check_length(config, length, past_length, capacity)
     if inputs["attention_mask"] is not None:
-        _check_mask(config, inputs["attention_mask"], batch, length, past_length, capacity)
+        mask = inputs["attention_mask"]
+        check_mask(config, mask, (batch, length), past_length, capacity, concrete)
     for name in ("position_ids", "token_type_ids"):
         if inputs[name] is not None:
             check_row_shape(name, inputs[name], batch, length)
@@ -149,37 +149,6 @@ def _check_length(
         )
 
 
-def _mask_widths(length: Size, past_length: int | None, capacity: int | None) -> tuple[Any, ...]:
-    """Return how wide a mask may be; nothing where a graph leaves it open."""
-    if length is None or past_length is None:
-        return ()
-    total = past_length + length
-    return (total,) if capacity is None else (total, capacity)
-
-
-def _check_mask(
-    config: GPTJConfig,
-    mask: Tensor,
-    batch: Size,
-    length: Size,
-    past_length: int | None,
-    capacity: int | None,
-) -> None:
-    shape = tuple(mask.shape)
-    widths = _mask_widths(length, past_length, capacity)
-    if len(shape) == 4:
-        fits = agree(shape[0], batch, 1) and agree(shape[1], 1, config.n_head)
-        fits = fits and agree(shape[2], length)
-    else:
-        fits = len(shape) == 2 and agree(shape[0], batch)
-    if not fits or (widths and not agree(shape[-1], *widths)):
-        accepted = f"(batch, keys) = ({batch}, {' or '.join(map(str, sorted(widths))) or 'any'})"
-        raise InputError(
-            f"attention_mask must be {accepted}, where keys counts cached and new tokens, or "
-            f"(batch, 1 or n_head, length, keys); found shape {shape}."
-        )
-
-
 def check_row_shape(name: str, tensor: Tensor, batch: Size, length: Size) -> None:
     """Refuse what is not (B, T) integers."""
     shape = tuple(tensor.shape)
@@ -229,21 +198,3 @@ def _check_range(
         raise TokenOutOfRange(
             f"{name} holds {values[wrong][0]} at {place(wrong)}; {whole} has 0 to {limit - 1}."
         )
-
-
-def check_integer(name: str, tensor: Tensor) -> None:
-    """Refuse what does not hold integers."""
-    dtype = str(tensor.dtype)
-    if "int" not in dtype:
-        raise InputError(f"{name} must hold integers; found {dtype}.")
-
-
-def place(wrong: npt.NDArray[np.bool_]) -> str:
-    """Return in words where the first wrong value is."""
-    where = zip(("row", "column"), np.argwhere(wrong)[0], strict=False)
-    return ", ".join(f"{axis} {index}" for axis, index in where)
-
-
-def agree(found: object, *accepted: object) -> bool:
-    """Whether a size is one of those accepted; a symbolic size (None) agrees with anything."""
-    return found is None or None in accepted or found in accepted

@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from gptj.errors import ArgumentError, ConfigError, InputError, TokenOutOfRange, choices
 from gptj.spec import IGNORE_INDEX
-from gptj.spec.checks import Concrete, agree, check_integer, check_row_shape, place
+from gptj.spec.checks import check_row_shape
 from gptj.spec.config import GPTJConfig
 from gptj.spec.config_checks import PROBLEM_TYPES
+from gptj.spec.tensor_checks import Concrete, agree, check_integer, is_integer, place
 from gptj.spec.types import Size, Tensor
 
 
@@ -34,7 +35,7 @@ def find_problem_type(config: GPTJConfig, labels: Tensor) -> str:
         return config.problem_type
     if config.num_labels == 1:
         return "regression"
-    return "single_label_classification" if _is_integer(labels) else "multi_label_classification"
+    return "single_label_classification" if is_integer(labels) else "multi_label_classification"
 
 
 def check_labels(config: GPTJConfig, labels: Tensor, shape: tuple[Any, ...], keep: object) -> None:
@@ -145,9 +146,5 @@ def _check_numbers(values: npt.NDArray[Any], problem: str) -> None:
         )
 
 
-def _is_integer(tensor: Tensor) -> bool:
-    return "int" in str(tensor.dtype)
-
-
 def _is_zero(keep: object) -> bool:
-    return isinstance(keep, int) and keep == 0
+    return isinstance(keep, int | np.integer) and keep == 0

@@ -18,6 +18,7 @@ from gptj.spec import reference
 from gptj.spec.checks import check_inputs
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import HEADS
+from gptj.spec.input_arrays import input_array
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.params import LM_HEAD, initial_value, parameter_table
 from gptj.spec.resize import check_word_table
@@ -247,7 +248,7 @@ class OracleForCausalLM(OracleModel):
             inputs_embeds=inputs_embeds,
         )
         if labels is not None:
-            labels = np.asarray(labels)
+            labels = input_array(labels, "labels")
             self.check_labels(labels, inputs, logits_to_keep)
             use_cache = bool(use_cache)  # a loss needs no cache, unless it is asked for
         output = self.compute(past_key_values, inputs, labels=labels)
@@ -293,7 +294,7 @@ class OracleForSequenceClassification(OracleModel):
             inputs_embeds=inputs_embeds,
         )
         if labels is not None:
-            labels = np.asarray(labels)
+            labels = input_array(labels, "labels")
             check_class_labels(self.config, labels, _batch(inputs), np.asarray)
             use_cache = bool(use_cache)
         output = self.compute(past_key_values, inputs, labels=labels)
@@ -406,7 +407,7 @@ class OracleBackend(Refusals):
 
     def from_numpy(self, array: Any, model: Any = None) -> Array:
         """Return an array or a list as an array."""
-        return np.asarray(array)
+        return np.asarray(array) if model is None else input_array(array)
 
     def concrete(self, tensor: Array) -> Array:
         """Return a tensor's values for a check; nothing is ever traced."""
@@ -459,7 +460,9 @@ def _float32_handle(tensor: LazyTensor) -> LazyTensor:
 
 def _arrays(**inputs: npt.ArrayLike | None) -> Inputs:
     """Return lists as arrays; missing inputs stay None."""
-    return {name: None if value is None else np.asarray(value) for name, value in inputs.items()}
+    return {
+        name: None if value is None else input_array(value, name) for name, value in inputs.items()
+    }
 
 
 def _cut_mask(inputs: Inputs, past_length: int) -> Any:
@@ -477,7 +480,7 @@ def _batch(inputs: Inputs) -> Any:
 
 def _keep(logits: Array, keep: int | npt.ArrayLike) -> Array:
     """Select from (B, T, V) the last `keep` positions, all for 0, or those of an index array."""
-    if isinstance(keep, int):
+    if isinstance(keep, int | np.integer):
         return logits[:, -keep:] if keep else logits
     return logits[:, np.asarray(keep)]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 
 import jax
 import numpy.typing as npt
@@ -22,8 +22,9 @@ from gptj.backends.flax.trainer import Trainer, mixed
 from gptj.contract.backend import Capabilities
 from gptj.contract.decoding import DecodePlan
 from gptj.contract.trainer import Optimizer
-from gptj.errors import ArgumentError, choices
+from gptj.errors import ArgumentError
 from gptj.generation.prompts import Ids
+from gptj.model.device_names import no_device, read_name
 from gptj.spec.config import DTYPES, GPTJConfig
 from gptj.spec.lora import LoraConfig
 from gptj.spec.optimizer import AdamState
@@ -32,6 +33,13 @@ from gptj.spec.quantization import INT8
 from gptj.spec.tensors import LazyTensor, Tensors
 from gptj.spec.types import Device, DType, TensorLike
 from gptj.spec.update_rule import UpdateRule
+
+ORIGINS: Final = {
+    "gpu": 'A GPU needs its driver and jax[cuda12]: pip install "jax[cuda12]".',
+    "tpu": 'A TPU needs jax[tpu]: pip install "jax[tpu]".',
+    "mps": "JAX has no build for Apple's GPUs that this package was tried with.",
+}
+"""Kind of device -> what a machine without one needs."""
 
 pytrees.register()
 
@@ -113,7 +121,9 @@ class FlaxBackend:
         return parameters.concrete(tensor)
 
     def from_numpy(self, array: TensorLike, model: FlaxPretrained | None = None) -> jax.Array:
-        """Return an array, a list or a tensor as a tensor, which follows the model's device."""
+        """Return an array, a list or a tensor as a tensor; with a model, as an input of it."""
+        if model is not None:
+            return parameters.input_tensor(array, "The input")
         return parameters.from_numpy(array)
 
     def decode(
@@ -194,8 +204,8 @@ class FlaxBackend:
 
     def devices(self) -> list[str]:
         """Return the names of the devices it sees."""
-        found = [] if jax.default_backend() == "cpu" else jax.devices()
-        return [*(f"{device.platform}:{device.id}" for device in found), "cpu"]
+        names = [f"{device.platform}:{index}" for index, device in enumerate(jax.devices())]
+        return ["cpu", *names[1:]] if jax.default_backend() == "cpu" else [*names, "cpu"]
 
     def compiled(self, function: Callable[..., Any], dtype: str) -> Callable[..., Any]:
         """Return a function of tensors as users make it fast."""
@@ -222,13 +232,15 @@ def _device(name: Device | None) -> Any:
     """Return the device of that name; None leaves the choice to JAX."""
     if name is None or isinstance(name, jax.Device):
         return name
-    platform, _, index = str(name).partition(":")
+    asked = read_name(name)
     try:
-        return jax.devices(platform)[int(index or 0)]
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise ArgumentError(
-            f"JAX has no device {name!r} here; it has {choices(BACKEND.devices())}."
-        ) from error
+        found = jax.devices(asked.kind) if asked else []
+    except RuntimeError:  # no such platform
+        found = []
+    index = (asked.index if asked else None) or 0
+    if index >= len(found):
+        raise no_device(name, "JAX", BACKEND.devices(), ORIGINS)
+    return found[index]
 
 
 BACKEND = FlaxBackend()

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import Array
 from jax.typing import DTypeLike
@@ -143,10 +144,10 @@ class FlaxGPTJForCausalLM(FlaxPretrained):
             "return_dict": True,
         }
         inputs["labels"] = labels
-        if isinstance(logits_to_keep, int):
-            options["logits_to_keep"] = logits_to_keep
+        if isinstance(logits_to_keep, int | np.integer):
+            options["logits_to_keep"] = int(logits_to_keep)
         else:
-            inputs["logits_to_keep"] = parameters.from_numpy(logits_to_keep)
+            inputs |= as_tensors(logits_to_keep=logits_to_keep)
         return self.run(params, past_key_values, inputs, options, dropout_rng, return_dict)
 
     def check_labels(
@@ -161,6 +162,6 @@ class FlaxGPTJForCausalLM(FlaxPretrained):
 
 def keep_positions(hidden_states: Array, keep: int | Array) -> Array:
     """Select from (B, T, E) the last `keep` positions, all for 0, or those of an index tensor."""
-    if isinstance(keep, int):
+    if isinstance(keep, int | np.integer):
         return hidden_states[:, -keep:] if keep else hidden_states
     return hidden_states[:, keep]

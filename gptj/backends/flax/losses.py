@@ -32,6 +32,7 @@ def next_tokens(labels: Array) -> Array:
 
     The last position has none. Shifting the targets saves a copy of the logits, which are larger.
     """
+    labels = labels.astype(jnp.int32)  # a narrow one would wrap what is ignored
     return jnp.pad(labels[:, 1:], ((0, 0), (0, 1)), constant_values=IGNORE_INDEX)
 
 
@@ -90,7 +91,7 @@ def question_answering_loss(
     length = start_logits.shape[1]
 
     def loss(logits: Array, positions: Array) -> Array:
-        targets = positions.reshape(-1).clip(0, length)
+        targets = positions.reshape(-1).astype(jnp.int32).clip(0, length)
         return cross_entropy(logits, jnp.where(targets < length, targets, IGNORE_INDEX))
 
     return (loss(start_logits, start_positions) + loss(end_logits, end_positions)) / 2
@@ -98,6 +99,7 @@ def question_answering_loss(
 
 def cross_entropy(logits: Array, targets: Array) -> Array:
     """Return the mean cross-entropy of (N, V) logits and (N,) targets that are not ignored."""
+    targets = targets.astype(jnp.int32)
     known = targets.clip(0, logits.shape[-1] - 1)  # a traced call cannot check them
     return _mean(_losses(logits, known), targets)
 

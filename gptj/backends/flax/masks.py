@@ -12,16 +12,20 @@ def additive_mask(
 ) -> Array:
     """Return 0 where a query may look and the mask value where not, (B or 1, 1, T, C), float32.
 
-    A caller's own additive mask, (B or 1, 1 or H, T, S), is only clamped and padded.
+    A caller's own 4-D mask, (B or 1, 1 or H, T, S), says everything: of floats it is only clamped,
+    of bool or integers turned into them, and padded.
     """
     if attention_mask is not None and attention_mask.ndim == 4:
-        own = attention_mask.astype(jnp.float32).clip(MASK_VALUE)
+        if jnp.issubdtype(attention_mask.dtype, jnp.floating):
+            own = attention_mask.astype(jnp.float32).clip(MASK_VALUE)
+        else:
+            own = jnp.where(attention_mask.astype(bool), jnp.float32(0), jnp.float32(MASK_VALUE))
         return _pad_to_capacity(own, capacity, MASK_VALUE)
     query = (past_length + jnp.arange(length, dtype=jnp.int32))[:, None]
     allowed = jnp.arange(capacity, dtype=jnp.int32)[None, :] <= query  # (T, C)
     allowed = allowed[None, None]
     if attention_mask is not None:
-        kept = _pad_to_capacity(attention_mask != 0, capacity, False)
+        kept = _pad_to_capacity(attention_mask.astype(bool), capacity, False)
         allowed = allowed & kept[:, None, None]
     return jnp.where(allowed, jnp.float32(0), jnp.float32(MASK_VALUE))
 
@@ -30,7 +34,7 @@ def positions(attention_mask: Array | None, length: int, past_length: int | Arra
     """Return the positions of the new tokens, (B or 1, T), from a 2-D mask if there is one."""
     if attention_mask is None or attention_mask.ndim != 2:
         return (past_length + jnp.arange(length, dtype=jnp.int32))[None]
-    attended = attention_mask != 0  # (B, S)
+    attended = attention_mask.astype(bool)  # (B, S)
     index = jnp.arange(attended.shape[1], dtype=jnp.int32)[None]
     last = jax.lax.cummax(jnp.where(attended, index, jnp.int32(-1)), axis=1)  # last attended so far
     before = jnp.cumsum(attended, axis=1, dtype=jnp.int32) - 1  # attended positions before it
@@ -40,7 +44,7 @@ def positions(attention_mask: Array | None, length: int, past_length: int | Arra
 
 def to_left_padding(ids: Array, mask: Array) -> tuple[Array, Array]:
     """Move what is not attended, (B, T), to the left: every sequence ends with its last token."""
-    order = jnp.argsort(mask != 0, axis=1, stable=True)
+    order = jnp.argsort(mask.astype(bool), axis=1, stable=True)
     return jnp.take_along_axis(ids, order, axis=1), jnp.take_along_axis(mask, order, axis=1)
 
 
@@ -55,7 +59,7 @@ def last_attended(
     index = jnp.arange(length, dtype=jnp.int32)[None]
     if attention_mask is not None and attention_mask.ndim == 2:
         new = jax.lax.dynamic_slice_in_dim(attention_mask, past_length, length, axis=1)
-        attended = new != 0
+        attended = new.astype(bool)
     elif pad_token_id is not None and input_ids is not None:
         attended = input_ids != pad_token_id
     else:

@@ -101,7 +101,7 @@ class FlaxGPTJModule(nn.Module):
     def look_up(self, ids: Array | None) -> Array:
         """Return the embeddings of ids, clipped because a traced call cannot check them."""
         assert ids is not None  # check_inputs has made sure
-        return self.wte(ids.clip(0, self.config.vocab_size - 1))
+        return self.wte(ids.astype(jnp.int32).clip(0, self.config.vocab_size - 1))
 
     def open_cache(self, past: KVCache | None, length: int) -> KVCache | None:
         """Return a cache with room for the new tokens, or None to attend to them alone."""

@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 from gptj.errors import ArgumentError
 from gptj.spec.checks import values_are_checked
 from gptj.spec.config import GPTJConfig
+from gptj.spec.input_arrays import INDICES, input_array
 from gptj.spec.params import Parameter, initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors, copy_into
 from gptj.spec.types import TensorLike
@@ -47,6 +48,14 @@ def from_numpy(array: TensorLike) -> Array:
         limits = np.iinfo(np.int32)
         array = array.clip(limits.min, limits.max).astype(np.int32)
     return jnp.asarray(array)
+
+
+def input_tensor(value: TensorLike, name: str) -> Array:
+    """Return an input, a list, an array or a tensor, as a tensor; integers are wide and signed."""
+    if not isinstance(value, Array):
+        return from_numpy(input_array(value, name))
+    whole = jnp.issubdtype(value.dtype, jnp.integer)
+    return value.astype(jnp.int32) if whole and value.dtype not in INDICES else value
 
 
 def concrete(tensor: Array) -> npt.NDArray[Any] | None:

@@ -269,7 +269,7 @@ class FlaxPretrained(Pretrained):
 def as_tensors(**inputs: TensorLike | None) -> dict[str, Array | None]:
     """Return inputs as JAX arrays; missing ones stay None."""
     return {
-        name: None if value is None else parameters.from_numpy(value)
+        name: None if value is None else parameters.input_tensor(value, name)
         for name, value in inputs.items()
     }
 

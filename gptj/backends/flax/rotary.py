@@ -15,7 +15,7 @@ class Rotary(nn.Module):
 
     def __call__(self, position_ids: Array) -> tuple[Array, Array]:
         """Return sine and cosine at (B, T) positions, (B, 1, T, R) in float32."""
-        position_ids = position_ids.clip(0, self.config.n_positions - 1)
+        position_ids = position_ids.astype(jnp.int32).clip(0, self.config.n_positions - 1)
         sin, cos = (jnp.asarray(table) for table in rotary_table(self.config))  # (N, R)
         return sin[position_ids][:, None], cos[position_ids][:, None]
 

@@ -1,6 +1,5 @@
 """The adapter: TensorFlow as one of the project's backends. Contract: ``gptj.backends.base``."""
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -25,8 +24,8 @@ from gptj.backends.tf.trainer import Trainer, mixed
 from gptj.contract.backend import Capabilities
 from gptj.contract.decoding import DecodePlan
 from gptj.contract.trainer import Optimizer
-from gptj.errors import ArgumentError, choices
 from gptj.generation.prompts import Ids
+from gptj.model.device_names import no_device, read_name
 from gptj.spec.config import DTYPES, GPTJConfig
 from gptj.spec.lora import LoraConfig
 from gptj.spec.optimizer import AdamState
@@ -40,6 +39,13 @@ Tensor: TypeAlias = tf.Tensor
 
 MIXED: Final = ("mixed_bfloat16", "mixed_float16")
 """Keras policies with float32 variables."""
+
+ORIGINS: Final = {
+    "gpu": 'A GPU needs its driver and tensorflow[and-cuda]: pip install "tensorflow[and-cuda]".',
+    "mps": "Apple's GPUs need tensorflow-metal, and are called gpu: pip install tensorflow-metal.",
+    "tpu": "The backend 'flax' runs on TPUs, with jax[tpu].",
+}
+"""Kind of device -> what a machine without one needs."""
 
 pytrees.register()
 
@@ -110,12 +116,12 @@ class TFBackend:
         return parameters.concrete(tensor)
 
     def from_numpy(self, array: Any, model: TFPretrained | None = None) -> Tensor:
-        """Return an array, a list or a tensor as a tensor on the model's device."""
-        device = None if model is None else model.device
-        if tf.is_tensor(array):
-            with tf.device(device):
-                return tf.identity(array)
-        return parameters.from_numpy(array, device)
+        """Return an array, a list or a tensor as a tensor; with a model, as an input of it."""
+        if model is None:
+            return array if tf.is_tensor(array) else parameters.from_numpy(array)
+        tensor = parameters.input_tensor(array, "The input", model.device)
+        with tf.device(model.device):
+            return tf.identity(tensor) if tf.is_tensor(array) else tensor
 
     def decode(
         self,
@@ -194,7 +200,8 @@ class TFBackend:
     def devices(self) -> list[str]:
         """Return the names of the devices it sees."""
         gpus = [f"gpu:{index}" for index in range(len(tf.config.list_logical_devices("GPU")))]
-        return [*gpus, "cpu"]
+        cpus = [f"cpu:{index}" for index in range(len(tf.config.list_logical_devices("CPU")))]
+        return [*gpus, "cpu", *cpus[1:]]
 
     def compiled(self, function: Callable[..., Any], dtype: str) -> Callable[..., Any]:
         """Return a function of tensors as users make it fast."""
@@ -212,12 +219,12 @@ def _device(name: Device | None) -> str | None:
     """Return TensorFlow's own form of a device's name; None leaves the choice to it."""
     if name is None:
         return None
-    parts = re.fullmatch(r"/?(?:device:)?(cpu|gpu)(?::(\d+))?", str(name), re.IGNORECASE)
-    kind, index = (parts[1].upper(), int(parts[2] or 0)) if parts else ("", 0)
-    if not parts or index >= len(tf.config.list_logical_devices(kind)):
-        raise ArgumentError(
-            f"TensorFlow has no device {name!r} here; it has {choices(BACKEND.devices())}."
-        )
+    asked = read_name(name)
+    kind, index = (
+        ("GPU" if asked.is_gpu else asked.kind.upper(), asked.index or 0) if asked else ("", 0)
+    )
+    if not kind or index >= len(tf.config.list_logical_devices(kind)):
+        raise no_device(name, "TensorFlow", BACKEND.devices(), ORIGINS)
     return f"/{kind}:{index}"
 
 

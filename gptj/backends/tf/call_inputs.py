@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
+from gptj.backends.tf import params
 from gptj.backends.tf.cache import KVCache
-from gptj.errors import ArgumentError, choices, suggest
+from gptj.errors import ArgumentError, InputError, choices, suggest
 
 
 def as_keywords(
@@ -24,7 +26,7 @@ def as_keywords(
         ArgumentError: for an unknown name, too many inputs, or an input given twice.
     """
     given = by_name(names, args, keywords)
-    return {name: _tensor(value) for name, value in given.items() if value is not None}
+    return {name: _tensor(name, value) for name, value in given.items() if value is not None}
 
 
 def by_name(
@@ -68,6 +70,20 @@ def _is_one_tensor(value: Sequence[Any]) -> bool:
     return all(isinstance(item, (int, float, list)) for item in value)
 
 
-def _tensor(value: object) -> object:
-    """Return lists and NumPy arrays as tensors, and anything else unchanged."""
-    return tf.convert_to_tensor(value) if isinstance(value, (list, np.ndarray)) else value
+def _tensor(name: str, value: Any) -> Any:
+    """Return lists, arrays and tensors as tensors of usual numbers; anything else unchanged.
+
+    Raises:
+        InputError: for ragged lists and tensors, and for what holds no numbers.
+    """
+    if isinstance(value, np.generic):  # a flag or a count, of which Keras would make a tensor
+        return value.item()
+    if isinstance(value, (tf.RaggedTensor, tf.SparseTensor)):
+        raise InputError(
+            f"{name} is a {type(value).__name__}, and must be a tensor with as many numbers in "
+            "each row: pad it, for example with to_tensor(), and mask the padding."
+        )
+    is_array = isinstance(value, (list, tuple)) or hasattr(value, "__array__")
+    if is_array or tf.is_tensor(value) or isinstance(value, keras.KerasTensor):
+        return params.input_tensor(value, name)
+    return value

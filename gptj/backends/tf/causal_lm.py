@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
 import keras
+import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
@@ -167,6 +168,6 @@ def copies_input(y: npt.NDArray[Any], input_ids: npt.NDArray[Any]) -> bool:
 
 def keep_positions(hidden_states: Tensor, keep: int | Tensor) -> Tensor:
     """Select from (B, T, E) the last `keep` positions, all for 0, or those of an index tensor."""
-    if isinstance(keep, int):
+    if isinstance(keep, int | np.integer):
         return hidden_states[:, -keep:] if keep else hidden_states
     return tf.gather(hidden_states, keep, axis=1)

@@ -24,6 +24,7 @@ def next_tokens(labels: Tensor) -> Tensor:
 
     The last position has none. Shifting the targets saves a copy of the logits, which are larger.
     """
+    labels = tf.cast(labels, tf.int64)  # an unsigned one would wrap what is ignored
     return tf.pad(labels[:, 1:], [[0, 0], [0, 1]], constant_values=IGNORE_INDEX)
 
 
@@ -71,8 +72,9 @@ def question_answering_loss(
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the mean cross-entropy of (N, V) logits and (N,) targets that are not ignored."""
+    targets = tf.cast(targets, tf.int64)
     # a traced call cannot check them
-    known = tf.clip_by_value(tf.cast(targets, tf.int64), 0, tf.shape(logits, tf.int64)[-1] - 1)
+    known = tf.clip_by_value(targets, 0, tf.shape(logits, tf.int64)[-1] - 1)
     return _mean(tf.nn.sparse_softmax_cross_entropy_with_logits(known, logits), targets)
 
 

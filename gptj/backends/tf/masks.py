@@ -19,10 +19,14 @@ def additive_mask(
 ) -> tf.Tensor:
     """Return 0 where a query may look and the mask value where not, (B or 1, 1, T, C), float32.
 
-    A caller's own additive mask, (B or 1, 1 or H, T, S), is only clamped, and padded or cut.
+    A caller's own 4-D mask, (B or 1, 1 or H, T, S), says everything: of floats it is only clamped,
+    of bool or integers turned into them, and padded or cut.
     """
     if attention_mask is not None and len(attention_mask.shape) == 4:
-        own = tf.maximum(tf.cast(attention_mask, tf.float32), MASK_VALUE)
+        if attention_mask.dtype.is_floating:
+            own = tf.maximum(tf.cast(attention_mask, tf.float32), MASK_VALUE)
+        else:
+            own = tf.where(tf.cast(attention_mask, tf.bool), 0.0, MASK_VALUE)
         return _pad_to_capacity(own, capacity, MASK_VALUE)
     query = past_length + tf.range(length)[:, None]
     allowed = tf.range(capacity)[None, :] <= query  # (T, C)

@@ -140,6 +140,7 @@ class TFGPTJModel(TFPretrained):
 
     def look_up(self, ids: Tensor | None) -> Tensor:
         """Return the embeddings of ids, clipped because a traced call cannot check them."""
+        ids = params.input_tensor(ids, "input_ids")  # a narrow one cannot hold the limit
         return self.wte(tf.clip_by_value(ids, 0, self.config.vocab_size - 1))
 
     def open_cache(self, past: KVCache | None, length: int | Tensor) -> KVCache | None:

@@ -11,9 +11,11 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+from keras import ops
 
 from gptj.spec.checks import values_are_checked
 from gptj.spec.heads import BASE_PREFIX
+from gptj.spec.input_arrays import input_array
 from gptj.spec.params import Parameter, initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors, copy_into
 from gptj.spec.types import Device, TensorLike
@@ -50,6 +52,14 @@ def from_numpy(array: TensorLike, device: Device = None, dtype: str | None = Non
     with tf.device(device):
         tensor = tf.convert_to_tensor(np.asarray(array))
         return tensor if dtype is None else tf.cast(tensor, dtype)
+
+
+def input_tensor(value: TensorLike, name: str, device: Device = None) -> Tensor:
+    """Return an input, a list, an array or a tensor, as a tensor; integers are wide and signed."""
+    if not (tf.is_tensor(value) or isinstance(value, keras.KerasTensor | keras.Variable)):
+        return from_numpy(input_array(value, name), device)
+    whole = tf.as_dtype(value.dtype).is_integer
+    return ops.cast(value, "int64") if whole and value.dtype not in ("int32", "int64") else value
 
 
 def concrete(tensor: Tensor) -> npt.NDArray[Any] | None:

@@ -18,7 +18,9 @@ class Rotary(Layer):
 
     def call(self, position_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return sine and cosine at (B, T) positions, (B, 1, T, R) in float32."""
-        position_ids = tf.clip_by_value(position_ids, 0, self.config.n_positions - 1)
+        position_ids = tf.clip_by_value(
+            tf.cast(position_ids, tf.int64), 0, self.config.n_positions - 1
+        )
         sin, cos = tf.gather(self.sin, position_ids), tf.gather(self.cos, position_ids)
         return sin[:, None], cos[:, None]
 

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptj.backends.torch.cache import LayerCache, extend
+from gptj.backends.torch.layers import at_least_float32
 from gptj.backends.torch.masks import Mask
 from gptj.backends.torch.quantized_linear import linear_class
 from gptj.backends.torch.rotary import apply_rotary
@@ -74,9 +75,9 @@ class Attention(nn.Module):
         head_mask: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Attend step by step, with scores and softmax in float32, and return the weights too."""
-        scores = query.float() @ key.float().transpose(2, 3)  # (B, H, T, S)
+        scores = at_least_float32(query) @ at_least_float32(key).transpose(2, 3)  # (B, H, T, S)
         probs = torch.softmax(scores * self.config.head_dim**-0.5 + bias, dim=-1).to(value.dtype)
         probs = F.dropout(probs, self.config.attn_pdrop, self.training)
         if head_mask is not None:
-            probs = probs * head_mask
+            probs = probs * head_mask.to(probs.dtype)
         return probs @ value, probs

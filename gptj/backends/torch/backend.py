@@ -14,7 +14,7 @@ from gptj.backends.torch import pytrees
 from gptj.backends.torch.cache import KVCache
 from gptj.backends.torch.capture import capture
 from gptj.backends.torch.decode import decode, stream
-from gptj.backends.torch.devices import choose_devices, find_device, spread
+from gptj.backends.torch.devices import choose_devices, find_device, present_devices, spread
 from gptj.backends.torch.gradients import loss_gradients
 from gptj.backends.torch.heads import MODELS
 from gptj.backends.torch.kernels import int4, int8, linear
@@ -23,7 +23,7 @@ from gptj.backends.torch.trainer import Trainer, mixed
 from gptj.contract.backend import Capabilities
 from gptj.contract.decoding import DecodePlan
 from gptj.contract.trainer import Optimizer
-from gptj.errors import ArgumentError
+from gptj.errors import ArgumentError, UnsupportedFeature
 from gptj.generation.prompts import Ids
 from gptj.model.placement import module_of
 from gptj.spec.config import DTYPES, GPTJConfig
@@ -118,11 +118,11 @@ class TorchBackend:
         return parameters.concrete(tensor)
 
     def from_numpy(self, array: Any, model: TorchPretrained | None = None) -> torch.Tensor:
-        """Return an array, a list or a tensor as a tensor on the model's device."""
-        device = None if model is None else model.device
-        if isinstance(array, torch.Tensor):
-            return array.to(device)
-        return parameters.from_numpy(array, device)
+        """Return an array, a list or a tensor as a tensor; with a model, as an input of it."""
+        if model is not None:
+            _check_values(model)
+            return parameters.input_tensor(array, "The input", model).to(model.device)
+        return array if isinstance(array, torch.Tensor) else parameters.from_numpy(array)
 
     def decode(
         self,
@@ -208,9 +208,7 @@ class TorchBackend:
 
     def devices(self) -> list[str]:
         """Return the names of the devices it sees."""
-        cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-        mps = ["mps"] if torch.backends.mps.is_available() else []
-        return [*cuda, *mps, "cpu"]
+        return present_devices()
 
     def compiled(self, function: Callable[..., Any], dtype: str) -> Callable[..., Any]:
         """Return a function of tensors as users make it fast."""
@@ -234,6 +232,15 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(training)
+
+
+def _check_values(model: TorchPretrained) -> None:
+    """Refuse a model that was loaded for its shapes alone."""
+    if model.device.type == "meta":
+        raise UnsupportedFeature(
+            "The model is on the device 'meta', where parameters have shapes and no values: load "
+            "it on another one to compute with it, for example with device='cpu'."
+        )
 
 
 def infer_device() -> str:

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from gptj.backends.torch import params
 from gptj.backends.torch.cache import KVCache
+from gptj.backends.torch.layers import at_least_float32
 from gptj.backends.torch.losses import head_loss
 from gptj.backends.torch.model import GPTJModel
 from gptj.backends.torch.pretrained import TorchPretrained
@@ -48,25 +50,29 @@ class GPTJForCausalLM(TorchPretrained):
         logits_to_keep: int | Tensor = 0,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["causal_lm"]``; arguments: ``gptj.contract.backend``."""
-        if labels is not None:
-            self.check_labels(labels, input_ids, inputs_embeds, logits_to_keep)
-            use_cache = bool(use_cache)  # a loss needs no cache, unless it is asked for
-        output = self.transformer(
+        inputs = self.as_tensors(
             input_ids=input_ids,
-            past_key_values=past_key_values,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             head_mask=head_mask,
             inputs_embeds=inputs_embeds,
+            cache_position=cache_position,
+        )
+        labels = self.as_tensors(labels=labels)["labels"]
+        if labels is not None:
+            self.check_labels(labels, inputs["input_ids"], inputs["inputs_embeds"], logits_to_keep)
+            use_cache = bool(use_cache)  # a loss needs no cache, unless it is asked for
+        output = self.transformer(
+            **inputs,
+            past_key_values=past_key_values,
             use_cache=use_cache,
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
             return_dict=True,
-            cache_position=cache_position,
         )
         kept = keep_positions(output.pop("last_hidden_state"), logits_to_keep)
-        logits = self.lm_head(kept).float()  # (B, K, V); a softmax over V needs float32
+        logits = at_least_float32(self.lm_head(kept))  # (B, K, V); a softmax over V needs float32
         loss = None
         if labels is not None:
             loss = head_loss(kept, self.lm_head, logits, labels.to(logits.device))
@@ -85,6 +91,6 @@ class GPTJForCausalLM(TorchPretrained):
 
 def keep_positions(hidden_states: Tensor, keep: int | Tensor) -> Tensor:
     """Select from (B, T, E) the last `keep` positions, all for 0, or those of an index tensor."""
-    if isinstance(keep, int):
+    if isinstance(keep, int | np.integer):
         return hidden_states[:, -keep:] if keep else hidden_states
     return hidden_states[:, keep]

@@ -1,6 +1,6 @@
 """A model on several devices: where its modules go, and how tensors follow them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -12,6 +12,7 @@ from gptj.backends.torch.block import Block
 from gptj.backends.torch.cache import KVCache
 from gptj.errors import ArgumentError, choices
 from gptj.model import placement
+from gptj.model.device_names import GPU, DeviceName, no_device, read_name
 from gptj.spec.byte_sizes import parse_size
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
@@ -26,24 +27,71 @@ Values = TypeVar("Values")
 AUTOMATIC: Final = ("auto", "sequential", "balanced")
 """Plans by name: the first two fill devices in order, the third spreads evenly over the GPUs."""
 
+KNOWN: Final = ("cpu", "cuda", "xpu", "mps")
+"""Kinds of devices that PyTorch can count."""
+
+ORIGINS: Final = {
+    "gpu": "A GPU needs its driver and a build of PyTorch for it: https://pytorch.org/get-started.",
+    "mps": "PyTorch has it on macOS with Apple silicon alone.",
+    "xpu": "An Intel GPU needs PyTorch's build for it: https://pytorch.org/get-started.",
+    "tpu": "The backend 'flax' runs on TPUs, with jax[tpu].",
+}
+"""Kind of device -> what a machine without one needs."""
+
 USABLE_SHARE: Final = 0.9
 """The share of a GPU's free memory that a plan uses: fragmentation loses the rest."""
 
 
-def find_device(name: Device) -> torch.device:
+def present_devices() -> list[str]:
+    """Return the names of the devices that PyTorch sees, the fastest first."""
+    cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    xpu = [f"xpu:{index}" for index in range(torch.xpu.device_count())]
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    return [*cuda, *xpu, *mps, placement.CPU]
+
+
+def find_device(name: Device, argument: str = "device") -> torch.device:
     """Return the device of that name, or the CPU for None; a number means a GPU.
 
+    Args:
+        argument: which argument named it, for the message.
+
     Raises:
-        ArgumentError: for an unknown device.
+        ArgumentError: for a device that PyTorch does not have here.
     """
-    if isinstance(name, int) and not isinstance(name, bool):
-        name = f"cuda:{name}"
+    if name is None:
+        return torch.device(placement.CPU)
+    present = present_devices()
+    asked = read_name(str(name) if isinstance(name, torch.device) else name)
+    found = None if asked is None else _full_name(asked, present)
+    if found is None or not (_is_among(found, present) or _is_usable(found)):
+        raise no_device(name, "PyTorch", present, ORIGINS, argument)
+    return torch.device(found)
+
+
+def _full_name(asked: DeviceName, present: Sequence[str]) -> str:
+    """Return PyTorch's own name of a device."""
+    kind = asked.kind
+    if asked.is_gpu:  # PyTorch calls AMD's GPUs cuda, too
+        kind = present[0].partition(":")[0] if kind == GPU and len(present) > 1 else "cuda"
+    return kind if asked.index is None else f"{kind}:{asked.index}"
+
+
+def _is_among(name: str, present: Sequence[str]) -> bool:
+    """Return whether a device is one of those; each kind has a first one."""
+    kinds = {one.partition(":")[0] for one in present}
+    return name in present or name in kinds or name.removesuffix(":0") in kinds
+
+
+def _is_usable(name: str) -> bool:
+    """Return whether PyTorch, or what extends it, has a device of another kind."""
+    if name.partition(":")[0] in KNOWN:
+        return False
     try:
-        return torch.device("cpu" if name is None else name)
-    except (RuntimeError, TypeError) as error:
-        raise ArgumentError(
-            f"PyTorch has no device {name!r}; accepted are names such as 'cpu', 'cuda' or 'cuda:1'."
-        ) from error
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError):
+        return False
+    return True
 
 
 def choose_devices(
@@ -73,7 +121,8 @@ def choose_devices(
         raise ArgumentError(
             f"device_map {device_map!r} is no plan; accepted are {choices(AUTOMATIC)} and a mapping"
             " such as {'transformer.wte': 0, 'transformer.h': 'cpu', '': 1}. One device for the "
-            "whole model is device='cuda:0'."
+            f"whole model is device={'cuda:0' if read_name(device_map) is None else device_map!r}; "
+            f"PyTorch has {choices(present_devices())} here."
         )
     sizes = placement.unit_sizes(config, head, getattr(torch, dtype).itemsize)
     budgets = free_memory() if max_memory is None else _budgets(max_memory)
@@ -140,15 +189,10 @@ def _present(name: Device, argument: str) -> str:
     """Return the full name of a device, if this machine has it."""
     if name is None:
         raise ArgumentError(f"{argument} has None for a device; write 'cpu', 'cuda:1' or 1.")
-    device = find_device(name)
-    if device.type != "cuda":
-        return placement.CPU if device.type == placement.CPU else str(device)
-    index, count = device.index or 0, torch.cuda.device_count()
-    if index >= count:
-        raise ArgumentError(
-            f"{argument} names the device {name!r}, but PyTorch sees {count} CUDA devices here."
-        )
-    return f"cuda:{index}"
+    device = find_device(name, argument)
+    if device.type == placement.CPU:
+        return placement.CPU
+    return f"cuda:{device.index or 0}" if device.type == "cuda" else str(device)
 
 
 def _budgets(max_memory: Mapping[Device, str | int]) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """The layers of blocks and heads. Maths: ``gptj.spec.reference``; shape letters: ``gptj.spec``."""
 
+import torch
 from torch import Tensor, nn
 
 from gptj.backends.torch.kernels.linear import matmul
@@ -41,3 +42,8 @@ class Linear(nn.Linear):
 
 class LayerNorm(nn.LayerNorm):
     """Layer normalisation, computed in float32 inside the kernel."""
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return half precision as float32; float64, which ``model.double()`` asks for, stays."""
+    return x if x.dtype == torch.float64 else x.float()

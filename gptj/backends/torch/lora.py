@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gptj.backends.torch.layers import at_least_float32
 from gptj.backends.torch.params import from_numpy, to_numpy
 from gptj.spec.lora import LoraConfig, LoraLayer, lora_layers, saved_parameters
 from gptj.spec.tensors import LazyTensor, Tensors
@@ -36,7 +37,7 @@ class Adapter(nn.Module):
 
     def update(self) -> Tensor:
         """Return the change of the layer's weight by a merge, (out, in), float32."""
-        return self.scale * (self.lora_B.float() @ self.lora_A.float())
+        return self.scale * (at_least_float32(self.lora_B) @ at_least_float32(self.lora_A))
 
 
 def add_adapter(model: Any, lora: LoraConfig, tensors: Tensors) -> None:
@@ -71,7 +72,7 @@ def merge_adapter(model: Any) -> None:
     """Add an adapter to the weights of its layers, and keep those from before."""
     for _, linear in _adapted(model):
         weight = linear.adapter.original = linear.weight.data
-        linear.weight.data = (weight.float() + linear.adapter.update()).to(weight.dtype)
+        linear.weight.data = (at_least_float32(weight) + linear.adapter.update()).to(weight.dtype)
 
 
 def unmerge_adapter(model: Any) -> None:

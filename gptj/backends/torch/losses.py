@@ -1,4 +1,4 @@
-"""The losses: float32 scalars in every compute dtype."""
+"""The losses: float32 scalars in every compute dtype but float64."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gptj.backends.torch.kernels.linear import compute_dtype, is_concrete, kernel_for
-from gptj.backends.torch.layers import Linear
+from gptj.backends.torch.layers import Linear, at_least_float32
 from gptj.spec import IGNORE_INDEX
 
 POSITIONS_AT_A_TIME: Final = 256
@@ -31,6 +31,7 @@ def next_tokens(labels: Tensor) -> Tensor:
 
     The last position has none. Shifting the targets saves a copy of the logits, which are larger.
     """
+    labels = labels.long()  # an unsigned one would wrap what is ignored
     nothing = labels.new_full((len(labels), 1), IGNORE_INDEX)
     return torch.cat((labels[:, 1:], nothing), dim=1)
 
@@ -64,7 +65,7 @@ def classification_loss(logits: Tensor, labels: Tensor, problem_type: str) -> Te
     """
     if problem_type == "single_label_classification":
         return cross_entropy(logits, labels.flatten())
-    labels = labels.reshape(logits.shape).float()
+    labels = labels.reshape(logits.shape).to(logits.dtype)
     if problem_type == "regression":
         return F.mse_loss(logits, labels)
     return F.binary_cross_entropy_with_logits(logits, labels)
@@ -82,7 +83,7 @@ def question_answering_loss(
     length = start_logits.shape[1]
 
     def loss(logits: Tensor, positions: Tensor) -> Tensor:
-        targets = positions.flatten().clamp(0, length)
+        targets = positions.flatten().long().clamp(0, length)
         return cross_entropy(logits, targets.where(targets < length, IGNORE_INDEX))
 
     return (loss(start_logits, start_positions) + loss(end_logits, end_positions)) / 2
@@ -90,7 +91,8 @@ def question_answering_loss(
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the mean cross-entropy of (N, V) logits and (N,) targets that are not ignored."""
-    known = targets.long().clamp(0, logits.shape[-1] - 1)  # a traced call cannot check them
+    targets = targets.long()
+    known = targets.clamp(0, logits.shape[-1] - 1)  # a traced call cannot check them
     losses = F.cross_entropy(logits, known, reduction="none")
     return _mean(losses, targets)
 
@@ -162,7 +164,7 @@ def _gradients_of_positions(
     rows, kernel = to_logits.to(x.dtype), kernel_for(x, weight)
     return (
         kernel.to_inputs(rows, weight) if needed[0] else None,
-        kernel.to_weight(rows, x).float() if needed[1] else None,
+        at_least_float32(kernel.to_weight(rows, x)) if needed[1] else None,
         to_logits.sum(0) if needed[2] else None,
     )
 
@@ -172,7 +174,7 @@ def _plain_gradients(
 ) -> list[Tensor | None]:
     """Return the same gradients in a form that can be differentiated again."""
     hidden, weight, bias, _, targets = inputs
-    loss = cross_entropy(F.linear(hidden, weight, bias).float(), targets)
+    loss = cross_entropy(at_least_float32(F.linear(hidden, weight, bias)), targets)
     wanted = [one for one, is_needed in zip(inputs, needed, strict=False) if is_needed]
     found = iter(torch.autograd.grad(loss, wanted, gradient, create_graph=True))
     return [next(found) if is_needed else None for is_needed in needed]

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gptj.backends.torch.layers import at_least_float32
 from gptj.spec import MASK_VALUE
 
 
@@ -28,10 +29,14 @@ def additive_mask(
 ) -> Tensor:
     """Return 0 where a query may look and the mask value where not, (B or 1, 1, T, C), float32.
 
-    A caller's own additive mask, (B or 1, 1 or H, T, S), is only clamped, and padded or cut.
+    A caller's own 4-D mask, (B or 1, 1 or H, T, S), says everything: of floats it is only clamped,
+    of bool or integers turned into them, and padded or cut.
     """
     if attention_mask is not None and attention_mask.ndim == 4:
-        own = attention_mask.float().clamp(min=MASK_VALUE)
+        if attention_mask.is_floating_point():
+            own = at_least_float32(attention_mask).clamp(min=MASK_VALUE)
+        else:
+            own = torch.zeros((), device=device).where(attention_mask != 0, MASK_VALUE)
         return _pad_to_capacity(own, capacity, MASK_VALUE)
     query = torch.arange(past_length, past_length + length, device=device)[:, None]
     allowed = torch.arange(capacity, device=device)[None, :] <= query  # (T, C)
@@ -88,7 +93,8 @@ def attention_bias(additive: Tensor, dtype: torch.dtype) -> Mask:
     """Return what attention in a dtype adds to its scores, from an `additive_mask`."""
     alive = (additive > MASK_VALUE).any(dim=-1, keepdim=True)
     # half precision has another lowest value
-    bias = additive.where(alive, 0.0).clamp(min=torch.finfo(dtype).min).to(dtype)
+    lowest = max(torch.finfo(dtype).min, MASK_VALUE)
+    bias = additive.where(alive, 0.0).clamp(min=lowest).to(dtype)
     return Mask(bias, alive)
 
 

@@ -60,8 +60,7 @@ class GPTJModel(TorchPretrained):
         cache_position: Tensor | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["base"]``; arguments: ``gptj.contract.backend``."""
-        self.check(
-            past_key_values,
+        inputs = self.as_tensors(
             input_ids=input_ids,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
@@ -70,20 +69,22 @@ class GPTJModel(TorchPretrained):
             inputs_embeds=inputs_embeds,
             cache_position=cache_position,
         )
+        self.check(past_key_values, **inputs)
+        attention_mask, head_mask = inputs["attention_mask"], inputs["head_mask"]
         config = self.config
         use_cache = (config.use_cache and not self.training) if use_cache is None else use_cache
         output_attentions = output_attentions or config.output_attentions
         output_hidden_states = output_hidden_states or config.output_hidden_states
         eager = output_attentions or head_mask is not None or self.attn_implementation == "eager"
 
-        x = self.embed(input_ids, inputs_embeds, token_type_ids)  # (B, T, E)
+        x = self.embed(inputs["input_ids"], inputs["inputs_embeds"], inputs["token_type_ids"])
         cache = self.open_cache(past_key_values, x.shape[1])
         mask = self.mask(attention_mask, x, cache, eager)
-        rotation = self.rotation(position_ids, attention_mask, x, cache)
+        rotation = self.rotation(inputs["position_ids"], attention_mask, x, cache)
 
         twice = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         hidden_states, attentions, layers = [x], [], []
-        for layer, block in enumerate(self.h):
+        for layer, block in enumerate(self.h):  # x is (B, T, E)
             if self.spread:  # mask and rotation stay there for the next blocks
                 x, rotation, mask, head_mask = bring(block, x, rotation, mask, head_mask)
             past = None if cache is None else cache.layers[layer]
@@ -147,7 +148,8 @@ class GPTJModel(TorchPretrained):
         width = length_of(cache) + length
         if cache is not None and torch.compiler.is_compiling():
             width = cache.capacity  # one compilation serves all lengths
-        dtype = torch.float32 if eager else x.dtype  # the fused kernel wants the query's
+        # the fused kernel wants the query's, the plain path what it computes in
+        dtype = torch.promote_types(x.dtype, torch.float32) if eager else x.dtype
         additive = additive_mask(attention_mask, length, length_of(cache), width, x.device)
         return attention_bias(additive, dtype)
 

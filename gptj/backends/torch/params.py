@@ -13,6 +13,7 @@ from gptj.backends.torch.kernels.int4 import arranged
 from gptj.backends.torch.kernels.int4_layout import INT4, from_kernel, is_for_kernel
 from gptj.spec.checks import values_are_checked
 from gptj.spec.heads import BASE_PREFIX
+from gptj.spec.input_arrays import input_array
 from gptj.spec.params import Parameter, initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors
 from gptj.spec.types import Device, TensorLike
@@ -36,13 +37,24 @@ def to_numpy(tensor: TensorLike) -> npt.NDArray[Any]:
 def from_numpy(array: TensorLike, device: Device = None, dtype: str | None = None) -> Tensor:
     """Return an array as a tensor, without a copy where device and dtype allow."""
     array = np.asarray(array)
-    if any(stride < 0 for stride in array.strides):  # PyTorch knows no reversed views
+    # PyTorch knows no reversed views, no other byte order, and no memory that is only read
+    if any(stride < 0 for stride in array.strides) or not array.flags.writeable:
         array = array.copy()
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype == BFLOAT16:
         tensor = torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
     else:
         tensor = torch.from_numpy(array)
     return tensor.to(device=device, dtype=getattr(torch, dtype) if dtype else None)
+
+
+def input_tensor(value: TensorLike, name: str, model: "TorchPretrained | None" = None) -> Tensor:
+    """Return an input, a list, an array or a tensor, as a tensor; integers are wide and signed."""
+    if not isinstance(value, Tensor):
+        return from_numpy(input_array(value, name), None if model is None else model.device)
+    whole = not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
+    return value.long() if whole and value.dtype not in (torch.int32, torch.int64) else value
 
 
 def concrete(tensor: Tensor) -> npt.NDArray[Any] | None:

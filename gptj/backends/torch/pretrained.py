@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from gptj.backends.torch import params
 from gptj.backends.torch.cache import KVCache, init_cache
 from gptj.backends.torch.devices import device_of
 from gptj.backends.torch.layers import Embedding, Linear
@@ -15,6 +16,7 @@ from gptj.model.pretrained import Pretrained
 from gptj.spec.config import GPTJConfig
 from gptj.spec.quantization import check_trainable
 from gptj.spec.resize import check_word_table
+from gptj.spec.types import TensorLike
 
 if TYPE_CHECKING:
     from gptj.backends.torch.model import GPTJModel
@@ -67,6 +69,13 @@ class TorchPretrained(Pretrained, nn.Module):
         for module in self.modules():  # the base model's `train` would check it apart
             module.training = mode
         return self
+
+    def as_tensors(self, **inputs: TensorLike | None) -> dict[str, Tensor | None]:
+        """Return inputs as tensors, lists and arrays on the model's device; missing ones stay."""
+        return {
+            name: None if value is None else params.input_tensor(value, name, self)
+            for name, value in inputs.items()
+        }
 
     def init_cache(self, batch: int, max_length: int) -> KVCache:
         """Return an empty cache that later calls write into."""

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from gptj.backends.torch import params
 from gptj.backends.torch.cache import KVCache
-from gptj.backends.torch.layers import Linear
+from gptj.backends.torch.layers import Linear, at_least_float32
 from gptj.backends.torch.losses import question_answering_loss
 from gptj.backends.torch.model import GPTJModel
 from gptj.backends.torch.pretrained import TorchPretrained
@@ -46,27 +46,31 @@ class GPTJForQuestionAnswering(TorchPretrained):
         cache_position: Tensor | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["question_answering"]``, without a cache."""
-        self.check_labels(start_positions, end_positions, input_ids, inputs_embeds)
-        output = self.transformer(
+        inputs = self.as_tensors(
             input_ids=input_ids,
-            past_key_values=past_key_values,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             head_mask=head_mask,
             inputs_embeds=inputs_embeds,
+            cache_position=cache_position,
+        )
+        targets = self.as_tensors(start_positions=start_positions, end_positions=end_positions)
+        self.check_labels(**targets, input_ids=inputs["input_ids"], embeds=inputs["inputs_embeds"])
+        output = self.transformer(
+            **inputs,
+            past_key_values=past_key_values,
             use_cache=False,  # in any case: the output has no field for it
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
             return_dict=True,
-            cache_position=cache_position,
         )
-        logits = self.qa_outputs(output.pop("last_hidden_state")).float()  # (B, T, 2)
+        logits = at_least_float32(self.qa_outputs(output.pop("last_hidden_state")))  # (B, T, 2)
         start, end = logits.unbind(dim=-1)
         loss = None
-        if start_positions is not None and end_positions is not None:
-            targets = (start_positions.to(start.device), end_positions.to(end.device))
-            loss = question_answering_loss(start, end, *targets)
+        places = [one.to(start.device) for one in targets.values() if one is not None]
+        if places:
+            loss = question_answering_loss(start, end, *places)
         result = ModelOutput(
             [("loss", loss), ("start_logits", start), ("end_logits", end), *output.items()]
         )

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gptj.backends.torch import params
 from gptj.backends.torch.cache import KVCache
-from gptj.backends.torch.layers import Linear
+from gptj.backends.torch.layers import Linear, at_least_float32
 from gptj.backends.torch.losses import classification_loss
 from gptj.backends.torch.masks import last_attended
 from gptj.backends.torch.model import GPTJModel, length_of
@@ -51,27 +51,31 @@ class GPTJForSequenceClassification(TorchPretrained):
         cache_position: Tensor | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["sequence_classification"]``; logits are (B, L)."""
-        if labels is not None:
-            self.check_labels(labels, input_ids, inputs_embeds)
-            use_cache = bool(use_cache)
-        output = self.transformer(
+        inputs = self.as_tensors(
             input_ids=input_ids,
-            past_key_values=past_key_values,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             head_mask=head_mask,
             inputs_embeds=inputs_embeds,
+            cache_position=cache_position,
+        )
+        labels = self.as_tensors(labels=labels)["labels"]
+        if labels is not None:
+            self.check_labels(labels, inputs["input_ids"], inputs["inputs_embeds"])
+            use_cache = bool(use_cache)
+        output = self.transformer(
+            **inputs,
+            past_key_values=past_key_values,
             use_cache=use_cache,
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
             return_dict=True,
-            cache_position=cache_position,
         )
         x = output.pop("last_hidden_state")
         past_length = length_of(past_key_values)
-        pooled = self.pool(x, attention_mask, input_ids, past_length)
-        logits = self.score(pooled).float()  # (B, L)
+        pooled = self.pool(x, inputs["attention_mask"], inputs["input_ids"], past_length)
+        logits = at_least_float32(self.score(pooled))  # (B, L)
         loss = None
         if labels is not None:
             kind = find_problem_type(self.config, labels)

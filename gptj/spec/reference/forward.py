@@ -26,6 +26,7 @@ from gptj.spec.reference.block import Block, LayerCache
 from gptj.spec.reference.heads import HEAD_OUTPUTS, HeadInputs, Observe
 from gptj.spec.reference.ops import Array
 from gptj.spec.rotary import rotary_table
+from gptj.spec.tensor_checks import is_floating
 
 Ints = npt.NDArray[np.integer]
 
@@ -54,7 +55,7 @@ def forward(
             quantized model, stored numbers and their scales.
         input_ids: (B, T); or `inputs_embeds` (B, T, E) instead.
         past_key_values: keys and values (B, H, S - T, D) of every layer.
-        attention_mask: (B, S) of 1 and 0, or an additive (B, 1, T, S).
+        attention_mask: (B, S) or (B, 1, T, S), see ``gptj.spec.mask_checks``.
         head_mask: (H,) or (L, H) factors on the attention probabilities.
         labels: (B, T) for the causal language model; see ``gptj.spec.targets`` for others.
         start_positions, end_positions: (B,), for question answering.
@@ -125,7 +126,9 @@ def additive_mask(mask: npt.ArrayLike | None, length: int, past_length: int) -> 
     """Return 0 where a query attends and the mask value elsewhere, (B or 1, 1, T, S)."""
     total = past_length + length
     if mask is not None and np.ndim(mask) == 4:
-        return np.maximum(ops.as_float64(mask), MASK_VALUE)
+        mask = np.asarray(mask)
+        added = mask if is_floating(mask) else np.where(mask != 0, 0.0, MASK_VALUE)
+        return np.maximum(ops.as_float64(added), MASK_VALUE)
     allowed = np.tril(np.ones((length, total), bool), past_length)[None, None]
     if mask is not None:
         allowed = allowed & (np.asarray(mask)[:, None, None, :total] != 0)

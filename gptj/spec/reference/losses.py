@@ -55,7 +55,7 @@ def question_answering_loss(
 
 def answer_targets(positions: npt.ArrayLike, length: int) -> Ints:
     """Return positions as targets, (B,): clamped to [0, T], and T ignored."""
-    targets = np.asarray(positions).reshape(-1).clip(0, length)
+    targets = np.asarray(positions, np.int64).reshape(-1).clip(0, length)
     return np.where(targets < length, targets, IGNORE_INDEX)
 
 
