@@ -33,7 +33,7 @@ def decode(
     loop = _Loop.of(model, input_ids, attention_mask, plan)
     state = loop.start(loop.segments(plan.max_new_tokens).single(len(input_ids)))
     # a width that depends on values needs values
-    new = state.new[:, : plan.max_new_tokens].astype(input_ids.dtype)
+    new = compiled_loop.without_a_text(state)[:, : plan.max_new_tokens].astype(input_ids.dtype)
     return jnp.concatenate((input_ids, new), axis=1)
 
 
@@ -64,6 +64,7 @@ class _Loop(NamedTuple):
     params: Any
     ids: Array  # the prompts, (B, P)
     mask: Array  # (B, P)
+    numbers: Array  # of the prompts, by which their noise is drawn, (B,)
     plan: DecodePlan  # of arrays
     room: int  # for new tokens
 
@@ -82,7 +83,8 @@ class _Loop(NamedTuple):
         )
         program, params = Program.of(model.module), _with_untied_head(model.params)
         room = bucket_length(plan.max_new_tokens, limit)
-        return cls(program, params, ids, mask, as_arrays(plan), room)
+        numbers = np.arange(len(ids)) if plan.numbers is None else np.asarray(plan.numbers)
+        return cls(program, params, ids, mask, numbers.astype(np.int32), as_arrays(plan), room)
 
     def segments(self, new: int, stride: int = 0) -> Segments:
         """Return the segments of the loop."""
@@ -92,7 +94,7 @@ class _Loop(NamedTuple):
     def start(self, segment: Segment) -> DecodeState:
         """Read the prompts and run the first segment."""
         sizes = segment.capacity, self.room
-        given = self.params, self.ids, self.mask, self.plan
+        given = self.params, self.ids, self.mask, self.numbers, self.plan
         if segment.until == 1:  # a loop takes as long to compile as the prompt
             return compiled_loop.prefill(self.program, sizes, *given)
         return compiled_loop.prefill_and_decode(
@@ -108,10 +110,11 @@ class _Loop(NamedTuple):
 def _resized_state(state: DecodeState, segment: Segment, kept: Ids | None) -> DecodeState:
     """Return the state with the `kept` sequences and the capacity of a segment."""
     if kept is not None:
-        sequences, mask, new, finished = (
-            x[kept] for x in (state.sequences, state.mask, state.new, state.finished)
+        sequences, numbers, mask, new, finished = (
+            x[kept] for x in (state.sequences, state.numbers, state.mask, state.new, state.finished)
         )
-        state = DecodeState(sequences, mask, state.step, new, finished, state.cache.gather(kept))
+        cache = state.cache.gather(kept)
+        state = DecodeState(sequences, numbers, mask, state.step, new, finished, cache)
     if segment.capacity > state.cache.capacity:
         state = state._replace(cache=state.cache.with_capacity(segment.capacity))
     return state
