@@ -122,7 +122,7 @@ def _check_pairs(options: GenerationConfig) -> None:
         raise ArgumentError(f"{' and '.join(chosen)} exclude each other: keep one of them.")
     if options.penalty_alpha is not None and options.do_sample:
         raise ArgumentError("penalty_alpha is a search without drawing: leave do_sample off.")
-    if options.num_beam_groups > 1 and options.do_sample:
+    if beams > 1 and options.num_beam_groups > 1 and options.do_sample:
         raise ArgumentError("num_beam_groups is a search without drawing: leave do_sample off.")
 
 

@@ -133,6 +133,6 @@ def beyond(options: GenerationConfig, prefix: int) -> GenerationConfig:
     most, least = options.max_length, options.min_length
     return replace(
         options,
-        max_length=most + prefix if is_count(most, 1) else most,
+        max_length=most + prefix if most is not None and is_count(most, 1) else most,
         min_length=least + prefix if is_count(least, 1) else least,
     )

@@ -76,8 +76,12 @@ IMPOSSIBLE = [
 
 
 READ_BY = {
-    **dict.fromkeys(("min_p", "typical_p", "filter_order"), {"do_sample": True}),
-    **dict.fromkeys(("num_beam_groups", "length_penalty", "early_stopping"), {"num_beams": 3}),
+    "min_p": {"do_sample": True},
+    "typical_p": {"do_sample": True},
+    "filter_order": {"do_sample": True},
+    "num_beam_groups": {"num_beams": 3},
+    "length_penalty": {"num_beams": 3},
+    "early_stopping": {"num_beams": 3},
     "diversity_penalty": {"num_beams": 4, "num_beam_groups": 2},
     "max_matching_ngram_size": {"prompt_lookup_num_tokens": 2},
 }

@@ -115,7 +115,7 @@ def test_an_end_that_is_the_only_token_and_comes_too_early_is_named(backend, way
 
 
 @pytest.mark.parametrize("pad", [-1, 96])
-@pytest.mark.parametrize("way", ["greedy", "sampled", "reference"])
+@pytest.mark.parametrize("way", ["greedy", "reference"])
 def test_a_pad_token_that_is_none_is_refused_only_where_padding_is_needed(backend, pad, way):
     model = tiny_model(backend.name)
 
@@ -132,8 +132,7 @@ def test_a_pad_token_that_is_none_is_refused_only_where_padding_is_needed(backen
     np.testing.assert_array_equal(found, new(prompts[first], **options))
     assert found.shape == (1, 2)
     both = np.concatenate((prompts[first], prompts[other]))
-    if way != "sampled":  # whose second sequence has noise of its own
-        assert new(both, **options).shape == (2, NEW)
+    assert new(both, **options).shape == (2, NEW)
     with pytest.raises(ArgumentError, match=r"pad_token_id is no token .* Set it"):
         new(both, pad_token_id=pad, **options)
 
@@ -158,11 +157,8 @@ def test_a_sequence_of_padding_alone_is_refused(backend, side):
             model.generate(ids, attention_mask=mask, max_new_tokens=2, **options)
 
 
-EXTREMES = [1e-45, 1e-300, 1e-30, 1e-20]
-
-
-@pytest.mark.parametrize("temperature", [0, *EXTREMES])
-@pytest.mark.parametrize("options", [{}, {"top_k": 0}, {"top_p": 0.5, "min_p": 0.1}], ids=str)
+@pytest.mark.parametrize("temperature", [0, 1e-300, 1e-45, 1e-30, 1e-20])
+@pytest.mark.parametrize("options", [{}, {"top_p": 0.5}], ids=str)
 def test_a_temperature_near_zero_takes_the_likeliest(backend, text, temperature, options):
     given = {"do_sample": True, "seed": 0, "temperature": temperature, **GREEDY, **options}
     found = backend.to_numpy(tiny_model(backend.name).generate(PROMPT, **given))
@@ -180,9 +176,8 @@ def test_the_least_share_keeps_one_token(backend, text, name):
 
 
 @pytest.mark.parametrize("temperature", [1e30, 1e39, 1e300])
-@pytest.mark.parametrize("top_k", [0, 5])
-def test_a_temperature_without_bound_draws_evenly(backend, temperature, top_k):
-    given = {"do_sample": True, "seed": 0, "top_k": top_k, **GREEDY}
+def test_a_temperature_without_bound_draws_evenly(backend, temperature):
+    given = {"do_sample": True, "seed": 0, "top_k": 5, **GREEDY}
     found = tiny_model(backend.name).generate(PROMPT, temperature=temperature, **given)
     expected = tiny_model("oracle").generate(PROMPT, temperature=1e9, **given)
     np.testing.assert_array_equal(backend.to_numpy(found), expected)

@@ -42,12 +42,11 @@ def prefill(
     params: Any,
     ids: Array,
     mask: Array,
-    numbers: Array,
     plan: DecodePlan,
 ) -> DecodeState:
     """Read the prompts and draw the first tokens."""
     ids, mask = to_left_padding(ids, mask)
-    state = _initial_state(program, sizes, mask, numbers, plan.pad_token_id)
+    state = _initial_state(program, sizes, mask, plan)
     return _advance(program, params, state, ids, plan)
 
 
@@ -58,12 +57,11 @@ def prefill_and_decode(
     params: Any,
     ids: Array,
     mask: Array,
-    numbers: Array,
     plan: DecodePlan,
     ends: tuple[Array, Array],
 ) -> DecodeState:
     """Read the prompts and run the first segment of the loop."""
-    state = prefill(program, sizes, params, ids, mask, numbers, plan)
+    state = prefill(program, sizes, params, ids, mask, plan)
     return run_loop(program, params, state, plan, ends)
 
 
@@ -136,7 +134,7 @@ def _advance(
 
 
 def _initial_state(
-    program: Program, sizes: tuple[int, int], mask: Array, numbers: Array, pad: Array
+    program: Program, sizes: tuple[int, int], mask: Array, plan: DecodePlan
 ) -> DecodeState:
     """Return the state before the first step, with an empty cache."""
     capacity, room = sizes
@@ -146,10 +144,10 @@ def _initial_state(
     layers = init_cache(program.module.config, count, capacity, dtype).layers
     return DecodeState(
         sequences=jnp.arange(count, dtype=jnp.int32),
-        numbers=numbers,
+        numbers=jnp.arange(count) if plan.numbers is None else jnp.asarray(plan.numbers),
         mask=mask,
         step=jnp.int32(0),
-        new=jnp.full((count, room), pad),
+        new=jnp.full((count, room), plan.pad_token_id),
         finished=jnp.zeros(count, bool),
         cache=KVCache(layers, jnp.int32(0), preallocated=True),
     )

@@ -1,6 +1,7 @@
 """The decode loop in JAX. Definition: ``gptj.generation.reference_decoder``."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import jax
@@ -64,7 +65,6 @@ class _Loop(NamedTuple):
     params: Any
     ids: Array  # the prompts, (B, P)
     mask: Array  # (B, P)
-    numbers: Array  # of the prompts, by which their noise is drawn, (B,)
     plan: DecodePlan  # of arrays
     room: int  # for new tokens
 
@@ -83,8 +83,9 @@ class _Loop(NamedTuple):
         )
         program, params = Program.of(model.module), _with_untied_head(model.params)
         room = bucket_length(plan.max_new_tokens, limit)
-        numbers = np.arange(len(ids)) if plan.numbers is None else np.asarray(plan.numbers)
-        return cls(program, params, ids, mask, numbers.astype(np.int32), as_arrays(plan), room)
+        numbers = tuple(range(len(ids))) if plan.numbers is None else plan.numbers
+        plan = as_arrays(replace(plan, numbers=numbers))
+        return cls(program, params, ids, mask, plan, room)
 
     def segments(self, new: int, stride: int = 0) -> Segments:
         """Return the segments of the loop."""
@@ -94,7 +95,7 @@ class _Loop(NamedTuple):
     def start(self, segment: Segment) -> DecodeState:
         """Read the prompts and run the first segment."""
         sizes = segment.capacity, self.room
-        given = self.params, self.ids, self.mask, self.numbers, self.plan
+        given = self.params, self.ids, self.mask, self.plan
         if segment.until == 1:  # a loop takes as long to compile as the prompt
             return compiled_loop.prefill(self.program, sizes, *given)
         return compiled_loop.prefill_and_decode(
@@ -104,7 +105,8 @@ class _Loop(NamedTuple):
     def resume(self, state: DecodeState, segment: Segment, kept: Ids | None) -> DecodeState:
         """Run a later segment."""
         state, ends = _resized_state(state, segment, kept), compiled_loop.ends_of(segment)
-        return compiled_loop.continue_decode(self.program, self.params, state, self.plan, ends)
+        plan = replace(self.plan, numbers=None)  # a state has those of its sequences
+        return compiled_loop.continue_decode(self.program, self.params, state, plan, ends)
 
 
 def _resized_state(state: DecodeState, segment: Segment, kept: Ids | None) -> DecodeState:

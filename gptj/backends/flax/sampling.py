@@ -23,7 +23,7 @@ def as_arrays(plan: DecodePlan) -> DecodePlan:
         "seed": tuple(jnp.uint32(word) for word in split_seed(plan.seed)),
         "eos_token_ids": jnp.asarray(plan.eos_token_ids, jnp.int32),
         "pad_token_id": jnp.int32(plan.pad_token_id),
-        "numbers": None,  # the loop has them beside the sequences
+        "numbers": None if plan.numbers is None else jnp.asarray(plan.numbers, jnp.int32),
     }
     return replace(plan, **values)
 
