@@ -181,3 +181,36 @@ def test_a_temperature_without_bound_draws_evenly(backend, temperature):
     found = tiny_model(backend.name).generate(PROMPT, temperature=temperature, **given)
     expected = tiny_model("oracle").generate(PROMPT, temperature=1e9, **given)
     np.testing.assert_array_equal(backend.to_numpy(found), expected)
+
+
+def traced(backend, model, **options):
+    """Return what a compiled function writes after the prompt and another one."""
+    ids, options = np.concatenate((PROMPT, np.full_like(PROMPT, 3))), {**GREEDY, **options}
+    if backend.name == "flax":
+        import jax
+
+        return np.asarray(jax.jit(lambda ids: model.generate(ids, **options))(ids))
+    import tensorflow as tf
+
+    function = tf.function(lambda ids: model.generate(ids, **options), autograph=False)
+    return function(tf.constant(ids)).numpy()
+
+
+@pytest.fixture(params=["tf", "flax"])
+def compiling(request):
+    """A backend whose loop may be part of a caller's graph."""
+    return request.getfixturevalue(f"{request.param}_backend")
+
+
+def test_in_a_graph_all_tokens_from_that_step_on_are_below_zero(compiling):
+    text = traced(compiling, tiny_model(compiling.name))[0, 4:].tolist()
+    step = next(n for n in range(1, NEW - 1) if text[n] not in {*PROMPT[0].tolist(), *text[:n], 3})
+    broken = changed_model(compiling, transformer__wte__weight=((text[step],), np.nan))
+    found = traced(compiling, broken)[:, 4:]
+    assert (found < 0).all(axis=0).tolist() == [n > step for n in range(NEW)]
+    assert found[0, : step + 1].tolist() == text[: step + 1]
+
+
+def test_in_a_graph_a_pad_token_that_is_none_is_refused(compiling):
+    with pytest.raises(ArgumentError, match="pad_token_id = 96 is no token of the vocabulary"):
+        traced(compiling, tiny_model(compiling.name), pad_token_id=96, eos_token_id=5)

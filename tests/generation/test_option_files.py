@@ -8,8 +8,10 @@ import pytest
 
 import gptj
 from gptj.errors import ArgumentError
+from gptj.generation.options import GenerationConfig
+from gptj.model.config import GPTJConfig
 from gptj.model.loading import load_model
-from models import draw_ids
+from models import draw_ids, load
 from paths import TINY
 
 pytestmark = pytest.mark.frameworks
@@ -39,8 +41,11 @@ def folder_with(folder, config=None, own=None):
 
 
 def text_of(backend, folder, **options):
-    model = load_model(backend, "causal_lm", folder)
-    return backend.to_numpy(model.generate(PROMPT, **options))
+    """Return what the tiny model writes under the options of a folder; it is loaded once."""
+    config = GPTJConfig.from_json_file(folder / "config.json")
+    own = GenerationConfig.from_folder(folder, config)
+    model = load(backend.name, TINY)
+    return backend.to_numpy(model.generate(PROMPT, generation_config=own, **options))
 
 
 def test_options_of_an_old_configuration_are_followed_named_and_saved(backend, tmp_path):
@@ -48,7 +53,9 @@ def test_options_of_an_old_configuration_are_followed_named_and_saved(backend, t
     expected = text_of(backend, TINY, **OLD)
     assert expected.shape[1] <= 12 and 21 not in expected[0, 3:]
     np.testing.assert_array_equal(text_of(backend, folder), expected)
-    load_model(backend, "causal_lm", folder).save_pretrained(tmp_path / "new")
+    model = load_model(backend, "causal_lm", folder)
+    np.testing.assert_array_equal(backend.to_numpy(model.generate(PROMPT)), expected)
+    model.save_pretrained(tmp_path / "new")
     content = json.loads((tmp_path / "new" / "generation_config.json").read_text())
     assert {**content, **OLD} == content
     np.testing.assert_array_equal(text_of(backend, tmp_path / "new"), expected)
@@ -84,9 +91,7 @@ def test_options_without_effect_leave_the_greedy_text(backend, tmp_path, own):
 @pytest.mark.parametrize("ends", [96, 50256, [96, 7]], ids=str)
 def test_an_end_outside_the_vocabulary_ends_nothing(backend, tmp_path, caplog, ends):
     folder = folder_with(tmp_path / "own", {"eos_token_id": ends})
-    model = load_model(backend, "causal_lm", folder)
-    caplog.clear()
-    found = backend.to_numpy(model.generate(PROMPT, max_new_tokens=4))
+    found = text_of(backend, folder, max_new_tokens=4)
     assert len(caplog.messages) == 1 and "is not in the vocabulary of 96 tokens" in caplog.text
     known = 7 if isinstance(ends, list) else None
     expected = text_of(backend, TINY, max_new_tokens=4, eos_token_id=known)
