@@ -6,13 +6,16 @@ from typing import Any
 import click
 
 from gptj.cli.counting_tokenizer import CountingTokenizer
-from gptj.cli.generation_options import chosen_options, generation_options
+from gptj.cli.generation_options import (
+    chosen_options,
+    completed_options,
+    generation_options,
+)
 from gptj.cli.hub_options import hub_options
 from gptj.cli.model_options import backend_option, device_option, dtype_option
 from gptj.cli.prompts import read_prompts
 from gptj.cli.quiet_start import start_backend
 from gptj.cli.text_writer import Writer
-from gptj.generation.option_checks import warn_unused
 from gptj.generation.options import GenerationConfig
 
 EXAMPLES = """\b
@@ -69,9 +72,9 @@ def generate(
 ) -> None:
     """Continue PROMPT, or every line of a file.
 
-    PROMPT "-" is standard input. Decoding is greedy unless a sampling option or --seed is given, or
-    several texts without beams. A single text is shown as it is generated; beams and several texts
-    appear at the end.
+    PROMPT "-" is standard input. Decoding is greedy unless the model's generation options say
+    otherwise, or a sampling option, --seed, or several texts without beams are given. A single text
+    is shown as it is generated; beams and several texts appear at the end.
 
     JSON lines have "prompt" and "text", the new text only; with -r, "texts", a list.
     """
@@ -107,6 +110,4 @@ def _load(
     framework = start_backend(backend)
     model = load(name, backend=framework.name, **build, **place)
     own = GenerationConfig.from_model(model.config, model.generation_config)
-    settings = own.updated(**options)
-    warn_unused(options, settings, has_assistant=False)
-    return Writer(model, CountingTokenizer(tokenizer), settings)
+    return Writer(model, CountingTokenizer(tokenizer), own, completed_options(options, own))

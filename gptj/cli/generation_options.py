@@ -7,11 +7,11 @@ from typing import Any, Final
 import click
 
 from gptj.errors import ArgumentError, choices
-from gptj.generation.option_checks import PROMPT_TRUNCATIONS, SAMPLING_OPTIONS
-from gptj.generation.options import check_option_names
+from gptj.generation.option_rules import PROMPT_TRUNCATIONS, SAMPLING_OPTIONS
+from gptj.generation.options import GenerationConfig, check_option_names
 
 NEW_TOKENS: Final = 64
-"""Tokens that the command generates by default."""
+"""Tokens that the command generates where neither an option nor the model says how many."""
 
 OPTIONS: Final = (
     click.option(
@@ -29,7 +29,12 @@ OPTIONS: Final = (
         multiple=True,
         help="Text to stop before; repeatable.",
     ),
-    click.option("--temperature", type=float, help="Sample; below 1 sharpens, above 1 flattens."),
+    click.option(
+        "-t",
+        "--temperature",
+        type=float,
+        help="Sample; below 1 sharpens, above 1 flattens, 0 is greedy.",
+    ),
     click.option("--top-k", type=int, help="Sample among the k likeliest tokens; 0 keeps all."),
     click.option("--top-p", type=float, help="Sample among tokens that together reach p."),
     click.option("--min-p", type=float, help="Sample among tokens p times as likely as the first."),
@@ -66,9 +71,7 @@ def generation_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def chosen_options(settings: Iterable[str], **given: Any) -> dict[str, Any]:
-    """Return the options of generate() that were given, and whether to sample.
-
-    Decoding is greedy unless an option asks for sampling.
+    """Return the options of generate() that were given.
 
     Args:
         settings: ``NAME=VALUE``, from ``--set``.
@@ -85,10 +88,21 @@ def chosen_options(settings: Iterable[str], **given: Any) -> dict[str, Any]:
     if "stop_strings" in options and isinstance(options["stop_strings"], tuple):
         options["stop_strings"] = list(options["stop_strings"])
     check_option_names(options)  # before a model is loaded
-    if "max_length" not in options:
-        options.setdefault("max_new_tokens", NEW_TOKENS)
-    options.setdefault("do_sample", _asks_for_sampling(options))
     return options
+
+
+def completed_options(options: dict[str, Any], own: GenerationConfig) -> dict[str, Any]:
+    """Return the given options with a length, and with sampling where one of them asks for it.
+
+    Args:
+        own: the model's options, which stand where no other is given.
+    """
+    completed = dict(options)
+    if "max_length" not in options and own.max_new_tokens is None and own.max_length is None:
+        completed.setdefault("max_new_tokens", NEW_TOKENS)
+    if _asks_for_sampling(options, own):
+        completed.setdefault("do_sample", True)
+    return completed
 
 
 def _parse(setting: str) -> tuple[str, Any]:
@@ -103,11 +117,12 @@ def _parse(setting: str) -> tuple[str, Any]:
         return name, value
 
 
-def _asks_for_sampling(options: dict[str, Any]) -> bool:
+def _asks_for_sampling(options: dict[str, Any], own: GenerationConfig) -> bool:
     """Return whether an option has an effect only when sampling."""
     if any(name in options for name in SAMPLING_OPTIONS):
         return True
-    if "top_k" in options and "penalty_alpha" not in options:  # contrastive search has one too
+    is_contrastive = options.get("penalty_alpha", own.penalty_alpha) is not None
+    if "top_k" in options and not is_contrastive:  # contrastive search has one too
         return True
-    has_beams = options.get("num_beams", 1) != 1
+    has_beams = options.get("num_beams", own.num_beams) != 1
     return options.get("num_return_sequences", 1) != 1 and not has_beams

@@ -2,14 +2,15 @@
 
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gptj.cli.counting_tokenizer import CountingTokenizer
+from gptj.generation.option_precedence import settled
 from gptj.generation.options import GenerationConfig
+from gptj.model.text_batches import TextBatches, text_batches
 from gptj.system.progress import progress_bar
 
 if TYPE_CHECKING:  # --help need not wait for it
@@ -18,21 +19,30 @@ if TYPE_CHECKING:  # --help need not wait for it
 
 @dataclass
 class Writer:
-    """A model with its tokenizer and what it is asked for; every method returns its new texts."""
+    """A model with its tokenizer and what it is asked for; every method returns its new texts.
+
+    Attributes:
+        own: the model's options.
+        given: those of the command, by name.
+    """
 
     model: "Pretrained"
     tokenizer: CountingTokenizer
-    options: GenerationConfig
+    own: GenerationConfig
+    given: dict[str, Any]
 
     @property
     def is_single(self) -> bool:
         """Whether there is one text to follow, which can be shown while it is written."""
-        return self.options.num_beams == 1 and self.options.num_return_sequences == 1
+        options, _ = settled(
+            self.own.updated(**self.given), self.given, self.model.config.vocab_size
+        )
+        return options.num_beams == 1 and options.num_return_sequences == 1
 
     def stream(self, prompt: str, start: str) -> list[str]:
         """Print `start` and what follows the prompt, each piece as soon as it is known."""
         pieces = self.model.stream_text(
-            prompt, tokenizer=self.tokenizer, generation_config=self.options
+            prompt, tokenizer=self.tokenizer, generation_config=self.own, **self.given
         )
         click.echo(start, nl=False)
         written = []
@@ -48,7 +58,7 @@ class Writer:
 
     def whole(self, prompt: str, start: str) -> list[str]:
         """Print `start` and what follows the prompt; several texts each below a title."""
-        (texts,) = self._continue([prompt])
+        ((texts,),) = self._batches([prompt]).in_order(1)
         for number, text in enumerate(texts, start=1):
             if len(texts) > 1:
                 click.echo(f"=== {number} of {len(texts)} ===")
@@ -61,16 +71,18 @@ class Writer:
         It has "prompt" and "text", which is only what is new; "texts", a list, where several per
         prompt are asked for.
         """
-        several = self.options.num_return_sequences > 1
         written = []
+        batches = self._batches(prompts)
+        several = batches.options.num_return_sequences > 1
+        left = iter(prompts)
         with progress_bar(len(prompts), "prompt", hidden=quiet) as bar:
-            for part in _batches(prompts, batch_size):
-                for prompt, texts in zip(part, self._continue(part), strict=True):
-                    found = {"texts": texts} if several else {"text": texts[0]}
-                    bar.write(json.dumps({"prompt": prompt, **found}))
+            for found in batches.in_order(batch_size):
+                for texts in found:
+                    text = {"texts": texts} if several else {"text": texts[0]}
+                    bar.write(json.dumps({"prompt": next(left), **text}))
                     written += texts
                 sys.stdout.flush()
-                bar.update(len(part))
+                bar.update(len(found))
         return written
 
     def speed(self, texts: list[str], seconds: float) -> str:
@@ -80,18 +92,7 @@ class Writer:
             f"new tokens: {count}, seconds: {seconds:.2f}, tokens per second: {count / seconds:.1f}"
         )
 
-    def _continue(self, prompts: list[str]) -> list[list[str]]:
-        """Return the new texts of prompts that are computed at once, a list for each."""
-        found = self.model.generate_text(
-            prompts,
-            tokenizer=self.tokenizer,
-            strip_prompt=True,
-            batch_size=len(prompts),
-            generation_config=self.options,
-        )
-        return [[texts] if isinstance(texts, str) else texts for texts in found]
-
-
-def _batches(prompts: list[str], size: int) -> Iterator[list[str]]:
-    for start in range(0, len(prompts), size):
-        yield prompts[start : start + size]
+    def _batches(self, prompts: list[str]) -> TextBatches:
+        """Return prompts with the options, in batches; each option without effect is named once."""
+        options = {"generation_config": self.own, **self.given}
+        return text_batches(self.model, prompts, self.tokenizer, options)

@@ -1,6 +1,16 @@
 """What a decode loop follows: the options of one request, checked and complete."""
 
 from dataclasses import dataclass
+from typing import Final
+
+NOT_NUMBERS: Final = -1
+"""What a compiled loop draws in place of a token where the logits hold NaN or infinity."""
+
+NOTHING_LEFT: Final = -2
+"""What it draws where every token is forbidden."""
+
+NO_PAD: Final = -3
+"""What stands in place of padding where the pad token that was given is none."""
 
 
 @dataclass(frozen=True)
@@ -14,7 +24,8 @@ class DecodePlan:
         pad_token_id: what follows the end of a sequence.
         min_length: tokens of prompt and text before such a token; 0 beside `min_new_tokens`.
         min_p, typical_p, filters_first: filters that only the reference decoder has.
-        least_kept: candidates that no filter by probability may go below; beams need several.
+        min_candidates: that no filter by probability may go below; beams need several.
+        numbers: of the sequences, B of them, by which their noise is drawn; None for 0 to B - 1.
     """
 
     max_new_tokens: int
@@ -31,3 +42,4 @@ class DecodePlan:
     typical_p: float = 1.0
     filters_first: bool = False
     min_candidates: int = 1
+    numbers: tuple[int, ...] | None = None

@@ -62,7 +62,7 @@ class BeamGroup:
         running: as many texts as the group has beams.
         finished: as many, of which `is_full` says which places are taken.
         improvable: (B,) whether a running text may still become better than a finished one.
-        goes_on: whether another step makes sense.
+        continues: whether another step makes sense.
     """
 
     def __init__(self, request: DecodeRequest, index: int) -> None:
@@ -75,8 +75,10 @@ class BeamGroup:
         enough = max(2, 1 + len(plan.eos_token_ids))  # not all of which can be the end
         self.num_candidates = min(enough, request.model.config.vocab_size) * self.beams
         batch = len(request.prompt.mask)
-        rows = np.arange(batch)[:, None] * options.num_beams + index * self.beams
-        self.rows = rows + np.arange(self.beams)  # (B, beams) of the flat batch
+        places = index * self.beams + np.arange(self.beams)
+        self.rows = np.arange(batch)[:, None] * options.num_beams + places  # of the flat batch
+        numbers = np.arange(batch) if plan.numbers is None else np.array(plan.numbers)
+        self.numbers = numbers[:, None] * options.num_beams + places  # for noise, (B, beams)
         shape = (batch, self.beams, plan.max_new_tokens)
         nothing = np.full((batch, self.beams), EMPTY_SCORE)
         empty = Hypotheses(np.full(shape, plan.pad_token_id), nothing, np.full(shape, -1))
@@ -122,8 +124,8 @@ class BeamGroup:
         flat = scores.reshape(batch, beams * vocab)
         rank = flat
         if self.plan.do_sample:
-            rows, ids = self.rows.reshape(-1, 1), np.arange(vocab)[None]
-            noise = gumbel_noise(self.plan.seed, rows, self.step, ids)
+            numbers, ids = self.numbers.reshape(-1, 1), np.arange(vocab)[None]
+            noise = gumbel_noise(self.plan.seed, numbers, self.step, ids)
             rank = flat + noise.reshape(flat.shape)
         places = np.stack([_top(row, self.num_candidates) for row in rank])  # (B, kept)
         beam, token = places // vocab, places % vocab

@@ -16,6 +16,7 @@ from gptj.generation.cached_forward import CachedForward, Floats
 from gptj.generation.decode_request import DecodeRequest
 from gptj.generation.logits_pipeline import LogitsPipeline, log_softmax
 from gptj.generation.logits_processors import Diversity
+from gptj.generation.no_token import check_drawn
 from gptj.generation.output_recorder import OutputRecorder
 from gptj.generation.prompts import Ids
 from gptj.generation.stopping import Stopping
@@ -86,7 +87,8 @@ class BeamSearch:
             is_closed = group.is_closed()
             group.advance(texts[:, index], processed[:, index], self.stopping)
             tokens = group.running.tokens[:, :, step]
-            tokens = np.where(is_closed[:, None], self.request.plan.pad_token_id, tokens)
+            pad = max(self.request.plan.pad_token_id, 0)  # any token: its scores do not count
+            tokens = np.where(is_closed[:, None], pad, tokens)
             chosen = np.hstack((chosen, tokens))
         return processed.reshape(len(ids), -1)
 
@@ -102,6 +104,7 @@ class BeamSearch:
         best = finished.take(np.argsort(-finished.scores, axis=1, kind="stable")[:, :count])
         width = int((best.beam_indices >= 0).sum(axis=-1).max())
         tokens = best.tokens[:, :, :width].reshape(-1, width)
+        check_drawn(tokens, 0)
         others: dict[str, Any] = {
             "beam_indices": best.beam_indices[:, :, :width].reshape(-1, width)
         }

@@ -1,50 +1,75 @@
 """The plan that a decode loop follows: the options of one request, checked and complete."""
 
 import secrets
-from typing import Final
+from typing import Any, Final
 
-from gptj.contract.decoding import DecodePlan
+import numpy as np
+
+from gptj.contract.decoding import NO_PAD, DecodePlan
 from gptj.errors import ArgumentError, SequenceTooLong
-from gptj.generation.option_checks import as_tuple, check_generation_options
+from gptj.generation.option_checks import check_generation_options
+from gptj.generation.option_precedence import is_greedy
+from gptj.generation.option_rules import MAX_TEMPERATURE, as_tuple
 from gptj.generation.options import GenerationConfig
 from gptj.spec.config import GPTJConfig
 
 DEFAULT_NEW_TOKENS: Final = 20
 
+LEAST_SHARE: Final = float(np.finfo(np.float32).tiny)
+"""The least `top_p` that float32 can hold; it keeps the likeliest token, as all below it do."""
+
 
 def make_plan(
-    options: GenerationConfig, prompt_length: int | None, config: GPTJConfig
+    options: GenerationConfig,
+    prompt_length: int | None,
+    config: GPTJConfig,
+    *,
+    has_assistant: bool = False,
 ) -> DecodePlan:
     """Check the options against a model and a prompt.
 
     Args:
         prompt_length: tokens, or None in a graph for prompts of any length, whose caller has to
             keep within the context.
+        has_assistant: whether a smaller model drafts tokens.
 
     Raises:
         ArgumentError: for an impossible value.
         SequenceTooLong: if prompt and new tokens exceed the context.
     """
-    check_generation_options(options, config.vocab_size)
-    eos = options.eos_token_id
-    eos_ids = () if eos is None else tuple(int(token) for token in as_tuple(eos))
-    pad = options.pad_token_id
+    check_generation_options(options, config.vocab_size, has_assistant)
+    eos = () if options.eos_token_id is None else as_tuple(options.eos_token_id)
+    eos_ids = tuple(int(token) for token in eos if 0 <= token < config.vocab_size)
     return DecodePlan(
         max_new_tokens=_new_tokens(options, prompt_length, config.n_positions),
         min_new_tokens=int(options.min_new_tokens),
-        do_sample=options.do_sample,
-        temperature=float(options.temperature),
+        do_sample=options.do_sample and not is_greedy(options.temperature),
         top_k=int(options.top_k) or config.vocab_size,
-        top_p=float(options.top_p),
         seed=secrets.randbits(64) if options.seed is None else int(options.seed),
         eos_token_ids=eos_ids,
-        pad_token_id=int(pad) if pad is not None else eos_ids[0] if eos_ids else 0,
+        pad_token_id=_pad(options.pad_token_id, eos_ids, config.vocab_size),
         min_length=0 if options.min_new_tokens else int(options.min_length),
-        min_p=float(options.min_p or 0.0),
-        typical_p=float(options.typical_p),
-        filters_first=options.filter_order == "filters_first",
         min_candidates=1 if options.num_beams == 1 else max(2, len(eos_ids) + 1),
+        **_filters(options),
     )
+
+
+def _filters(options: GenerationConfig) -> dict[str, Any]:
+    """Return what changes the distribution, in numbers that float32 can hold."""
+    return {
+        "temperature": float(max(min(options.temperature, MAX_TEMPERATURE), 0)),
+        "top_p": float(max(min(options.top_p, 1), LEAST_SHARE)),
+        "min_p": float(max(min(options.min_p or 0, 1), 0)),
+        "typical_p": float(max(min(options.typical_p, 1), LEAST_SHARE)),
+        "filters_first": options.filter_order == "filters_first",
+    }
+
+
+def _pad(pad: int | None, eos_ids: tuple[int, ...], vocab_size: int) -> int:
+    """Return what fills a finished sequence; `NO_PAD` for an id that is no token."""
+    if pad is None:
+        return eos_ids[0] if eos_ids else 0
+    return int(pad) if 0 <= pad < vocab_size else NO_PAD
 
 
 def _new_tokens(options: GenerationConfig, prompt_length: int | None, limit: int) -> int:

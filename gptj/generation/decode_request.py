@@ -1,7 +1,7 @@
 """One call of generate(), checked and complete: every decoding mode starts from it."""
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -9,7 +9,7 @@ from gptj.contract.backend import Backend
 from gptj.contract.decoding import DecodePlan
 from gptj.contract.model import Model
 from gptj.generation.decode_plan import make_plan
-from gptj.generation.option_checks import check_combination, warn_unused
+from gptj.generation.option_checks import check_combination
 from gptj.generation.options import GenerationConfig
 from gptj.generation.prompts import Inputs, Prompt
 from gptj.generation.streaming import Streamer
@@ -49,7 +49,7 @@ class DecodeRequest:
     @property
     def copies(self) -> int:
         """Sequences that are decoded per prompt; beams share one."""
-        return 1 if self.options.num_beams > 1 else self.options.num_return_sequences
+        return copies_of(self.options)
 
     @property
     def draft_length(self) -> int:
@@ -67,18 +67,23 @@ class DecodeRequest:
         return prompt.repeated(self.copies, self.backend, self.model)
 
 
+def copies_of(options: GenerationConfig) -> int:
+    """Return how many sequences are decoded per prompt; beams share one."""
+    return 1 if options.num_beams > 1 else options.num_return_sequences
+
+
 def make_request(
     inputs: Inputs,
     options: GenerationConfig,
     *,
-    given: Collection[str] = (),
+    numbers: Sequence[int] | None = None,
     assistant: Model | None = None,
     **others: Any,
 ) -> DecodeRequest:
     """Check prompts and options against the model and each other, once for the whole call.
 
     Args:
-        given: names of options of which one that has no effect deserves a warning.
+        numbers: of the prompts, by which their noise is drawn; 0 and on if None.
         others: further fields of the request.
 
     Raises:
@@ -86,9 +91,13 @@ def make_request(
         InputError, TokenOutOfRange, SequenceTooLong: for a prompt that does not fit.
     """
     inputs.check(options)
-    plan = make_plan(options, inputs.length, inputs.model.config)
-    if given:
-        warn_unused(given, options, assistant is not None)
+    config, has_assistant = inputs.model.config, assistant is not None
+    plan = make_plan(options, inputs.length, config, has_assistant=has_assistant)
+    if numbers is not None:
+        copies = range(copies_of(options))
+        plan = replace(
+            plan, numbers=tuple(n * len(copies) + copy for n in numbers for copy in copies)
+        )
     check_combination(
         options,
         assistant_model=assistant,

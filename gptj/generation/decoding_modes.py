@@ -9,11 +9,13 @@ from typing import Final
 
 import numpy as np
 
+from gptj.contract.decoding import NO_PAD
 from gptj.errors import ArgumentError
 from gptj.generation import assisted, contrastive, reference_decoder
 from gptj.generation.beam_search import BeamSearch
 from gptj.generation.cached_forward import CachedForward
 from gptj.generation.decode_request import DecodeRequest
+from gptj.generation.no_token import check_drawn
 from gptj.generation.options import GenerationConfig
 from gptj.generation.output_recorder import OutputRecorder
 from gptj.generation.prompts import Ids
@@ -81,6 +83,7 @@ def decode(request: DecodeRequest) -> Tensor | ModelOutput:
         ArgumentError: for a request that needs the reference decoder while the caller is tracing.
     """
     is_compiled = fits_compiled_loop(request)
+    _check_padding(request)
     if is_compiled and request.streamer is None:
         ids, mask = request.inputs.repeated(request.copies)
         return request.backend.decode(request.model, ids, mask, request.plan)
@@ -91,11 +94,21 @@ def decode(request: DecodeRequest) -> Tensor | ModelOutput:
     return _decode_with_compiled_steps(request) if is_compiled else _decode_by_reference(request)
 
 
+def _check_padding(request: DecodeRequest) -> None:
+    """Refuse a pad token that is none where nobody could see whether it is needed."""
+    plan = request.plan
+    if plan.pad_token_id == NO_PAD and plan.eos_token_ids and not request.inputs.is_concrete:
+        raise ArgumentError(
+            f"pad_token_id = {request.options.pad_token_id} is no token of the vocabulary, and a "
+            "compiled function pads what has ended. Set it, for example to the end-of-text token."
+        )
+
+
 def stream(request: DecodeRequest) -> Iterator[Ids]:
     """Yield new tokens, (B, 1), each before the next is computed; not for beams."""
     if fits_compiled_loop(request):
         return _compiled_steps(request)
-    return _reference_mode(request)(request, *_runner_and_recorder(request))
+    return _reference_steps(request, *_runner_and_recorder(request))
 
 
 def _compiled_steps(request: DecodeRequest) -> Iterator[Ids]:
@@ -111,9 +124,19 @@ def _decode_with_compiled_steps(request: DecodeRequest) -> Tensor:
 
 def _decode_by_reference(request: DecodeRequest) -> Tensor | ModelOutput:
     runner, recorder = _runner_and_recorder(request)
-    steps = _reference_mode(request)(request, runner, recorder)
+    steps = _reference_steps(request, runner, recorder)
     chosen = feed(request.streamer, request.prompt.given, steps)
     return recorder.deliver(np.hstack((request.prompt.given, *chosen)), runner)
+
+
+def _reference_steps(
+    request: DecodeRequest, runner: CachedForward, recorder: OutputRecorder
+) -> Iterator[Ids]:
+    """Yield the tokens of the reference decoder, (B, 1) each; refuse what is none at once."""
+    steps = _reference_mode(request)(request, runner, recorder)
+    for step, tokens in enumerate(steps):
+        check_drawn(tokens, step)
+        yield tokens
 
 
 def _reference_mode(request: DecodeRequest) -> Mode:

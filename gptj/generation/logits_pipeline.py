@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gptj.contract.decoding import NOT_NUMBERS, NOTHING_LEFT
 from gptj.errors import ArgumentError
 from gptj.generation.decode_request import DecodeRequest
 from gptj.generation.logits_processors import Processor, make_processors
+from gptj.generation.no_token import refuse
 from gptj.generation.prompts import Ids
 from gptj.generation.sampling_filters import Floats, candidates, spread
 
@@ -34,6 +36,7 @@ class LogitsPipeline:
         """
         starts = np.repeat(self.starts, len(ids) // len(self.starts))
         sequences = [text[start:] for text, start in zip(ids, starts, strict=True)]
+        _check(scores.reshape(len(self.starts), -1), step, finished)
         scores = scores.copy()
         for processor in self.processors:
             scores = processor(sequences, scores, step)
@@ -74,8 +77,5 @@ def _check(scores: Floats, step: int, finished: npt.ArrayLike) -> None:
     best = scores.max(axis=-1)
     wrong = np.flatnonzero(~np.isfinite(best) & ~np.asarray(finished))
     if len(wrong):
-        what = "leave no token to choose" if best[wrong[0]] == -np.inf else "are not numbers"
-        raise ArgumentError(
-            f"The scores of sequence {wrong[0]} at step {step} {what}: check the weights, and the "
-            "options that forbid tokens."
-        )
+        found = NOTHING_LEFT if best[wrong[0]] == -np.inf else NOT_NUMBERS
+        raise refuse(found, int(wrong[0]), step)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gptj.contract.decoding import DecodePlan
-from gptj.generation.option_checks import as_tuple, bias_pairs
+from gptj.generation.option_rules import as_tuple, bias_pairs
 from gptj.generation.options import GenerationConfig
 
 Floats = npt.NDArray[np.float32]
@@ -69,8 +69,7 @@ class SequenceBias:
         for ids, bias in self.longer:
             start = np.array(ids[:-1])
             for index, text in enumerate(sequences):
-                # the reference ignores a sequence that is longer than the text
-                if len(ids) <= len(text) and np.array_equal(text[-len(start) :], start):
+                if np.array_equal(text[-len(start) :], start):  # a text that is shorter is not
                     scores[index, ids[-1]] += np.float32(bias)
         return scores
 

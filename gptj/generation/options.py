@@ -30,7 +30,7 @@ class GenerationConfig:
         max_time: seconds after which no new step begins.
         stop_strings: texts that end a sequence as soon as it contains one of them.
         do_sample: draw from the distribution instead of taking the likeliest token.
-        temperature: divides the logits; below 1 sharpens, above 1 flattens.
+        temperature: divides the logits; below 1 sharpens, above 1 flattens, and 0 is greedy.
         top_k: keep the k likeliest tokens only; 0 keeps all.
         top_p: keep the likeliest tokens whose probabilities just reach p.
         min_p: keep tokens at least p times as probable as the likeliest.
@@ -159,19 +159,24 @@ class GenerationConfig:
     def from_folder(cls, folder: Path, config: GPTJConfig) -> "GenerationConfig":
         """Read the options beside a checkpoint; the model's configuration fills in the rest.
 
+        Without such a file they are those that the configuration holds, as of 2021 and 2022.
+
         Raises:
             ConfigError: if the file is not JSON.
         """
         path = folder / FILE_NAME
-        content = read_json(path, ConfigError) if path.exists() else {}
-        return cls.from_model(config, cls.from_dict(content))
+        own = cls.from_dict(read_json(path, ConfigError)) if path.exists() else None
+        return cls.from_model(config, own)
 
     @classmethod
     def from_model(
         cls, config: GPTJConfig, options: "GenerationConfig | None" = None
     ) -> "GenerationConfig":
-        """Take the special tokens that `options` leaves open from a model's configuration."""
-        options = options or cls()
+        """Take the special tokens that `options` leaves open from a model's configuration.
+
+        Without `options` all that the configuration says.
+        """
+        options = cls.from_dict(config_options(config)) if options is None else options
         names = ("bos_token_id", "eos_token_id", "pad_token_id")
         open_names = [name for name in names if getattr(options, name) is None]
         return replace(options, **{name: getattr(config, name) for name in open_names})
@@ -185,10 +190,46 @@ class GenerationConfig:
         Configurations of 2021 hold there how text is generated from text: the 6B's says sampling,
         50 tokens in all. A length that the prompt itself exceeds cannot be meant.
         """
-        block = dict((config.task_specific_params or {}).get(TASK, {}))
-        if (block.get("max_length") or 0) <= prompt_length:
+        block = task_options(config)
+        most = block.get("max_length")
+        if not isinstance(most, int) or most <= prompt_length:
             block.pop("max_length", None)
         return replace(cls.from_dict(block), **options.changed(), extra=options.extra)
+
+
+def config_options(config: GPTJConfig) -> dict[str, Any]:
+    """Return the options of generate() that a configuration holds besides its own fields."""
+    return {name: config.extra[name] for name in option_names() if name in config.extra}
+
+
+def task_options(config: GPTJConfig) -> dict[str, Any]:
+    """Return what the old ``task_specific_params`` of a configuration say about text.
+
+    Raises:
+        ArgumentError: if that is no object.
+    """
+    tasks: Any = config.task_specific_params or {}
+    block = (tasks.get(TASK) or {}) if isinstance(tasks, Mapping) else tasks
+    if not isinstance(block, Mapping):
+        raise ArgumentError(
+            f"task_specific_params of the configuration must be an object that has one for {TASK!r}"
+            f"; found {tasks!r}. Take it out."
+        )
+    return dict(block)
+
+
+def prompt_prefix(config: GPTJConfig) -> str:
+    """Return the text that a configuration puts before every prompt, which is not shown.
+
+    Raises:
+        ArgumentError: if that is no text.
+    """
+    prefix = task_options(config).get("prefix", config.extra.get("prefix")) or ""
+    if not isinstance(prefix, str):
+        raise ArgumentError(
+            f"The configuration's prefix must be text; found {prefix!r}. Leave it out."
+        )
+    return prefix
 
 
 def option_names() -> list[str]:

@@ -23,7 +23,7 @@ def choose_tokens(scores: Floats, plan: DecodePlan, step: int) -> Ids:
     if not plan.do_sample:
         return scores.argmax(axis=-1)
     values, ids = candidates(scores, plan)  # (B, K)
-    sequences = np.arange(len(scores))[:, None]
-    values = values + gumbel_noise(plan.seed, sequences, step, ids)
+    numbers = np.arange(len(scores)) if plan.numbers is None else np.array(plan.numbers)
+    values = values + gumbel_noise(plan.seed, numbers[:, None], step, ids)
     is_best = values == values.max(axis=-1, keepdims=True)
     return np.where(is_best, ids, scores.shape[-1]).min(axis=-1)

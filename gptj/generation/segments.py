@@ -16,6 +16,7 @@ from typing import Final, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from gptj.generation.no_token import check_drawn
 from gptj.generation.prompts import Ids
 
 FIRST_CAPACITY: Final = 512
@@ -132,7 +133,11 @@ class CompiledLoop(Protocol[StateT]):
 def run_segments(
     loop: CompiledLoop[StateT], segments: Segments, sequences: int, pad: int
 ) -> Iterator[Ids]:
-    """Run a loop segment by segment; yield the new tokens of each, (B, steps)."""
+    """Run a loop segment by segment; yield the new tokens of each, (B, steps).
+
+    Raises:
+        ArgumentError: at a step that has no token for one of them.
+    """
     segment, seen = segments.first(sequences), 0
     state = loop.start(segment)
     new = np.full(np.shape(state.new), pad)
@@ -140,6 +145,7 @@ def run_segments(
         new[np.asarray(state.sequences)] = np.asarray(state.new)
         finished, step = np.asarray(state.finished), int(np.asarray(state.step))
         unfinished = int(np.sum(~finished))
+        check_drawn(new[:, seen:step], seen)
         yield new[:, seen:step]
         if step == segments.new or not unfinished:
             return

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from gptj.errors import ArgumentError
 from gptj.generation.decode_request import DecodeRequest
-from gptj.generation.option_checks import as_tuple
+from gptj.generation.option_rules import as_tuple
 from gptj.generation.prompts import Ids
 
 Bools = npt.NDArray[np.bool_]

@@ -7,7 +7,7 @@ import numpy as np
 
 from gptj.contract.tokenizer import Tokenizer
 from gptj.errors import ArgumentError
-from gptj.generation.option_checks import as_tuple
+from gptj.generation.option_rules import as_tuple
 from gptj.generation.options import GenerationConfig
 from gptj.generation.stopping import trim
 from gptj.generation.streaming import GrowingText

@@ -1,25 +1,24 @@
 """Generation with a language model: from token ids, from text to text, and as a stream of text."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, Unpack, overload
-
-import numpy as np
 
 from gptj.contract.backend import AnyBackend, FrameworkBackend
 from gptj.contract.cache import Cache
 from gptj.contract.model import Model
 from gptj.contract.tokenizer import Tokenizer
-from gptj.errors import ArgumentError, UnsupportedFeature
+from gptj.errors import ArgumentError
 from gptj.generation import decoding_modes, text
-from gptj.generation.decode_request import DecodeRequest, make_request
+from gptj.generation.decode_request import make_request
 from gptj.generation.keywords import GenerateOptions, StreamOptions, TextOptions
-from gptj.generation.option_checks import as_tuple, is_count, warn_unused
+from gptj.generation.option_precedence import settle
+from gptj.generation.option_rules import as_tuple, is_count
 from gptj.generation.options import GenerationConfig
-from gptj.generation.prompts import Ids, Inputs, Mask
+from gptj.generation.prompts import Inputs
 from gptj.generation.streaming import Streamer
+from gptj.model.text_batches import check_head, text_batches
 from gptj.spec.config import GPTJConfig
 from gptj.spec.lora import LoraConfig
 from gptj.spec.outputs import ModelOutput
@@ -108,16 +107,17 @@ class TextGeneration:
             ArgumentError: for an unknown or impossible option.
             InputError, TokenOutOfRange, SequenceTooLong: for a prompt that does not fit.
         """
-        self._check_head()
+        check_head(self)
         defaults = generation_config or self.generation_config
         settings = GenerationConfig.from_model(self.config, defaults).updated(**options)
+        has_assistant = assistant_model is not None
+        settings = settle(settings, options, self.config.vocab_size, has_assistant)
         inputs = Inputs.of(
             self.backend, self, input_ids, attention_mask, inputs_embeds, past_key_values
         )
         request = make_request(
             inputs,
             settings,
-            given=options,
             processors=logits_processor or (),
             criteria=stopping_criteria or (),
             streamer=streamer,
@@ -169,19 +169,15 @@ class TextGeneration:
         """
         if not is_count(batch_size, 1):
             raise ArgumentError(f"batch_size must be a positive integer; found {batch_size!r}.")
-        reader = tokenizer or find_tokenizer(self.source_folder)
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
-        encoded = [text.encode(reader, one) for one in texts]
-        settings = self._text_options(options, max(map(len, encoded), default=0))
-        count = settings.num_return_sequences
-        results: list[Any] = [None] * len(encoded)
-        for batch in text.batch_indices(encoded, batch_size):
-            tokens = self._continue([encoded[index] for index in batch], settings, reader)
-            written = [text.decode_text(new, reader, settings) for new in tokens]
-            for place, index in enumerate(batch):
-                start = "" if strip_prompt else texts[index]
-                found = [start + new for new in written[place * count : (place + 1) * count]]
-                results[index] = found if count > 1 else found[0]
+        batches = text_batches(self, texts, tokenizer, options)
+        starts = [""] * len(texts) if strip_prompt else texts
+        found = [
+            [start + new for new in written]
+            for start, written in zip(starts, batches.by_length(batch_size), strict=True)
+        ]
+        is_one = batches.options.num_return_sequences == 1
+        results = [written[0] for written in found] if is_one else found
         return results[0] if isinstance(prompts, str) else results
 
     def stream_text(
@@ -192,57 +188,15 @@ class TextGeneration:
         Arguments and errors as in `generate_text`. A character of several bytes comes whole. What
         might be the beginning of a stop string is held back until it is clear.
         """
-        self._check_head()
-        reader = tokenizer or find_tokenizer(self.source_folder)
-        ids = text.encode(reader, prompt)
-        settings = self._text_options(options, len(ids))
+        batches = text_batches(self, [prompt], tokenizer, options)
+        settings = batches.options
         if settings.num_beams > 1 or settings.num_return_sequences > 1:
             raise ArgumentError(
                 "stream_text shows one text while it is written: leave num_beams and "
                 "num_return_sequences at 1, or call generate_text."
             )
-        steps = decoding_modes.stream(self._text_request(np.array([ids]), None, settings, reader))
-        tokens = (int(token) for step in steps for token in step[0])
-        kept = takewhile(lambda token: not text.is_end(token, settings), tokens)
-        return text.text_pieces(kept, reader, as_tuple(settings.stop_strings or ()))
-
-    def _continue(
-        self, sequences: list[list[int]], settings: GenerationConfig, reader: Tokenizer
-    ) -> Ids:
-        """Return the new tokens of some prompts, (B * num_return_sequences, new)."""
-        self._check_head()
-        ids, mask = text.pad(sequences)
-        plain = replace(settings, return_dict_in_generate=False)
-        found = decoding_modes.decode(self._text_request(ids, mask, plain, reader))
-        return self.backend.to_numpy(found)[:, ids.shape[1] :]
-
-    def _text_request(
-        self, ids: Ids, mask: Mask | None, settings: GenerationConfig, reader: Tokenizer
-    ) -> DecodeRequest:
-        """Return the request to continue encoded texts, (B, T), under complete options."""
-        inputs = Inputs.of(self.backend, self, ids, mask)
-        return make_request(inputs, settings, decode=self._text_decoder(settings, reader))
-
-    def _text_options(self, options: Mapping[str, Any], longest: int) -> GenerationConfig:
-        """Return the options of a call from text to text, for prompts of up to so many tokens."""
-        changes = dict(options)
-        given = changes.pop("generation_config", None)
-        settings = GenerationConfig.from_model(self.config, given or self.generation_config)
-        if given is None:
-            settings = GenerationConfig.for_task(self.config, settings, longest)
-        if "max_new_tokens" in changes:
-            changes.setdefault("max_length", None)
-        if not changes:
-            return settings
-        settings = settings.updated(**changes)
-        warn_unused(changes, settings, has_assistant=False)
-        return settings
-
-    def _check_head(self) -> None:
-        if self.head != "causal_lm":
-            raise UnsupportedFeature(
-                f"generate() needs a language-model head; this model's head is {self.head!r}."
-            )
+        kept = takewhile(lambda token: not text.is_end(token, settings), batches.stream())
+        return text.text_pieces(kept, batches.reader, as_tuple(settings.stop_strings or ()))
 
     def _text_decoder(
         self, settings: GenerationConfig, tokenizer: Tokenizer | None

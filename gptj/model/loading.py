@@ -23,6 +23,7 @@ from gptj.checkpoint.snapshot import (
 from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
 from gptj.contract.backend import AnyBackend
 from gptj.errors import ArgumentError, CheckpointError, UnsupportedFeature, choices, suggest
+from gptj.generation.option_checks import warn_unused_defaults
 from gptj.generation.options import GenerationConfig
 from gptj.model.config import GPTJConfig
 from gptj.model.lora import require_adapters
@@ -195,6 +196,7 @@ def load_model(
             built = backend.build(config, head, params=params, dtype=wanted, device=device, **own)
         model: Pretrained = built  # of which all models are
         model.generation_config = GenerationConfig.from_folder(files.checkpoint.folder, config)
+        warn_unused_defaults(model.generation_config)
         model.source_folder, model.loaded_as = files.source_folder, files.base
         return model if files.adapter is None else model.load_lora(files.adapter.folder)
 

@@ -7,7 +7,7 @@ from typing import Any, Final, Unpack, overload
 from gptj import hub
 from gptj.backends import get_backend
 from gptj.errors import ArgumentError, choices
-from gptj.generation.option_checks import is_count
+from gptj.generation.option_rules import is_count
 from gptj.model.loading import load_model
 from gptj.model.pretrained import Pretrained
 from gptj.prediction.classification import Classification, classify

@@ -100,9 +100,23 @@ def check_prompt(
         raise InputError(
             f"generate() takes an attention_mask of (batch, length); found {tuple(mask.shape)}."
         )
+    _check_rows(mask, concrete)
     if cut_to is not None:
         inputs = {k: None if v is None else v[:, -cut_to:] for k, v in inputs.items()}
     check_inputs(config, {**inputs, **dict.fromkeys(others)}, concrete)
+
+
+def _check_rows(mask: Tensor | None, concrete: Concrete) -> None:
+    """Refuse a prompt without any token."""
+    values = None if mask is None else concrete(mask)
+    if values is None:
+        return
+    empty = np.flatnonzero((values == 0).all(axis=1))
+    if len(empty):
+        raise InputError(
+            f"Sequence {empty[0]} is empty: attention_mask is 0 everywhere in it. Give it at least "
+            "one token; an empty prompt can start from the end-of-text token."
+        )
 
 
 def _check_tokens(config: GPTJConfig, inputs: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -18,6 +18,7 @@ from gptj.checkpoint.progress import byte_progress
 from gptj.checkpoint.snapshot import again_if_changed
 from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
 from gptj.errors import CheckpointError, GPTJError, choices
+from gptj.generation.option_sources import option_sources
 from gptj.hub.options import HubOptions
 from gptj.model.config import GPTJConfig
 from gptj.spec import config as spec
@@ -77,10 +78,11 @@ def inspect(
 
     Returns:
         Form, files and tensors with their SHA-256 (of the canonical bytes, so the same in every
-        form); what was left out of names, and tensors that are left out; all in which the
-        configuration and the tensors differ; missing, unexpected, misshapen and mistyped tensors;
-        tensors that are all zero, or hold NaN or infinity; masks that are not causal; the
-        quantization; whether vocabulary and tokenizer fit.
+        form); what was left out of names, and tensors that are left out; generation options, each
+        with the file that it is from; all in which the configuration and the tensors differ;
+        missing, unexpected, misshapen and mistyped tensors; tensors that are all zero, or hold NaN
+        or infinity; masks that are not causal; the quantization; whether vocabulary and tokenizer
+        fit.
 
     Raises:
         CheckpointError: if files are missing, or too damaged to list their tensors.
@@ -115,6 +117,7 @@ def _inspect(
         content["config"] = known.to_dict()
         if known.is_quantized:
             content["parameters"] = count_parameters(known, head)
+        content["generation"] = _noting(problems, lambda: option_sources(opened.folder, known))
         content |= _fit(opened, known, head, problems)
     except GPTJError as error:
         problems.append(str(error))

@@ -27,6 +27,8 @@ def as_text(content: dict[str, Any]) -> str:
         lines.append(f"weights in {quantizer.name}, with a scale per {quantizer.unit}")
     if content.get("tokenizer"):
         lines.append(f"tokenizer {content['tokenizer']}, vocabulary {content['vocabulary']}")
+    for name, option in sorted((content.get("generation") or {}).items()):
+        lines.append(f"generation: {name} = {option['value']!r}, from {option['from']}")
     lines += [f"note: {note}" for note in content["notes"]]
     problems = content["problems"]
     lines += [f"problem: {problem}" for problem in problems] or ["nothing is wrong"]

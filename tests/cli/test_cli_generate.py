@@ -187,6 +187,61 @@ def test_text_is_greedy_where_the_configuration_asks_for_sampling(tmp_path):
     assert text == written(PROMPTS[0]) + "\n"
 
 
+def demo_with(folder, **files):
+    """Return a copy of the demo model with keys added to its files of JSON."""
+    shutil.copytree(DEMO, folder)
+    for name, changes in files.items():
+        file = folder / f"{name}.json"
+        content = json.loads(file.read_text()) if changes is not None else None
+        file.unlink() if content is None else file.write_text(json.dumps(content | changes))
+    return folder
+
+
+def test_a_models_own_options_are_followed(tmp_path):
+    own = {"do_sample": True, "top_k": 3, "seed": 5}
+    folder = demo_with(tmp_path / "model", generation_config=own)
+    expected = written(PROMPTS[0], **own)
+    assert printed(PROMPTS[0], "--no-prompt", "--model", folder) == expected + "\n"
+    greedy = printed(PROMPTS[0], "--no-prompt", "--model", folder, "-t", 0)
+    assert greedy == written(PROMPTS[0]) + "\n"
+
+
+def test_options_of_an_old_configuration_are_followed(tmp_path):
+    old = {"max_length": 6, "no_repeat_ngram_size": 1}
+    folder = demo_with(tmp_path / "model", config=old, generation_config=None)
+    words = ["generate", "-b", FIRST, PROMPTS[0], "--no-prompt", "--model", str(folder)]
+    model = load_folder(FIRST, DEMO)
+    expected = model.generate_text(PROMPTS[0], strip_prompt=True, **old)
+    assert CliRunner().invoke(main, words).stdout == expected + "\n"
+
+
+def test_options_of_a_model_without_effect_are_named_once(tmp_path, caplog):
+    unused = {"do_sample": False, "temperature": 0.0, "top_k": 1, "eos_token_id": 60000}
+    folder = demo_with(tmp_path / "model", generation_config=unused)
+    text = printed(PROMPTS[0], "--no-prompt", "--model", folder)
+    assert text == written(PROMPTS[0], eos_token_id=None) + "\n"
+    assert caplog.messages == [
+        "Of the model's generation options temperature, top_k have no effect as they are.",
+        "generate(): eos_token_id 60000 is not in the vocabulary of 50400 tokens and ends no text.",
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 2, 8])
+def test_a_line_of_a_file_has_the_sampled_text_of_its_prompt(size):
+    lines = [*PROMPTS, PROMPTS[0]]
+    text = printed("--file", "-", "--batch-size", size, "--seed", 7, input="\n".join(lines))
+    found = [json.loads(line)["text"] for line in text.splitlines()]
+    assert found[:3] == [written(prompt, do_sample=True, seed=7) for prompt in PROMPTS]
+    assert found[0] != found[3]
+    assert PROMPTS[0] + found[0] + "\n" == printed(PROMPTS[0], "--seed", 7)
+
+
+@pytest.mark.parametrize("temperature", ["0", "0.0", "1e-300"])
+def test_a_temperature_of_zero_is_greedy(caplog, temperature):
+    assert printed(PROMPTS[0], "--no-prompt", "-t", temperature) == written(PROMPTS[0]) + "\n"
+    assert caplog.messages == []
+
+
 def test_an_option_without_effect_is_named_once(caplog):
     printed("--file", "-", "--batch-size", 1, "--length-penalty", 2, input=LINES)
     assert caplog.messages == ["generate(): length_penalty has no effect here."]

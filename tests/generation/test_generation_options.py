@@ -12,7 +12,15 @@ from gptj.generation.decode_plan import make_plan
 from gptj.generation.decoding_modes import needs_reference_decoder
 from gptj.generation.option_checks import warn_unused
 from gptj.generation.options import GenerationConfig
-from scripted import END, Scripted, options_and_plan, saying, small_config
+from scripted import (
+    END,
+    Scripted,
+    continued,
+    drawn_table,
+    options_and_plan,
+    saying,
+    small_config,
+)
 
 pytestmark = pytest.mark.neutral
 
@@ -36,6 +44,8 @@ IMPOSSIBLE = [
     ("do_sample", "no", "a bool"),
     ("filter_order", "top_p_first", "'temperature_first' or 'filters_first'"),
     ("repetition_penalty", 0, "a number above 0"),
+    ("repetition_penalty", 1e39, "a number above 0 that float32 can hold"),
+    ("sequence_bias", {(1,): float("nan")}, "a mapping from tuples to numbers"),
     ("repetition_penalty", True, "a number above 0"),
     ("no_repeat_ngram_size", -1, "an integer from 0"),
     ("no_repeat_ngram_size", 2.0, "an integer from 0"),
@@ -62,8 +72,20 @@ IMPOSSIBLE = [
     ("penalty_alpha", 1.5, "in [0, 1]"),
     ("prompt_lookup_num_tokens", 0, "a positive integer"),
     ("max_matching_ngram_size", 0, "a positive integer"),
-    ("num_assistant_tokens", 0, "a positive integer"),
 ]
+
+
+READ_BY = {
+    "min_p": {"do_sample": True},
+    "typical_p": {"do_sample": True},
+    "filter_order": {"do_sample": True},
+    "num_beam_groups": {"num_beams": 3},
+    "length_penalty": {"num_beams": 3},
+    "early_stopping": {"num_beams": 3},
+    "diversity_penalty": {"num_beams": 4, "num_beam_groups": 2},
+    "max_matching_ngram_size": {"prompt_lookup_num_tokens": 2},
+}
+"""An option that not all modes read -> what chooses one that does."""
 
 
 @pytest.mark.parametrize(
@@ -72,7 +94,41 @@ IMPOSSIBLE = [
 def test_an_impossible_value_says_what_was_found_and_what_is_accepted(option, value, accepted):
     expected = f"make no sense: .*{option} must be {re.escape(accepted)}.*; found "
     with pytest.raises(ArgumentError, match=expected + re.escape(repr(value))):
-        options_and_plan(**{option: value})
+        options_and_plan(**READ_BY.get(option, {}), **{option: value})
+
+
+def test_the_draft_length_is_checked_beside_an_assistant():
+    options = GenerationConfig(num_assistant_tokens=0)
+    make_plan(options, 1, small_config())
+    with pytest.raises(ArgumentError, match="num_assistant_tokens must be a positive integer"):
+        make_plan(options, 1, small_config(), has_assistant=True)
+
+
+WITHOUT_EFFECT = [
+    {"temperature": 0.0, "top_k": 1},
+    {"temperature": -1, "top_k": -5, "top_p": 7.0, "min_p": -3, "typical_p": float("nan")},
+    {"filter_order": "other", "length_penalty": float("inf"), "early_stopping": "now"},
+    {"num_beam_groups": 3, "diversity_penalty": -1.0, "max_matching_ngram_size": 0},
+    {"num_assistant_tokens": -1, "max_length": -1, "max_new_tokens": 3},
+    {"min_new_tokens": -1, "min_length": -1, "eos_token_id": None},
+    {"temperature": 10**400, "top_p": 10**400, "min_p": -(10**400)},
+]
+
+
+@pytest.mark.parametrize("options", WITHOUT_EFFECT, ids=str)
+def test_a_value_without_effect_is_never_refused(options):
+    wanted = {name: value for name, value in options.items() if name in ("max_new_tokens",)}
+    wanted |= {"eos_token_id": None} if "eos_token_id" in options else {}
+    model = Scripted(drawn_table(5))
+    assert continued(model, **{"max_new_tokens": 4, **options}) == continued(
+        model, **{"max_new_tokens": 4, **wanted}
+    )
+
+
+@pytest.mark.parametrize("option", ["temperature", "top_p", "top_k", "length_penalty"])
+def test_a_value_without_effect_has_its_type(option):
+    with pytest.raises(ArgumentError, match=f"{option} must be .*; found 'x'"):
+        options_and_plan(**{option: "x"})
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+from gptj.contract.decoding import NO_PAD
 from gptj.errors import ArgumentError, ConfigError, SequenceTooLong
 from gptj.generation.decode_plan import make_plan
 from gptj.generation.options import GenerationConfig
@@ -67,8 +68,9 @@ def test_a_prompt_as_long_as_max_length_leaves_nothing_to_write(max_length):
         ("max_length", "20"),
         ("max_length", 0),
         ("min_new_tokens", -1),
-        ("temperature", 0.0),
+        ("temperature", -0.1),
         ("temperature", float("inf")),
+        ("temperature", float("nan")),
         ("temperature", "0.7"),
         ("temperature", None),
         ("top_k", -1),
@@ -77,21 +79,21 @@ def test_a_prompt_as_long_as_max_length_leaves_nothing_to_write(max_length):
         ("top_p", 1.1),
         ("top_p", "0.9"),
         ("seed", 1.5),
-        ("eos_token_id", 96),
-        ("eos_token_id", [1, -1]),
+        ("eos_token_id", 95.0),
+        ("eos_token_id", [1, True]),
         ("eos_token_id", "<|endoftext|>"),
-        ("pad_token_id", 96),
+        ("pad_token_id", "0"),
     ],
 )
 def test_an_impossible_option_is_named(option, value):
     found = re.escape(repr(value))
     with pytest.raises(ArgumentError, match=f"make no sense: {option} must be .*; found {found}"):
-        plan(**{option: value})
+        plan(do_sample=True, **{option: value})
 
 
 def test_every_impossible_option_is_named():
     with pytest.raises(ArgumentError, match=r"max_new_tokens must .*; temperature .*; top_p .*"):
-        plan(max_new_tokens=0, temperature=-1, top_p=2)
+        plan(max_new_tokens=0, temperature=-1, top_p=2, do_sample=True)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +144,38 @@ def test_the_end_token_comes_from_the_model_when_it_is_not_given():
 )
 def test_the_end_token_pads_when_there_is_no_pad_token(options, pad):
     assert plan(**options).pad_token_id == pad
+
+
+@pytest.mark.parametrize("pad", [-1, 96, 10**30])
+def test_a_pad_token_that_is_none_is_marked(pad):
+    assert plan(pad_token_id=pad).pad_token_id == NO_PAD
+
+
+@pytest.mark.parametrize(
+    ("ends", "known"),
+    [(96, ()), (-1, ()), ([96], ()), ([95, 96], (95,)), ([-1, 3, 10**30], (3,))],
+    ids=str,
+)
+def test_an_end_token_outside_the_vocabulary_ends_nothing(ends, known):
+    found = plan(eos_token_id=ends)
+    assert found.eos_token_ids == known
+    assert found.pad_token_id == (known[0] if known else 0)
+
+
+@pytest.mark.parametrize("temperature", [0, 0.0, 1e-45, 1e-300, 1e-31])
+def test_a_temperature_of_nothing_is_greedy(temperature):
+    assert not plan(do_sample=True, temperature=temperature).do_sample
+    assert plan(do_sample=True, temperature=1e-30).do_sample
+
+
+@pytest.mark.parametrize("temperature", [1e39, 1e300, 10**400])
+def test_a_temperature_that_float32_cannot_hold_is_the_most_that_matters(temperature):
+    assert plan(do_sample=True, temperature=temperature).temperature == 1e30
+
+
+@pytest.mark.parametrize("name", ["top_p", "typical_p"])
+def test_a_share_that_float32_cannot_hold_is_the_least_that_it_can(name):
+    assert np.float32(getattr(plan(do_sample=True, **{name: 1e-300}), name)) > 0
 
 
 def test_a_draw_without_seed_is_fresh():

@@ -23,6 +23,12 @@ def processed(texts, scores, step=0, diversity=None, **options):
     return found.tolist()
 
 
+BORDER = [[1], [2], [1, 2], [0, 1, 2]]
+"""Texts as long as the start of a sequence of three tokens, one shorter and one longer."""
+
+NGRAMS = [[1], [1, 1], [1, 2, 1], [0, 1, 2, 1]]
+
+
 @pytest.mark.parametrize("form", [dict, list], ids=["mapping", "pairs"])
 def test_a_bias_of_one_token_is_added_in_every_sequence(form):
     bias = form([((2,), 1.5), ((0,), -1.0)])
@@ -41,10 +47,27 @@ def test_a_bias_of_a_sequence_touches_the_token_that_completes_it():
     assert found == [[0, 0, 0, 2, 0], [0] * 5, [0] * 5]
 
 
-def test_a_sequence_longer_than_the_text_has_no_bias_yet():
+def test_a_bias_counts_from_the_first_text_that_a_sequence_can_complete():
     bias = {(1, 2, 3): 2.0}
-    assert processed([[1, 2]], [0] * VOCAB, sequence_bias=bias) == [[0] * 5]
-    assert processed([[0, 1, 2]], [0] * VOCAB, sequence_bias=bias) == [[0, 0, 0, 2, 0]]
+    found = [processed([text], [0] * VOCAB, sequence_bias=bias)[0][3] for text in BORDER]
+    assert found == [0, 0, 2, 2]
+
+
+def test_bad_words_count_from_the_first_text_that_they_can_complete():
+    found = [processed([text], [0] * VOCAB, bad_words_ids=[[1, 2, 3]])[0][3] for text in BORDER]
+    assert found == [0, 0, NO, NO]
+
+
+def test_ngrams_count_from_the_first_text_that_has_one():
+    found = [processed([text], [0] * VOCAB, no_repeat_ngram_size=2)[0] for text in NGRAMS]
+    assert found == [[0] * 5, [0, NO, 0, 0, 0], [0, 0, NO, 0, 0], [0, 0, NO, 0, 0]]
+    assert processed([[3]], [0] * VOCAB, no_repeat_ngram_size=1) == [[0, 0, 0, NO, 0]]
+
+
+def test_a_bad_word_is_not_written_right_after_a_prompt_of_one_token():
+    model = Scripted(lambda ids: np.float32([0, 1, 2, 3, -9]))
+    found = continued(model, [[1]], bad_words_ids=[[1, 3], [3, 3]], max_new_tokens=3)
+    assert found == [[2, 3, 2]]
 
 
 def test_biases_of_one_token_add_up():

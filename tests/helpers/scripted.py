@@ -83,8 +83,11 @@ class Scripted(TextGeneration):
             ]
             for row, kept in zip(ids, mask, strict=True)
         ]
+        states = np.eye(self.config.vocab_size, dtype=np.float32)[input_ids]
         return ModelOutput(
-            logits=np.float32(logits), past_key_values=TextCache(ids) if use_cache else None
+            logits=np.float32(logits),
+            past_key_values=TextCache(ids) if use_cache else None,
+            hidden_states=(states,) if flags.get("output_hidden_states") else None,
         )
 
 

@@ -22,6 +22,7 @@ class DecodeState(NamedTuple):
     """Where the loop is, with A of the sequences."""
 
     sequences: Array  # their indices among the prompts, (A,)
+    numbers: Array  # those that their noise is drawn by, (A,)
     mask: Array  # of the prompt, (A, P)
     step: Array  # tokens drawn so far
     new: Array  # (A, room), filled up with padding
@@ -45,7 +46,7 @@ def prefill(
 ) -> DecodeState:
     """Read the prompts and draw the first tokens."""
     ids, mask = to_left_padding(ids, mask)
-    state = _initial_state(program, sizes, mask, plan.pad_token_id)
+    state = _initial_state(program, sizes, mask, plan)
     return _advance(program, params, state, ids, plan)
 
 
@@ -60,7 +61,8 @@ def prefill_and_decode(
     ends: tuple[Array, Array],
 ) -> DecodeState:
     """Read the prompts and run the first segment of the loop."""
-    return run_loop(program, params, prefill(program, sizes, params, ids, mask, plan), plan, ends)
+    state = prefill(program, sizes, params, ids, mask, plan)
+    return run_loop(program, params, state, plan, ends)
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=2)
@@ -74,18 +76,36 @@ def continue_decode(
 def run_loop(
     program: Program, params: Any, state: DecodeState, plan: DecodePlan, ends: tuple[Array, Array]
 ) -> DecodeState:
-    """Draw tokens until a step, or until few enough sequences are unfinished."""
+    """Draw tokens until a step, or until few enough sequences are unfinished.
+
+    Also until one of them has no next token, as the caller has to say.
+    """
     until, min_unfinished = ends
 
     def continues(state: DecodeState) -> Array:
-        return (state.step < until) & ((~state.finished).sum() > min_unfinished)
+        is_enough = (~state.finished).sum() <= min_unfinished
+        return (state.step < until) & ~is_enough & (last_tokens(state) >= 0).all()
 
     def advance(state: DecodeState) -> DecodeState:
-        tokens = jax.lax.dynamic_slice_in_dim(state.new, state.step - 1, 1, axis=1)
-        return _advance(program, params, state, tokens, plan)
+        return _advance(program, params, state, last_tokens(state), plan)
 
     final: DecodeState = jax.lax.while_loop(continues, advance, state)
     return final
+
+
+def without_a_text(state: DecodeState) -> Array:
+    """Return the new tokens, (A, room): all of them below 0 from the step that had none on.
+
+    A function that is compiled cannot raise an error.
+    """
+    is_late = jnp.arange(state.new.shape[1]) >= state.step - 1
+    found = last_tokens(state).min()
+    return jnp.where(is_late & (found < 0), found, state.new)
+
+
+def last_tokens(state: DecodeState) -> Array:
+    """Return the tokens of the last step, (A, 1)."""
+    return jax.lax.dynamic_slice_in_dim(state.new, state.step - 1, 1, axis=1)
 
 
 def _advance(
@@ -102,7 +122,7 @@ def _advance(
         logits_to_keep=1,
         return_dict=True,
     )
-    drawn = next_tokens(output.logits[:, -1], plan, state.step, state.sequences)
+    drawn = next_tokens(output.logits[:, -1], plan, state.step, state.numbers)
     drawn = jnp.where(state.finished, plan.pad_token_id, drawn)
     ends = jnp.asarray(plan.eos_token_ids)[None]
     return state._replace(
@@ -114,7 +134,7 @@ def _advance(
 
 
 def _initial_state(
-    program: Program, sizes: tuple[int, int], mask: Array, pad: Array
+    program: Program, sizes: tuple[int, int], mask: Array, plan: DecodePlan
 ) -> DecodeState:
     """Return the state before the first step, with an empty cache."""
     capacity, room = sizes
@@ -124,9 +144,10 @@ def _initial_state(
     layers = init_cache(program.module.config, count, capacity, dtype).layers
     return DecodeState(
         sequences=jnp.arange(count, dtype=jnp.int32),
+        numbers=jnp.arange(count) if plan.numbers is None else jnp.asarray(plan.numbers),
         mask=mask,
         step=jnp.int32(0),
-        new=jnp.full((count, room), pad),
+        new=jnp.full((count, room), plan.pad_token_id),
         finished=jnp.zeros(count, bool),
         cache=KVCache(layers, jnp.int32(0), preallocated=True),
     )

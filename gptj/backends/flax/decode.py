@@ -1,6 +1,7 @@
 """The decode loop in JAX. Definition: ``gptj.generation.reference_decoder``."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import jax
@@ -33,7 +34,7 @@ def decode(
     loop = _Loop.of(model, input_ids, attention_mask, plan)
     state = loop.start(loop.segments(plan.max_new_tokens).single(len(input_ids)))
     # a width that depends on values needs values
-    new = state.new[:, : plan.max_new_tokens].astype(input_ids.dtype)
+    new = compiled_loop.without_a_text(state)[:, : plan.max_new_tokens].astype(input_ids.dtype)
     return jnp.concatenate((input_ids, new), axis=1)
 
 
@@ -82,7 +83,9 @@ class _Loop(NamedTuple):
         )
         program, params = Program.of(model.module), _with_untied_head(model.params)
         room = bucket_length(plan.max_new_tokens, limit)
-        return cls(program, params, ids, mask, as_arrays(plan), room)
+        numbers = tuple(range(len(ids))) if plan.numbers is None else plan.numbers
+        plan = as_arrays(replace(plan, numbers=numbers))
+        return cls(program, params, ids, mask, plan, room)
 
     def segments(self, new: int, stride: int = 0) -> Segments:
         """Return the segments of the loop."""
@@ -102,16 +105,18 @@ class _Loop(NamedTuple):
     def resume(self, state: DecodeState, segment: Segment, kept: Ids | None) -> DecodeState:
         """Run a later segment."""
         state, ends = _resized_state(state, segment, kept), compiled_loop.ends_of(segment)
-        return compiled_loop.continue_decode(self.program, self.params, state, self.plan, ends)
+        plan = replace(self.plan, numbers=None)  # a state has those of its sequences
+        return compiled_loop.continue_decode(self.program, self.params, state, plan, ends)
 
 
 def _resized_state(state: DecodeState, segment: Segment, kept: Ids | None) -> DecodeState:
     """Return the state with the `kept` sequences and the capacity of a segment."""
     if kept is not None:
-        sequences, mask, new, finished = (
-            x[kept] for x in (state.sequences, state.mask, state.new, state.finished)
+        sequences, numbers, mask, new, finished = (
+            x[kept] for x in (state.sequences, state.numbers, state.mask, state.new, state.finished)
         )
-        state = DecodeState(sequences, mask, state.step, new, finished, state.cache.gather(kept))
+        cache = state.cache.gather(kept)
+        state = DecodeState(sequences, numbers, mask, state.step, new, finished, cache)
     if segment.capacity > state.cache.capacity:
         state = state._replace(cache=state.cache.with_capacity(segment.capacity))
     return state

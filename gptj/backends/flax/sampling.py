@@ -6,7 +6,7 @@ from typing import Any, TypeAlias, cast
 import jax
 import jax.numpy as jnp
 
-from gptj.contract.decoding import DecodePlan
+from gptj.contract.decoding import NOT_NUMBERS, NOTHING_LEFT, DecodePlan
 from gptj.spec.random import PARITY, ROTATIONS, UNIFORM_BITS, split_seed
 
 Array: TypeAlias = jax.Array
@@ -23,6 +23,7 @@ def as_arrays(plan: DecodePlan) -> DecodePlan:
         "seed": tuple(jnp.uint32(word) for word in split_seed(plan.seed)),
         "eos_token_ids": jnp.asarray(plan.eos_token_ids, jnp.int32),
         "pad_token_id": jnp.int32(plan.pad_token_id),
+        "numbers": None if plan.numbers is None else jnp.asarray(plan.numbers, jnp.int32),
     }
     return replace(plan, **values)
 
@@ -59,13 +60,24 @@ def next_tokens(
 
     Args:
         numbers: of the sequences, (B,), 0 and on if None; the noise depends on them.
+
+    Returns:
+        (B,) ids, or `NOT_NUMBERS` or `NOTHING_LEFT` where there is no choice.
     """
     plan = plan if isinstance(plan.seed, tuple) else as_arrays(plan)
-    seed, ends = cast(Words, plan.seed), jnp.asarray(plan.eos_token_ids)
-    vocab = logits.shape[-1]
+    given, ends = logits, jnp.asarray(plan.eos_token_ids)
     if ends.size:
         without_end = logits.at[:, ends].set(-jnp.inf)
         logits = jnp.where(step < plan.min_new_tokens, without_end, logits)
+    drawn = choice(logits, plan, step, numbers)
+    is_left = logits.max(axis=-1) > -jnp.inf
+    drawn = jnp.where(is_left, drawn, NOTHING_LEFT)
+    return jnp.where((given < jnp.inf).all(axis=-1), drawn, NOT_NUMBERS)  # NaN is not less
+
+
+def choice(logits: Array, plan: DecodePlan, step: int | Array, numbers: Array | None) -> Array:
+    """Choose as `next_tokens` does, where there is a choice."""
+    seed, vocab = cast(Words, plan.seed), logits.shape[-1]
     if not plan.do_sample:
         return logits.argmax(axis=-1).astype(jnp.int32)
     values, ids = candidates(logits / plan.temperature, plan)  # (B, K)

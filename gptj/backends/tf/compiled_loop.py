@@ -37,6 +37,7 @@ class DecodeState(NamedTuple):
     """Where the loop is, with A of the sequences."""
 
     sequences: Tensor  # their indices among the prompts, (A,)
+    numbers: Tensor  # those that their noise is drawn by, (A,)
     mask: Tensor  # over the whole cache, (A, C)
     step: Tensor  # tokens drawn so far
     new: Tensor  # (A, room), filled up with padding
@@ -54,7 +55,7 @@ def run(
 ) -> DecodeState:
     """Run a segment, or one step, as a compiled function, which serves all numbers but shapes."""
     nothing: dict[str, Any] = dict.fromkeys((*TENSOR_OPTIONS, "max_new_tokens", "seed"), 0)
-    fixed = replace(plan, **nothing)
+    fixed = replace(plan, **nothing, numbers=None)  # the state has them beside the sequences
     numbers = {name: tf.constant(getattr(plan, name)) for name in TENSOR_OPTIONS}
     inputs = ({**numbers, "seed": seed_words(plan.seed)}, ends_of(segment), state)
 
@@ -117,13 +118,15 @@ def run_loop(
 ) -> DecodeState:
     """Draw tokens until a step, or until few enough sequences are unfinished.
 
-    The model reads what it can from `bits`.
+    Also until one of them has no next token, as the caller has to say. The model reads what it can
+    from `bits`.
     """
     until, min_unfinished = ends[0], ends[1]
 
     def continues(state: DecodeState) -> Tensor:
         unfinished = tf.reduce_sum(tf.cast(~state.finished, tf.int32))
-        return (state.step < until) & (unfinished > min_unfinished)
+        is_text = tf.reduce_all(last_tokens(state) >= 0)
+        return (state.step < until) & (unfinished > min_unfinished) & is_text
 
     def advance(state: DecodeState) -> tuple[DecodeState]:
         return (_advance(model, state, plan),)
@@ -133,16 +136,30 @@ def run_loop(
     return state
 
 
+def without_a_text(state: DecodeState) -> Tensor:
+    """Return the new tokens, (A, room): all of them below 0 from the step that had none on.
+
+    A function that is compiled cannot raise an error.
+    """
+    is_late = tf.range(ops.shape(state.new)[1]) >= state.step - 1
+    found = tf.reduce_min(last_tokens(state))
+    return tf.where(is_late & (found < 0), found, state.new)
+
+
+def last_tokens(state: DecodeState) -> Tensor:
+    """Return the tokens of the last step, (A, 1)."""
+    return tf.gather(state.new, state.step - 1, axis=1)[:, None]
+
+
 def _advance(model: "TFPretrained", state: DecodeState, plan: DecodePlan) -> DecodeState:
     """Draw the tokens that follow the last ones."""
-    tokens = tf.gather(state.new, state.step - 1, axis=1)[:, None]
-    logits, cache = forward(model, tokens, state.mask, state.cache)
+    logits, cache = forward(model, last_tokens(state), state.mask, state.cache)
     return with_next_tokens(state._replace(cache=cache), logits, plan)
 
 
 def with_next_tokens(state: DecodeState, logits: Tensor, plan: DecodePlan) -> DecodeState:
     """Return the state with one more token of every sequence, by logits (A, V)."""
-    drawn = next_tokens(logits, plan, state.step, state.sequences)
+    drawn = next_tokens(logits, plan, state.step, state.numbers)
     drawn = tf.where(state.finished, plan.pad_token_id, drawn)
     finished = state.finished
     if plan.eos_token_ids:

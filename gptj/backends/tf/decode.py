@@ -15,6 +15,7 @@ from gptj.backends.tf.compiled_loop import (
     run,
     run_loop,
     with_next_tokens,
+    without_a_text,
 )
 from gptj.backends.tf.masks import to_left_padding
 from gptj.contract.decoding import DecodePlan
@@ -47,7 +48,8 @@ def decode(
         segment = Segments(length, plan.max_new_tokens, total).single(batch)
         with already_checked():
             state = _prefill(model, input_ids, attention_mask, plan, segment, plan.max_new_tokens)
-            written = run_loop(model, state, plan, ends_of(segment), {}).new
+            state = run_loop(model, state, plan, ends_of(segment), {})
+            written = without_a_text(state)
     return tf.concat((input_ids, tf.cast(written, input_ids.dtype)), axis=1)
 
 
@@ -116,6 +118,7 @@ def _prefill(
     logits, cache = forward(model, ids, mask, model.init_cache(batch, segment.capacity))
     state = DecodeState(
         sequences=tf.range(batch),
+        numbers=tf.range(batch) if plan.numbers is None else tf.constant(plan.numbers, tf.int32),
         mask=mask,
         step=tf.constant(0),
         new=tf.fill((batch, room), plan.pad_token_id),
@@ -128,10 +131,12 @@ def _prefill(
 def _resized_state(state: DecodeState, segment: Segment, kept: Ids | None) -> DecodeState:
     """Return the state with the `kept` sequences and the capacity of a segment."""
     if kept is not None:
-        sequences, mask, new, finished = (
-            tf.gather(x, kept) for x in (state.sequences, state.mask, state.new, state.finished)
+        sequences, numbers, mask, new, finished = (
+            tf.gather(x, kept)
+            for x in (state.sequences, state.numbers, state.mask, state.new, state.finished)
         )
-        state = DecodeState(sequences, mask, state.step, new, finished, state.cache.gather(kept))
+        cache = state.cache.gather(kept)
+        state = DecodeState(sequences, numbers, mask, state.step, new, finished, cache)
     missing = segment.capacity - state.cache.capacity
     if missing:
         mask = tf.pad(state.mask, [[0, 0], [0, missing]], constant_values=1)

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 from keras import ops
 
-from gptj.contract.decoding import DecodePlan
+from gptj.contract.decoding import NOT_NUMBERS, NOTHING_LEFT, DecodePlan
 from gptj.spec.random import PARITY, ROTATIONS, UNIFORM_BITS, split_seed
 
 Tensor: TypeAlias = tf.Tensor
@@ -60,11 +60,24 @@ def next_tokens(
 
     Args:
         numbers: of the sequences, (B,), 0 and on if None; the noise depends on them.
+
+    Returns:
+        (B,) ids, or `NOT_NUMBERS` or `NOTHING_LEFT` where there is no choice.
     """
-    vocab = logits.shape[-1]
+    given, vocab = logits, logits.shape[-1]
     if plan.eos_token_ids:
         is_end = tf.reduce_any(tf.range(vocab)[:, None] == plan.eos_token_ids, axis=1)  # (V,)
         logits = tf.where(is_end & (step < plan.min_new_tokens), -float("inf"), logits)
+    drawn = choice(logits, plan, step, numbers)
+    is_left = tf.reduce_any(logits > -float("inf"), axis=-1)
+    drawn = tf.where(is_left, drawn, NOTHING_LEFT)
+    are_numbers = tf.reduce_all(given < float("inf"), axis=-1)  # NaN is not less
+    return tf.where(are_numbers, drawn, NOT_NUMBERS)
+
+
+def choice(logits: Tensor, plan: DecodePlan, step: Any, numbers: Tensor | None) -> Tensor:
+    """Choose as `next_tokens` does, where there is a choice."""
+    vocab = logits.shape[-1]
     if not plan.do_sample:
         return lowest_best(logits, tf.range(vocab), vocab)
     values, ids = candidates(logits / plan.temperature, plan)  # (B, K)

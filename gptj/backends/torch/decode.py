@@ -11,6 +11,7 @@ from gptj.backends.torch.cache import KVCache
 from gptj.backends.torch.masks import to_left_padding
 from gptj.backends.torch.sampling import next_tokens
 from gptj.contract.decoding import DecodePlan
+from gptj.generation.no_token import check_drawn
 from gptj.generation.prompts import Ids
 from gptj.spec.checks import already_checked
 
@@ -24,6 +25,7 @@ class DecodeState:
 
     Attributes:
         sequences: their indices among the prompts, (A,).
+        numbers: those that their noise is drawn by, (A,).
         tokens: what the model reads next, (A, T).
         mask: over the whole cache, (A, S).
         cache: their keys and values.
@@ -31,6 +33,7 @@ class DecodeState:
     """
 
     sequences: Tensor
+    numbers: Tensor
     tokens: Tensor
     mask: Tensor
     cache: KVCache
@@ -44,8 +47,11 @@ class DecodeState:
         if 2 * int(self.finished.sum()) < len(self.finished):
             return self
         kept = (~self.finished).nonzero()[:, 0]
-        sequences, tokens, mask = (x[kept] for x in (self.sequences, self.tokens, self.mask))
-        return DecodeState(sequences, tokens, mask, self.cache.gather(kept), self.finished[kept])
+        sequences, numbers, tokens, mask = (
+            x[kept] for x in (self.sequences, self.numbers, self.tokens, self.mask)
+        )
+        cache, finished = self.cache.gather(kept), self.finished[kept]
+        return DecodeState(sequences, numbers, tokens, mask, cache, finished)
 
 
 @torch.no_grad()
@@ -74,15 +80,22 @@ def _run_steps(
     ids, mask = to_left_padding(input_ids, attention_mask)
     mask = torch.nn.functional.pad(mask, (0, plan.max_new_tokens), value=1)
     cache = model.init_cache(count, length + plan.max_new_tokens)
-    sequences = torch.arange(count, device=ids.device)
-    state = DecodeState(sequences, ids, mask, cache, torch.zeros_like(sequences, dtype=torch.bool))
+    sequences = numbers = torch.arange(count, device=ids.device)
+    if plan.numbers is not None:
+        numbers = torch.tensor(plan.numbers, device=ids.device)
+    finished = torch.zeros_like(sequences, dtype=torch.bool)
+    state = DecodeState(sequences, numbers, ids, mask, cache, finished)
     ends = torch.tensor(plan.eos_token_ids, dtype=torch.long, device=ids.device)
     for step in range(plan.max_new_tokens):
         with already_checked():
             drawn = _advance(model, state, plan, step)
-        yield torch.full_like(sequences, plan.pad_token_id).index_copy(0, state.sequences, drawn)
+        tokens = torch.full_like(sequences, plan.pad_token_id).index_copy(0, state.sequences, drawn)
         state.finished |= torch.isin(drawn, ends)
-        if bool(state.finished.all()):
+        is_over, is_wrong = torch.stack((state.finished.all(), (tokens < 0).any())).tolist()
+        if is_wrong:  # asked for together with the end: a device is waited for once
+            check_drawn(tokens[:, None].cpu().numpy(), step)
+        yield tokens
+        if is_over:
             return
         state.tokens = drawn[:, None]
         state = state.without_finished_sequences()
@@ -99,5 +112,5 @@ def _advance(model: "TorchPretrained", state: DecodeState, plan: DecodePlan, ste
         return_dict=True,
     )
     state.cache = output.past_key_values
-    drawn = next_tokens(output.logits[:, -1], plan, step, state.sequences)
+    drawn = next_tokens(output.logits[:, -1], plan, step, state.numbers)
     return torch.where(state.finished, plan.pad_token_id, drawn)

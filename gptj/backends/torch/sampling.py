@@ -5,7 +5,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from gptj.contract.decoding import DecodePlan
+from gptj.contract.decoding import NOT_NUMBERS, NOTHING_LEFT, DecodePlan
 from gptj.spec.random import PARITY, ROTATIONS, UNIFORM_BITS, split_seed
 
 WORD: Final = 0xFFFFFFFF
@@ -46,11 +46,23 @@ def next_tokens(
 
     Args:
         numbers: of the sequences, (B,), 0 and on if None; the noise depends on them.
+
+    Returns:
+        (B,) ids, or `NOT_NUMBERS` or `NOTHING_LEFT` where there is no choice.
     """
-    vocab = logits.shape[-1]
+    given = logits
     if step < plan.min_new_tokens and plan.eos_token_ids:
         logits = logits.clone()
         logits[:, list(plan.eos_token_ids)] = -torch.inf
+    drawn = choice(logits, plan, step, numbers)
+    is_left = logits.amax(dim=-1) > -torch.inf
+    drawn = torch.where(is_left, drawn, NOTHING_LEFT)
+    return torch.where(given.amax(dim=-1) < torch.inf, drawn, NOT_NUMBERS)  # NaN is not less
+
+
+def choice(logits: Tensor, plan: DecodePlan, step: int, numbers: Tensor | None) -> Tensor:
+    """Choose as `next_tokens` does, where there is a choice."""
+    vocab = logits.shape[-1]
     if not plan.do_sample:
         return logits.argmax(dim=-1)
     values, ids = candidates(logits / plan.temperature, plan)  # (B, K)

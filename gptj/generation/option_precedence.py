@@ -1,0 +1,125 @@
+"""Which option wins where several speak of the same: a call's own before those of the model.
+
+What a caller says twice, and differently, is refused by the checks; what the model's files say and
+the chosen mode does not read gives way, so that every folder can generate.
+"""
+
+import logging
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any, Final
+
+from gptj.generation.option_checks import warn_unused
+from gptj.generation.option_rules import (
+    MIN_TEMPERATURE,
+    as_tuple,
+    is_count,
+    is_integer,
+    is_number,
+)
+from gptj.generation.options import GenerationConfig
+
+log = logging.getLogger("gptj")
+
+MODES: Final = ("num_beams", "penalty_alpha", "prompt_lookup_num_tokens")
+"""Options that choose a mode of decoding, of which there is one; the first of a file's wins."""
+
+
+def settle(
+    options: GenerationConfig, given: Collection[str], vocab_size: int, has_assistant: bool = False
+) -> GenerationConfig:
+    """Return options that go together, and say once which others have no effect.
+
+    Args:
+        given: names of those that a caller has given; the others are the model's.
+    """
+    found, dropped = settled(options, given, vocab_size)
+    if unknown := _unknown_ends(options.eos_token_id, vocab_size):
+        ids = ", ".join(map(str, unknown))
+        log.warning(
+            "generate(): eos_token_id %s is not in the vocabulary of %d tokens and ends no text.",
+            ids,
+            vocab_size,
+        )
+    if dropped:
+        names = ", ".join(dropped)
+        log.warning("generate(): the model's own %s gives way to other options.", names)
+    if is_greedy(options.temperature) and options.do_sample is True:
+        given = set(given) - {"temperature"}  # which has made it greedy
+    warn_unused(given, found, has_assistant)
+    return found
+
+
+def settled(
+    options: GenerationConfig, given: Collection[str], vocab_size: int
+) -> tuple[GenerationConfig, list[str]]:
+    """Return options that go together, and the names of the model's own that gave way."""
+    options = _with_lengths(options, given)
+    unknown = _unknown_ends(options.eos_token_id, vocab_size)
+    if unknown:
+        known = [end for end in as_tuple(options.eos_token_id) if end not in unknown]
+        options = replace(options, eos_token_id=known or None)
+    if options.do_sample is True and is_greedy(options.temperature):
+        options = replace(options, do_sample=False)
+    found = options
+    for rule in (_one_mode, _drawing_or_search, _one_text):
+        found = rule(found, given)
+    changed = options.changed().items()
+    return found, [name for name, value in changed if getattr(found, name) != value]
+
+
+def is_greedy(temperature: object) -> bool:
+    """Return whether a temperature leaves nothing but the likeliest token."""
+    return is_number(temperature) and 0 <= temperature < MIN_TEMPERATURE  # type: ignore[operator]
+
+
+def _with_lengths(options: GenerationConfig, given: Collection[str]) -> GenerationConfig:
+    """Let a caller's length win over the model's, whichever of the two ways says it."""
+    changes: dict[str, Any] = {}
+    if "max_length" in given and options.max_length is not None and "max_new_tokens" not in given:
+        changes["max_new_tokens"] = None
+    if "min_length" in given and options.min_length and "min_new_tokens" not in given:
+        changes["min_new_tokens"] = 0
+    return replace(options, **changes)
+
+
+def _unknown_ends(ends: Any, vocab_size: int) -> list[int]:
+    """Return the end tokens that the model cannot write; what is no integer is for the checks."""
+    if ends is None or not all(map(is_integer, as_tuple(ends))):
+        return []
+    return [int(end) for end in as_tuple(ends) if not 0 <= end < vocab_size]
+
+
+def _one_mode(options: GenerationConfig, given: Collection[str]) -> GenerationConfig:
+    """Keep one mode; two that a caller has given are left to the checks."""
+    default = GenerationConfig()
+    chosen = [name for name in MODES if _chooses(name, getattr(options, name))]
+    kept = [name for name in chosen if name in given] or chosen[:1]
+    return replace(options, **{name: getattr(default, name) for name in chosen if name not in kept})
+
+
+def _chooses(name: str, value: object) -> bool:
+    return is_count(value, 2) if name == "num_beams" else value is not None
+
+
+def _drawing_or_search(options: GenerationConfig, given: Collection[str]) -> GenerationConfig:
+    """Keep drawing, or the searches that do without."""
+    if not options.do_sample:
+        return options
+    searches: dict[str, Any] = {}
+    if options.penalty_alpha is not None:
+        searches["penalty_alpha"] = None
+    if is_count(options.num_beams, 2) and is_count(options.num_beam_groups, 2):
+        searches["num_beam_groups"] = 1
+    if "do_sample" not in given and any(name in given for name in searches):
+        return replace(options, do_sample=False)
+    return replace(options, **{n: value for n, value in searches.items() if n not in given})
+
+
+def _one_text(options: GenerationConfig, given: Collection[str]) -> GenerationConfig:
+    """Write one greedy text where a model's options ask for several, which would be equal."""
+    is_plain = not options.do_sample and not is_count(options.num_beams, 2)
+    if is_plain and is_count(options.num_return_sequences, 2):
+        if "num_return_sequences" not in given:
+            return replace(options, num_return_sequences=1)
+    return options
