@@ -194,11 +194,15 @@ def load_model(
         check_quantization(config, backend.name, backend.capabilities.quantization)
         with byte_progress(tensors, f"Loading {name}") as params:
             built = backend.build(config, head, params=params, dtype=wanted, device=device, **own)
-        model: Pretrained = built  # of which all models are
-        model.generation_config = GenerationConfig.from_folder(files.checkpoint.folder, config)
-        warn_unused_defaults(model.generation_config)
-        model.source_folder, model.loaded_as = files.source_folder, files.base
-        return model if files.adapter is None else model.load_lora(files.adapter.folder)
+        return _completed(built, config, files)
+
+
+def _completed(model: "Pretrained", config: GPTJConfig, files: Files) -> "Pretrained":
+    """Give a model the options of its folder, the way back to it, and the adapter if any."""
+    model.generation_config = GenerationConfig.from_folder(files.checkpoint.folder, config)
+    warn_unused_defaults(model.generation_config)
+    model.source_folder, model.loaded_as = files.source_folder, files.base
+    return model if files.adapter is None else model.load_lora(files.adapter.folder)
 
 
 def _find(backend: AnyBackend, name: str | Path, where: Mapping[str, Any]) -> Files:
