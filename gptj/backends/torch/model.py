@@ -82,6 +82,7 @@ class GPTJModel(TorchPretrained):
         mask = self.mask(attention_mask, x, cache, eager)
         rotation = self.rotation(inputs["position_ids"], attention_mask, x, cache)
 
+        keys = length_of(cache) + x.shape[1]  # a cache may have room for more than it holds
         twice = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         hidden_states, attentions, layers = [x], [], []
         for layer, block in enumerate(self.h):  # x is (B, T, E)
@@ -92,10 +93,7 @@ class GPTJModel(TorchPretrained):
             run = partial(checkpoint, block, use_reentrant=False) if twice else block
             x, layer_cache, probs = run(x, rotation, mask, past, length_of(cache), factors, eager)
             hidden_states.append(x)
-            # a cache may have room for more keys than it holds
-            attentions.append(
-                probs if probs is None else probs[..., : length_of(cache) + x.shape[1]]
-            )
+            attentions.append(probs if probs is None else probs[..., :keys])
             if use_cache:  # unused keys and values must not stay in memory
                 layers.append(layer_cache)
         hidden_states[-1] = x = self.ln_f(x)
