@@ -25,7 +25,7 @@ from gptj.spec.quantization import NONE
 from gptj.spec.quantized_tensors import requantized
 from gptj.spec.tensors import LazyTensor
 from gptj.spec.types import DType
-from gptj.system.atomic import folder_named
+from gptj.system.atomic import folder_named, refuse_file
 from gptj.tokenizer.lookup import add_tokenizer
 from gptj.tools.init import STORED, resolve_config
 
@@ -70,6 +70,7 @@ def convert(
         CheckpointError: for missing or damaged files, or a full disk.
     """
     folder = folder_named(dest)
+    refuse_file(folder)
     opened = open_checkpoint(hub.locate(source, **where))
     chosen = GPTJConfig.from_dict(opened.config()) if config is None else resolve_config(config)
     head = head_of(opened.tensors)
