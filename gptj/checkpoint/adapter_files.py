@@ -24,8 +24,8 @@ CONFIG_NAME: Final = "adapter_config.json"
 WEIGHTS_NAME: Final = "adapter_model.safetensors"
 OLD_WEIGHTS_NAME: Final = "adapter_model.bin"
 
-PLAN: Final = Plan(
-    owns=frozenset((CONFIG_NAME, WEIGHTS_NAME, "config.json", *TOKENIZER_FILES)).__contains__
+OWN_FILES: Final = frozenset(
+    (CONFIG_NAME, WEIGHTS_NAME, OLD_WEIGHTS_NAME, "config.json", *TOKENIZER_FILES)
 )
 """What a folder may hold that a new adapter's folder takes the place of."""
 
@@ -110,7 +110,14 @@ def write_adapter(
         "revision": revision,
     }
     named = {f"{PREFIX}{name}": tensor for name, tensor in tensors.items()}
-    with staged(folder, PLAN) as new:
+    plan = Plan(
+        owns=OWN_FILES.__contains__,
+        # readers would mistake it for the new one's
+        superseded=lambda names: {
+            name for name in (OLD_WEIGHTS_NAME,) if (folder / name).is_file()
+        },
+    )
+    with staged(folder, plan) as new:
         safetensors.write(new / WEIGHTS_NAME, named, {"format": "pt"})
         write_text(new / CONFIG_NAME, json.dumps(content, indent=2, sort_keys=True) + "\n")
         add_files(new)

@@ -14,7 +14,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 import numpy.typing as npt
 
-from gptj.errors import CheckpointError, GPTJError
+from gptj.errors import CheckpointError
 from gptj.spec.tensors import LazyTensor
 from gptj.system.journal import is_unsettled, settle
 
@@ -108,7 +108,7 @@ def unchanged(
     before = look() if before is None else before
     try:
         yield
-    except (GPTJError, OSError) as error:  # half of one model and half of another fail somehow
+    except Exception as error:  # half of one model and half of another fail in some way
         if look() != before and not isinstance(error, ChangedWhileRead):
             raise _changed(folder) from error
         raise

@@ -53,8 +53,9 @@ def cached(cache_dir: str | Path | None, key: str, build: Callable[[Path], None]
     except DataError:
         raise
     except OSError as error:
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
         raise DataError(
-            f"The tokens cannot be kept in {parent}: {error.strerror or error} "
+            f"The tokens cannot be kept in {parent}: {cause.strerror or cause}. "
             "Make room, or give another folder as cache_dir."
         ) from error
     return Store(found)

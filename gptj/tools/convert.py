@@ -24,7 +24,7 @@ from gptj.spec.params import parameter_table
 from gptj.spec.quantization import NONE
 from gptj.spec.quantized_tensors import requantized
 from gptj.spec.types import DType
-from gptj.system.atomic import folder_named
+from gptj.system.atomic import folder_named, refuse_file
 from gptj.tokenizer.lookup import add_tokenizer
 from gptj.tools.init import STORED, resolve_config
 
@@ -69,6 +69,7 @@ def convert(
         CheckpointError: for missing or damaged files, or a full disk.
     """
     folder = folder_named(dest)
+    refuse_file(folder)
     opened = open_checkpoint(hub.locate(source, **where))
     chosen = GPTJConfig.from_dict(opened.config()) if config is None else resolve_config(config)
     head = head_of(opened.tensors)

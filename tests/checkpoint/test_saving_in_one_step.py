@@ -48,9 +48,9 @@ def test_a_killed_save_leaves_the_old_model_or_the_new_one(case, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [name for name in CASES if name != "safetensors and bin"])
 def test_a_save_may_be_killed_before_any_call(case, tmp_path):
-    is_long = case.startswith("mesh")  # with hundreds of files
+    is_long = case.startswith(("mesh", "tokenizer"))  # of many files, or slow to make
     counts = program(tmp_path, "kills", case, 0, 5 if is_long else 1)
     assert counts["kills"]
 

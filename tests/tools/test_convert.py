@@ -230,3 +230,31 @@ def test_wrong_calls_end_with_2_and_bad_files_with_1(tmp_path):
     assert run("convert", FORMATS / "bin", tmp_path / "new", "--to", "gguf").exit_code == 2
     assert run("convert", tmp_path / "nothing", tmp_path / "new").exit_code == 1
     assert run("init", tmp_path / "new").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("loop", "Too many levels"),
+        ("dangling", "is a link to nowhere"),
+        ("x" * 256, "File name too long"),
+        ("a\0b", "cannot hold the character NUL"),
+        ("loop/model", "Too many levels"),
+    ],
+)
+def test_a_target_that_is_no_folder_is_one_line(name, message, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    with pytest.raises(CheckpointError, match=f"^Cannot save into .*{message}"):
+        gptj.convert(TINY, tmp_path / name)
+    assert names(tmp_path) == ["dangling", "loop"]
+
+
+@pytest.mark.parametrize("to", ["safetensors", "bin"])
+def test_the_source_may_be_the_target(to, tmp_path):
+    gptj.convert(TINY, tmp_path / "model", max_shard_size="60KB")
+    gptj.convert(tmp_path / "model", tmp_path / "model", to=to)
+    found = names(tmp_path / "model")
+    assert ("model.safetensors.index.json" in found) == (to == "bin")
+    assert gptj.inspect(tmp_path / "model").ok
+    assert not [name for name in names(tmp_path) if name.startswith(".")]
