@@ -36,8 +36,8 @@ class Layer(Capturable, keras.layers.Layer):
 
         One with another `dtype` belongs to an int8 weight, and is not trained.
         """
-        # a name that no other model has would stay for ever, with 35 kB, in what TensorFlow keeps of
-        # operations; the slash at the end leaves the scopes of the model around it
+        # TensorFlow keeps 35 kB for ever for each name of a variable, so two models must not differ
+        # in it: the slash at the end leaves the scopes of the model around it
         with tf.name_scope("gptj/"):
             return self.add_weight(
                 name=leaf,
