@@ -161,7 +161,7 @@ def load(
             ``"question_answering"``, if the backend has it. None means that of an adapter,
             and of any other name ``"causal_lm"``.
         dtype: of parameters and computation; ``"auto"`` takes the configuration's, else the file's.
-        device: the framework's own name of a device.
+        device: ``"cpu"``, ``"gpu"``, ``"gpu:1"``, or the framework's own name of one.
         revision: branch, tag or commit on the hub.
         options: fields of the configuration, what `gptj.model.loading.load_model` takes, and what
             the backend takes, such as ``attn_implementation``.

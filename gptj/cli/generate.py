@@ -76,6 +76,8 @@ def generate(
     otherwise, or a sampling option, --seed, or several texts without beams are given. A single text
     is shown as it is generated; beams and several texts appear at the end.
 
+    A file ending in .jsonl has objects with a "prompt" or a "text", and so may standard input.
+
     JSON lines have "prompt" and "text", the new text only; with -r, "texts", a list.
     """
     prompts = read_prompts(prompt, file)

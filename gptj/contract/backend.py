@@ -11,8 +11,10 @@ Its models take these arguments, in this order, where the head has them:
     position_ids          (B, T) integers; when not given they follow from the mask
     head_mask             (H,) or (L, H) factors on the attention probabilities
     inputs_embeds         (B, T, E)
-    labels                causal LM: (B, T) integers, not shifted, -100 to ignore; classification:
-                          (B,) integers, or (B, L) numbers, see ``gptj.spec.targets``
+    labels                causal LM: (B, T) integers, not shifted, -100 to ignore; the first token
+                          of a left-padded sequence is learnt from a pad, unless it is ignored;
+                          classification: (B,) integers, or (B, L) numbers, see
+                          ``gptj.spec.targets``
     start_positions       (B,) integers: where an answer starts; end_positions: where it ends
     use_cache             whether to return a cache; not by default while training or with labels
     output_attentions     whether to return the probabilities, n_layer of (B, H, T, S)

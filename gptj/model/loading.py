@@ -146,7 +146,7 @@ def load_model(
         config: instead of the checkpoint's own.
         dtype: of parameters and computation; ``"auto"`` takes the configuration's, else the file's.
         torch_dtype: the old name of `dtype`.
-        device: the framework's own name of a device.
+        device: ``"cpu"``, ``"gpu"``, ``"gpu:1"``, or the framework's own name of one.
         revision, subfolder, cache_dir, local_files_only, token, force_download: which files of the
             hub, and how to get them, as in ``gptj.hub.locate``.
         ignore_mismatched_sizes: draw new tensors where shapes differ, such as a head with other

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gptj.errors import InputError
+from gptj.spec.tensors import in_own_order
 
 INDICES = (np.dtype(np.int32), np.dtype(np.int64))
 """The integers with which every framework looks up, compares and counts."""
@@ -37,7 +38,7 @@ def input_array(value: object, name: str = "The input") -> npt.NDArray[Any]:
         raise InputError(f"{name} must hold numbers; found {_found(value, array)}.")
     if array.size == 0 and isinstance(value, (list, tuple)):
         return array.astype(np.int64)  # NumPy's floats would hide that it is empty
-    array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    array = in_own_order(array)
     if array.dtype.kind not in "iu" or array.dtype in INDICES:
         return array
     if array.dtype == np.uint64:
@@ -46,7 +47,8 @@ def input_array(value: object, name: str = "The input") -> npt.NDArray[Any]:
 
 
 def _not_an_array(value: object, name: str, error: Exception) -> str:
-    lengths = sorted({len(row) for row in value if _is_list(row)}) if _is_list(value) else []
+    rows = value if isinstance(value, Sequence) else ()
+    lengths = sorted({len(row) for row in rows if isinstance(row, (list, tuple))})
     if len(lengths) > 1:
         several = " and ".join(map(str, (lengths[0], lengths[-1])))
         return (
@@ -54,10 +56,6 @@ def _not_an_array(value: object, name: str, error: Exception) -> str:
             "for example with the tokenizer's padding=True, and mask the padding."
         )
     return f"{name} must be nested lists of numbers, or an array; found {type(value)}: {error}"
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
 def _found(value: object, array: npt.NDArray[Any]) -> str:

@@ -26,7 +26,8 @@ class LazyTensor:
 
     @classmethod
     def of(cls, array: npt.NDArray[Any]) -> "LazyTensor":
-        """Wrap an array in memory."""
+        """Wrap an array in memory, of any strides and byte order."""
+        array = in_own_order(array)
         return cls(array.shape, array.dtype, lambda: array)
 
     @property
@@ -49,6 +50,14 @@ class LazyTensor:
         """Read the array, so that NumPy functions accept a handle."""
         array = self.read()
         return array.astype(dtype or array.dtype, copy=bool(copy))
+
+
+def in_own_order(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an array in the machine's own byte order, which files and frameworks take for granted.
+
+    Only one in the other order is copied.
+    """
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def copy_into(target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:

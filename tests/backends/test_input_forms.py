@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from gptj.errors import InputError, TokenOutOfRange
-from models import draw_ids, tiny_model
+from gptj.model.config import GPTJConfig
+from gptj.spec.tensors import LazyTensor
+from models import draw_ids, tiny_config, tiny_model, tiny_weights
 from tolerances import assert_close
 
 pytestmark = pytest.mark.frameworks
@@ -190,3 +192,16 @@ def test_a_count_of_logits_may_be_of_numpy(backend):
     assert_close(found, expected[:, -2:], "float32", "logits")
     found = call(backend, input_ids=IDS, logits_to_keep=[0, 3])["logits"]
     assert_close(found, expected[:, [0, 3]], "float32", "logits")
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "lists"])
+def test_weights_may_be_of_every_layout(backend, form):
+    arrays = {name: FORMS[form](w) if w.ndim == 2 else w for name, w in tiny_weights().items()}
+    params = {name: LazyTensor.of(array) for name, array in arrays.items()}
+    config = GPTJConfig.from_dict(tiny_config().to_dict())
+    model = backend.build(config, "causal_lm", params=params, dtype="float32", device=None)
+    expected = call(backend, input_ids=IDS)["logits"]
+    np.testing.assert_array_equal(backend.to_numpy(model(IDS).logits), expected)
+    model = backend.build(config, "causal_lm", params=None, dtype="float32", device=None)
+    backend.load_params(model, params)
+    np.testing.assert_array_equal(backend.to_numpy(model(IDS).logits), expected)

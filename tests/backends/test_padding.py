@@ -66,3 +66,21 @@ def test_what_is_masked_never_moves_what_is_attended(name, bits):
     )
     kept = mask != 0
     np.testing.assert_array_equal(first[kept], second[kept])
+
+
+def loss(backend, ids, mask, labels):
+    output = run(
+        backend, tiny_model(backend.name), input_ids=ids, attention_mask=mask, labels=labels
+    )
+    return float(output.loss)
+
+
+def test_the_first_token_after_padding_is_learnt_from_a_pad_unless_it_is_ignored(backend):
+    alone = loss(backend, ROW, np.ones_like(ROW), ROW)
+    for side in ("right", "left"):
+        ids, mask, place = padded(4, side)
+        labels = np.where(mask != 0, ids, -100)
+        if side == "left":
+            assert abs(loss(backend, ids, mask, labels) - alone) > 1e-2  # as transformers has it
+            labels[:, place.start] = -100
+        assert_close(loss(backend, ids, mask, labels), alone, "float32", side)

@@ -184,3 +184,34 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     path.write_bytes(b"GGUF")
     with pytest.raises(CheckpointError, match=r"those end with '\.safetensors'"):
         open_checkpoint(path)
+
+
+def in_other_order(array):
+    return array.astype(array.dtype.newbyteorder())
+
+
+def read_only(array):
+    copy = array.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+LAYOUTS = {
+    "transposed": lambda array: np.ascontiguousarray(array.T).T,
+    "strided": lambda array: np.repeat(array, 2, axis=-1)[..., ::2],
+    "reversed": lambda array: array[::-1].copy()[::-1],
+    "big-endian": in_other_order,
+    "read-only": read_only,
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("form", ACCEPTED)
+def test_arrays_of_every_layout_come_back_with_their_values(tmp_path, form, layout):
+    tensors = drawn("causal_lm")
+    given = {name: LazyTensor.of(LAYOUTS[layout](t.read())) for name, t in tensors.items()}
+    save(tmp_path, given, form)
+    found = open_checkpoint(tmp_path).tensors
+    assert found.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(found[name].read(), tensor.read())

@@ -223,6 +223,7 @@ EXCEPTIONS = {
     },
     "optimizer": {
         "AdamW": "Keras: its own adds epsilon elsewhere than PyTorch and Optax do",
+        "AdamW._all_reduce_sum_gradients": "TensorFlow: the graph of its sum is never freed",
         "AdamW.update_step": "Keras: its own adds epsilon elsewhere than PyTorch and Optax do",
         "LeafInfo": STATES,
         "_trained": STATES,

@@ -17,7 +17,7 @@ from gptj.spec.checks import values_are_checked
 from gptj.spec.config import GPTJConfig
 from gptj.spec.input_arrays import INDICES, input_array
 from gptj.spec.params import Parameter, initial_value, parameter_table
-from gptj.spec.tensors import LazyTensor, Tensors, copy_into
+from gptj.spec.tensors import LazyTensor, Tensors, copy_into, in_own_order
 from gptj.spec.types import TensorLike
 from gptj.spec.weight_names import to_flax
 
@@ -43,7 +43,7 @@ def from_numpy(array: TensorLike) -> Array:
     """Return an array, a list or a tensor as a tensor; JAX moves it to the parameters' device."""
     if isinstance(array, Array):
         return array
-    array = np.asarray(array)
+    array = in_own_order(np.asarray(array))
     if array.dtype == np.int64:  # JAX would cut it to 32 bits, and large numbers would seem small
         limits = np.iinfo(np.int32)
         array = array.clip(limits.min, limits.max).astype(np.int32)

@@ -7,11 +7,12 @@ import tensorflow as tf
 from keras import ops
 
 from gptj.backends.tf.cache import KVCache, in_own_graph
-from gptj.backends.tf.kernels.bits import as_bits, bits_of, from_bits, reading
+from gptj.backends.tf.kernels.bits import as_bits, from_bits, reading
 from gptj.backends.tf.kernels.half_precision import is_native
 from gptj.backends.tf.kernels.linear import MAX_XLA_WEIGHTS
 from gptj.backends.tf.kernels.platforms import has_gpu
 from gptj.backends.tf.sampling import next_tokens, seed_words
+from gptj.backends.tf.shared_programs import holding, program, weights_of
 from gptj.contract.decoding import DecodePlan
 from gptj.generation.segments import Segment
 from gptj.spec.checks import already_checked
@@ -59,25 +60,24 @@ def run(
     numbers = {name: tf.constant(getattr(plan, name)) for name in TENSOR_OPTIONS}
     inputs = ({**numbers, "seed": seed_words(plan.seed)}, ends_of(segment), state)
 
-    def loop(bits: Any, numbers: Any, ends: Tensor, state: DecodeState) -> DecodeState:
-        return run_loop(model, state, replace(fixed, **numbers), ends, bits)
+    def loop(weights: Any, numbers: Any, ends: Tensor, state: DecodeState) -> DecodeState:
+        with holding(model, weights) as bits:
+            return run_loop(model, state, replace(fixed, **numbers), ends, bits)
 
     def by_xla(numbers: Any, ends: Tensor, state: DecodeState) -> DecodeState:
-        compiled = tf.function(loop, autograph=False, jit_compile=True)
-        if has_gpu():
-            return compiled({}, numbers, ends, state)
-        given = tf.nest.map_structure(as_bits, state)
-        state = compiled(bits_of(model), numbers, ends, given)
+        given = state if has_gpu() else tf.nest.map_structure(as_bits, state)
+        inputs = (weights_of(model), numbers, ends, given)
+        state = program(model, (fixed, shapes), loop, inputs)(*inputs)
         return tf.nest.map_structure(from_bits, state)
 
     def by_tensorflow(numbers: Any, ends: Tensor, state: DecodeState) -> DecodeState:
         with in_own_graph():
             if is_loop:
-                return loop({}, numbers, ends, state)
+                return run_loop(model, state, replace(fixed, **numbers), ends, {})
             return _advance(model, state, replace(fixed, **numbers))
 
-    function = by_xla if is_loop and is_for_xla(model, segment.sequences) else by_tensorflow
     shapes = (tuple(state.mask.shape), state.new.shape[1])
+    function = by_xla if is_loop and is_for_xla(model, segment.sequences) else by_tensorflow
     return graph_of(model, (fixed, shapes, is_loop), function, inputs)(*inputs)
 
 

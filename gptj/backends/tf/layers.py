@@ -1,6 +1,5 @@
 """The layers of blocks and heads. Maths: ``gptj.spec.reference``; shape letters: ``gptj.spec``."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 import keras
@@ -37,14 +36,17 @@ class Layer(Capturable, keras.layers.Layer):
 
         One with another `dtype` belongs to an int8 weight, and is not trained.
         """
-        return self.add_weight(
-            name=leaf,
-            shape=shape,
-            initializer=params.initializer(self, leaf),
-            autocast=False,
-            dtype=dtype,
-            trainable=dtype is None,
-        )
+        # TensorFlow keeps 35 kB for ever for each name of a variable, so two models must not differ
+        # in it: the slash at the end leaves the scopes of the model around it
+        with tf.name_scope("gptj/"):
+            return self.add_weight(
+                name=leaf,
+                shape=shape,
+                initializer=params.initializer(self, leaf),
+                autocast=False,
+                dtype=dtype,
+                trainable=dtype is None,
+            )
 
     def rebuild(self) -> None:
         """Make new variables: a Keras variable cannot change its shape."""
@@ -77,18 +79,10 @@ class Embedding(Layer):
     def call(self, ids: tf.Tensor) -> tf.Tensor:
         """Look up the rows of (B, T) ids, (B, T, E)."""
         table = bits.matrix(self.embeddings)
-
-        @tf.custom_gradient
-        def look_up(table: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-            def gradient(dy: tf.Tensor) -> tf.Tensor:
-                # TensorFlow's own is a list of rows, of which Keras's Adam squares each apart
-                # where a token is there twice
-                rows = tf.reshape(dy, (-1, self.width))
-                return tf.math.unsorted_segment_sum(rows, tf.reshape(ids, (-1,)), self.count)
-
-            return tf.gather(table, ids), gradient
-
-        return tf.cast(bits.from_bits(look_up(table)), self.compute_dtype)
+        # TensorFlow's gradient of a look-up is a list of rows, of which Keras's Adam squares each
+        # apart where a token is there twice. That of a reshape, which costs nothing, adds them up.
+        rows = tf.gather(tf.reshape(table, (self.count, self.width)), ids)
+        return tf.cast(bits.from_bits(rows), self.compute_dtype)
 
     def resize(self, count: int) -> None:
         """Make a table with another number of rows."""

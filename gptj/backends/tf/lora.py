@@ -32,9 +32,11 @@ class Adapter(Layer):
         super().build()
         make = {"initializer": "zeros", "dtype": "float32", "autocast": False}
         shape = (self.layer.inputs, self.layer.rank)
-        self.lora_A = self.add_weight(name="lora_A", shape=shape, **make)
+        with tf.name_scope("gptj/"):  # as in `Layer.variable`
+            self.lora_A = self.add_weight(name="lora_A", shape=shape, **make)
         shape = (self.layer.rank, self.layer.outputs)
-        self.lora_B = self.add_weight(name="lora_B", shape=shape, **make)
+        with tf.name_scope("gptj/"):
+            self.lora_B = self.add_weight(name="lora_B", shape=shape, **make)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Map (N, in) to (N, out), in the compute dtype."""

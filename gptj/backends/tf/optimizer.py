@@ -40,6 +40,15 @@ class AdamW(keras.optimizers.AdamW):
         _check_kind(self)
         super().build(variables)
 
+    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
+        """Add up the gradients of all replicas; of one there is nothing to add.
+
+        TensorFlow would keep the graph of that sum, and with it the model, until the process ends.
+        """
+        if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+            return list(grads_and_vars)
+        return super()._all_reduce_sum_gradients(grads_and_vars)
+
     def update_step(self, gradient: Tensor, variable: Variable, learning_rate: Tensor) -> None:
         """Update one parameter and its moments, in the dtype of the parameter."""
         index = self._get_variable_index(variable)

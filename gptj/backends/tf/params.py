@@ -17,7 +17,7 @@ from gptj.spec.checks import values_are_checked
 from gptj.spec.heads import BASE_PREFIX
 from gptj.spec.input_arrays import input_array
 from gptj.spec.params import Parameter, initial_value, parameter_table
-from gptj.spec.tensors import LazyTensor, Tensors, copy_into
+from gptj.spec.tensors import LazyTensor, Tensors, copy_into, in_own_order
 from gptj.spec.types import Device, TensorLike
 
 if TYPE_CHECKING:
@@ -50,16 +50,17 @@ def to_numpy(tensor: TensorLike) -> npt.NDArray[Any]:
 def from_numpy(array: TensorLike, device: Device = None, dtype: str | None = None) -> Tensor:
     """Return an array as a tensor, without a copy where device and dtype allow."""
     with tf.device(device):
-        tensor = tf.convert_to_tensor(np.asarray(array))
+        tensor = tf.convert_to_tensor(in_own_order(np.asarray(array)))
         return tensor if dtype is None else tf.cast(tensor, dtype)
 
 
-def input_tensor(value: TensorLike, name: str, device: Device = None) -> Tensor:
+def input_tensor(value: Any, name: str, device: Device = None) -> Tensor:
     """Return an input, a list, an array or a tensor, as a tensor; integers are wide and signed."""
     if not (tf.is_tensor(value) or isinstance(value, keras.KerasTensor | keras.Variable)):
         return from_numpy(input_array(value, name), device)
-    whole = tf.as_dtype(value.dtype).is_integer
-    return ops.cast(value, "int64") if whole and value.dtype not in ("int32", "int64") else value
+    dtype = tf.as_dtype(value.dtype)
+    is_narrow = dtype.is_integer and dtype not in (tf.int32, tf.int64)
+    return ops.cast(value, "int64") if is_narrow else value
 
 
 def concrete(tensor: Tensor) -> npt.NDArray[Any] | None:

@@ -15,7 +15,7 @@ from gptj.spec.checks import values_are_checked
 from gptj.spec.heads import BASE_PREFIX
 from gptj.spec.input_arrays import input_array
 from gptj.spec.params import Parameter, initial_value, parameter_table
-from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.spec.tensors import LazyTensor, Tensors, in_own_order
 from gptj.spec.types import Device, TensorLike
 
 if TYPE_CHECKING:
@@ -36,12 +36,10 @@ def to_numpy(tensor: TensorLike) -> npt.NDArray[Any]:
 
 def from_numpy(array: TensorLike, device: Device = None, dtype: str | None = None) -> Tensor:
     """Return an array as a tensor, without a copy where device and dtype allow."""
-    array = np.asarray(array)
-    # PyTorch knows no reversed views, no other byte order, and no memory that is only read
+    array = in_own_order(np.asarray(array))
+    # PyTorch knows no reversed views, and no memory that is only read
     if any(stride < 0 for stride in array.strides) or not array.flags.writeable:
         array = array.copy()
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype == BFLOAT16:
         tensor = torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
     else:

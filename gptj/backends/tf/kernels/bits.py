@@ -45,14 +45,6 @@ def upcast_bits(x: tf.Tensor) -> tf.Tensor:
     return upcast(x) if x.dtype in DTYPE_OF_BITS else x
 
 
-def bits_of(model: keras.Model) -> dict[str, tf.Tensor]:
-    """Return the bits of a model's matrices in half precision by the paths of their variables."""
-    tensors = {variable.path: tf.convert_to_tensor(variable.value) for variable in model.variables}
-    return {
-        path: as_bits(x) for path, x in tensors.items() if x.dtype in BITS_OF_DTYPE and x.ndim == 2
-    }
-
-
 @contextmanager
 def reading(bits: dict[str, tf.Tensor]) -> Iterator[None]:
     """Have the model inside read matrices from these bits, not from its variables."""

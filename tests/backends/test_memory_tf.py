@@ -1,0 +1,97 @@
+"""A Keras model that goes out of scope is freed, with everything that was made for it."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+import gptj
+from paths import TINY
+
+tf = pytest.importorskip("tensorflow")
+
+from gptj.backends.tf import shared_programs  # noqa: E402 (after the skip)
+from gptj.backends.tf.optimizer import AdamW  # noqa: E402
+
+pytestmark = pytest.mark.frameworks
+
+IDS = np.array([[1, 2, 3]] * 2)
+TEXT = {"max_new_tokens": 3, "eos_token_id": None}
+
+
+def fit(model):
+    model.compile(optimizer=AdamW(1e-3))
+    model.fit({"input_ids": IDS, "labels": IDS}, verbose=0)
+
+
+USES = {
+    "nothing": lambda model: None,
+    "text": lambda model: model.generate(IDS, **TEXT),
+    "beams": lambda model: model.generate(IDS, num_beams=2, **TEXT),
+    "a stream": lambda model: list(model.stream_text("a", **TEXT)),
+    "score": lambda model: model.score([1, 2, 3]),
+    "trace": lambda model: model.trace(IDS, ["transformer.h.0.mlp"]),
+    "predict": lambda model: model.predict({"input_ids": IDS}, verbose=0),
+    "a graph": lambda model: tf.function(lambda ids: model(ids).logits, autograph=False)(IDS),
+    "training": fit,
+}
+
+
+def load():
+    return gptj.load(TINY, backend="tf")
+
+
+def graphs():
+    """Return how many graphs there are, of which each holds the variables that it reads."""
+    gc.collect()
+    return sum(type(one).__name__ == "FuncGraph" for one in gc.get_objects())
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_model_is_freed_with_what_was_compiled_for_it(use):
+    USES[use](load())  # the first may leave what later ones share
+    before, programs = graphs(), len(shared_programs._programs)
+    model = load()
+    alive = weakref.ref(model), weakref.ref(model.weights[0].value)
+    USES[use](model)
+    del model
+    assert graphs() == before
+    assert [one() for one in alive] == [None, None]
+    assert len(shared_programs._programs) == programs
+
+
+def test_an_export_is_freed(tmp_path):
+    load().export(tmp_path / "first", verbose=False)
+    before = graphs()
+    load().export(tmp_path / "second", verbose=False)
+    assert graphs() <= before
+
+
+def test_names_of_variables_are_those_of_every_model():
+    first, second = load(), load()
+    assert [w.value.name for w in first.weights] == [w.value.name for w in second.weights]
+    assert first.name != second.name
+    assert first.weights[0].path != second.weights[0].path
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_program_computes_with_the_weights_of_the_model_that_runs_it(dtype):
+    model, other = (gptj.load(TINY, backend="tf", dtype=dtype) for _ in range(2))
+    model.generate(IDS, **TEXT)
+    for variable in other.weights:
+        variable.assign(variable * 1.5 + 0.1)
+    expected = other.generate(IDS, **TEXT, renormalize_logits=True)  # by the reference decoder
+    np.testing.assert_array_equal(other.generate(IDS, **TEXT), expected)
+
+
+def test_a_model_with_a_layer_of_its_user_has_a_program_of_its_own():
+    class Doubled(type(load().lm_head)):
+        def call(self, x, table=None):
+            return -super().call(x, table)
+
+    model = load()
+    first = model.generate(IDS, **TEXT).numpy()
+    model.lm_head.__class__ = Doubled
+    model.functions.compiled.clear()
+    assert (model.generate(IDS, **TEXT).numpy() != first).any()

@@ -1,0 +1,63 @@
+"""The prompts of ``gptj generate``: files as editors of every system write them, and JSON lines."""
+
+import pytest
+
+from gptj.cli.prompts import read_prompts
+from gptj.errors import ArgumentError
+
+pytestmark = pytest.mark.neutral
+
+LINES = ["import os", "  x = 1", "é = 2"]
+JSON = (
+    '{"prompt": "import os"}\n{"text": "  x = 1", "id": 3}\n{"prompt": "é = 2", "text": "other"}\n'
+)
+
+
+def read(tmp_path, content, name="prompts.txt"):
+    file = tmp_path / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read_prompts(None, str(file))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("last", ["", "\n", "\n\n\n"])
+def test_the_lines_are_the_prompts_whichever_system_wrote_them(tmp_path, end, mark, last):
+    content = mark + end.join(LINES) + last.replace("\n", end)
+    assert read(tmp_path, content) == LINES
+
+
+@pytest.mark.parametrize("name", ["prompts.jsonl", "prompts.ndjson"])
+def test_json_lines_hold_a_prompt_or_a_text(tmp_path, name):
+    assert read(tmp_path, JSON, name) == LINES
+    assert read(tmp_path, "\ufeff" + JSON.replace("\n", "\r\n"), name) == LINES
+
+
+def test_lines_of_another_file_that_look_like_json_are_text(tmp_path):
+    assert read(tmp_path, JSON) == JSON.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "message"),
+    [
+        ("a\n\nb", "p.txt", r"Line 2 of .*p\.txt is empty"),
+        ("", "p.txt", r"Line 1 of .*p\.txt is empty"),
+        ('{"prompt": "a"}\n{"prompt"', "p.jsonl", r"Line 2 of .*p\.jsonl is no JSON: "),
+        ('{"prompt": "a"}\n{"name": "b"}', "p.jsonl", r"Line 2 .* has no prompt: it must be"),
+        ('{"prompt": 3}', "p.jsonl", r"Line 1 .* has no prompt.*found '\{\"prompt\": 3\}'"),
+        ('{"prompt": " "}', "p.jsonl", r"Line 1 of .* is empty"),
+        ("[" * 100_000, "p.jsonl", r"Line 1 of .* is no JSON"),
+        (b"\xff\xfea\x00", "p.txt", r"is not a text in UTF-8"),
+    ],
+    ids="blank empty cut other number blank-text deep utf-16".split(),
+)
+def test_what_cannot_be_read_is_named_with_its_line(tmp_path, content, name, message):
+    with pytest.raises(ArgumentError, match=message) as raised:
+        read(tmp_path, content, name)
+    assert len(str(raised.value)) < 400
+
+
+@pytest.mark.parametrize(("given", "expected"), [(JSON, LINES), ("import os\r\nx", None)])
+def test_standard_input_may_have_either(monkeypatch, given, expected):
+    monkeypatch.setattr("gptj.cli.prompts._read", lambda name: given)
+    assert read_prompts(None, "-") == (expected or ["import os", "x"])
