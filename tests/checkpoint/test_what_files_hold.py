@@ -330,3 +330,13 @@ def test_a_model_is_silent_where_nothing_was_done(caplog):
         load(TINY)
     assert caplog.records == []
     assert lines(TINY) == ["nothing is wrong"]
+
+
+def test_a_dtype_that_rounds_the_tensors_is_told(tmp_path, caplog):
+    folder = written(tmp_path, torch_dtype="bfloat16")
+    assert load(folder).dtype == "bfloat16"
+    assert "torch_dtype = bfloat16, the tensors are in float32: they are rounded" in caplog.text
+    assert "no tensor is in it: loading rounds them" in lines(folder)[0]
+    caplog.clear()
+    assert load(folder, dtype="float32").dtype == "float32"
+    assert caplog.records == []
