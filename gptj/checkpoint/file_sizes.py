@@ -21,6 +21,7 @@ from gptj.spec.families import family_of
 from gptj.spec.heads import BASE_PREFIX, find_head
 from gptj.spec.params import EMBEDDING, LM_HEAD
 from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.spec.vocabulary import EOS_TOKEN_ID, VOCAB_SIZE
 
 TABLE_BYTES: Final = 2**28
 """A rotary table up to this size needs no weights of that size beside it."""
@@ -134,6 +135,8 @@ def guessed(tensors: Tensors, source: object, head: str) -> tuple[dict[str, Any]
     content: dict[str, Any] = {**sizes, "n_head": heads, "rotary_dim": rotated}
     if LM_HEAD not in tensors and "lm_head.bias" in tensors:
         content["tie_word_embeddings"] = True
+    if sizes.get("vocab_size", VOCAB_SIZE) <= EOS_TOKEN_ID:
+        content |= {"bos_token_id": None, "eos_token_id": None}
     masks = _mask_sizes(tensors)
     if len(masks) == 1:
         content["n_positions"] = masks.pop()

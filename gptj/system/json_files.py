@@ -25,10 +25,12 @@ def read_json(path: Path, error: type[GPTJError] = CheckpointError) -> dict[str,
 
     Raises:
         GPTJError: of that class, if the file is not JSON or does not hold an object.
-        OSError: if it cannot be read.
+        CheckpointError: if there is none, whatever the class.
     """
-    if not path.is_file() and path.exists():
-        raise error(f"{path} is no file, but a folder or a device. Put a file there.")
+    if not path.is_file():
+        if path.exists():
+            raise error(f"{path} is no file, but a folder or a device. Put a file there.")
+        raise CheckpointError(f"{path} is missing. Give a folder that holds one, or put one there.")
     if path.stat().st_size > MOST_BYTES:
         raise error(f"{path} has {path.stat().st_size} bytes; JSON here has at most {MOST_BYTES}.")
     try:

@@ -5,6 +5,7 @@ import logging
 import struct
 
 import ml_dtypes
+import msgpack
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from gptj.checkpoint.memory_map import READABLE
 from gptj.errors import CheckpointError
 from gptj.model.loading import load_model
 from gptj.spec.tensors import LazyTensor
+from gptj.spec.weight_names import DIALECTS
 from noting import Noting
 from paths import TINY
 
@@ -24,6 +26,7 @@ CONFIG = json.loads((TINY / "config.json").read_text(encoding="utf-8"))
 TENSORS = dict(open_checkpoint(TINY).tensors)
 WIDTH = CONFIG["n_embd"]
 HEAD = ("lm_head.weight", "lm_head.bias")
+FLAX = DIALECTS["flax"]
 
 
 def ones(*shape, dtype="f4"):
@@ -340,3 +343,22 @@ def test_a_dtype_that_rounds_the_tensors_is_told(tmp_path, caplog):
     caplog.clear()
     assert load(folder, dtype="float32").dtype == "float32"
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("start", ["params.", "state.params.params."])
+def test_a_training_state_in_msgpack_is_opened(start, tmp_path, caplog):
+    tree = {}
+    for name, tensor in TENSORS.items():
+        *parents, leaf = f"{start}{FLAX.native_name(name).replace('/', '.')}".split(".")
+        node = tree
+        for part in parents:
+            node = node.setdefault(part, {})
+        array = tensor.read()
+        array = array.T if FLAX.transposes(name) and array.ndim == 2 else array
+        packed = msgpack.packb((array.shape, array.dtype.name, array.tobytes()))
+        node[leaf] = msgpack.ExtType(1, packed)
+    content = msgpack.packb({**tree, "step": 3, "none": None, "lr": 0.5, "name": "x"})
+    (tmp_path / "flax_model.msgpack").write_bytes(content)
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
+    assert_same(load(tmp_path).params)
+    assert f"the tensors are found under {start!r}" in caplog.text
