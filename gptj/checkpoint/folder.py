@@ -89,8 +89,8 @@ class Checkpoint:
         if _is_6b(self.tensors):
             return GPTJConfig().to_dict() | dict(changes or {}), []
         refuse_family(self.tensors, self.folder)
-        content, note = guessed(self.tensors, self.folder, head)
-        return content | dict(changes or {}), [note]
+        content, note = guessed(self.tensors, self.folder, head, changes)
+        return content, [note]
 
 
 def open_checkpoint(path: Path) -> Checkpoint:

@@ -295,8 +295,12 @@ def test_a_folder_without_configuration_is_guessed(tmp_path, caplog):
     model = load(folder)
     assert_same(model.params)
     assert (model.config.n_layer, model.config.n_inner, model.config.vocab_size) == (2, 112, 96)
-    assert "n_head = 4, rotary_dim = 10, n_positions = 2048" in caplog.text
+    assert "n_head = 4, n_positions = 2048, rotary_dim = 10, the activation gelu" in caplog.text
     assert "are assumed" in lines(folder)[0]
+    caplog.clear()
+    config = load(folder, num_attention_heads=2, n_positions=64).config
+    assert (config.n_head, config.n_positions, config.rotary_dim) == (2, 64, 20)
+    assert "tensors; rotary_dim = 20, the activation" in caplog.text
 
 
 def test_the_6bs_shapes_give_the_6bs_configuration():
