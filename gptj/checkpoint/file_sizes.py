@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from gptj.checkpoint.causal_masks import LEGACY_BUFFERS
 from gptj.errors import CheckpointError
 from gptj.spec import ROTARY_BASE
 from gptj.spec.config import LABEL_FIELDS, GPTJConfig
@@ -21,6 +22,7 @@ from gptj.spec.families import family_of
 from gptj.spec.heads import BASE_PREFIX, find_head
 from gptj.spec.params import EMBEDDING, LM_HEAD
 from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.spec.vocabulary import EOS_TOKEN_ID, VOCAB_SIZE
 
 TABLE_BYTES: Final = 2**28
 """A rotary table up to this size needs no weights of that size beside it."""
@@ -29,7 +31,7 @@ HEAD_WIDTH: Final = GPTJConfig().head_dim
 ROTARY_DIM: Final = GPTJConfig().rotated_dim
 """What is assumed where nothing shows it: the 6B's."""
 
-_LAYER: Final = re.compile(r"h\.(\d{1,9})\.")
+_LAYER: Final = re.compile(r"h\.(\d{1,9})\..*\.(?:weight|bias)$")
 _FREQUENCIES: Final = re.compile(r"(^|\.)rotary_emb\.inv_freq$")
 _POSITIONS: Final = re.compile(r"(^|\.)embed_positions$")
 
@@ -49,7 +51,8 @@ def refuse_family(tensors: Tensors, source: object) -> None:
 def file_sizes(tensors: Tensors, head: str) -> dict[str, int]:
     """Return the fields of a configuration of a head that the tensors of a file show."""
     bare = {name.removeprefix(BASE_PREFIX): tensor.shape for name, tensor in tensors.items()}
-    layers = {int(found[1]) for found in map(_LAYER.match, bare) if found}
+    own = (name for name in bare if not LEGACY_BUFFERS.search(name))
+    layers = {int(found[1]) for found in map(_LAYER.match, own) if found}
     count = len(layers) if layers == set(range(len(layers))) else 0
     vocabulary = [(EMBEDDING, 0), (LM_HEAD, 0), ("lm_head.bias", 0)]
     shown = {
@@ -115,33 +118,45 @@ def fitted(
     return values, notes + misleading_keys(GPTJConfig.from_dict(values))
 
 
-def guessed(tensors: Tensors, source: object, head: str) -> tuple[dict[str, Any], str]:
+def guessed(
+    tensors: Tensors, source: object, head: str, changes: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any], str]:
     """Return a configuration for a folder that has none, and a sentence on what was assumed.
+
+    Args:
+        changes: fields that the user has set, which stay.
 
     Raises:
         CheckpointError: if the tensors do not show the sizes.
     """
+    given = {ALIASES.get(name, name): value for name, value in (changes or {}).items()}
     sizes = file_sizes(tensors, head)
-    width = sizes.get("n_embd")
-    heads = next((n for n in _head_counts(width or 0) if width and width % (2 * n) == 0), None)
-    if heads is None or width is None or "n_layer" not in sizes:
+    width = sizes.get("n_embd", 0)
+    fitting = (n for n in _head_counts(width) if width and width % (2 * n) == 0)
+    heads = given.get("n_head") or next(fitting, None)
+    if heads is None or "n_layer" not in sizes:
         raise CheckpointError(
             f"{source} has no config.json, which a checkpoint needs, and its tensors do not show "
             "the sizes of a GPT-J. Put one there, or name one: config= in Python, --config on the "
             "command line."
         )
-    rotated = sizes.get("rotary_dim") or min(ROTARY_DIM, width // heads)
-    content: dict[str, Any] = {**sizes, "n_head": heads, "rotary_dim": rotated}
-    if LM_HEAD not in tensors and "lm_head.bias" in tensors:
-        content["tie_word_embeddings"] = True
+    assumed = {"n_head": heads, "n_positions": GPTJConfig().n_positions}
+    if "rotary_dim" not in sizes and isinstance(heads, int):
+        assumed["rotary_dim"] = min(ROTARY_DIM, width // heads)
     masks = _mask_sizes(tensors)
     if len(masks) == 1:
-        content["n_positions"] = masks.pop()
-    positions = content.get("n_positions", GPTJConfig().n_positions)
-    return content, (
-        f"has no config.json: its sizes follow from its tensors; n_head = {heads}, rotary_dim = "
-        f"{rotated}, n_positions = {positions} and the activation gelu_new are assumed. If the "
-        "model has others, its text is wrong: put a config.json there, or name one by config="
+        sizes["n_positions"] = masks.pop()
+    content: dict[str, Any] = {**assumed, **sizes}
+    if LM_HEAD not in tensors and "lm_head.bias" in tensors:
+        content["tie_word_embeddings"] = True
+    if sizes.get("vocab_size", VOCAB_SIZE) <= EOS_TOKEN_ID:
+        content |= {"bos_token_id": None, "eos_token_id": None}
+    said = [f"{n} = {x}, " for n, x in assumed.items() if n not in given and n not in sizes]
+    return content | given, (
+        f"has no config.json: its sizes follow from its tensors; {''.join(said)}the "
+        f"activation {GPTJConfig().activation_function} and whatever else they do not show are "
+        "assumed. If the model has others, its text is wrong: put a "
+        "config.json there, or name one by config="
     )
 
 

@@ -101,8 +101,8 @@ class Checkpoint:
         if _is_6b(self.tensors):
             return GPTJConfig().to_dict() | dict(changes or {}), []
         refuse_family(self.tensors, self.folder)
-        content, note = guessed(self.tensors, self.folder, head)
-        return content | dict(changes or {}), [note]
+        content, note = guessed(self.tensors, self.folder, head, changes)
+        return content, [note]
 
     @contextmanager
     def kept(self) -> Iterator[None]:

@@ -73,6 +73,14 @@ class Format:
         Raises:
             CheckpointError: if the file is damaged, or holds none.
         """
+        if not path.is_file():
+            raise CheckpointError(f"{path} is no file, but a folder, a device or a broken link.")
+        try:
+            return self._read(path)
+        except PermissionError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
+
+    def _read(self, path: Path) -> dict[str, LazyTensor]:
         dialect = DIALECTS[self.dialect_of(path)]
         tensors: dict[str, LazyTensor] = {}
         for key, tensor in self.reader(path).items():

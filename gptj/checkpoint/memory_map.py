@@ -26,10 +26,12 @@ FLOAT8: Final = {
     if hasattr(ml_dtypes, name)
 }
 
+WIDE: Final = ("uint16", "uint32", "uint64", "complex64", "complex128")
+
 READABLE: Final = {
     **DTYPES,
     **FLOAT8,
-    **{name: np.dtype(name) for name in ("uint16", "uint32", "uint64", "complex64")},
+    **{name: np.dtype(name) for name in WIDE},
 }
 """The same for all that is read; what is not in `DTYPES` no weight of a model may have."""
 

@@ -164,7 +164,7 @@ class _Walker:
 
 
 def _leaves(node: object, path: str) -> Iterator[tuple[str, LazyTensor]]:
-    """Yield the arrays of a tree, by path."""
+    """Yield the arrays of a tree, by path; numbers and texts, as trainings add, are left out."""
     if isinstance(node, _Array):
         yield path, node.handle()
     elif isinstance(node, dict) and CHUNKED in node:
@@ -172,7 +172,7 @@ def _leaves(node: object, path: str) -> Iterator[tuple[str, LazyTensor]]:
     elif isinstance(node, dict):
         for key, child in node.items():
             yield from _leaves(child, f"{path}/{key}" if path else key)
-    else:
+    elif not path or not isinstance(node, int | float | str | None):
         raise TypeError(f"{path or 'the whole file'} is a {type(node).__name__}, not an array")
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from logging import INFO, WARNING
 from typing import Final
@@ -23,6 +24,9 @@ from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import BASE_PREFIX, HEADS
 from gptj.spec.params import LM_HEAD, Parameter, initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors
+
+FEW_NAMES: Final = 16
+"""Names that are listed one by one."""
 
 MOST_NAMES: Final = 64
 """Names of a kind that a message lists."""
@@ -163,9 +167,13 @@ def _misfit(
 
 
 def listed(names: list[str]) -> str:
-    """Return names for a message, no more than a few dozen."""
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return f"{', '.join(names[:MOST_NAMES])}{more}"
+    """Return names for a message; many are put together that differ in their numbers only."""
+    if len(names) <= FEW_NAMES:
+        return ", ".join(names)
+    groups = Counter(re.sub(r"(^|\.)\d+(?=\.|$)", r"\1*", name) for name in names)
+    shown = [f"{name} ({count})" if "*" in name else name for name, count in groups.items()]
+    more = f" and {len(shown) - MOST_NAMES} more kinds" if len(shown) > MOST_NAMES else ""
+    return f"{', '.join(shown[:MOST_NAMES])}{more}"
 
 
 def _warn_of_masks(buffers: Tensors, source: str) -> None:

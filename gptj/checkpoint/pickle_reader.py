@@ -6,7 +6,7 @@ descriptions. Nothing else can happen, whatever the file says.
 """
 
 import pickletools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Final, NoReturn, TypeVar
 
 from gptj.checkpoint.stored_numbers import read_shape, read_size
@@ -26,12 +26,16 @@ class Name:
 
 @dataclass(frozen=True)
 class Storage:
-    """A flat array in the file: PyTorch's name of its type, its key, its length."""
+    """A flat array in the file: PyTorch's name of its type, its key, its length.
+
+    Start and length count elements, or bytes where the storage itself has no type.
+    """
 
     kind: str
     key: str
     size: int
     start: int = 0
+    is_bytes: bool = False
 
 
 @dataclass(frozen=True)
@@ -193,6 +197,10 @@ def _call(function: str, arguments: tuple[Any, ...]) -> Any:
         storage, offset, shape, strides = arguments[:4]
         _require(storage, Storage)
         return View(storage, read_size(offset), read_shape(shape), read_shape(strides))
+    if function == "torch._utils._rebuild_tensor_v3":
+        storage, offset, shape, strides, _, _, dtype = arguments[:7]
+        typed = replace(_require(storage, Storage), kind=str(_require(dtype, Name)), is_bytes=True)
+        return View(typed, read_size(offset), read_shape(shape), read_shape(strides))
     if function == "torch._utils._rebuild_parameter":
         return _require(arguments[0], View)
     if function == "torch.Size":
@@ -210,9 +218,13 @@ def _refuse(function: str) -> NoReturn:
 
 def _storage(identity: object) -> Storage:
     """Return the storage of a persistent id: ("storage", type, key, place, length[, view])."""
-    tag, kind, key, _, size, *view = _require(identity, tuple)
+    tag, *rest = _require(identity, tuple)
     if tag != "storage":
-        raise TypeError(f"a persistent id of the kind {brief(tag)}")
+        raise CheckpointError(
+            f"its pickle holds a {brief(tag)} and not a table of tensors. Nothing was run. Save it "
+            "again with torch.save(model.state_dict(), ...)"
+        )
+    kind, key, _, size, *view = rest
     start = 0
     if view and view[0] is not None:
         _, start, size = view[0]

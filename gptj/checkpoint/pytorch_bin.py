@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 import numpy.typing as npt
 
-from gptj.checkpoint.memory_map import DTYPES, Region
+from gptj.checkpoint.memory_map import READABLE, Region
 from gptj.checkpoint.pickle_reader import View, read_pickle
 from gptj.checkpoint.stored_numbers import read_size
 from gptj.checkpoint.zip_entries import stored_entries
@@ -34,10 +34,13 @@ STORAGES: Final = {
     "torch.CharStorage": "int8",
     "torch.ByteStorage": "uint8",
     "torch.BoolStorage": "bool",
+    "torch.ComplexFloatStorage": "complex64",
+    "torch.ComplexDoubleStorage": "complex128",
+    **{f"torch.{name}": name for name in READABLE},  # tensors that name a dtype of their own
 }
-"""PyTorch's type of a storage -> dtype of its elements."""
+"""PyTorch's type of a storage, or its name of a dtype -> dtype of the elements."""
 
-MOST_LEVELS: Final = 3
+MOST_LEVELS: Final = 8
 """Tables within tables that are looked through: a training's file has the weights under a key."""
 
 MOST_VALUES: Final = 200_000
@@ -85,12 +88,13 @@ def _views(table: dict[Any, Any]) -> Iterator[tuple[str, View]]:
         path, node, level = waiting.pop()
         if isinstance(node, View):
             yield path, node
-        elif isinstance(node, dict) and level <= MOST_LEVELS:
+        elif isinstance(node, dict | list | tuple) and level <= MOST_LEVELS:
             seen += len(node)
             if seen > MOST_VALUES:
                 raise CheckpointError(f"it holds more than {MOST_VALUES} values.")
             start = f"{path}." if path else ""
-            waiting += reversed([(f"{start}{k}", v, level + 1) for k, v in node.items()])
+            items = node.items() if isinstance(node, dict) else enumerate(node)
+            waiting += reversed([(f"{start}{k}", v, level + 1) for k, v in items])
 
 
 def _open_zip(path: Path) -> tuple[Any, Mapping[str, Region]]:
@@ -121,7 +125,8 @@ def _open_old(path: Path) -> tuple[Any, Mapping[str, Region]]:
         read_pickle(file)  # sizes of C types on the machine that wrote it
         table, keys = read_pickle(file), read_pickle(file)
         views = dict(_views(table)) if isinstance(table, dict) else {}
-        kinds = {view.storage.key: view.storage.kind for view in views.values()}
+        storages = [view.storage for view in views.values()]
+        kinds = {s.key: "torch.ByteStorage" if s.is_bytes else s.kind for s in storages}
         return table, {key: _next_storage(path, file, kinds[key]) for key in keys}
 
 
@@ -173,7 +178,7 @@ def _extent(view: View) -> int:
 def _dtype(kind: str) -> np.dtype[Any]:
     if kind not in STORAGES:
         raise CheckpointError(f"a {kind} is none of the known storages, {choices(STORAGES)}.")
-    return DTYPES[STORAGES[kind]]
+    return READABLE[STORAGES[kind]]
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from gptj.checkpoint.memory_map import Region, map_array
 from gptj.errors import CheckpointError
+from gptj.system.file_kinds import foreign_kind
 
 BLOCK_BYTES: Final = 2**24
 """Bytes that are checked at a time."""
@@ -70,6 +71,10 @@ def stored_entries(path: Path) -> dict[str, Entry]:
         CheckpointError: if it is not a complete zip file, or an entry is compressed.
     """
     size = path.stat().st_size
+    with path.open("rb") as start:
+        about = None if start.read(4) == b"PK\3\4" else foreign_kind(path)
+    if about is not None:
+        raise CheckpointError(f"{path} is not a zip file of arrays: {about}")
     try:
         with ZipFile(path) as archive, path.open("rb") as file:
             return {info.filename: _entry(path, size, info, file) for info in archive.infolist()}

@@ -1,5 +1,6 @@
 """From a name to a model: its files, the adapter among them, and the backend that builds it."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,6 +40,8 @@ from gptj.spec.types import Device, DType
 
 if TYPE_CHECKING:
     from gptj.model.pretrained import Pretrained
+
+log = logging.getLogger("gptj")
 
 WITHOUT_EFFECT: Final = frozenset(
     ("from_pt", "from_tf", "from_flax", "low_cpu_mem_usage", "use_safetensors", "trust_remote_code")
@@ -265,7 +268,17 @@ def _choose_dtype(dtype: DType, config: spec.GPTJConfig, tensors: Tensors) -> st
     name = dtype_name(dtype)
     if name in (None, "auto"):
         embedding = tensors.get(EMBEDDING) or tensors[EMBEDDING.removeprefix("transformer.")]
-        name = config.dtype or str(embedding.dtype)
+        stored = str(embedding.dtype)
+        name = config.dtype or stored
+        if name != stored and name != "float32":
+            log.warning(
+                "config.json has torch_dtype = %s, the tensors are in %s: they are rounded to %s. "
+                "Give dtype=%r to keep them.",
+                name,
+                stored,
+                name,
+                stored,
+            )
     return str(name)
 
 

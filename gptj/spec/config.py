@@ -239,7 +239,7 @@ class GPTJConfig:
 
         Raises:
             ConfigError: if the file is not the JSON of a GPT-J configuration.
-            OSError: if it cannot be read.
+            CheckpointError: if there is none.
         """
         config = cls.from_dict(read_json(Path(path), ConfigError), **changes)
         for note in misleading_keys(config):

@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from gptj.errors import brief, choices
+from gptj.spec import ROTARY_BASE
 from gptj.spec.config_names import MISTAKEN
 from gptj.spec.number_checks import is_number, is_positive_int
 from gptj.spec.quantization import METHODS
@@ -36,7 +37,17 @@ def config_problems(config: "GPTJConfig") -> list[str]:
 def misleading_keys(config: "GPTJConfig") -> list[str]:
     """Return sentences on unused keys that other models have for a field, and that differ."""
     read = {**vars(config), "n_inner": config.inner_dim}
-    return [
+    rotary = [config.extra.get("rope_theta"), config.extra.get("rope_scaling")]
+    rope = config.extra.get("rope_parameters")
+    if isinstance(rope, dict):
+        rotary += [rope.get("rope_theta"), *(k for k in (rope.get("rope_type"),) if k != "default")]
+    others = [value for value in rotary if value not in (None, ROTARY_BASE)]
+    about_rotary = [
+        f"config.json asks for rotary positions with {brief(value)}, which GPT-J does not have: "
+        f"its base is {ROTARY_BASE:g}, without scaling"
+        for value in others
+    ]
+    return about_rotary + [
         f"config.json has {key} = {brief(config.extra[key])}, which GPT-J never reads: its {name} "
         f"is {brief(read[name])}"
         for key, name in MISTAKEN.items()

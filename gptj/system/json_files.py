@@ -25,11 +25,18 @@ def read_json(path: Path, error: type[GPTJError] = CheckpointError) -> dict[str,
 
     Raises:
         GPTJError: of that class, if the file is not JSON or does not hold an object.
-        OSError: if it cannot be read.
+        CheckpointError: if there is none, whatever the class.
     """
+    if not path.is_file():
+        if path.exists():
+            raise error(f"{path} is no file, but a folder or a device. Put a file there.")
+        raise CheckpointError(f"{path} is missing. Give a folder that holds one, or put one there.")
     if path.stat().st_size > MOST_BYTES:
         raise error(f"{path} has {path.stat().st_size} bytes; JSON here has at most {MOST_BYTES}.")
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except PermissionError as problem:
+        raise error(f"{path} cannot be read: {problem.strerror}.") from problem
     try:
         found = parse_object(content)
         if _is_an_answer(found):

@@ -128,7 +128,14 @@ def _config(opened: Checkpoint, problems: list[str]) -> GPTJConfig:
     """Return the configuration as the tensors have it, and add all that differs to the problems."""
     content, changes = opened.described()
     problems += [f"{opened.folder}: {note}." for note in changes]
-    return GPTJConfig.from_dict(content)
+    config = GPTJConfig.from_dict(content)
+    stored = {str(tensor.dtype) for tensor in opened.tensors.values()} & set(spec.DTYPES)
+    if config.dtype not in (None, "float32", *stored):
+        problems.append(
+            f"config.json has torch_dtype = {config.dtype}, no tensor is in it: loading rounds "
+            "them, unless dtype is given."
+        )
+    return config
 
 
 def _look(name: str, tensor: LazyTensor, problems: list[str]) -> dict[str, Any]:

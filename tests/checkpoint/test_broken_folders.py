@@ -71,7 +71,7 @@ SHAPES = {
 def folders(tmp_path_factory):
     """Return one whole folder of every kind."""
     root = tmp_path_factory.mktemp("whole")
-    for form in ("safetensors", "bin", "msgpack", "h5"):
+    for form in ("safetensors", "bin", "msgpack", "h5", "mesh"):
         save(root / form, form)
     save(root / "sharded", "safetensors", max_shard_size="2KB")
     shutil.copytree(root / "safetensors", root / "tokenizer")
@@ -100,6 +100,7 @@ READERS = {
     "bin": read_model,
     "msgpack": read_model,
     "h5": read_model,
+    "mesh": read_model,
     "sharded": read_model,
     "tokenizer": gptj.load_tokenizer,
     "pair": gptj.load_tokenizer,
@@ -115,6 +116,7 @@ CASES = [
             ("bin", "pytorch_model.bin"),
             ("msgpack", "flax_model.msgpack"),
             ("h5", "tf_model.h5"),
+            ("mesh", "step_0/shard_3/1.npz"),
         )
     ],
     *[("safetensors", name) for name in ("config.json", "generation_config.json")],

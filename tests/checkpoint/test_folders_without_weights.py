@@ -1,6 +1,7 @@
 """Folders and files that hold no weights, or strange structures: what there is, and what to do."""
 
 import json
+import os
 import shutil
 import struct
 
@@ -8,7 +9,7 @@ import pytest
 
 import gptj
 from gptj.checkpoint.folder import open_checkpoint
-from gptj.errors import CheckpointError
+from gptj.errors import CheckpointError, ConfigError
 from gptj.model.loading import load_model
 from noting import Noting
 from paths import TINY
@@ -140,6 +141,23 @@ def test_an_index_that_names_what_no_folder_can_hold_is_one_error(name, tmp_path
     content["weight_map"]["lm_head.bias"] = name
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"index\.json names files that no|lacks 1 of its"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "model.safetensors"])
+@pytest.mark.parametrize("kind", ["a folder", "a pipe", "a loop"])
+def test_what_is_no_file_is_one_error_at_once(kind, name, tmp_path):
+    folder = shutil.copytree(TINY, tmp_path / "copy")
+    (folder / name).unlink()
+    if kind == "a folder":
+        (folder / name).mkdir()
+    elif kind == "a pipe":
+        os.mkfifo(folder / name)
+    else:
+        (folder / name).symlink_to(folder / name)
+    if kind == "a loop" and name != "model.safetensors":
+        return  # a link to nothing is no file: there is none
+    with pytest.raises((CheckpointError, ConfigError), match=r"is no file|holds no weights"):
         load(folder)
 
 

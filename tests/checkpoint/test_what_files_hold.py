@@ -5,6 +5,7 @@ import logging
 import struct
 
 import ml_dtypes
+import msgpack
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from gptj.checkpoint.memory_map import READABLE
 from gptj.errors import CheckpointError
 from gptj.model.loading import load_model
 from gptj.spec.tensors import LazyTensor
+from gptj.spec.weight_names import DIALECTS
 from noting import Noting
 from paths import TINY
 
@@ -24,6 +26,7 @@ CONFIG = json.loads((TINY / "config.json").read_text(encoding="utf-8"))
 TENSORS = dict(open_checkpoint(TINY).tensors)
 WIDTH = CONFIG["n_embd"]
 HEAD = ("lm_head.weight", "lm_head.bias")
+FLAX = DIALECTS["flax"]
 
 
 def ones(*shape, dtype="f4"):
@@ -292,8 +295,12 @@ def test_a_folder_without_configuration_is_guessed(tmp_path, caplog):
     model = load(folder)
     assert_same(model.params)
     assert (model.config.n_layer, model.config.n_inner, model.config.vocab_size) == (2, 112, 96)
-    assert "n_head = 4, rotary_dim = 10, n_positions = 2048" in caplog.text
+    assert "n_head = 4, n_positions = 2048, rotary_dim = 10, the activation gelu" in caplog.text
     assert "are assumed" in lines(folder)[0]
+    caplog.clear()
+    config = load(folder, num_attention_heads=2, n_positions=64).config
+    assert (config.n_head, config.n_positions, config.rotary_dim) == (2, 64, 20)
+    assert "tensors; rotary_dim = 20, the activation" in caplog.text
 
 
 def test_the_6bs_shapes_give_the_6bs_configuration():
@@ -330,3 +337,32 @@ def test_a_model_is_silent_where_nothing_was_done(caplog):
         load(TINY)
     assert caplog.records == []
     assert lines(TINY) == ["nothing is wrong"]
+
+
+def test_a_dtype_that_rounds_the_tensors_is_told(tmp_path, caplog):
+    folder = written(tmp_path, torch_dtype="bfloat16")
+    assert load(folder).dtype == "bfloat16"
+    assert "torch_dtype = bfloat16, the tensors are in float32: they are rounded" in caplog.text
+    assert "no tensor is in it: loading rounds them" in lines(folder)[0]
+    caplog.clear()
+    assert load(folder, dtype="float32").dtype == "float32"
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("start", ["params.", "state.params.params."])
+def test_a_training_state_in_msgpack_is_opened(start, tmp_path, caplog):
+    tree = {}
+    for name, tensor in TENSORS.items():
+        *parents, leaf = f"{start}{FLAX.native_name(name).replace('/', '.')}".split(".")
+        node = tree
+        for part in parents:
+            node = node.setdefault(part, {})
+        array = tensor.read()
+        array = array.T if FLAX.transposes(name) and array.ndim == 2 else array
+        packed = msgpack.packb((array.shape, array.dtype.name, array.tobytes()))
+        node[leaf] = msgpack.ExtType(1, packed)
+    content = msgpack.packb({**tree, "step": 3, "none": None, "lr": 0.5, "name": "x"})
+    (tmp_path / "flax_model.msgpack").write_bytes(content)
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
+    assert_same(load(tmp_path).params)
+    assert f"the tensors are found under {start!r}" in caplog.text

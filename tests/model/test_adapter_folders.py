@@ -222,9 +222,10 @@ def test_without_a_task_the_tensors_say_which_head_it_is(base, tmp_path, lora, h
 
 
 @needs_framework
-def test_a_task_that_no_head_is_for_is_refused_unless_a_head_is_named(base, tmp_path):
-    save_adapter(tmp_path / "adapter", base, like={"task_type": "TOKEN_CLS"})
-    with pytest.raises(CheckpointError, match=r"task_type = 'TOKEN_CLS'; accepted are 'FEATURE"):
+@pytest.mark.parametrize("task", ["TOKEN_CLS", ["CAUSAL_LM"], {}, 3], ids=str)
+def test_a_task_that_no_head_is_for_is_refused_unless_a_head_is_named(base, tmp_path, task):
+    save_adapter(tmp_path / "adapter", base, like={"task_type": task})
+    with pytest.raises(CheckpointError, match=r"task_type = .*; accepted are 'FEATURE"):
         load(tmp_path / "adapter")
     assert load(tmp_path / "adapter", head="causal_lm").lora == LORA
 

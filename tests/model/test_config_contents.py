@@ -92,6 +92,11 @@ def test_what_agrees_is_taken_in_silence(content, caplog):
         ({"intermediate_size": 64}, "its n_inner is 16384"),
         ({"hidden_dropout_prob": 0.1}, "its resid_pdrop is 0.0"),
         ({"hidden_act": "gelu_new", "intermediate_size": 16384}, None),
+        ({"rope_theta": 5e5}, "rotary positions with 500000.0, which GPT-J does not have"),
+        ({"rope_parameters": {"rope_theta": 5e5}}, "rotary positions with 500000.0"),
+        ({"rope_parameters": {"rope_theta": 10_000.0, "rope_type": "default"}}, None),
+        ({"rope_scaling": {"type": "linear", "factor": 2}}, "rotary positions with {'factor'"),
+        ({"rope_scaling": None, "rope_theta": 10_000}, None),
     ],
     ids=str,
 )

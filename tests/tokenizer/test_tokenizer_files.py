@@ -171,6 +171,18 @@ def test_a_saved_truncation_cuts_no_later_text(built_in, saved, tmp_path):
         ("vocab.json", "[]", "holds a list, not a JSON object"),
         ("vocab.json", '{"a": 0}', "do not fit together"),
         ("merges.txt", "a b c\n", "Merge 1 of .* is 'a b c'"),
+        ("merges.txt", "a" * 3_000_000, "Merge 1 of .{1,400}$"),
+        ("added_tokens.json", '{"<x>": "7"}', "the id '7'; an id is a whole number"),
+        ("added_tokens.json", '{"\\ud800": 9}', "has half of a character"),
+        ("special_tokens_map.json", '{"eos_token": NaN}', "eos_token = nan, which is no token"),
+        ("special_tokens_map.json", '{"eos_token": {}}', "eos_token = {}, which is no token"),
+        ("special_tokens_map.json", '{"pad_token": {"content": 3}}', "which is no token"),
+        ("special_tokens_map.json", '{"pad_token": "\\udfff"}', "which is no token"),
+        ("special_tokens_map.json", '{"bos_token": ["x"]}', "which is no token"),
+        ("tokenizer_config.json", '{"padding_side": 3}', "padding_side = 3, which is no text"),
+        ("tokenizer_config.json", '{"model_max_length": "x"}', "which is no number"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": [1]}', "added_tokens_decoder that"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": {"x": {"content": "y"}}}', "cannot be"),
         ("added_tokens.json", '{"<x>": 77}', "cannot have their ids: {'<x>': 77}"),
     ],
 )
@@ -178,6 +190,16 @@ def test_damaged_files_are_named(folder_of_pair, name, content, message):
     (folder_of_pair / name).write_text(content)
     with pytest.raises(TokenizerError, match=message):
         GPTJTokenizer.from_pretrained(folder_of_pair)
+
+
+def test_merges_that_were_cut_short_are_refused(saved, tmp_path):
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / name).write_bytes((saved / name).read_bytes())
+    assert GPTJTokenizer.from_pretrained(tmp_path).encode("The dog") == [464, 3290]
+    lines = (saved / "merges.txt").read_text(encoding="utf-8").split("\n")
+    (tmp_path / "merges.txt").write_text("\n".join(lines[:40_000]), encoding="utf-8")
+    with pytest.raises(TokenizerError, match=r"merges\.txt lacks the merges of \d+ tokens"):
+        GPTJTokenizer.from_pretrained(tmp_path)
 
 
 def test_half_a_pair_of_files_is_refused(folder_of_pair):

@@ -53,7 +53,7 @@ def test_a_conversion_keeps_weights_and_configuration(to, tmp_path):
 
 def test_the_originals_shards_need_a_configuration_or_are_guessed(tmp_path, caplog):
     gptj.convert(GOLDEN / "mesh", tmp_path / "guessed")
-    assert "n_head = 16, rotary_dim = " in caplog.text
+    assert "n_head = 16, n_positions = 2048, " in caplog.text
     assert "put a config.json there, or name one by config=" in caplog.text
     assert configuration(tmp_path / "guessed").n_layer == 11
     gptj.convert(GOLDEN / "mesh", tmp_path / "new", config=MESH_CONFIG)
