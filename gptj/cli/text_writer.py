@@ -10,11 +10,11 @@ import click
 from gptj.cli.counting_tokenizer import CountingTokenizer
 from gptj.generation.option_precedence import settled
 from gptj.generation.options import GenerationConfig
-from gptj.model.text_batches import TextBatches, text_batches
 from gptj.system.progress import progress_bar
 
 if TYPE_CHECKING:  # --help need not wait for it
     from gptj.model.pretrained import Pretrained
+    from gptj.model.text_batches import TextBatches
 
 
 @dataclass
@@ -92,7 +92,9 @@ class Writer:
             f"new tokens: {count}, seconds: {seconds:.2f}, tokens per second: {count / seconds:.1f}"
         )
 
-    def _batches(self, prompts: list[str]) -> TextBatches:
+    def _batches(self, prompts: list[str]) -> "TextBatches":
         """Return prompts with the options, in batches; each option without effect is named once."""
+        from gptj.model.text_batches import text_batches  # keeps --help fast
+
         options = {"generation_config": self.own, **self.given}
         return text_batches(self.model, prompts, self.tokenizer, options)

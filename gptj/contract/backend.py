@@ -158,8 +158,9 @@ class FrameworkBackend(Protocol[ModelT, TensorT, CacheT_co]):
         """Continue (B, T) prompts in a compiled loop; return (B, T + new) token ids.
 
         What follows the end of a sequence is the plan's pad token. The result is as wide as the
-        longest one, or T + max_new_tokens while tracing. Only for backends that declare
-        `in_graph_decode`.
+        longest one, or T + max_new_tokens while tracing. Noise is drawn by the plan's numbers of
+        the sequences, and a step without a token is refused, as in ``gptj.generation.no_token``.
+        Only for backends that declare `in_graph_decode`.
         """
 
     def stream(

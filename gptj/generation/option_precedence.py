@@ -45,6 +45,8 @@ def settle(
         names = ", ".join(dropped)
         log.warning("generate(): the model's own %s gives way to other options.", names)
     if is_greedy(options.temperature) and options.do_sample is True:
+        if "do_sample" in given and "temperature" not in given:
+            log.warning("generate(): do_sample has no effect, as the model's own temperature is 0.")
         given = set(given) - {"temperature"}  # which has made it greedy
     warn_unused(given, found, has_assistant)
     return found

@@ -144,13 +144,15 @@ def test_a_sequence_that_outgrows_its_preallocated_cache_is_refused(backend):
         call(backend, input_ids=draw_ids((1, 9)), past_key_values=cache)
 
 
+DRAWN = {"do_sample": True}
+
 BAD_REQUESTS = {
     "unknown option": ({"max_new_token": 3}, ArgumentError, "Did you mean 'max_new_tokens'"),
     "no new tokens": ({"max_new_tokens": 0}, ArgumentError, "max_new_tokens must be a positive"),
-    "temperature zero": ({"temperature": 0.0, "do_sample": True}, ArgumentError, "temperature"),
-    "negative top_k": ({"top_k": -1}, ArgumentError, "top_k must be"),
-    "top_p of zero": ({"top_p": 0.0}, ArgumentError, r"top_p must be in \(0, 1\]"),
-    "end token out of range": ({"eos_token_id": 96}, ArgumentError, "eos_token_id must be"),
+    "temperature below zero": ({"temperature": -1, **DRAWN}, ArgumentError, "temperature must be"),
+    "negative top_k": ({"top_k": -1, **DRAWN}, ArgumentError, "top_k must be"),
+    "top_p of zero": ({"top_p": 0.0, **DRAWN}, ArgumentError, r"top_p must be in \(0, 1\]"),
+    "end token of text": ({"eos_token_id": "x"}, ArgumentError, "eos_token_id must be"),
     "max_length too short": ({"max_length": 5}, ArgumentError, "leaves nothing to write"),
     "too many new tokens": ({"max_new_tokens": 60}, SequenceTooLong, "ask for at most 59"),
 }

@@ -27,7 +27,7 @@ def invoke(*arguments, **options):
 WRONG = {
     "unknown backend": (["--backend", "theano"], 2, "Unknown backend 'theano'"),
     "unknown option": (["--tempratur", "1"], 2, "No such option"),
-    "temperature zero": (["--temperature", "0"], 2, "temperature must be"),
+    "temperature below zero": (["--temperature", "-1"], 2, "temperature must be"),
     "missing model": (["--model", "./no/such/folder"], 1, "no/such/folder"),
     "unknown dtype": (["--dtype", "float7"], 1, "float7"),
 }

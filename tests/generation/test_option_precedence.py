@@ -10,7 +10,7 @@ import pytest
 from gptj.errors import ArgumentError, GPTJError
 from gptj.generation.option_precedence import settled
 from gptj.generation.option_sources import option_sources
-from gptj.generation.options import GenerationConfig
+from gptj.generation.options import GenerationConfig, option_names
 from scripted import END, Pieces, Scripted, continued, drawn_table, small_config
 
 pytestmark = pytest.mark.neutral
@@ -304,6 +304,28 @@ def test_files_drawn_at_random_write_the_text_of_what_has_an_effect(where):
         assert found == result(read, where), f"{read} of {content}"
         texts += isinstance(found, list)
     assert texts > TRIALS // 2
+
+
+ODD = ["x", "", [], {}, [[]], -1, 0, 1, 2.5, True, 1e39, float("nan"), 10**400, [1], ["a"], [None]]
+LARGE = ("num_beams", "num_return_sequences")  # what memory bounds
+
+
+def test_odd_values_write_a_text_or_are_an_error_of_the_packages_own():
+    generator = np.random.Generator(np.random.PCG64(13))
+    names = option_names()
+    for _ in range(TRIALS):
+        drawn = generator.integers(len(names), size=2)
+        content = {names[name]: ODD[generator.integers(len(ODD))] for name in drawn}
+        content = {k: v for k, v in content.items() if k not in LARGE or v != 10**400}
+        result(content | {"return_dict_in_generate": False}, "file")
+
+
+def test_do_sample_that_a_models_temperature_makes_greedy_is_said(caplog):
+    model = with_file({"temperature": 0.0})
+    assert continued(model, do_sample=True) == plain()
+    assert caplog.messages == [
+        "generate(): do_sample has no effect, as the model's own temperature is 0."
+    ]
 
 
 def test_settling_twice_changes_nothing():
