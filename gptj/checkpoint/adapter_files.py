@@ -11,7 +11,7 @@ from gptj.checkpoint.differences import describe_differences, find_differences
 from gptj.checkpoint.layer_patterns import by_layer
 from gptj.checkpoint.stored_dtypes import WEIGHTS, advice_on, fits_dtype
 from gptj.checkpoint.tensor_names import WRAPPERS
-from gptj.errors import QUOTED, CheckpointError, brief, choices
+from gptj.errors import QUOTED, ArgumentError, CheckpointError, brief, choices
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import BASE_PREFIX, find_head
 from gptj.spec.lora import ALL_LINEAR, LoraConfig, adapter_shapes, linear_shapes
@@ -136,7 +136,11 @@ def read_adapter(
             f"{folder} has {name} in {tensor.dtype}; accepted are {choices(WEIGHTS)}. {advice}"
         )
     lora = _to_lora(content, tensors, head, linear_shapes(config, head), folder / CONFIG_NAME)
-    differences = find_differences(tensors, adapter_shapes(lora, config, head))
+    try:
+        shapes = adapter_shapes(lora, config, head)
+    except ArgumentError as error:
+        raise CheckpointError(f"{folder / CONFIG_NAME} cannot be used: {error}") from error
+    differences = find_differences(tensors, shapes)
     if any(differences.values()):
         raise CheckpointError(
             f"{folder} does not fit this GPT-J with the head {head!r}. Tensors "
