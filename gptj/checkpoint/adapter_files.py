@@ -10,8 +10,10 @@ from gptj.checkpoint import safetensors
 from gptj.checkpoint.differences import describe_differences, find_differences
 from gptj.checkpoint.layer_patterns import by_layer
 from gptj.checkpoint.snapshot import guarded, read_whole, state_of
+from gptj.checkpoint.stored_dtypes import WEIGHTS, advice_on, fits_dtype
+from gptj.checkpoint.tensor_names import WRAPPERS
 from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
-from gptj.errors import QUOTED, CheckpointError, brief, choices
+from gptj.errors import QUOTED, ArgumentError, CheckpointError, brief, choices
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import BASE_PREFIX, find_head
 from gptj.spec.lora import ALL_LINEAR, LoraConfig, adapter_shapes, linear_shapes
@@ -146,8 +148,19 @@ def _read_adapter(
     found = _with_canonical_names(read_weights(folder), head)
     copies = {name.replace(".base_layer.", "."): t for name, t in found.items() if _is_copy(name)}
     tensors = {name: tensor for name, tensor in found.items() if not _is_copy(name)}
+    odd = {name: tensor for name, tensor in tensors.items() if not fits_dtype(tensor, None)}
+    if odd:
+        name, tensor = next(iter(odd.items()))
+        advice = advice_on(tensor.dtype for tensor in odd.values())
+        raise CheckpointError(
+            f"{folder} has {name} in {tensor.dtype}; accepted are {choices(WEIGHTS)}. {advice}"
+        )
     lora = _to_lora(content, tensors, head, linear_shapes(config, head), folder / CONFIG_NAME)
-    differences = find_differences(tensors, adapter_shapes(lora, config, head))
+    try:
+        shapes = adapter_shapes(lora, config, head)
+    except ArgumentError as error:
+        raise CheckpointError(f"{folder / CONFIG_NAME} cannot be used: {error}") from error
+    differences = find_differences(tensors, shapes)
     if any(differences.values()):
         raise CheckpointError(
             f"{folder} does not fit this GPT-J with the head {head!r}. Tensors "
@@ -237,8 +250,15 @@ def read_weights(folder: Path) -> dict[str, LazyTensor]:
 
 
 def _with_canonical_names(tensors: Tensors, head: str) -> dict[str, LazyTensor]:
-    """Drop PEFT's prefix; the base model's names may have their own prefix or not."""
-    names = {name: name.removeprefix(PREFIX).removeprefix(BASE_PREFIX) for name in tensors}
+    """Drop PEFT's prefix and wrappers' parts; the base model's names may have their own or not."""
+    plain = {
+        name: ".".join(part for part in name.split(".") if part not in WRAPPERS) for name in tensors
+    }
+    if len(set(plain.values())) < len(plain):
+        raise CheckpointError(
+            "Two tensors of the adapter have one name but for what wrappers add. Save it again."
+        )
+    names = {n: bare.removeprefix(PREFIX).removeprefix(BASE_PREFIX) for n, bare in plain.items()}
     prefix = find_head(head).prefix
     return {
         f"{prefix}{names[name]}" if names[name].startswith("h.") else names[name]: tensor

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from gptj.errors import ArgumentError, brief, choices, suggest
+from gptj.errors import QUOTED, ArgumentError, brief, choices, suggest
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import find_head
 from gptj.spec.number_checks import is_number, is_positive_int
@@ -150,7 +150,8 @@ def saved_parameters(lora: LoraConfig, config: GPTJConfig, head: str) -> dict[st
         accepted = [name for name in find_head(head).modules if f"{name}.weight" in table]
         if module not in accepted:
             raise ArgumentError(
-                f"modules_to_save has {module!r}; the head {head!r} has {choices(accepted) or 'no'}"
+                f"modules_to_save has {brief(module)}; the head {head!r} has "
+                f"{choices(accepted) or 'no'}"
                 " modules that can be trained whole beside adapters."
             )
         if any(_covers(target, module) for target in lora.targets):
@@ -209,8 +210,9 @@ def _pick(pattern: Mapping[str, Value], module: str, default: Value) -> Value:
 def _check_target(name: str, modules: Mapping[str, Any]) -> None:
     if not any(_covers(str(name), module) for module in modules):
         last = _last_names(modules)
+        known = [*last, ALL_LINEAR]
         raise ArgumentError(
-            f"The model has no linear layer {name!r}.{suggest(str(name), [*last, ALL_LINEAR])} "
+            f"The model has no linear layer {brief(name)}.{suggest(str(name)[:QUOTED], known)} "
             f"Accepted are {choices(last)}, longer ends of their names such as "
             f"{next(iter(modules))!r}, and {ALL_LINEAR!r}."
         )

@@ -215,6 +215,25 @@ def test_every_tensor_that_does_not_fit_is_named_at_once(saved):
         assert part in str(caught.value)
 
 
+@pytest.mark.parametrize("start", ["module.base_model.model", "base_model.model._orig_mod"])
+def test_what_wrappers_put_into_names_is_left_out(saved, start):
+    expected = read(saved)[1]
+    tensors = safetensors.read(saved / FILE)
+    renamed = {n.replace("base_model.model", start): t for n, t in tensors.items()}
+    safetensors.write(saved / FILE, renamed, {})
+    found = read(saved)[1]
+    assert found.keys() == expected.keys()
+
+
+def test_integers_are_no_adapter(saved):
+    tensors = safetensors.read(saved / FILE)
+    name = next(iter(tensors))
+    tensors[name] = LazyTensor.of(tensors[name].read().astype(np.int8))
+    safetensors.write(saved / FILE, tensors, {})
+    with pytest.raises(CheckpointError, match=r"in int8; accepted are 'float32'.*another program"):
+        read(saved)
+
+
 def test_a_cut_file_is_reported(saved):
     content = (saved / FILE).read_bytes()
     (saved / FILE).write_bytes(content[: len(content) // 2])
