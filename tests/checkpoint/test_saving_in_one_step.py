@@ -12,7 +12,7 @@ from gptj.checkpoint.folder import open_checkpoint
 from gptj.checkpoint.saving import ACCEPTED
 from gptj.checkpoint.snapshot import ChangedWhileRead
 from gptj.errors import CheckpointError
-from killed_saves import CASES, leftovers, save_model, stranger, value_of
+from killed_saves import CASES, leftovers, lora_value, save_lora, save_model, stranger, value_of
 from paths import HELPERS
 
 pytestmark = pytest.mark.neutral
@@ -154,3 +154,14 @@ def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path):
     shutil.rmtree(tmp_path / "model" / "generation_config.json")
     save_model(tmp_path / "model", 2.0)
     assert value_of(tmp_path / "model") == 2.0
+
+
+@pytest.mark.parametrize("add", [stranger, lambda folder: None])
+def test_the_old_weights_of_an_adapter_go_with_it(add, tmp_path):
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_model.bin").write_bytes(b"old")
+    add(tmp_path / "adapter")
+    save_lora(tmp_path / "adapter", 2.0)
+    assert lora_value(tmp_path / "adapter") == 2.0
+    names = {path.name for path in (tmp_path / "adapter").iterdir()} - {"notes.md"}
+    assert names == {"adapter_config.json", "adapter_model.safetensors"}
