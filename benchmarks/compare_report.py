@@ -2,8 +2,8 @@
 
     python benchmarks/compare_report.py RESULTS --out docs/benchmarks
 
-Writes for every model NAME.md, NAME.json, NAME.svg (the share of the roofline, a bar per system), and
-where they were measured NAME-context.svg and NAME-batch.svg.
+Writes for every model NAME.md, NAME.json, NAME.svg (the share of the roofline, a bar per system),
+and where they were measured NAME-context.svg and NAME-batch.svg.
 """
 
 import argparse

@@ -247,9 +247,9 @@ def _split(
         known = [*fields, *own, *WITHOUT_EFFECT]
         hints = "".join(_elsewhere(name) or suggest(name, known) for name in sorted(unknown))
         raise ArgumentError(
-            f"Loading has no argument {choices(sorted(unknown))} for the backend "
-            f"{backend.name!r}.{hints} Accepted are the fields "
-            f"of GPTJConfig and, for this backend, {choices(sorted(own)) or 'no more'}."
+            f"Loading has no argument {choices(sorted(unknown))}.{hints} Accepted are the fields "
+            f"of GPTJConfig and, for the backend {backend.name!r}, "
+            f"{choices(sorted(own)) or 'no more'}."
         )
     changes = {name: value for name, value in options.items() if name in fields}
     return changes, {name: value for name, value in options.items() if name in own}

@@ -189,7 +189,7 @@ def test_text_is_greedy_where_the_configuration_asks_for_sampling(tmp_path):
 
 def demo_with(folder, **files):
     """Return a copy of the demo model with keys added to its files of JSON."""
-    shutil.copytree(DEMO, folder)
+    shutil.copytree(short_demo(), folder)
     for name, changes in files.items():
         file = folder / f"{name}.json"
         content = json.loads(file.read_text()) if changes is not None else None
@@ -210,7 +210,7 @@ def test_options_of_an_old_configuration_are_followed(tmp_path):
     old = {"max_length": 6, "no_repeat_ngram_size": 1}
     folder = demo_with(tmp_path / "model", config=old, generation_config=None)
     words = ["generate", "-b", FIRST, PROMPTS[0], "--no-prompt", "--model", str(folder)]
-    model = load_folder(FIRST, DEMO)
+    model = load_folder(FIRST, short_demo())
     expected = model.generate_text(PROMPTS[0], strip_prompt=True, **old)
     assert CliRunner().invoke(main, words).stdout == expected + "\n"
 

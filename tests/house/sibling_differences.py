@@ -118,7 +118,7 @@ EXCEPTIONS = {
         "Pretrained.run": TREE,
         "Pretrained.check": CHECKED,
         "as_tensors": CHECKED,
-        "Pretrained.as_tensors": "PyTorch: lists go to the model's device; Keras: `call_inputs`",
+        "Pretrained._as_tensors": "PyTorch: lists go to the model's device; Keras: `call_inputs`",
         "deliver": DELIVERED,
         "_cast": TREE,
         "_drops": "Linen: dropout needs a key, which the caller has",

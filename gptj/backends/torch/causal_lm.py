@@ -50,7 +50,7 @@ class GPTJForCausalLM(TorchPretrained):
         logits_to_keep: int | Tensor = 0,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["causal_lm"]``; arguments: ``gptj.contract.backend``."""
-        inputs = self.as_tensors(
+        inputs = self._as_tensors(
             input_ids=input_ids,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
@@ -59,7 +59,7 @@ class GPTJForCausalLM(TorchPretrained):
             inputs_embeds=inputs_embeds,
             cache_position=cache_position,
         )
-        labels = self.as_tensors(labels=labels)["labels"]
+        labels = self._as_tensors(labels=labels)["labels"]
         if labels is not None:
             self.check_labels(labels, inputs["input_ids"], inputs["inputs_embeds"], logits_to_keep)
             use_cache = bool(use_cache)  # a loss needs no cache, unless it is asked for

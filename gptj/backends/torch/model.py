@@ -60,7 +60,7 @@ class GPTJModel(TorchPretrained):
         cache_position: Tensor | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["base"]``; arguments: ``gptj.contract.backend``."""
-        inputs = self.as_tensors(
+        inputs = self._as_tensors(
             input_ids=input_ids,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,

@@ -70,7 +70,7 @@ class TorchPretrained(Pretrained, nn.Module):
             module.training = mode
         return self
 
-    def as_tensors(self, **inputs: TensorLike | None) -> dict[str, Tensor | None]:
+    def _as_tensors(self, **inputs: TensorLike | None) -> dict[str, Tensor | None]:
         """Return inputs as tensors, lists and arrays on the model's device; missing ones stay."""
         return {
             name: None if value is None else params.input_tensor(value, name, self)

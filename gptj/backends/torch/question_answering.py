@@ -46,7 +46,7 @@ class GPTJForQuestionAnswering(TorchPretrained):
         cache_position: Tensor | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["question_answering"]``, without a cache."""
-        inputs = self.as_tensors(
+        inputs = self._as_tensors(
             input_ids=input_ids,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
@@ -55,7 +55,7 @@ class GPTJForQuestionAnswering(TorchPretrained):
             inputs_embeds=inputs_embeds,
             cache_position=cache_position,
         )
-        targets = self.as_tensors(start_positions=start_positions, end_positions=end_positions)
+        targets = self._as_tensors(start_positions=start_positions, end_positions=end_positions)
         self.check_labels(**targets, input_ids=inputs["input_ids"], embeds=inputs["inputs_embeds"])
         output = self.transformer(
             **inputs,

@@ -51,7 +51,7 @@ class GPTJForSequenceClassification(TorchPretrained):
         cache_position: Tensor | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["sequence_classification"]``; logits are (B, L)."""
-        inputs = self.as_tensors(
+        inputs = self._as_tensors(
             input_ids=input_ids,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
@@ -60,7 +60,7 @@ class GPTJForSequenceClassification(TorchPretrained):
             inputs_embeds=inputs_embeds,
             cache_position=cache_position,
         )
-        labels = self.as_tensors(labels=labels)["labels"]
+        labels = self._as_tensors(labels=labels)["labels"]
         if labels is not None:
             self.check_labels(labels, inputs["input_ids"], inputs["inputs_embeds"])
             use_cache = bool(use_cache)
