@@ -78,7 +78,7 @@ def test_a_cache_and_a_text_are_those_of_float32():
 
 
 def test_a_merge_keeps_what_float32_would_round():
-    model = double().add_lora(2, targets=["q_proj"])
+    model = double().add_lora(rank=2, targets=["q_proj"])
     layer = model.transformer.h[0].attn.q_proj
     torch.nn.init.constant_(layer.adapter.lora_B, 1e-9)
     expected = layer.weight + layer.adapter.update()

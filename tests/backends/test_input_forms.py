@@ -205,3 +205,19 @@ def test_weights_may_be_of_every_layout(backend, form):
     model = backend.build(config, "causal_lm", params=None, dtype="float32", device=None)
     backend.load_params(model, params)
     np.testing.assert_array_equal(backend.to_numpy(model(IDS).logits), expected)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint32"])
+def test_a_traced_call_takes_narrow_ids_too(framework, dtype):
+    model, ids = tiny_model(framework.name), framework.from_numpy(IDS.astype(dtype))
+
+    def loss(ids):
+        return model(input_ids=ids, labels=ids).loss
+
+    traced = loss
+    if framework.name == "tf":
+        traced = pytest.importorskip("tensorflow").function(loss, autograph=False)
+    if framework.name == "flax":
+        traced = pytest.importorskip("jax").jit(loss)
+    expected = call(framework, input_ids=IDS, labels=IDS)["loss"]
+    assert_close(framework.to_numpy(traced(ids)), expected, "float32", "loss")

@@ -68,12 +68,13 @@ def test_an_option_of_another_backend_says_whose_it_is(framework, option):
         load_model(framework, "causal_lm", TINY, **{option: "auto"})
 
 
-def test_a_model_without_values_says_so(torch_backend):
+def test_a_model_without_values_says_so(torch_backend, tmp_path):
     model = load_model(torch_backend, "causal_lm", TINY, device="meta")
     for call in (
         lambda: model.generate([[1, 2]], max_new_tokens=1),
         lambda: model.generate_text("a", max_new_tokens=1),
         lambda: model.score([1, 2]),
+        lambda: model.save_pretrained(tmp_path),
         lambda: model.trace([[1, 2]], ["transformer.h.0"]),
     ):
         with pytest.raises(UnsupportedFeature, match=r"on the device 'meta'.* load it on another"):

@@ -12,7 +12,7 @@ from gptj.backends.tf.kernels.half_precision import is_native
 from gptj.backends.tf.kernels.linear import MAX_XLA_WEIGHTS
 from gptj.backends.tf.kernels.platforms import has_gpu
 from gptj.backends.tf.sampling import next_tokens, seed_words
-from gptj.backends.tf.shared_programs import holding, program, weights_of
+from gptj.backends.tf.shared_programs import holding, is_plain, program, weights_of
 from gptj.contract.decoding import DecodePlan
 from gptj.generation.segments import Segment
 from gptj.spec.checks import already_checked
@@ -77,7 +77,10 @@ def run(
             return _advance(model, state, replace(fixed, **numbers))
 
     shapes = (tuple(state.mask.shape), state.new.shape[1])
-    function = by_xla if is_loop and is_for_xla(model, segment.sequences) else by_tensorflow
+    is_xla = is_loop and is_for_xla(model, segment.sequences)
+    if is_xla and is_plain(model):  # a graph of this model around it would cost memory for nothing
+        return by_xla(*inputs)
+    function = by_xla if is_xla else by_tensorflow
     return graph_of(model, (fixed, shapes, is_loop), function, inputs)(*inputs)
 
 

@@ -26,6 +26,12 @@ MAX_PROGRAMS: Final = 64
 _programs: dict[Any, Any] = {}
 
 
+def is_plain(model: "TFPretrained") -> bool:
+    """Return whether everything in a model is this package's or Keras's, without an adapter."""
+    packages = {type(layer).__module__.partition(".")[0] for layer in model._flatten_layers()}
+    return packages <= {"gptj", "keras"} and model.lora is None
+
+
 def weights_of(model: "TFPretrained") -> dict[str, tf.Tensor]:
     """Return the values of a model's variables; on a CPU matrices in half precision as bits."""
     found = {}
@@ -60,27 +66,20 @@ def program(
     It is shared by all models of the same classes and configuration. Where users have changed what
     a model is made of, it is compiled for this model alone.
     """
-    if not _is_plain(model):
+    if not is_plain(model):
         return tf.function(function, autograph=False, jit_compile=True)
     place = (_identity(model), key)
     if place not in _programs:
         if len(_programs) >= MAX_PROGRAMS:
             _programs.pop(next(iter(_programs)))  # the oldest
-        with tf.init_scope():  # the caller is tracing another graph
-            compiled = tf.function(function, autograph=False, jit_compile=True)
-            _programs[place] = compiled.get_concrete_function(*_specs(inputs))
+        compiled = tf.function(function, autograph=False, jit_compile=True)
+        _programs[place] = compiled.get_concrete_function(*_specs(inputs))
     return _programs[place]
 
 
 def _specs(inputs: Any) -> Any:
     """Return shape and dtype of every tensor among the inputs."""
     return tf.nest.map_structure(lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype), inputs)
-
-
-def _is_plain(model: "TFPretrained") -> bool:
-    """Return whether everything in a model is this package's or Keras's, without an adapter."""
-    packages = {type(layer).__module__.partition(".")[0] for layer in model._flatten_layers()}
-    return packages <= {"gptj", "keras"} and model.lora is None
 
 
 def _identity(model: "TFPretrained") -> tuple[Any, ...]:

@@ -23,7 +23,7 @@ from gptj.backends.torch.trainer import Trainer, mixed
 from gptj.contract.backend import Capabilities
 from gptj.contract.decoding import DecodePlan
 from gptj.contract.trainer import Optimizer
-from gptj.errors import ArgumentError, UnsupportedFeature
+from gptj.errors import ArgumentError
 from gptj.generation.prompts import Ids
 from gptj.model.placement import module_of
 from gptj.spec.config import DTYPES, GPTJConfig
@@ -120,7 +120,7 @@ class TorchBackend:
     def from_numpy(self, array: Any, model: TorchPretrained | None = None) -> torch.Tensor:
         """Return an array, a list or a tensor as a tensor; with a model, as an input of it."""
         if model is not None:
-            _check_values(model)
+            parameters.check_values(model.device)
             return parameters.input_tensor(array, "The input", model).to(model.device)
         return array if isinstance(array, torch.Tensor) else parameters.from_numpy(array)
 
@@ -232,15 +232,6 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(training)
-
-
-def _check_values(model: TorchPretrained) -> None:
-    """Refuse a model that was loaded for its shapes alone."""
-    if model.device.type == "meta":
-        raise UnsupportedFeature(
-            "The model is on the device 'meta', where parameters have shapes and no values: load "
-            "it on another one to compute with it, for example with device='cpu'."
-        )
 
 
 def infer_device() -> str:

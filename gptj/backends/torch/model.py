@@ -76,7 +76,6 @@ class GPTJModel(TorchPretrained):
         output_attentions = output_attentions or config.output_attentions
         output_hidden_states = output_hidden_states or config.output_hidden_states
         eager = output_attentions or head_mask is not None or self.attn_implementation == "eager"
-
         x = self.embed(inputs["input_ids"], inputs["inputs_embeds"], inputs["token_type_ids"])
         cache = self.open_cache(past_key_values, x.shape[1])
         mask = self.mask(attention_mask, x, cache, eager)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gptj.backends.torch.kernels.int4 import arranged
 from gptj.backends.torch.kernels.int4_layout import INT4, from_kernel, is_for_kernel
+from gptj.errors import UnsupportedFeature
 from gptj.spec.checks import values_are_checked
 from gptj.spec.heads import BASE_PREFIX
 from gptj.spec.input_arrays import input_array
@@ -28,10 +29,20 @@ def to_numpy(tensor: TensorLike) -> npt.NDArray[Any]:
     """Return a tensor's values on the host, without a copy where it is there already."""
     if not isinstance(tensor, Tensor):
         return np.asarray(tensor)
+    check_values(tensor.device)
     host = tensor.detach().cpu()
     if host.dtype == torch.bfloat16:  # NumPy knows bfloat16 only by its bits
         return host.contiguous().view(torch.uint16).numpy().view(BFLOAT16)
     return host.numpy()
+
+
+def check_values(device: torch.device) -> None:
+    """Refuse to compute or to save what was loaded for its shapes alone."""
+    if device.type == "meta":
+        raise UnsupportedFeature(
+            "The model is on the device 'meta', where parameters have shapes and no values: load "
+            "it on another one to compute with it, for example with device='cpu'."
+        )
 
 
 def from_numpy(array: TensorLike, device: Device = None, dtype: str | None = None) -> Tensor:
