@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from gptj.checkpoint.adapter_fields import PREFIX, TASKS
 from gptj.checkpoint.adapter_files import CONFIG_NAME as ADAPTER_CONFIG
-from gptj.checkpoint.adapter_files import PREFIX, TASKS, read_config, read_weights
+from gptj.checkpoint.adapter_files import read_config, read_weights
 from gptj.checkpoint.folder import CONFIG_NAME, is_adapter
 from gptj.errors import CheckpointError, brief, choices
 from gptj.spec.config import GPTJConfig
