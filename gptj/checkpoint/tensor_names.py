@@ -65,7 +65,7 @@ def _prefix(names: Iterable[str], source: object) -> str:
         return "" if "" in found else next(iter(found), "")
     raise CheckpointError(
         f"{source} holds several models, under {choices(found)}: which of them is meant is not "
-        "clear. Save the one that you mean in a file of its own."
+        "clear. Save the one that you mean in a separate file."
     )
 
 

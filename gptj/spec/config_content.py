@@ -72,7 +72,7 @@ def _settle(
 
 
 def _integer(key: str, value: Any, notes: list[str]) -> Any:
-    """Return an integer; what is none and not clear goes on to the checks of the values."""
+    """Return an integer; the checks of the values see anything else unchanged."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return _taken(key, value, int(value), notes)
     if isinstance(value, str):

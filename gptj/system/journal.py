@@ -42,7 +42,7 @@ def replace_files(folder: Path, waiting: Path, superseded: Iterable[str]) -> Non
     """
     names, superseded = _names(waiting), sorted(superseded)
     if len(names) == 1 and not superseded and (waiting / names[0]).is_file():
-        (waiting / names[0]).replace(folder / names[0])  # decides by itself
+        (waiting / names[0]).replace(folder / names[0])  # this rename decides
         sync_folder(folder)
         return
     with (waiting / SUPERSEDED).open("w", encoding="utf-8") as file:

@@ -178,7 +178,7 @@ def die_before(number):
 
 
 def start(action):
-    """Begin an action in a process of its own; return its number."""
+    """Begin an action in a separate process; return its number."""
     child = os.fork()
     if child == 0:
         try:
