@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from gptj.errors import ArgumentError, GPTJError
+from gptj.errors import ArgumentError, ConfigError, GPTJError
 from gptj.generation.option_precedence import settled
 from gptj.generation.option_sources import option_sources
 from gptj.generation.options import GenerationConfig, option_names
@@ -182,7 +182,6 @@ def test_a_prefix_stands_before_every_prompt_and_is_not_shown():
     "content",
     [
         {"prefix": 5},
-        {"task_specific_params": [1]},
         {"task_specific_params": {"text-generation": "long"}},
     ],
     ids=str,
@@ -192,6 +191,11 @@ def test_a_configuration_of_other_kinds_is_named(content):
     model.config = old_config(**content)
     with pytest.raises(ArgumentError, match=f"{next(iter(content))}.* must be"):
         model.generate_text("a", tokenizer=LETTERS)
+
+
+def test_a_configuration_with_a_list_of_tasks_is_refused():
+    with pytest.raises(ConfigError, match=r"task_specific_params must be an object, found \[1\]"):
+        old_config(task_specific_params=[1])
 
 
 def test_the_source_of_each_option_is_known(tmp_path):
