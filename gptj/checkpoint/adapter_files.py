@@ -9,9 +9,9 @@ from gptj.checkpoint import pytorch_bin as bin_format
 from gptj.checkpoint import safetensors
 from gptj.checkpoint.adapter_fields import PREFIX, adapter_content, check_fields, to_lora
 from gptj.checkpoint.differences import describe_differences, find_differences
+from gptj.checkpoint.name_prefixes import WRAPPERS
 from gptj.checkpoint.snapshot import guarded, read_whole, state_of
 from gptj.checkpoint.stored_dtypes import WEIGHTS, advice_on, fits_dtype
-from gptj.checkpoint.tensor_names import WRAPPERS
 from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
 from gptj.errors import ArgumentError, CheckpointError, choices
 from gptj.spec.config import GPTJConfig

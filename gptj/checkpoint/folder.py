@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from gptj.checkpoint import mesh_transformer
 from gptj.checkpoint.adapter_files import CONFIG_NAME as ADAPTER_CONFIG
-from gptj.checkpoint.file_sizes import fitted, guessed, refuse_family
+from gptj.checkpoint.config_from_tensors import fitted, guessed, refuse_family
 from gptj.checkpoint.formats import FORMATS, Format
 from gptj.checkpoint.missing_weights import no_weights, not_weights
+from gptj.checkpoint.name_prefixes import plain_names
 from gptj.checkpoint.snapshot import (
     State,
     guarded,
@@ -20,7 +21,6 @@ from gptj.checkpoint.snapshot import (
     state_of_folder,
     unchanged,
 )
-from gptj.checkpoint.tensor_names import plain_names
 from gptj.errors import CheckpointError, choices
 from gptj.spec.config import GPTJConfig
 from gptj.spec.families import check_family

@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 
 from gptj.checkpoint.causal_masks import LEGACY_BUFFERS, prefix_masks
+from gptj.checkpoint.config_from_tensors import is_tied
 from gptj.checkpoint.differences import describe_differences
-from gptj.checkpoint.file_sizes import is_tied
 from gptj.checkpoint.stored_dtypes import (
     advice_on,
     as_float32,

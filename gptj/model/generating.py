@@ -10,7 +10,7 @@ from gptj.contract.cache import Cache
 from gptj.contract.model import Model
 from gptj.contract.tokenizer import Tokenizer
 from gptj.errors import ArgumentError
-from gptj.generation import decoding_modes, text
+from gptj.generation import decoder_choice, text
 from gptj.generation.decode_request import make_request
 from gptj.generation.keywords import GenerateOptions, StreamOptions, TextOptions
 from gptj.generation.option_precedence import settle
@@ -124,7 +124,7 @@ class TextGeneration:
             assistant=assistant_model,
             decode=self._text_decoder(settings, tokenizer),
         )
-        return decoding_modes.decode(request)
+        return decoder_choice.decode(request)
 
     @overload
     def generate_text(self, prompts: str, **options: Unpack[TextOptions]) -> str: ...

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gptj.contract.tokenizer import Tokenizer
 from gptj.errors import UnsupportedFeature
-from gptj.generation import decoding_modes, text
+from gptj.generation import decoder_choice, text
 from gptj.generation.decode_request import DecodeRequest, make_request
 from gptj.generation.option_precedence import settle
 from gptj.generation.option_rules import is_count
@@ -54,14 +54,14 @@ class TextBatches:
 
     def stream(self) -> Iterator[int]:
         """Yield the new tokens of a single text, each before the next is computed."""
-        steps = decoding_modes.stream(self._request([0]))
+        steps = decoder_choice.stream(self._request([0]))
         return (int(token) for step in steps for token in step[0])
 
     def _written(self, batch: Sequence[int]) -> list[list[str]]:
         """Return the new texts of some prompts, a list for each."""
         request, count = self._request(batch), self.options.num_return_sequences
         width = request.inputs.given.shape[1]
-        tokens = self.model.backend.to_numpy(decoding_modes.decode(request))[:, width:]
+        tokens = self.model.backend.to_numpy(decoder_choice.decode(request))[:, width:]
         texts = [text.decode_text(new, self.reader, self.options) for new in tokens]
         return [texts[start : start + count] for start in range(0, len(texts), count)]
 

@@ -13,8 +13,8 @@ from typing import Any, Final, Unpack
 from gptj import hub
 from gptj.backends import BUILT_IN, resolve_name
 from gptj.errors import ArgumentError, UnsupportedFeature, choices
+from gptj.generation.finished_sequences import most_room
 from gptj.generation.length_buckets import bucket_length
-from gptj.generation.segments import most_room
 from gptj.hub.options import HubOptions
 from gptj.model.config import GPTJConfig
 from gptj.spec.byte_sizes import parse_size, readable_size

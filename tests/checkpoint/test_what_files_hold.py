@@ -304,7 +304,7 @@ def test_a_folder_without_configuration_is_guessed(tmp_path, caplog):
 
 
 def test_the_6bs_shapes_give_the_6bs_configuration():
-    from gptj.checkpoint.file_sizes import guessed
+    from gptj.checkpoint.config_from_tensors import guessed
     from gptj.spec.params import parameter_table
 
     table = parameter_table(gptj.GPTJConfig())

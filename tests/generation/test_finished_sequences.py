@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gptj.backends import get_backend
-from gptj.generation import segments
+from gptj.generation import finished_sequences
 from models import tiny_model
 
 pytestmark = pytest.mark.frameworks
@@ -23,15 +23,15 @@ def model(backend):
 @pytest.fixture
 def followed(monkeypatch):
     """Make segments small; return a list that the segments after the first one come into."""
-    seen, following = [], segments.Segments.following
+    seen, following = [], finished_sequences.Segments.following
 
     def follow(self, *arguments):
         seen.append(following(self, *arguments))
         return seen[-1]
 
-    monkeypatch.setattr(segments, "FIRST_CAPACITY", 64)
-    monkeypatch.setattr(segments, "MIN_STEPS_LEFT", 2)
-    monkeypatch.setattr(segments.Segments, "following", follow)
+    monkeypatch.setattr(finished_sequences, "FIRST_CAPACITY", 64)
+    monkeypatch.setattr(finished_sequences, "MIN_STEPS_LEFT", 2)
+    monkeypatch.setattr(finished_sequences.Segments, "following", follow)
     return seen
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from gptj.errors import ArgumentError
 from gptj.generation.decode_plan import make_plan
-from gptj.generation.decoding_modes import needs_reference_decoder
+from gptj.generation.decoder_choice import needs_reference_decoder
 from gptj.generation.option_checks import warn_unused
 from gptj.generation.options import GenerationConfig
 from scripted import (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gptj.generation.segments import (
+from gptj.generation.finished_sequences import (
     FIRST_CAPACITY,
     MIN_STEPS_LEFT,
     SHRINK_FACTOR,

@@ -4,7 +4,7 @@ from itertools import permutations
 
 import pytest
 
-from gptj.generation import segments
+from gptj.generation import finished_sequences
 from gptj.model.text_batches import sequence_numbers
 from letters import LETTERS
 from models import tiny_model
@@ -58,8 +58,8 @@ def test_the_texts_of_one_prompt_are_those_of_its_copies(model):
 
 
 def test_finished_sequences_that_leave_the_batch_change_nothing(model, monkeypatch):
-    monkeypatch.setattr(segments, "FIRST_CAPACITY", 16)
-    monkeypatch.setattr(segments, "MIN_STEPS_LEFT", 2)
+    monkeypatch.setattr(finished_sequences, "FIRST_CAPACITY", 16)
+    monkeypatch.setattr(finished_sequences, "MIN_STEPS_LEFT", 2)
     prompts = [*PROMPTS, "a = 1", "while True:", "#", "return x", "[1, 2]"]  # eight, then two
     ends = {"eos_token_id": list(range(40, 50)), "max_new_tokens": 24}
     found = written(model, prompts, **ends)

@@ -13,7 +13,7 @@ from gptj.backends.flax.lora import collections
 from gptj.backends.flax.masks import to_left_padding
 from gptj.backends.flax.sampling import next_tokens
 from gptj.contract.decoding import DecodePlan
-from gptj.generation.segments import Segment
+from gptj.generation.finished_sequences import Segment
 
 Array: TypeAlias = jax.Array
 

@@ -13,9 +13,9 @@ from gptj.backends.flax.compiled_forward import Program
 from gptj.backends.flax.compiled_loop import DecodeState
 from gptj.backends.flax.sampling import as_arrays
 from gptj.contract.decoding import DecodePlan
+from gptj.generation.finished_sequences import Segment, Segments, run_segments
 from gptj.generation.length_buckets import bucket_length
 from gptj.generation.prompts import Ids
-from gptj.generation.segments import Segment, Segments, run_segments
 
 if TYPE_CHECKING:
     from gptj.backends.flax.pretrained import FlaxPretrained

@@ -14,7 +14,7 @@ from gptj.backends.tf.kernels.platforms import has_gpu
 from gptj.backends.tf.sampling import next_tokens, seed_words
 from gptj.backends.tf.shared_programs import holding, is_plain, program, weights_of
 from gptj.contract.decoding import DecodePlan
-from gptj.generation.segments import Segment
+from gptj.generation.finished_sequences import Segment
 from gptj.spec.checks import already_checked
 from gptj.spec.outputs import ModelOutput
 

@@ -19,9 +19,9 @@ from gptj.backends.tf.compiled_loop import (
 )
 from gptj.backends.tf.masks import to_left_padding
 from gptj.contract.decoding import DecodePlan
+from gptj.generation.finished_sequences import Segment, Segments, run_segments
 from gptj.generation.length_buckets import bucket_length
 from gptj.generation.prompts import Ids
-from gptj.generation.segments import Segment, Segments, run_segments
 from gptj.spec.checks import already_checked
 
 if TYPE_CHECKING:
