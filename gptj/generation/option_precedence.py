@@ -61,13 +61,15 @@ def settled(
     if unknown:
         known = [end for end in as_tuple(options.eos_token_id) if end not in unknown]
         options = replace(options, eos_token_id=known or None)
-    if options.do_sample is True and is_greedy(options.temperature):
-        options = replace(options, do_sample=False)
     found = options
-    for rule in (_one_mode, _drawing_or_search, _one_text):
+    for rule in (_with_candidates, _one_mode, _drawing_or_search):
         found = rule(found, given)
+    if options.do_sample is True and is_greedy(options.temperature):
+        options, found = (replace(each, do_sample=False) for each in (options, found))
+    found = _one_text(found, given)
     changed = options.changed().items()
-    return found, [name for name, value in changed if getattr(found, name) != value]
+    # `in` compares by identity first: NaN differs from itself
+    return found, [name for name, value in changed if getattr(found, name) not in [value]]
 
 
 def is_greedy(temperature: object) -> bool:
@@ -90,6 +92,13 @@ def _unknown_ends(ends: Any, vocab_size: int) -> list[int]:
     if ends is None or not all(map(is_integer, as_tuple(ends))):
         return []
     return [int(end) for end in as_tuple(ends) if not 0 <= end < vocab_size]
+
+
+def _with_candidates(options: GenerationConfig, given: Collection[str]) -> GenerationConfig:
+    """Leave out a model's contrastive search among no candidates: it would take the vocabulary."""
+    if options.penalty_alpha is None or options.top_k != 0 or {"penalty_alpha", "top_k"} & {*given}:
+        return options
+    return replace(options, penalty_alpha=None)
 
 
 def _one_mode(options: GenerationConfig, given: Collection[str]) -> GenerationConfig:

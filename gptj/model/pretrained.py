@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self, Unpack, cast
+from typing import Any, ClassVar, Self, Unpack
 
 import numpy.typing as npt
 
 from gptj.checkpoint.progress import byte_progress
 from gptj.checkpoint.saving import save_checkpoint
 from gptj.contract.backend import AnyBackend
-from gptj.errors import ArgumentError, choices
+from gptj.errors import ArgumentError, UnsupportedFeature, choices
 from gptj.generation.options import GenerationConfig
 from gptj.model.config import GPTJConfig
 from gptj.model.generating import TextGeneration
@@ -58,8 +58,18 @@ class Pretrained(TextGeneration, Adapters, Optimizers):
         """Return a model with the weights of a preset, a folder, a file or a hub id.
 
         Takes what `load_model` takes, and fields of the configuration.
+
+        Raises:
+            UnsupportedFeature: for a class derived from the backend's own, which it does not make.
         """
-        return cast(Self, load_model(cls.backend, cls.head, name, **options))
+        model = load_model(cls.backend, cls.head, name, **options)
+        if not isinstance(model, cls):
+            raise UnsupportedFeature(
+                f"{cls.__name__}.from_pretrained would give a {type(model).__name__}, without what "
+                f"{cls.__name__} adds. Make a {cls.__name__}(config), and give it the weights of "
+                "that one."
+            )
+        return model
 
     def save_pretrained(
         self,

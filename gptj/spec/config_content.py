@@ -30,6 +30,9 @@ FLAGS: Final = frozenset(
     ("use_cache tie_word_embeddings return_dict output_hidden_states output_attentions").split()
 )
 
+UNSEEN: Final = ("n_head",)
+"""Fields that decide the numbers, and that no shape of a tensor tells."""
+
 MOST_DIGITS: Final = 20
 
 _INTEGER: Final = re.compile(rf"[+-]?\d{{1,{MOST_DIGITS}}}")
@@ -50,6 +53,8 @@ def plain_content(content: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
     for key, value in content.items():
         name = ALIASES.get(key, key)
         if value is None and name not in MAY_BE_NONE and name in _READERS:
+            if name in UNSEEN:
+                notes.append(f"config.json has {key} = null, taken as the default: is that right?")
             continue
         if name in _READERS:
             value = _READERS[name](key, value, notes)

@@ -95,3 +95,27 @@ def test_a_model_with_a_layer_of_its_user_has_a_program_of_its_own():
     model.lm_head.__class__ = Doubled
     model.functions.compiled.clear()
     assert (model.generate(IDS, **TEXT).numpy() != first).any()
+
+
+def replace_method(model):
+    layer = model.transformer.h[0].mlp
+    own = layer.call
+    layer.call = lambda x, *args, **options: -own(x, *args, **options)
+
+
+def swap_blocks(model):
+    blocks = model.transformer.h
+    blocks[0], blocks[1] = blocks[1], blocks[0]
+
+
+@pytest.mark.parametrize("change", [replace_method, swap_blocks])
+@pytest.mark.parametrize("is_first", [False, True])
+def test_a_changed_model_shares_no_program_with_others(change, is_first, monkeypatch):
+    monkeypatch.setattr(shared_programs, "_programs", {})
+    plain, changed = load(), load()
+    change(changed)
+    order = [changed, plain] if is_first else [plain, changed]
+    found = [model.generate(IDS, **TEXT).numpy() for model in order]
+    expected = [model.generate(IDS, **TEXT, renormalize_logits=True).numpy() for model in order]
+    np.testing.assert_array_equal(found, expected)  # those of the reference decoder
+    assert (found[0] != found[1]).any()

@@ -50,6 +50,9 @@ GIVING_WAY = [
         {"do_sample": True, "seed": 1},
     ),
     ({"do_sample": True}, {"penalty_alpha": 0.5}, {"penalty_alpha": 0.5}),
+    ({"penalty_alpha": 0.5, "do_sample": True, "temperature": 0}, {}, {}),
+    ({"penalty_alpha": 0.5, "top_k": 0}, {}, {}),
+    ({"penalty_alpha": 0.5, "top_k": 0}, {"top_k": 3}, {"penalty_alpha": 0.5, "top_k": 3}),
     (
         {"num_beams": 2, "num_beam_groups": 2, "do_sample": True, "seed": 1},
         {},
@@ -99,6 +102,20 @@ SAID = [
     ({}, {"max_length": 3, "max_new_tokens": 2}, "generate(): max_length has no effect here."),
     ({"max_new_tokens": 2}, {"max_length": 3}, None),
 ]
+
+
+@pytest.mark.parametrize(
+    ("file", "given"),
+    [
+        ({}, {"penalty_alpha": 0.5, "top_k": 0}),
+        ({"penalty_alpha": 0.5}, {"top_k": 0}),
+        ({"top_k": 0}, {"penalty_alpha": 0.5}),
+    ],
+    ids=str,
+)
+def test_a_search_among_no_candidates_is_refused(file, given):
+    with pytest.raises(ArgumentError, match="penalty_alpha chooses among top_k candidates"):
+        continued(with_file(file), **given)
 
 
 @pytest.mark.parametrize("of", ["ids", "text", "stream"])

@@ -5,6 +5,7 @@ import pytest
 
 import gptj
 from gptj.checkpoint.folder import open_checkpoint
+from gptj.errors import UnsupportedFeature
 from gptj.model.config import GPTJConfig
 from gptj.spec.heads import HEADS
 from gptj.spec.params import initial_value, parameter_table
@@ -127,3 +128,9 @@ def test_the_automatic_names_are_the_pytorch_ones_as_they_were(torch_backend):
     assert gptj.AutoModelForCausalLM is gptj.GPTJForCausalLM
     assert gptj.AutoTokenizer is gptj.GPTJTokenizer
     assert gptj.infer_device() in {"cuda", "mps", "cpu"}
+
+
+def test_a_derived_class_is_not_replaced_without_a_word(framework):
+    derived = type("Derived", (type(tiny_model(framework.name)),), {})
+    with pytest.raises(UnsupportedFeature, match=r"Derived.from_pretrained would give a \w*GPTJ"):
+        derived.from_pretrained(TINY)

@@ -23,13 +23,30 @@ Weights: TypeAlias = Mapping[str, tf.Tensor]
 MAX_PROGRAMS: Final = 64
 """Compiled functions that are kept for later models."""
 
+WRAPPED: Final = ("build", "quantize")
+"""Methods that Keras replaces in every layer."""
+
 _programs: dict[Any, Any] = {}
 
 
 def is_plain(model: "TFPretrained") -> bool:
-    """Return whether everything in a model is this package's or Keras's, without an adapter."""
-    packages = {type(layer).__module__.partition(".")[0] for layer in model._flatten_layers()}
-    return packages <= {"gptj", "keras"} and model.lora is None
+    """Return whether everything in a model is this package's or Keras's, without an adapter.
+
+    A layer that has a method of its class as an attribute is not: somebody has replaced it.
+    """
+    layers = model._flatten_layers()
+    packages = {type(layer).__module__.partition(".")[0] for layer in layers}
+    is_ours = packages <= {"gptj", "keras"} and model.lora is None
+    return is_ours and not any(map(_replaced_methods, layers))
+
+
+def _replaced_methods(layer: keras.Layer) -> list[str]:
+    kind = type(layer)
+    return [
+        name
+        for name, value in vars(layer).items()
+        if callable(value) and callable(getattr(kind, name, None)) and name not in WRAPPED
+    ]
 
 
 def weights_of(model: "TFPretrained") -> dict[str, tf.Tensor]:
@@ -84,9 +101,19 @@ def _specs(inputs: Any) -> Any:
 
 def _identity(model: "TFPretrained") -> tuple[Any, ...]:
     """Return what two models have in common that a program serves: all but their weights."""
-    layers = tuple((type(layer), layer.dtype_policy.name) for layer in model._flatten_layers())
     shapes = tuple((_relative(model, v), tuple(v.shape), v.dtype) for v in model.variables)
-    return model.config.to_json_string(), layers, shapes
+    return model.config.to_json_string(), _structure(model), shapes
+
+
+def _structure(layer: keras.Layer) -> tuple[Any, ...]:
+    """Return what a layer computes: its methods, its precision, and its parts where they are."""
+    kind, parts = type(layer), []
+    for name, value in vars(layer).items():
+        listed = value if isinstance(value, (list, tuple)) else [value]
+        if not name.startswith("_"):
+            parts += [(name, _structure(part)) for part in listed if isinstance(part, keras.Layer)]
+    names = (str(layer.path).partition("/")[2], layer.dtype_policy.name)
+    return kind, kind.__call__, getattr(kind, "call", None), *names, tuple(parts)
 
 
 def _relative(model: "TFPretrained", variable: keras.Variable) -> str:
