@@ -1,5 +1,6 @@
 """Writing files and folders so that no reader ever sees half of one, even after a crash."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -96,8 +97,10 @@ def folder_named(name: str | Path) -> Path:
     """Return the path of a folder to save into.
 
     Raises:
-        ArgumentError: for an empty name, which would mean the current folder.
+        ArgumentError: for what is no name, and for an empty one, the current folder by accident.
     """
+    if not isinstance(name, (str, os.PathLike)):
+        raise ArgumentError(f"The folder to save into must be a name or a path, found {name!r}.")
     if not str(name):
         raise ArgumentError(
             "The name of the folder to save into is empty. Give one; '.' is the current folder."
@@ -148,9 +151,10 @@ def write_text(path: Path, text: str) -> None:
 
 def unwritable(what: str, error: OSError) -> CheckpointError:
     """Return the error that says what could not be written, and that nothing is lost."""
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return CheckpointError(
         f"Could not write {what}: {error.strerror or error}. What was there before is unchanged. "
-        "Make room, or save elsewhere."
+        f"{'Make room, or save' if is_full else 'Save'} elsewhere."
     )
 
 
