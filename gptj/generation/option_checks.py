@@ -122,11 +122,6 @@ def _check_pairs(options: GenerationConfig) -> None:
         raise ArgumentError(f"{' and '.join(chosen)} exclude each other: keep one of them.")
     if options.penalty_alpha is not None and options.do_sample:
         raise ArgumentError("penalty_alpha is a search without drawing: leave do_sample off.")
-    if options.penalty_alpha is not None and options.top_k == 0:
-        raise ArgumentError(
-            "penalty_alpha chooses among top_k candidates, and top_k = 0 means the whole "
-            "vocabulary. Give a few, such as top_k=4."
-        )
     if beams > 1 and options.num_beam_groups > 1 and options.do_sample:
         raise ArgumentError("num_beam_groups is a search without drawing: leave do_sample off.")
 

@@ -104,20 +104,6 @@ SAID = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("file", "given"),
-    [
-        ({}, {"penalty_alpha": 0.5, "top_k": 0}),
-        ({"penalty_alpha": 0.5}, {"top_k": 0}),
-        ({"top_k": 0}, {"penalty_alpha": 0.5}),
-    ],
-    ids=str,
-)
-def test_a_search_among_no_candidates_is_refused(file, given):
-    with pytest.raises(ArgumentError, match="penalty_alpha chooses among top_k candidates"):
-        continued(with_file(file), **given)
-
-
 @pytest.mark.parametrize("of", ["ids", "text", "stream"])
 @pytest.mark.parametrize(("file", "given", "said"), SAID, ids=str)
 def test_what_has_no_effect_is_said_once(caplog, file, given, said, of):
