@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from array_layouts import in_other_order, read_only
 from gptj.errors import InputError, TokenOutOfRange
 from gptj.model.config import GPTJConfig
 from gptj.spec.tensors import LazyTensor
@@ -17,17 +18,6 @@ LABELS = np.where(MASK == 1, IDS, -100)
 INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 SIGNED = tuple(name for name in INTEGERS if not name.startswith("u"))
 ALLOWED = np.tril(np.ones((7, 7), bool)) & (MASK != 0)[:, None, None, :]  # (B, 1, T, S)
-
-
-def in_other_order(array):
-    """Return the same numbers in the byte order that this machine does not have."""
-    return array.astype(array.dtype.newbyteorder())
-
-
-def read_only(array):
-    copy = array.copy()
-    copy.flags.writeable = False
-    return copy
 
 
 FORMS = {

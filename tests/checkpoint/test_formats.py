@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from array_layouts import in_other_order, read_only
 from gptj.checkpoint.folder import open_checkpoint
 from gptj.checkpoint.formats import FORMATS
 from gptj.checkpoint.saving import ACCEPTED, save_checkpoint
@@ -184,16 +185,6 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     path.write_bytes(b"GGUF")
     with pytest.raises(CheckpointError, match=r"those end with '\.safetensors'"):
         open_checkpoint(path)
-
-
-def in_other_order(array):
-    return array.astype(array.dtype.newbyteorder())
-
-
-def read_only(array):
-    copy = array.copy()
-    copy.flags.writeable = False
-    return copy
 
 
 LAYOUTS = {
