@@ -1,6 +1,5 @@
 """Prompts from the command line: an argument, standard input, or the lines of a file."""
 
-import json
 from typing import Final
 
 import click
@@ -8,6 +7,7 @@ import click
 from gptj.cli.streams import standard_input
 from gptj.datasets.source_files import JSON_LINES
 from gptj.errors import ArgumentError
+from gptj.system.json_files import parse_json
 
 STANDARD_INPUT: Final = "standard input"
 
@@ -79,8 +79,8 @@ def _is_json(line: str) -> bool:
 def _prompt_of(line: str, place: str) -> str:
     """Return the text of a line of JSON, its ``"prompt"`` or its ``"text"``."""
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        record = parse_json(line)
+    except ValueError as error:
         raise ArgumentError(f"{place} is no JSON: {error}. Each line is an object.") from error
     keys = [key for key in PROMPT_KEYS if isinstance(record, dict) and key in record]
     found = record[keys[0]] if keys else None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from gptj.errors import CheckpointError, GPTJError
+from gptj.system.json_files import parse_json
 from gptj.system.leftovers import PREFIX, remove
 from gptj.system.locks import locked
 
@@ -168,8 +169,8 @@ def _decided(folder: Path) -> list[Path]:
 def _superseded(decided: Path) -> list[str]:
     """Return the names that go; those of a damaged or hostile file are none."""
     try:
-        names = json.loads((decided / SUPERSEDED).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
+        names = parse_json((decided / SUPERSEDED).read_bytes())
+    except ValueError:
         return []
     given = names if isinstance(names, list) else []
     return [n for n in given if isinstance(n, str) and n == Path(n).name and "\0" not in n]
