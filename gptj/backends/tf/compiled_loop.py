@@ -67,8 +67,12 @@ def run(
     def by_xla(numbers: Any, ends: Tensor, state: DecodeState) -> DecodeState:
         given = state if has_gpu() else tf.nest.map_structure(as_bits, state)
         inputs = (weights_of(model), numbers, ends, given)
-        state = program(model, (fixed, shapes), loop, inputs)(*inputs)
-        return tf.nest.map_structure(from_bits, state)
+        compiled = (
+            program(model, (fixed, shapes), loop, inputs)
+            if is_shared
+            else tf.function(loop, autograph=False, jit_compile=True)
+        )
+        return tf.nest.map_structure(from_bits, compiled(*inputs))
 
     def by_tensorflow(numbers: Any, ends: Tensor, state: DecodeState) -> DecodeState:
         with in_own_graph():
@@ -78,7 +82,8 @@ def run(
 
     shapes = (tuple(state.mask.shape), state.new.shape[1])
     is_xla = is_loop and is_for_xla(model, segment.sequences)
-    if is_xla and is_plain(model):  # a graph of this model around it would cost memory for nothing
+    is_shared = is_xla and is_plain(model)
+    if is_shared:  # a graph of this model around it would cost memory for nothing
         return by_xla(*inputs)
     function = by_xla if is_xla else by_tensorflow
     return graph_of(model, (fixed, shapes, is_loop), function, inputs)(*inputs)

@@ -80,11 +80,8 @@ def program(
 ) -> Any:
     """Return a function of weights and these inputs as compiled by XLA, which `key` names.
 
-    It is shared by all models of the same classes and configuration. Where users have changed what
-    a model is made of, it is compiled for this model alone.
+    It is shared by all models of the same classes and configuration, so the model must be plain.
     """
-    if not is_plain(model):
-        return tf.function(function, autograph=False, jit_compile=True)
     place = (_identity(model), key)
     if place not in _programs:
         if len(_programs) >= MAX_PROGRAMS:
