@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 from gptj.contract.cache import Cache
 from gptj.contract.model import Model
 from gptj.contract.tokenizer import Tokenizer
-from gptj.generation.options import GenerationConfig
+from gptj.generation.foreign_options import OptionSource
 from gptj.generation.streaming import Streamer
 from gptj.spec.types import TensorLike
 
@@ -64,7 +64,7 @@ class GenerateOptions(GenerationOptions, total=False):
 
     inputs_embeds: TensorLike | None
     past_key_values: Cache | None
-    generation_config: GenerationConfig | None
+    generation_config: OptionSource | None
     logits_processor: Sequence[Callable[..., Any]] | None
     stopping_criteria: Sequence[Callable[..., Any]] | None
     streamer: Streamer | None
@@ -76,7 +76,7 @@ class GenerateOptions(GenerationOptions, total=False):
 class StreamOptions(GenerationOptions, total=False):
     """What ``model.stream_text`` takes besides a prompt."""
 
-    generation_config: GenerationConfig | None
+    generation_config: OptionSource | None
 
 
 class TextOptions(StreamOptions, total=False):

@@ -134,6 +134,17 @@ class GenerationConfig:
             content["sequence_bias"] = [[list(ids), value] for ids, value in bias]
         return content
 
+    def to_diff_dict(self) -> dict[str, Any]:
+        """Return the same as `to_dict`, under the name that other programs call."""
+        return self.to_dict()
+
+    def update(self, **changes: Any) -> dict[str, Any]:
+        """Set options in place, as other programs do; return what is none."""
+        known = option_names()
+        for name in [name for name in known if name in changes]:
+            setattr(self, name, changes.pop(name))
+        return changes
+
     def to_json_string(self) -> str:
         """Return the text of a ``generation_config.json``."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"

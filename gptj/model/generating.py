@@ -12,6 +12,7 @@ from gptj.contract.tokenizer import Tokenizer
 from gptj.errors import ArgumentError
 from gptj.generation import decoder_choice, text
 from gptj.generation.decode_request import make_request
+from gptj.generation.foreign_options import OptionSource, as_options, start_options
 from gptj.generation.keywords import GenerateOptions, StreamOptions, TextOptions
 from gptj.generation.option_precedence import settle
 from gptj.generation.option_rules import as_tuple, is_count
@@ -38,15 +39,32 @@ class OfFramework(Protocol[TensorT]):
 
 
 class TextGeneration:
-    """Generation from tokens and from text; models of all backends inherit it."""
+    """Generation from tokens and from text; models of all backends inherit it.
+
+    Attributes:
+        own_options: the defaults of `generate` that came with the model or were set; None where
+            they are its configuration's.
+    """
 
     backend: ClassVar[AnyBackend]
     backend_name: ClassVar[str]
     head: ClassVar[str]
     config: GPTJConfig
     lora: LoraConfig | None
-    generation_config: GenerationConfig | None
     source_folder: Path | None
+
+    own_options: GenerationConfig | None = None
+
+    @property
+    def generation_config(self) -> GenerationConfig:
+        """The defaults of `generate`; those of a new model are its configuration's."""
+        if self.own_options is None:  # kept, so that programs can set its fields
+            self.own_options = GenerationConfig.from_model(self.config)
+        return self.own_options
+
+    @generation_config.setter
+    def generation_config(self, options: OptionSource | None) -> None:
+        self.own_options = None if options is None else as_options(options)
 
     @overload  # the first to match, also where keywords are not known one by one
     def generate(
@@ -73,7 +91,7 @@ class TextGeneration:
         *,
         inputs_embeds: TensorLike | None = None,
         past_key_values: Cache | None = None,
-        generation_config: GenerationConfig | None = None,
+        generation_config: OptionSource | None = None,
         logits_processor: Sequence[Function] | None = None,
         stopping_criteria: Sequence[Function] | None = None,
         streamer: Streamer | None = None,
@@ -89,7 +107,8 @@ class TextGeneration:
             inputs_embeds: (B, T, E), padded on the left only, instead of `input_ids`.
             past_key_values: a cache of the first tokens of `input_ids`, which are not computed
                 again; one of a single sequence serves a whole batch.
-            generation_config: options to start from, instead of the model's own.
+            generation_config: options to start from, instead of the model's own; or another
+                library's object, of which what is set stands above the model's own.
             logits_processor: functions ``(input_ids, scores) -> scores`` (B, V), after those of the
                 options, in the framework's tensors; ``cur_len`` is passed to those that take it.
             stopping_criteria: functions ``(input_ids, scores)`` that return a bool or (B,) of them.
@@ -108,10 +127,11 @@ class TextGeneration:
             InputError, TokenOutOfRange, SequenceTooLong: for a prompt that does not fit.
         """
         check_head(self)
-        defaults = generation_config or self.generation_config
-        settings = GenerationConfig.from_model(self.config, defaults).updated(**options)
+        settings, foreign = start_options(self.config, self.own_options, generation_config)
+        given = {**foreign, **options}
         has_assistant = assistant_model is not None
-        settings = settle(settings, options, self.config.vocab_size, has_assistant)
+        settings = settings.updated(**options)
+        settings = settle(settings, given, self.config.vocab_size, has_assistant)
         inputs = Inputs.of(
             self.backend, self, input_ids, attention_mask, inputs_embeds, past_key_values
         )

@@ -26,6 +26,7 @@ from gptj.contract.backend import AnyBackend
 from gptj.errors import ArgumentError, CheckpointError, UnsupportedFeature, choices, suggest
 from gptj.generation.option_checks import warn_unused_defaults
 from gptj.generation.options import GenerationConfig
+from gptj.hub.names import DEMO
 from gptj.model.config import GPTJConfig
 from gptj.model.lora import require_adapters
 from gptj.model.options import FlaxOptions, LoadOptions, TorchOptions
@@ -87,6 +88,12 @@ class Files:
     def head(self) -> str:
         """Return the head that is meant where the user names none."""
         return self.adapter.head() if self.adapter else USUAL_HEAD
+
+    def name(self) -> str:
+        """Return what programs find the model by: its hub id, or its folder."""
+        name, _ = self.base
+        is_local = name == DEMO or Path(name).exists()
+        return str(self.checkpoint.folder.resolve()) if is_local else name
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -205,6 +212,7 @@ def _completed(model: "Pretrained", config: GPTJConfig, files: Files) -> "Pretra
     model.generation_config = GenerationConfig.from_folder(files.checkpoint.folder, config)
     warn_unused_defaults(model.generation_config)
     model.source_folder, model.loaded_as = files.source_folder, files.base
+    model.name_or_path = model.config.name_or_path = files.name()
     return model if files.adapter is None else model.load_lora(files.adapter.folder)
 
 

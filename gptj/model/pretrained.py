@@ -17,6 +17,7 @@ from gptj.model.loading import load_model
 from gptj.model.lora import Adapters
 from gptj.model.optimizers import Optimizers
 from gptj.model.options import AnyOptions
+from gptj.model.tool_protocols import ToolProtocols
 from gptj.scoring import score_texts
 from gptj.scoring.options import Texts
 from gptj.scoring.perplexity import Score
@@ -32,7 +33,7 @@ from gptj.tokenizer import GPTJTokenizer
 from gptj.tokenizer.lookup import add_tokenizer
 
 
-class Pretrained(TextGeneration, Adapters, Optimizers):
+class Pretrained(ToolProtocols, TextGeneration, Adapters, Optimizers):
     """The shared base of every model class.
 
     Attributes:
@@ -50,7 +51,6 @@ class Pretrained(TextGeneration, Adapters, Optimizers):
     head: ClassVar[str]
     config: spec.GPTJConfig
     config_class: ClassVar[type[GPTJConfig]] = GPTJConfig
-    generation_config: GenerationConfig | None = None
     source_folder: Path | None = None
 
     @classmethod
@@ -91,7 +91,7 @@ class Pretrained(TextGeneration, Adapters, Optimizers):
         config = type(self.config).from_dict(self.config.to_dict())
         config.architectures = [find_head(self.head).class_name]
         config.dtype = str(next(iter(tensors.values())).dtype)
-        options = self.generation_config or GenerationConfig.from_model(self.config)
+        options = GenerationConfig.from_model(self.config, self.own_options)
         with byte_progress(tensors, "Saving") as counted:
             save_checkpoint(
                 folder_named(folder),

@@ -9,6 +9,7 @@ from gptj.contract.tokenizer import Tokenizer
 from gptj.errors import UnsupportedFeature
 from gptj.generation import decoder_choice, text
 from gptj.generation.decode_request import DecodeRequest, make_request
+from gptj.generation.foreign_options import start_options
 from gptj.generation.option_precedence import settle
 from gptj.generation.option_rules import is_count
 from gptj.generation.options import GenerationConfig, prompt_prefix
@@ -92,7 +93,8 @@ def text_batches(
     unseen = len(reader.encode(prefix)) if prefix else 0
     changes = dict(options)
     given = changes.pop("generation_config", None)
-    settings = GenerationConfig.from_model(model.config, given or model.generation_config)
+    settings, foreign = start_options(model.config, model.own_options, given)
+    changes = {**foreign, **changes}
     if given is None:
         longest = max(map(len, encoded), default=0) - unseen
         settings = GenerationConfig.for_task(model.config, settings, longest)

@@ -12,6 +12,7 @@ from gptj.spec.config_checks import MOST_LABELS, config_problems, misleading_key
 from gptj.spec.config_content import plain_content
 from gptj.spec.config_fields import ConfigArguments
 from gptj.spec.config_names import ALIASES, INERT, refuse_unknown
+from gptj.spec.config_protocols import NAMES, ConfigProtocols
 from gptj.spec.families import MODEL_TYPE, check_family
 from gptj.spec.number_checks import is_positive_int
 from gptj.spec.quantization import METHODS
@@ -36,7 +37,7 @@ def _default_labels() -> dict[int, str]:
 
 
 @dataclass(init=False, eq=False)
-class GPTJConfig:
+class GPTJConfig(ConfigProtocols):
     """Sizes and options of one GPT-J; ``GPTJConfig()`` is the 6B.
 
     Every field is an argument and an attribute that may be set later, and so are the aliases in
@@ -111,8 +112,8 @@ class GPTJConfig:
             self.label2id = _inverse(self.id2label)
 
     def __eq__(self, other: object) -> bool:
-        """Compare the fields, whether or not one of the two can read the hub."""
-        return isinstance(other, GPTJConfig) and vars(self) == vars(other)
+        """Compare what is saved: not where it came from, nor what programs have set besides."""
+        return isinstance(other, GPTJConfig) and self.to_dict() == other.to_dict()
 
     def __getattr__(self, name: str) -> Any:
         """Return an unused key of the file as an attribute."""
@@ -122,11 +123,11 @@ class GPTJConfig:
         raise AttributeError(f"GPTJConfig has no field {name!r}.{suggest(name, self.__dict__)}")
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Set a field; an unused key goes to `extra`, and so is saved."""
-        if name in INERT or name in self.__dict__.get("extra", {}):
+        """Set a field; an unused key goes to `extra` too, and so is saved, unless it is a name."""
+        kept = name in INERT or name in self.__dict__.get("extra", {})
+        if kept and name not in NAMES:
             self.extra[name] = value
-        else:
-            super().__setattr__(name, value)
+        super().__setattr__(name, value)
 
     # -- derived sizes and aliases -----------------------------------------------------------------
 

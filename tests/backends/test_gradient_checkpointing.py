@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from gptj.errors import GPTJError
 from gptj.spec.tensors import LazyTensor
 from models import draw_ids, tiny_config, tiny_weights
 
@@ -110,3 +111,36 @@ def test_gradients_in_jax_stay_and_less_is_kept(flax_backend, capsys, dropout):
     assert kept_again < 0.6 * kept
     model.gradient_checkpointing_disable()
     assert gradients()[1] == kept
+
+
+@pytest.mark.parametrize("options", [{}, {"every_n_layers": 2}, {"use_reentrant": True}], ids=str)
+def test_a_trainers_way_of_asking_gives_the_same_gradients(torch_backend, options):
+    usual, model = model_of(torch_backend), model_of(torch_backend)
+    every = options.pop("every_n_layers", 1)
+    model.activation_checkpointing_enable(options or None, every_n_layers=every, offload=False)
+    assert model.is_gradient_checkpointing and not usual.is_gradient_checkpointing
+    expected, found = step(usual), step(model)
+    assert found[0] == expected[0]
+    assert all(np.array_equal(found[1][name], expected[1][name]) for name in expected[1])
+    assert found[2] < expected[2]
+
+
+def test_reentrant_checkpointing_reaches_an_adapter_behind_a_frozen_table(torch_backend):
+    model = model_of(torch_backend).add_lora(rank=2, seed=1)
+    model.gradient_checkpointing_enable({"use_reentrant": True})
+    model(IDS, labels=IDS).loss.backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gradient_checkpointing_kwargs": {"reentrant": True}}, "has no argument 'reentrant'"),
+        ({"every_n_layers": 0}, "every_n_layers must be a positive integer; found 0"),
+        ({"offload": True}, "leave out offload=True"),
+    ],
+    ids=["kwargs", "every_n_layers", "offload"],
+)
+def test_what_checkpointing_does_not_do_is_refused(torch_backend, options, message):
+    with pytest.raises(GPTJError, match=message):
+        model_of(torch_backend).gradient_checkpointing_enable(**options)

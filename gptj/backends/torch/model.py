@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from gptj.backends.torch import params
 from gptj.backends.torch.block import Block
@@ -89,7 +88,8 @@ class GPTJModel(TorchPretrained):
                 x, rotation, mask, head_mask = bring(block, x, rotation, mask, head_mask)
             past = None if cache is None else cache.layers[layer]
             factors = None if head_mask is None else _layer_of(head_mask, layer)
-            run = partial(checkpoint, block, use_reentrant=False) if twice else block
+            again = twice and layer % self.every_n_layers == 0
+            run = partial(self.run_again, block) if again else block
             x, layer_cache, probs = run(x, rotation, mask, past, length_of(cache), factors, eager)
             hidden_states.append(x)
             attentions.append(probs if probs is None else probs[..., :keys])

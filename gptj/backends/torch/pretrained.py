@@ -1,6 +1,5 @@
 """What the PyTorch models share: where their parameters are, and how they are trained."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
@@ -10,6 +9,7 @@ from gptj.backends.torch import params
 from gptj.backends.torch.cache import KVCache, init_cache
 from gptj.backends.torch.devices import device_of
 from gptj.backends.torch.layers import Embedding, Linear
+from gptj.backends.torch.tool_protocols import TorchToolProtocols
 from gptj.contract.backend import FrameworkBackend
 from gptj.model.placement import units
 from gptj.model.pretrained import Pretrained
@@ -22,23 +22,22 @@ if TYPE_CHECKING:
     from gptj.backends.torch.model import GPTJModel
 
 
-class TorchPretrained(Pretrained, nn.Module):
+class TorchPretrained(TorchToolProtocols, Pretrained, nn.Module):
     """The base of every PyTorch model.
 
     Attributes:
         spread: whether loading placed the modules on several devices; inputs then follow them.
-        gradient_checkpointing: whether training keeps only the inputs of the blocks, and computes
-            the rest again for the gradients.
     """
 
     backend: ClassVar[FrameworkBackend["TorchPretrained", Tensor, KVCache]]
     backend_name = "torch"
     spread = False
-    gradient_checkpointing = False
 
     def __init__(self, config: GPTJConfig) -> None:
         super().__init__()
         self.config = config
+        self.name_or_path = config.name_or_path
+        self.warnings_issued = {}
 
     @property
     def device(self) -> torch.device:
@@ -85,23 +84,6 @@ class TorchPretrained(Pretrained, nn.Module):
     def get_base(self) -> "GPTJModel":
         """Return the model without its head."""
         return self if self.head == "base" else self.transformer
-
-    def gradient_checkpointing_enable(
-        self, gradient_checkpointing_kwargs: Mapping[str, object] | None = None
-    ) -> None:
-        """Compute the inside of each block twice in training, to save memory: a third slower.
-
-        Source: Chen et al., arXiv:1604.06174.
-
-        Args:
-            gradient_checkpointing_kwargs: accepted for old code and ignored; the method is always
-                PyTorch's ``use_reentrant=False``.
-        """
-        self.get_base().gradient_checkpointing = True
-
-    def gradient_checkpointing_disable(self) -> None:
-        """Keep what the gradients need, as usual."""
-        self.get_base().gradient_checkpointing = False
 
     def get_input_embeddings(self) -> Embedding:
         """Return the word table."""
