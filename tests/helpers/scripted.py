@@ -60,7 +60,7 @@ class Scripted(TextGeneration):
     """
 
     backend, backend_name, head = BACKEND, "oracle", "causal_lm"
-    generation_config, source_folder = None, None
+    own_options, source_folder = None, None
 
     def __init__(self, logits, vocab=VOCAB, **config):
         self.logits, self.config = logits, small_config(vocab, **config)
