@@ -7,6 +7,7 @@ import click
 
 from gptj.cli.bench import bench
 from gptj.cli.convert import convert
+from gptj.cli.eval import evaluate
 from gptj.cli.finetune import finetune
 from gptj.cli.generate import generate
 from gptj.cli.info import info
@@ -59,6 +60,7 @@ def main() -> None:
 for command in (
     bench,
     convert,
+    evaluate,
     finetune,
     generate,
     info,

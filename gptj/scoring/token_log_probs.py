@@ -1,6 +1,6 @@
 """Log-probabilities of tokens, in NumPy around a backend's forward; never all logits at once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,14 +30,20 @@ def score_windows(
         windows: of tokens that the model knows, not longer than its context.
         batch_size: how many windows are computed at once.
     """
-    found: dict[int, tuple[LogProbs, Greedy]] = {}
+    found = dict(each_window(backend, model, windows, batch_size))
+    return [found[index] for index in range(len(windows))]
+
+
+def each_window(
+    backend: Backend, model: Model, windows: Sequence[ScoreWindow], batch_size: int
+) -> Iterator[tuple[int, tuple[LogProbs, Greedy]]]:
+    """Yield what `score_windows` returns, each with the index of its window, once it is known."""
     total = sum(len(window.ids) for window in windows)
     with progress_bar(total, "token", "Scoring", delay=2) as bar:
         for batch in batches(windows, batch_size):
             chosen = [windows[index] for index in batch]
-            found |= zip(batch, _score_batch(backend, model, chosen), strict=True)
+            yield from zip(batch, _score_batch(backend, model, chosen), strict=True)
             bar.update(sum(len(window.ids) for window in chosen))
-    return [found[index] for index in range(len(windows))]
 
 
 def _score_batch(

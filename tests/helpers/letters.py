@@ -1,7 +1,12 @@
-"""A tokenizer for the tiny model's 96 tokens: the printable letters of ASCII, and an end."""
+"""Tokenizers for the tiny model's 96 tokens: the printable letters of ASCII, and an end."""
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+
+from gptj.tokenizer import GPTJTokenizer
 
 FIRST = 32
 END = 95
+PREFIX = "<|endoftext|>"
 
 
 class Letters:
@@ -15,3 +20,11 @@ class Letters:
 
 
 LETTERS = Letters()
+
+
+def letters_tokenizer():
+    """Return the same as a `GPTJTokenizer`, whose end is `PREFIX`."""
+    table = Tokenizer(models.WordLevel({chr(FIRST + token): token for token in range(END)}, "~"))
+    table.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    table.decoder = decoders.Fuse()
+    return GPTJTokenizer(table, bos_token=PREFIX, eos_token=PREFIX)

@@ -28,6 +28,7 @@ ROOMS = (
     "training",
     "parity",
     "bench",
+    "integrations",
     "cli",
 )
 """The rooms of the house, from the ground up: a room imports only rooms before it."""
