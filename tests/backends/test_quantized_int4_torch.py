@@ -107,6 +107,15 @@ def test_gradients_reach_the_input(weight):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_output_can_be_changed_in_place(weight, dtype):
+    x = torch.from_numpy(X).to(getattr(torch, dtype)).requires_grad_()
+    y = int8.matmul(x, weight, torch.from_numpy(SCALE))
+    y[:, 5:] = 0
+    y.sum().backward()
+    assert_close(x.grad.float().numpy(), np.ones((len(X), 5)) @ MEANT[:5], dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_compiled_code_takes_the_definition(weight, dtype, monkeypatch):
     monkeypatch.setattr(int4, "by_blocks", None)
     monkeypatch.setattr(int4, "by_kernel", None)

@@ -129,6 +129,23 @@ def test_gradients_reach_the_input(framework, module):
     assert_close(GRADIENTS[framework.name](module.matmul), expected, "float32")
 
 
+@pytest.mark.parametrize("path", ["by_blocks", "by_limbs", "by_definition", "packed"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_output_of_pytorch_can_be_changed_in_place(torch_backend, monkeypatch, path, dtype):
+    import torch
+
+    from gptj.backends.torch.kernels import int8
+
+    if path == "packed" and (dtype == "float32" or not int8.has_packed()):
+        pytest.skip("PyTorch's kernel is for bfloat16")
+    monkeypatch.setattr(int8, "_by_fastest", getattr(int8, path))
+    x = torch.from_numpy(X).to(getattr(torch, dtype)).requires_grad_()
+    y = int8.matmul(x, torch.from_numpy(NUMBERS), torch.from_numpy(SCALE))
+    y[:, 5:] = 0
+    y.sum().backward()
+    assert_close(x.grad.float().numpy(), np.ones((len(X), 5)) @ MEANT[:5], dtype)
+
+
 def _torch(matmul):
     import torch
 

@@ -63,6 +63,36 @@ def test_a_row_alone_is_multiplied_alike(monkeypatch, rows, with_bias):
     check_value_and_derivatives(rows, torch.bfloat16, with_bias)
 
 
+@pytest.mark.parametrize("rows", [(2, 5), (1, 1), (1,), ()], ids=str)
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_an_output_can_be_changed_in_place(case, rows, with_bias):
+    check_change_in_place(rows, case[1], with_bias)
+
+
+@pytest.mark.parametrize("rows", [(1, 1), ()], ids=str)
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_the_output_of_a_row_alone_can_be_changed_in_place(monkeypatch, rows, with_bias):
+    monkeypatch.setattr(half_precision, "is_native", lambda dtype: True)
+    check_change_in_place(rows, torch.bfloat16, with_bias)
+
+
+def check_change_in_place(rows, dtype, with_bias):
+    """Add to the output and erase a part of it, as adapters and interventions do."""
+    found = []
+    for multiply in (linear.matmul, F.linear):
+        x, weight = drawn(*rows, 24, dtype=dtype), drawn(37, 24, dtype=dtype, seed=1)
+        bias = drawn(37, dtype=dtype, seed=2) if with_bias else None
+        added = drawn(*rows, 37, dtype=dtype, seed=3)
+        y = multiply(x, weight, bias)
+        y += added
+        y[..., :5] = 0
+        inputs = [x, weight, added] + ([bias] if with_bias else [])
+        found.append([y, *torch.autograd.grad((0.1 * y).square().sum(), inputs)])
+    close = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0.02, "atol": 0.05}
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, **close)
+
+
 def check_value_and_derivatives(rows, dtype, with_bias):
     x, weight = drawn(*rows, 24, dtype=dtype), drawn(37, 24, dtype=dtype, seed=1)
     given = [x, weight, drawn(37, dtype=dtype, seed=2)] if with_bias else [x, weight]

@@ -94,7 +94,8 @@ class _Matmul(torch.autograd.Function):
 
     @staticmethod
     def forward(kernel: Kernel, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return kernel.forward(x, weight, bias)
+        # a kernel may return a view, which autograd lets nobody change in place: data never is one
+        return kernel.forward(x, weight, bias).data
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
