@@ -6,6 +6,7 @@ Its models take these arguments, in this order, where the head has them:
     input_ids             (B, T) integers; or inputs_embeds (B, T, E) instead
     past_key_values       a cache: `init_cache`'s, or the one that an earlier call returned
     attention_mask        (B, S) of 1 = attend and 0 = padding, S = past + T or the whole cache;
+                          or (B, T) of the new tokens alone, the cached ones stay as they were;
                           or (B, 1, T, S): bool or integers, 1 = may look, or floats that are added
     token_type_ids        (B, T) integers, embedded through the word table
     position_ids          (B, T) integers; when not given they follow from the mask

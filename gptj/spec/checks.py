@@ -76,6 +76,22 @@ def check_inputs(
     )
 
 
+def check_cache(cache: object, kind: type) -> None:
+    """Refuse a `past_key_values` that is neither None nor a cache of this backend.
+
+    Raises:
+        ArgumentError: for anything else, such as a mask without its name or a tuple of tensors.
+    """
+    if cache is None or isinstance(cache, kind):
+        return
+    raise ArgumentError(
+        f"past_key_values is a {type(cache).__name__}; accepted is the past_key_values of an "
+        "earlier output, or init_cache(batch, max_length). In PyTorch and TensorFlow it is the "
+        "second argument: name the others, as in model(input_ids, attention_mask=mask). Keys and "
+        "values in a tuple have no length of their own: run the tokens again to get a cache."
+    )
+
+
 def check_prompt(
     config: GPTJConfig,
     input_ids: Tensor | None,

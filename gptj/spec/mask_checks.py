@@ -1,6 +1,7 @@
 """What an attention mask may be, alike in every backend.
 
     (B, S)              1 or True: attend; 0 or False: padding
+    (B, T)              beside a cache: the new tokens alone; the cached ones stay as they were
     (B or 1, 1 or H, T, S)
       bool, integers    1 or True: this query may look at this key; 0 or False: it may not
       floats            added to the scores: 0 = may look, -inf or the lowest number = may not
@@ -51,16 +52,20 @@ def _check_shape(
 ) -> None:
     (batch, length), shape = inputs, tuple(mask.shape)
     widths = _widths(length, past_length, capacity)
+    if len(shape) == 4:  # which says for every key whether to look
+        widths = widths[:1] + widths[2:]
     if len(shape) == 4:
         fits = agree(shape[0], batch, 1) and agree(shape[1], 1, config.n_head)
         fits = fits and agree(shape[2], length)
     else:
         fits = len(shape) == 2 and agree(shape[0], batch)
     if not fits or (widths and not agree(shape[-1], *widths)):
-        accepted = f"(batch, keys) = ({batch}, {' or '.join(map(str, sorted(widths))) or 'any'})"
+        accepted = (
+            f"(batch, keys) = ({batch}, {' or '.join(map(str, sorted(set(widths)))) or 'any'})"
+        )
         raise InputError(
-            f"attention_mask must be {accepted}, where keys counts cached and new tokens, or "
-            f"(batch, 1 or n_head, length, keys); found shape {shape}."
+            f"attention_mask must be {accepted}, where keys counts cached and new tokens, or the "
+            f"new ones alone, or (batch, 1 or n_head, length, keys); found shape {shape}."
         )
 
 
@@ -69,7 +74,7 @@ def _widths(length: Size, past_length: int | None, capacity: int | None) -> tupl
     if length is None or past_length is None:
         return ()
     total = past_length + length
-    return (total,) if capacity is None else (total, capacity)
+    return (total, length) if capacity is None else (total, length, capacity)
 
 
 def _check_kept(values: npt.NDArray[Any]) -> None:

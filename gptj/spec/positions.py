@@ -1,5 +1,7 @@
 """Positions from an attention mask, so that padding never shifts a token."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,6 +20,23 @@ def positions_from_mask(attention_mask: npt.NDArray[np.integer]) -> npt.NDArray[
     return np.where(last < 0, 0, before + index - last)
 
 
+def whole_mask(
+    attention_mask: npt.NDArray[Any],
+    length: int,
+    past_length: int,
+    attended: npt.NDArray[Any] | None = None,
+) -> npt.NDArray[Any]:
+    """Return the mask of cached and new tokens, (B, S), also from that of the new ones, (B, T).
+
+    `attended` has the cached ones, (B, S); without it all of them are attended.
+    """
+    if attention_mask.ndim != 2 or attention_mask.shape[1] != length:
+        return attention_mask
+    if attended is not None:
+        return np.hstack((attended[:, :past_length] != 0, attention_mask != 0))
+    return np.pad(attention_mask, ((0, 0), (past_length, 0)), constant_values=1)
+
+
 def last_attended(
     attention_mask: npt.ArrayLike | None,
     input_ids: npt.ArrayLike | None,
@@ -31,7 +50,8 @@ def last_attended(
     if that is known and ids are given, else the very last. 0 where there is none.
     """
     if attention_mask is not None and np.ndim(attention_mask) == 2:
-        attended = np.asarray(attention_mask)[:, past_length : past_length + length] != 0
+        every = whole_mask(np.asarray(attention_mask), length, past_length)
+        attended = every[:, past_length : past_length + length] != 0
     elif pad_token_id is not None and input_ids is not None:
         attended = np.asarray(input_ids) != pad_token_id
     else:

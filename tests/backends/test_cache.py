@@ -11,6 +11,12 @@ pytestmark = pytest.mark.frameworks
 IDS = draw_ids((2, 10), seed=3)
 LEFT = np.array([[1] * 10, [0] * 4 + [1] * 6])
 RIGHT_THEN_MORE = np.array([[1] * 10, [1, 1, 1, 0, 0, 0, 1, 1, 1, 1]])
+ONES = np.ones((2, 6), int)
+CHANGES = {
+    "frozen": lambda cache: cache.with_capacity(12).frozen(),
+    "cropped": lambda cache: cache.crop(20),
+    "repeated": lambda cache: cache.expand(1),
+}
 MASKS = {"whole": None, "left padding": LEFT, "padding inside": RIGHT_THEN_MORE}
 
 
@@ -57,6 +63,43 @@ def test_a_mask_of_the_whole_cache_is_accepted(backend):
     whole = np.hstack((LEFT, np.ones((2, 6), int)))
     expected = run(backend, model, input_ids=IDS, attention_mask=LEFT).logits
     found = in_chunks(backend, model, 3, None, backend.init_cache(model, 2, 16), whole)
+    assert_close(found[LEFT != 0], expected[LEFT != 0], "float32", "logits")
+
+
+@pytest.mark.parametrize("change", [lambda cache: cache, *CHANGES.values()], ids=["", *CHANGES])
+@pytest.mark.parametrize("mask", [LEFT, RIGHT_THEN_MORE], ids=["left", "inside"])
+def test_a_mask_of_the_new_tokens_alone_leaves_the_cached_ones_as_they_were(backend, mask, change):
+    model, cache, pieces = tiny_model(backend.name), None, []
+    for start, end in ((0, 6), (6, 7), (7, 10)):
+        inputs = {"input_ids": IDS[:, start:end], "attention_mask": mask[:, start:end]}
+        output = run(backend, model, **inputs, past_key_values=cache, use_cache=True)
+        cache = change(output.past_key_values)
+        pieces.append(output.logits)
+    expected = run(backend, model, input_ids=IDS, attention_mask=mask).logits
+    kept = mask != 0
+    assert_close(np.concatenate(pieces, axis=1)[kept], expected[kept], "float32", "logits")
+
+
+@pytest.mark.parametrize("head", ["base", "causal_lm", "sequence_classification"])
+def test_a_mask_of_the_new_tokens_alone_reaches_every_head_with_a_cache(backend, head):
+    model, mask = tiny_model(backend.name, head), np.array([[1, 1, 1, 1], [1, 1, 0, 0]])
+    whole = run(backend, model, input_ids=IDS, attention_mask=np.hstack((ONES, mask)))
+    before = run(backend, model, input_ids=IDS[:, :6], use_cache=True).past_key_values
+    inputs = {"input_ids": IDS[:, 6:], "attention_mask": mask, "past_key_values": before}
+    found = run(backend, model, **inputs)
+    if head == "sequence_classification":
+        assert_close(found.logits, whole.logits, "float32", "logits")
+        return
+    name = "last_hidden_state" if head == "base" else "logits"
+    assert_close(found[name][1, :2], whole[name][1, 6:8], "float32", name)
+
+
+def test_a_mask_of_the_new_tokens_alone_serves_an_empty_preallocated_cache(backend):
+    model = tiny_model(backend.name)
+    expected = run(backend, model, input_ids=IDS, attention_mask=LEFT).logits
+    cache = backend.init_cache(model, 2, 10)
+    inputs = {"input_ids": IDS, "attention_mask": LEFT, "past_key_values": cache}
+    found = run(backend, model, **inputs).logits
     assert_close(found[LEFT != 0], expected[LEFT != 0], "float32", "logits")
 
 

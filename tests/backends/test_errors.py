@@ -208,3 +208,22 @@ def test_an_unknown_backend_is_refused_with_the_nearest_name():
 def test_an_unknown_public_name_is_refused_with_the_nearest_name():
     with pytest.raises(AttributeError, match="Did you mean 'GPTJForCausalLM'"):
         _ = gptj.GPTJForCausalML
+
+
+@pytest.mark.parametrize("head", ["base", "causal_lm", "sequence_classification"])
+@pytest.mark.parametrize("found", ["mask", "tuple"])
+def test_what_is_no_cache_is_refused_by_name(backend, head, found):
+    model = tiny_model(backend.name, head)
+    keys = backend.from_numpy(np.ones((2, 4, 3, 10), np.float32))
+    given = backend.from_numpy(np.ones_like(IDS)) if found == "mask" else ((keys, keys),) * 2
+    with pytest.raises(ArgumentError, match=r"past_key_values is a \w+; accepted is the past"):
+        model(backend.from_numpy(IDS), past_key_values=given)
+
+
+@pytest.mark.parametrize("head", ["base", "causal_lm", "sequence_classification"])
+def test_a_mask_in_the_place_of_the_cache_is_told_its_name(torch_backend, head):
+    import torch
+
+    ids = torch.as_tensor(IDS)
+    with pytest.raises(TypeError, match=r"second argument: .* attention_mask=mask"):
+        tiny_model("torch", head)(ids, torch.ones_like(ids))

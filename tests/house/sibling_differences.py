@@ -127,6 +127,7 @@ EXCEPTIONS = {
         "GPTJModel.mask": GRAPH_SHAPE,
         "GPTJModel.rotation": GRAPH_SHAPE,
         "GPTJModel.check": CHECKED,
+        "GPTJModel.close_cache": "Linen: what a program was given is put down outside of it",
         "GPTJModel.compute_loss": FIT,
         "GPTJModel.compute_metrics": KERAS,
         "GPTJModel.deliver": DELIVERED,

@@ -15,12 +15,13 @@ from gptj.backends.base import Capabilities, Refusals
 from gptj.errors import ArgumentError, UnsupportedFeature
 from gptj.model.pretrained import Pretrained
 from gptj.spec import reference
-from gptj.spec.checks import check_inputs
+from gptj.spec.checks import check_cache, check_inputs
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import HEADS
 from gptj.spec.input_arrays import input_array
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.params import LM_HEAD, initial_value, parameter_table
+from gptj.spec.positions import whole_mask
 from gptj.spec.resize import check_word_table
 from gptj.spec.targets import (
     check_answers,
@@ -47,12 +48,20 @@ class OracleCache:
     """
 
     def __init__(
-        self, layers: Sequence[LayerCache], length: int, preallocated: bool = False
+        self,
+        layers: Sequence[LayerCache],
+        length: int,
+        preallocated: bool = False,
+        attended: Array | None = None,
     ) -> None:
-        """Keep the layers' buffers, of which the first `length` tokens are filled."""
+        """Keep the layers' buffers, of which the first `length` tokens are filled.
+
+        `attended` is the mask (B, S) of the call that filled them, or None.
+        """
         self.layers = tuple(layers)
         self.length = length
         self.preallocated = preallocated
+        self.attended = attended
 
     @property
     def capacity(self) -> int:
@@ -81,17 +90,18 @@ class OracleCache:
             return np.pad(filled, ((0, 0), (0, 0), (0, missing), (0, 0)))
 
         layers = [(roomy(key), roomy(value)) for key, value in self.layers]
-        return OracleCache(layers, self.length, preallocated=True)
+        return OracleCache(layers, self.length, True, self.attended)
 
     def frozen(self) -> "OracleCache":
         """Return the same as a cache that grows, and that later calls do not change."""
-        return OracleCache(self.layers, self.length)
+        return OracleCache(self.layers, self.length, False, self.attended)
 
     def gather(self, rows: npt.ArrayLike) -> "OracleCache":
         """Return a cache of the given sequences, in that order."""
         index = np.asarray(rows)
         layers = [(key[index], value[index]) for key, value in self.layers]
-        return OracleCache(layers, self.length, self.preallocated)
+        attended = None if self.attended is None else self.attended[index]
+        return OracleCache(layers, self.length, self.preallocated, attended)
 
     def expand(self, count: int) -> "OracleCache":
         """Return a cache with every sequence repeated `count` times, copies side by side."""
@@ -99,7 +109,8 @@ class OracleCache:
 
     def crop(self, length: int) -> "OracleCache":
         """Return a cache of the first `length` tokens."""
-        return OracleCache(self.layers, min(length, self.length), self.preallocated)
+        length = min(length, self.length)
+        return OracleCache(self.layers, length, self.preallocated, self.attended)
 
     def extended(self, layers: Sequence[LayerCache]) -> "OracleCache":
         """Return the cache after a call whose keys and values, past and new, are `layers`."""
@@ -153,9 +164,11 @@ class OracleModel(Pretrained):
 
     def compute(self, past: OracleCache | None, inputs: Inputs, **targets: Any) -> ModelOutput:
         """Check the inputs, run the oracle and return all that it computes, in float32."""
+        check_cache(past, OracleCache)
         capacity = past.capacity if past is not None and past.preallocated else None
         past_length = 0 if past is None else past.length
         check_inputs(self.config, inputs, np.asarray, past_length=past_length, capacity=capacity)
+        mask = _whole_mask(inputs, past)
         output = reference.forward(
             self.config,
             self.params,
@@ -163,13 +176,14 @@ class OracleModel(Pretrained):
             past_key_values=None if past is None or past_length == 0 else past.filled(),
             observe=self.observe,
             **targets,
-            **{**inputs, "attention_mask": _cut_mask(inputs, past_length)},
+            **{**inputs, "attention_mask": mask},
         )
         layers = output.pop("past_key_values", None)
         cache = None
         if layers is not None:
             total = layers[0][0].shape[2]
             cache = OracleCache(layers, total) if past is None else past.extended(layers)
+            cache.attended = mask if mask is not None and mask.ndim == 2 else None
         return ModelOutput(**_in_float32(dict(output)), past_key_values=cache)
 
     def flags(
@@ -465,11 +479,13 @@ def _arrays(**inputs: npt.ArrayLike | None) -> Inputs:
     }
 
 
-def _cut_mask(inputs: Inputs, past_length: int) -> Any:
-    """Cut a mask of the whole cache, 2-D or 4-D, down to the filled keys."""
+def _whole_mask(inputs: Inputs, past: OracleCache | None) -> Any:
+    """Return a mask, 2-D or 4-D, of the filled keys: the whole cache has more, the input fewer."""
     mask, ids = inputs["attention_mask"], inputs["input_ids"]
+    if mask is None or past is None:
+        return mask
     length = (inputs["inputs_embeds"] if ids is None else ids).shape[1]
-    return None if mask is None else mask[..., : past_length + length]
+    return whole_mask(mask, length, past.length, past.attended)[..., : past.length + length]
 
 
 def _batch(inputs: Inputs) -> Any:

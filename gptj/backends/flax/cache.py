@@ -26,12 +26,20 @@ class KVCache:
     """
 
     def __init__(
-        self, layers: Sequence[LayerCache], length: int | Array, preallocated: bool = False
+        self,
+        layers: Sequence[LayerCache],
+        length: int | Array,
+        preallocated: bool = False,
+        attended: Array | None = None,
     ) -> None:
-        """Keep the layers' buffers, of which the first `length` tokens are filled."""
+        """Keep the layers' buffers, of which the first `length` tokens are filled.
+
+        `attended` is the mask (B, S) of the call that filled them; None if it had none, or a graph.
+        """
         self.layers = tuple(layers)
         self.length = length
         self.preallocated = preallocated
+        self.attended = attended
 
     @property
     def capacity(self) -> int:
@@ -60,23 +68,24 @@ class KVCache:
         if length is None:  # it is at most the capacity, and the model has made sure of the limit
             length = min(self.capacity, max(limit - count, 0))
         capacity = bucket_length(length + count, limit)
-        return KVCache(self.with_capacity(capacity).layers, self.length)
+        return KVCache(self.with_capacity(capacity).layers, self.length, attended=self.attended)
 
     def with_capacity(self, capacity: int) -> "KVCache":
         """Return a preallocated copy that has room for `capacity` tokens."""
         layers = [
             (_copy_into(key, capacity), _copy_into(value, capacity)) for key, value in self.layers
         ]
-        return KVCache(layers, self.length, preallocated=True)
+        return KVCache(layers, self.length, True, self.attended)
 
     def frozen(self) -> "KVCache":
         """Return the same as a cache that later calls leave as it is, and that grows."""
-        return KVCache(self.layers, self.length)
+        return KVCache(self.layers, self.length, False, self.attended)
 
     def gather(self, rows: Array) -> "KVCache":
         """Return a cache of the given sequences, in that order."""
         layers = [(key[rows], value[rows]) for key, value in self.layers]
-        return KVCache(layers, self.length, self.preallocated)
+        attended = None if self.attended is None else jnp.asarray(self.attended)[rows]
+        return KVCache(layers, self.length, self.preallocated, attended)
 
     def expand(self, count: int) -> "KVCache":
         """Return a cache with every sequence repeated `count` times, copies side by side."""
@@ -87,7 +96,7 @@ class KVCache:
         """Return a cache of the first `length` tokens."""
         known = self.known_length
         shorter = jnp.minimum(self.length, length) if known is None else min(length, known)
-        return KVCache(self.layers, shorter, self.preallocated)
+        return KVCache(self.layers, shorter, self.preallocated, self.attended)
 
 
 def init_cache(config: GPTJConfig, batch: int, max_length: int, dtype: DTypeLike) -> KVCache:

@@ -13,6 +13,7 @@ from jax import Array
 
 from gptj.backends.flax.cache import KVCache
 from gptj.backends.flax.lora import collections
+from gptj.backends.flax.masks import whole_mask
 from gptj.backends.flax.params import Params
 from gptj.errors import ArgumentError
 from gptj.spec.config import GPTJConfig
@@ -84,21 +85,28 @@ def for_program(cache: KVCache, count: int, limit: int) -> KVCache:
     return KVCache(roomy.layers, length, preallocated=True)
 
 
-def pad_mask_to_capacity(inputs: dict[str, Array], capacity: int) -> dict[str, Array]:
+def pad_mask_to_capacity(
+    inputs: dict[str, Array], cache: KVCache, count: int, capacity: int
+) -> dict[str, Array]:
     """Pad a 2-D mask to the cache's capacity, so that each width needs no compilation."""
-    mask = inputs.get("attention_mask")
+    mask: Any = inputs.get("attention_mask")
     if mask is None or mask.ndim != 2:
         return inputs
+    if mask.shape[1] == count and cache.known_length != 0:
+        mask = whole_mask(mask, count, cache.length, capacity, cache.attended)
+        return {**inputs, "attention_mask": mask}
     xp: Any = jnp if isinstance(mask, jax.core.Tracer) else np
     missing = ((0, 0), (0, capacity - mask.shape[1]))
     return {**inputs, "attention_mask": xp.pad(mask, missing)}
 
 
-def after(before: KVCache | None, cache: KVCache, count: int) -> KVCache:
+def after(before: KVCache | None, cache: KVCache, count: int, mask: Array | None) -> KVCache:
     """Return a program's cache; its length is known if it was known before."""
     known = 0 if before is None else before.known_length
     length = cache.length if known is None else known + count
-    return KVCache(cache.layers, length, before is not None and before.preallocated)
+    is_kept = mask is not None and mask.ndim == 2 and not isinstance(mask, jax.core.Tracer)
+    attended = mask if is_kept else None
+    return KVCache(cache.layers, length, before is not None and before.preallocated, attended)
 
 
 def cut(attentions: Sequence[Array], before: KVCache, count: int) -> tuple[Array, ...]:

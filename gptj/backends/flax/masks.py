@@ -30,6 +30,26 @@ def additive_mask(
     return jnp.where(allowed, jnp.float32(0), jnp.float32(MASK_VALUE))
 
 
+def whole_mask(
+    attention_mask: Array | None,
+    length: int,
+    past_length: int | Array,
+    capacity: int,
+    attended: Array | None,
+) -> Array | None:
+    """Return the mask of cached and new tokens, (B, S), also from that of the new ones, (B, T).
+
+    `attended` has the cached ones, (B, S); without it all of them are attended.
+    """
+    if attention_mask is None or attention_mask.ndim != 2 or attention_mask.shape[1] != length:
+        return attention_mask
+    new = attention_mask.astype(bool)
+    before = jnp.ones((len(new), capacity), bool)
+    if attended is not None:
+        before = _pad_to_capacity(attended[:, :capacity].astype(bool), capacity, True)
+    return jax.lax.dynamic_update_slice_in_dim(before, new, past_length, axis=1)
+
+
 def positions(attention_mask: Array | None, length: int, past_length: int | Array) -> Array:
     """Return the positions of the new tokens, (B or 1, T), from a 2-D mask if there is one."""
     if attention_mask is None or attention_mask.ndim != 2:
@@ -58,7 +78,8 @@ def last_attended(
     """Return the new token that a classification looks at, (B,), or (1,) for all sequences."""
     index = jnp.arange(length, dtype=jnp.int32)[None]
     if attention_mask is not None and attention_mask.ndim == 2:
-        new = jax.lax.dynamic_slice_in_dim(attention_mask, past_length, length, axis=1)
+        start = 0 if attention_mask.shape[1] == length else past_length
+        new = jax.lax.dynamic_slice_in_dim(attention_mask, start, length, axis=1)
         attended = new.astype(bool)
     elif pad_token_id is not None and input_ids is not None:
         attended = input_ids != pad_token_id

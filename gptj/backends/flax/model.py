@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from gptj.backends.flax.block import Blocks
 from gptj.backends.flax.cache import KVCache, LayerCache
 from gptj.backends.flax.layers import Embedding, LayerNorm
-from gptj.backends.flax.masks import additive_mask, positions
+from gptj.backends.flax.masks import additive_mask, positions, whole_mask
 from gptj.backends.flax.params import Params
 from gptj.backends.flax.pretrained import FlaxPretrained, as_tensors, deliver
 from gptj.backends.flax.rotary import Rotary
@@ -58,6 +58,7 @@ class FlaxGPTJModule(nn.Module):
 
         x = self.embed(input_ids, inputs_embeds, token_type_ids, deterministic)  # (B, T, E)
         cache = self.open_cache(past_key_values, x.shape[1])
+        attention_mask = self.whole_mask(attention_mask, x.shape[1], cache)
         mask = self.mask(attention_mask, x, cache)
         rotation = self.rotation(position_ids, attention_mask, x, cache)
 
@@ -111,6 +112,14 @@ class FlaxGPTJModule(nn.Module):
         """Return the cache after this call."""
         preallocated = cache is not None and cache.preallocated
         return KVCache(layers, length_of(cache) + length, preallocated)
+
+    def whole_mask(
+        self, attention_mask: Array | None, length: int, cache: KVCache | None
+    ) -> Array | None:
+        """Return the mask of all tokens, also where the caller's has the new ones alone."""
+        if cache is None:
+            return attention_mask
+        return whole_mask(attention_mask, length, cache.length, cache.capacity, cache.attended)
 
     def mask(self, attention_mask: Array | None, x: Array, cache: KVCache | None) -> Array:
         """Return the additive mask."""

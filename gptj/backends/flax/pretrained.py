@@ -20,7 +20,7 @@ from gptj.contract.backend import FrameworkBackend
 from gptj.errors import ArgumentError
 from gptj.generation.keywords import GenerateOptions
 from gptj.model.pretrained import Pretrained
-from gptj.spec.checks import check_inputs
+from gptj.spec.checks import check_cache, check_inputs
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import find_head
 from gptj.spec.outputs import ModelOutput
@@ -225,6 +225,7 @@ class FlaxPretrained(Pretrained):
 
     def check(self, cache: KVCache | None, **inputs: Array | None) -> None:
         """Refuse inputs that do not fit, before any kernel runs."""
+        check_cache(cache, KVCache)
         past_length = 0 if cache is None else cache.known_length
         capacity = cache.capacity if cache is not None and cache.preallocated else None
         check_inputs(
@@ -252,7 +253,7 @@ class FlaxPretrained(Pretrained):
         roomy = None
         if cache is not None:
             roomy = compiled_forward.for_program(cache, length, self.config.n_positions)
-            given = compiled_forward.pad_mask_to_capacity(given, roomy.capacity)
+            given = compiled_forward.pad_mask_to_capacity(given, cache, length, roomy.capacity)
         program = compiled_forward.Program.of(self.module, options, tuple(self.captured))
         output, intermediates = compiled_forward.run(program, params, roomy, given, dropout_rng)
         for name in self.captured:
@@ -261,7 +262,7 @@ class FlaxPretrained(Pretrained):
             output["attentions"] = compiled_forward.cut(output.attentions, cache, length)
         if output.past_key_values is not None:
             output["past_key_values"] = compiled_forward.after(
-                cache, output.past_key_values, length
+                cache, output.past_key_values, length, given.get("attention_mask")
             )
         return deliver(self.config, output, return_dict)
 

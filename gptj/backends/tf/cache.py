@@ -34,12 +34,20 @@ class KVCache:
     """
 
     def __init__(
-        self, layers: Sequence[LayerCache], length: Length, preallocated: bool = False
+        self,
+        layers: Sequence[LayerCache],
+        length: Length,
+        preallocated: bool = False,
+        attended: Tensor | None = None,
     ) -> None:
-        """Keep the layers' buffers, of which the first `length` tokens are filled."""
+        """Keep the layers' buffers, of which the first `length` tokens are filled.
+
+        `attended` is the mask (B, S) of the call that filled them; None if it had none, or a graph.
+        """
         self.layers = tuple(layers)
         self.length = length
         self.preallocated = preallocated
+        self.attended = attended
 
     @property
     def capacity(self) -> Length:
@@ -75,7 +83,7 @@ class KVCache:
             capacity = bucket_length(self.length + count, limit)
         else:  # buckets need to know the length
             capacity = self.capacity + count
-        return KVCache(self.with_capacity(capacity).layers, self.length)
+        return KVCache(self.with_capacity(capacity).layers, self.length, attended=self.attended)
 
     def with_capacity(self, capacity: Length) -> "KVCache":
         """Return a preallocated copy that has room for `capacity` tokens."""
@@ -83,16 +91,17 @@ class KVCache:
             (_copy_into(key, self.length, capacity), _copy_into(value, self.length, capacity))
             for key, value in self.layers
         ]
-        return KVCache(layers, self.length, preallocated=True)
+        return KVCache(layers, self.length, True, self.attended)
 
     def frozen(self) -> "KVCache":
         """Return the same as a cache that later calls leave as it is, and that grows."""
-        return KVCache(self.layers, self.length)
+        return KVCache(self.layers, self.length, False, self.attended)
 
     def gather(self, rows: Tensor) -> "KVCache":
         """Return a cache of the given sequences, in that order."""
         layers = [(tf.gather(key, rows), tf.gather(value, rows)) for key, value in self.layers]
-        return KVCache(layers, self.length, self.preallocated)
+        attended = None if self.attended is None else tf.gather(self.attended, rows)
+        return KVCache(layers, self.length, self.preallocated, attended)
 
     def expand(self, count: int) -> "KVCache":
         """Return a cache with every sequence repeated `count` times, copies side by side."""
@@ -102,7 +111,8 @@ class KVCache:
     def crop(self, length: int) -> "KVCache":
         """Return a cache of the first `length` tokens."""
         shorter = min if isinstance(self.length, int) else tf.minimum
-        return KVCache(self.layers, shorter(length, self.length), self.preallocated)
+        length = shorter(length, self.length)
+        return KVCache(self.layers, length, self.preallocated, self.attended)
 
 
 def init_cache(config: GPTJConfig, batch: Length, max_length: Length, dtype: DType) -> KVCache:

@@ -38,6 +38,29 @@ def additive_mask(
     return tf.where(allowed, 0.0, MASK_VALUE)
 
 
+def whole_mask(
+    attention_mask: tf.Tensor | None,
+    length: Length,
+    past_length: Length,
+    capacity: Length,
+    attended: tf.Tensor | None,
+) -> tf.Tensor | None:
+    """Return the mask of cached and new tokens, (B, S), also from that of the new ones, (B, T).
+
+    `attended` has the cached ones, (B, S); without it all of them are attended.
+    """
+    if attention_mask is None or len(attention_mask.shape) != 2:
+        return attention_mask
+    if attention_mask.shape[1] is None or attention_mask.shape[1] != length:
+        return attention_mask
+    place = tf.range(capacity) - past_length  # of every key among the new ones, (C,)
+    new = tf.gather(
+        tf.cast(attention_mask, tf.bool), tf.clip_by_value(place, 0, length - 1), axis=1
+    )
+    before = True if attended is None else _pad_to_capacity(attended, capacity, False)
+    return tf.where(place < 0, before, new)
+
+
 def positions(attention_mask: tf.Tensor | None, length: Length, past_length: Length) -> tf.Tensor:
     """Return the positions of the new tokens, (B or 1, T), from a 2-D mask if there is one."""
     new = past_length + tf.range(length)
@@ -73,7 +96,9 @@ def last_attended(
     """Return the new token that a classification looks at, (B,), or (1,) for all sequences."""
     index = tf.range(length)[None]
     if attention_mask is not None and len(attention_mask.shape) == 2:
-        attended = tf.not_equal(attention_mask[:, past_length : past_length + length], 0)
+        is_whole = attention_mask.shape[1] is None or attention_mask.shape[1] != length
+        start = past_length if is_whole else 0
+        attended = tf.not_equal(attention_mask[:, start : start + length], 0)
     elif pad_token_id is not None and input_ids is not None:
         attended = tf.not_equal(input_ids, pad_token_id)
     else:

@@ -10,10 +10,10 @@ from gptj.backends.tf import params
 from gptj.backends.tf.block import Block
 from gptj.backends.tf.cache import KVCache, LayerCache, has_fixed_shapes
 from gptj.backends.tf.layers import Dropout, Embedding, LayerNorm
-from gptj.backends.tf.masks import additive_mask, positions
+from gptj.backends.tf.masks import additive_mask, positions, whole_mask
 from gptj.backends.tf.pretrained import TFPretrained
 from gptj.backends.tf.rotary import Rotary
-from gptj.spec.checks import check_inputs
+from gptj.spec.checks import check_cache, check_inputs
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.types import DType
@@ -95,6 +95,7 @@ class TFGPTJModel(TFPretrained):
         x = self.embed(input_ids, inputs_embeds, token_type_ids)  # (B, T, E)
         length = ops.shape(x)[1]
         cache = self.open_cache(past_key_values, length)
+        attention_mask = self.whole_mask(attention_mask, length, cache)
         mask = self.mask(attention_mask, length, cache)
         rotation = self.rotation(position_ids, attention_mask, length, cache)
 
@@ -113,9 +114,10 @@ class TFGPTJModel(TFPretrained):
             attentions.append(probs[..., : length_of(cache) + length])
             layers.append(layer_cache)
         hidden_states[-1] = x = self.ln_f(x)
+        after = self.close_cache(cache, layers, length, attention_mask) if use_cache else None
         output = ModelOutput(
             last_hidden_state=x,
-            past_key_values=self.close_cache(cache, layers, length) if use_cache else None,
+            past_key_values=after,
             hidden_states=tuple(hidden_states) if output_hidden_states else None,
             attentions=tuple(attentions) if output_attentions else None,
         )
@@ -123,6 +125,7 @@ class TFGPTJModel(TFPretrained):
 
     def check(self, cache: KVCache | None, **inputs: Tensor | None) -> None:
         """Refuse inputs that do not fit, before any kernel runs."""
+        check_cache(cache, KVCache)
         past_length = _known(length_of(cache))
         capacity = _known(cache.capacity) if cache is not None and cache.preallocated else None
         check_inputs(
@@ -148,11 +151,25 @@ class TFGPTJModel(TFPretrained):
         return None if past is None else past.room_for(length, self.config.n_positions)
 
     def close_cache(
-        self, cache: KVCache | None, layers: list[LayerCache], length: int | Tensor
+        self,
+        cache: KVCache | None,
+        layers: list[LayerCache],
+        length: int | Tensor,
+        mask: Tensor | None,
     ) -> KVCache:
         """Return the cache after this call."""
         preallocated = cache is not None and cache.preallocated
-        return KVCache(layers, length_of(cache) + length, preallocated)
+        is_kept = mask is not None and len(mask.shape) == 2 and tf.executing_eagerly()
+        attended = tf.cast(mask, tf.bool) if is_kept else None
+        return KVCache(layers, length_of(cache) + length, preallocated, attended)
+
+    def whole_mask(
+        self, attention_mask: Tensor | None, length: int | Tensor, cache: KVCache | None
+    ) -> Tensor | None:
+        """Return the mask of all tokens, also where the caller's has the new ones alone."""
+        if cache is None:
+            return attention_mask
+        return whole_mask(attention_mask, length, cache.length, cache.capacity, cache.attended)
 
     def mask(
         self, attention_mask: Tensor | None, length: int | Tensor, cache: KVCache | None

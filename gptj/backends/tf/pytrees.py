@@ -14,6 +14,12 @@ Names: TypeAlias = tuple[Hashable, ...]
 NAMESPACE: Final = "keras"
 """The namespace in which Keras registers containers."""
 
+ATTENDED: Final = "attended"
+"""Says that a mask follows a cache's tensors.
+
+TensorFlow's own graphs leave it behind: in a loop it would have to keep its shape.
+"""
+
 
 def register() -> None:
     """Register the project's containers with Keras; called once, on import."""
@@ -38,8 +44,13 @@ def _flatten_output(output: ModelOutput) -> tuple[list[Any], Names, Names]:
 
 def _flatten_cache(cache: KVCache) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     metadata, components = cache.__tf_flatten__()
-    return components, metadata
+    if cache.attended is None:
+        return components, metadata
+    return (*components, cache.attended), (*metadata, ATTENDED)
 
 
 def _unflatten_cache(metadata: tuple[Any, ...], components: tuple[Any, ...]) -> KVCache:
-    return KVCache.__tf_unflatten__(metadata, components)
+    if metadata[-1] is not ATTENDED:
+        return KVCache.__tf_unflatten__(metadata, components)
+    cache = KVCache.__tf_unflatten__(metadata[:-1], components[:-1])
+    return KVCache(cache.layers, cache.length, cache.preallocated, components[-1])

@@ -21,12 +21,20 @@ class KVCache:
     """
 
     def __init__(
-        self, layers: Sequence[LayerCache], length: int, preallocated: bool = False
+        self,
+        layers: Sequence[LayerCache],
+        length: int,
+        preallocated: bool = False,
+        attended: Tensor | None = None,
     ) -> None:
-        """Keep the layers' buffers, of which the first `length` tokens are filled."""
+        """Keep the layers' buffers, of which the first `length` tokens are filled.
+
+        `attended` is the mask (B, S) of the call that filled them; None if it had none, or a graph.
+        """
         self.layers = tuple(layers)
         self.length = length
         self.preallocated = preallocated
+        self.attended = attended
 
     @property
     def capacity(self) -> int:
@@ -47,7 +55,7 @@ class KVCache:
         if self.preallocated:
             return self
         capacity = bucket_length(self.length + count, limit)
-        return KVCache(self.with_capacity(capacity).layers, self.length)
+        return KVCache(self.with_capacity(capacity).layers, self.length, attended=self.attended)
 
     def with_capacity(self, capacity: int) -> "KVCache":
         """Return a preallocated copy that has room for `capacity` tokens."""
@@ -55,11 +63,11 @@ class KVCache:
             (_copy_into(key, self.length, capacity), _copy_into(value, self.length, capacity))
             for key, value in self.layers
         ]
-        return KVCache(layers, self.length, preallocated=True)
+        return KVCache(layers, self.length, True, self.attended)
 
     def frozen(self) -> "KVCache":
         """Return the same as a cache that later calls leave as it is, and that grows."""
-        return KVCache(self.layers, self.length)
+        return KVCache(self.layers, self.length, False, self.attended)
 
     def gather(self, rows: Tensor) -> "KVCache":
         """Return a cache of the given sequences, in that order."""
@@ -67,7 +75,8 @@ class KVCache:
         for key, value in self.layers:
             rows = rows.to(key.device)  # layers may be on several
             layers.append((key[rows], value[rows]))
-        return KVCache(layers, self.length, self.preallocated)
+        attended = None if self.attended is None else self.attended[rows.to(self.attended.device)]
+        return KVCache(layers, self.length, self.preallocated, attended)
 
     def expand(self, count: int) -> "KVCache":
         """Return a cache with every sequence repeated `count` times, copies side by side."""
@@ -76,7 +85,7 @@ class KVCache:
 
     def crop(self, length: int) -> "KVCache":
         """Return a cache of the first `length` tokens."""
-        return KVCache(self.layers, min(length, self.length), self.preallocated)
+        return KVCache(self.layers, min(length, self.length), self.preallocated, self.attended)
 
 
 def init_cache(

@@ -48,6 +48,26 @@ def additive_mask(
     return torch.zeros((), device=device).where(allowed, MASK_VALUE)
 
 
+def whole_mask(
+    attention_mask: Tensor | None,
+    length: int,
+    past_length: int,
+    capacity: int,
+    attended: Tensor | None,
+) -> Tensor | None:
+    """Return the mask of cached and new tokens, (B, S), also from that of the new ones, (B, T).
+
+    `attended` has the cached ones, (B, S); without it all of them are attended.
+    """
+    if attention_mask is None or attention_mask.ndim != 2 or attention_mask.shape[1] != length:
+        return attention_mask
+    whole = attention_mask.new_ones((len(attention_mask), capacity), dtype=torch.bool)
+    if attended is not None:
+        whole[:, :past_length] = attended[:, :past_length]
+    whole[:, past_length : past_length + length] = attention_mask
+    return whole
+
+
 def positions(
     attention_mask: Tensor | None, length: int, past_length: int, device: torch.device
 ) -> Tensor:
@@ -81,7 +101,9 @@ def last_attended(
     """Return the new token that a classification looks at, (B,), or (1,) for all sequences."""
     index = torch.arange(length, device=device)[None]
     if attention_mask is not None and attention_mask.ndim == 2:
-        attended = attention_mask[:, past_length : past_length + length] != 0
+        is_whole = attention_mask.shape[1] != length
+        start = past_length if is_whole else 0
+        attended = attention_mask[:, start : start + length] != 0
     elif pad_token_id is not None and input_ids is not None:
         attended = input_ids != pad_token_id
     else:

@@ -11,11 +11,11 @@ from gptj.backends.torch.block import Block
 from gptj.backends.torch.cache import KVCache, LayerCache
 from gptj.backends.torch.devices import bring
 from gptj.backends.torch.layers import Embedding, LayerNorm
-from gptj.backends.torch.masks import Mask, additive_mask, attention_bias, positions
+from gptj.backends.torch.masks import Mask, additive_mask, attention_bias, positions, whole_mask
 from gptj.backends.torch.pretrained import TorchPretrained
 from gptj.backends.torch.rotary import Rotary
 from gptj.errors import UnsupportedFeature, choices
-from gptj.spec.checks import check_inputs
+from gptj.spec.checks import check_cache, check_inputs
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
 
@@ -77,6 +77,7 @@ class GPTJModel(TorchPretrained):
         eager = output_attentions or head_mask is not None or self.attn_implementation == "eager"
         x = self.embed(inputs["input_ids"], inputs["inputs_embeds"], inputs["token_type_ids"])
         cache = self.open_cache(past_key_values, x.shape[1])
+        attention_mask = self.whole_mask(attention_mask, x.shape[1], cache)
         mask = self.mask(attention_mask, x, cache, eager)
         rotation = self.rotation(inputs["position_ids"], attention_mask, x, cache)
 
@@ -96,9 +97,10 @@ class GPTJModel(TorchPretrained):
             if use_cache:  # unused keys and values must not stay in memory
                 layers.append(layer_cache)
         hidden_states[-1] = x = self.ln_f(x)
+        after = self.close_cache(cache, layers, x.shape[1], attention_mask) if use_cache else None
         output = ModelOutput(
             last_hidden_state=x,
-            past_key_values=self.close_cache(cache, layers, x.shape[1]) if use_cache else None,
+            past_key_values=after,
             hidden_states=tuple(hidden_states) if output_hidden_states else None,
             attentions=tuple(attentions) if output_attentions else None,
         )
@@ -106,6 +108,7 @@ class GPTJModel(TorchPretrained):
 
     def check(self, cache: KVCache | None, **inputs: Tensor | None) -> None:
         """Refuse inputs that do not fit, before any kernel runs."""
+        check_cache(cache, KVCache)
         past_length = length_of(cache)
         capacity = cache.capacity if cache is not None and cache.preallocated else None
         check_inputs(
@@ -130,10 +133,22 @@ class GPTJModel(TorchPretrained):
         """Return a cache with room for the new tokens, or None to attend to them alone."""
         return None if past is None else past.room_for(length, self.config.n_positions)
 
-    def close_cache(self, cache: KVCache | None, layers: list[LayerCache], length: int) -> KVCache:
+    def close_cache(
+        self, cache: KVCache | None, layers: list[LayerCache], length: int, mask: Tensor | None
+    ) -> KVCache:
         """Return the cache after this call."""
         preallocated = cache is not None and cache.preallocated
-        return KVCache(layers, length_of(cache) + length, preallocated)
+        is_kept = mask is not None and mask.ndim == 2 and not torch.compiler.is_compiling()
+        attended = mask != 0 if is_kept else None
+        return KVCache(layers, length_of(cache) + length, preallocated, attended)
+
+    def whole_mask(
+        self, attention_mask: Tensor | None, length: int, cache: KVCache | None
+    ) -> Tensor | None:
+        """Return the mask of all tokens, also where the caller's has the new ones alone."""
+        if cache is None:
+            return attention_mask
+        return whole_mask(attention_mask, length, cache.length, cache.capacity, cache.attended)
 
     def mask(
         self, attention_mask: Tensor | None, x: Tensor, cache: KVCache | None, eager: bool

@@ -19,7 +19,7 @@ from gptj.spec import MASK_VALUE
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import find_head
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.positions import positions_from_mask
+from gptj.spec.positions import positions_from_mask, whole_mask
 from gptj.spec.quantized_tensors import dequantized_tensors
 from gptj.spec.reference import ops
 from gptj.spec.reference.block import Block, LayerCache
@@ -131,7 +131,8 @@ def additive_mask(mask: npt.ArrayLike | None, length: int, past_length: int) -> 
         return np.maximum(ops.as_float64(added), MASK_VALUE)
     allowed = np.tril(np.ones((length, total), bool), past_length)[None, None]
     if mask is not None:
-        allowed = allowed & (np.asarray(mask)[:, None, None, :total] != 0)
+        kept = whole_mask(np.asarray(mask), length, past_length)
+        allowed = allowed & (kept[:, None, None, :total] != 0)
     return np.where(allowed, 0.0, MASK_VALUE)
 
 
@@ -147,7 +148,8 @@ def rotation(
         total = past_length + shape[1]
         if mask is None or np.ndim(mask) != 2:
             mask = np.ones((1, total), np.int64)
-        position_ids = positions_from_mask(np.asarray(mask))[:, past_length:total]
+        whole = whole_mask(np.asarray(mask), shape[1], past_length)
+        position_ids = positions_from_mask(whole)[:, past_length:total]
     sin, cos = rotary_table(config, np.float64)
     chosen = np.atleast_2d(position_ids)
     return sin[chosen][:, None], cos[chosen][:, None]
