@@ -128,6 +128,7 @@ EXCEPTIONS = {
         "GPTJModel.rotation": GRAPH_SHAPE,
         "GPTJModel.check": CHECKED,
         "GPTJModel.close_cache": "Linen: what a program was given is put down outside of it",
+        "GPTJModel.runner": "PyTorch: gradient checkpointing is chosen for every call, by layer",
         "GPTJModel.compute_loss": FIT,
         "GPTJModel.compute_metrics": KERAS,
         "GPTJModel.deliver": DELIVERED,

@@ -18,6 +18,7 @@ EXTRA_FILES = {
     "tf/kernels/platforms": "TensorFlow: what runs in XLA is compiled for a number of rows",
     "flax/parallel": "jax: a tree of shardings; TensorFlow users have tf.distribute around models",
     "torch/parallel": "PyTorch: modules are wrapped; TensorFlow users have tf.distribute",
+    "torch/foreign_cache": "PyTorch: PEFT, and users of transformers, bring caches of its classes",
     "torch/tool_protocols": "PyTorch: what its tools ask of modules, parameters and tied weights",
     "torch/devices": "PyTorch: modules may be on several devices, and tensors are moved by hand",
 }

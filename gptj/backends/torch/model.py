@@ -1,5 +1,6 @@
 """The base model: embeddings, blocks and the final norm."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ from gptj.backends.torch import params
 from gptj.backends.torch.block import Block
 from gptj.backends.torch.cache import KVCache, LayerCache
 from gptj.backends.torch.devices import bring
+from gptj.backends.torch.foreign_cache import ForeignCache, own_cache
 from gptj.backends.torch.layers import Embedding, LayerNorm
 from gptj.backends.torch.masks import Mask, additive_mask, attention_bias, positions, whole_mask
 from gptj.backends.torch.pretrained import TorchPretrained
@@ -68,7 +70,7 @@ class GPTJModel(TorchPretrained):
             inputs_embeds=inputs_embeds,
             cache_position=cache_position,
         )
-        self.check(past_key_values, **inputs)
+        past_key_values = self.check(own_cache(past_key_values), **inputs)
         attention_mask, head_mask = inputs["attention_mask"], inputs["head_mask"]
         config = self.config
         use_cache = (config.use_cache and not self.training) if use_cache is None else use_cache
@@ -82,38 +84,37 @@ class GPTJModel(TorchPretrained):
         rotation = self.rotation(inputs["position_ids"], attention_mask, x, cache)
 
         keys = length_of(cache) + x.shape[1]  # a cache may have room for more than it holds
-        twice = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         hidden_states, attentions, layers = [x], [], []
         for layer, block in enumerate(self.h):  # x is (B, T, E)
             if self.spread:  # mask and rotation stay there for the next blocks
                 x, rotation, mask, head_mask = bring(block, x, rotation, mask, head_mask)
             past = None if cache is None else cache.layers[layer]
             factors = None if head_mask is None else _layer_of(head_mask, layer)
-            again = twice and layer % self.every_n_layers == 0
-            run = partial(self.run_again, block) if again else block
+            run = self.runner(layer)
             x, layer_cache, probs = run(x, rotation, mask, past, length_of(cache), factors, eager)
             hidden_states.append(x)
             attentions.append(probs if probs is None else probs[..., :keys])
             if use_cache:  # unused keys and values must not stay in memory
                 layers.append(layer_cache)
         hidden_states[-1] = x = self.ln_f(x)
-        after = self.close_cache(cache, layers, x.shape[1], attention_mask) if use_cache else None
+        after = self.close_cache(past_key_values, layers, x.shape[1], attention_mask)
         output = ModelOutput(
             last_hidden_state=x,
-            past_key_values=after,
+            past_key_values=after if use_cache else None,
             hidden_states=tuple(hidden_states) if output_hidden_states else None,
             attentions=tuple(attentions) if output_attentions else None,
         )
         return self.deliver(output, return_dict)
 
-    def check(self, cache: KVCache | None, **inputs: Tensor | None) -> None:
-        """Refuse inputs that do not fit, before any kernel runs."""
+    def check(self, cache: KVCache | None, **inputs: Tensor | None) -> KVCache | None:
+        """Refuse inputs that do not fit, before any kernel runs; return the cache."""
         check_cache(cache, KVCache)
         past_length = length_of(cache)
         capacity = cache.capacity if cache is not None and cache.preallocated else None
         check_inputs(
             self.config, inputs, params.concrete, past_length=past_length, capacity=capacity
         )
+        return cache
 
     def embed(
         self, input_ids: Tensor | None, embeds: Tensor | None, token_type_ids: Tensor | None
@@ -129,9 +130,17 @@ class GPTJModel(TorchPretrained):
         assert ids is not None  # check_inputs has made sure
         return self.wte(ids.long().clamp(0, self.config.vocab_size - 1))
 
+    def runner(self, layer: int) -> Callable[..., Any]:
+        """Return a block, or what computes it again in training, to save memory."""
+        twice = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
+        again = twice and layer % self.every_n_layers == 0
+        return partial(self.run_again, self.h[layer]) if again else self.h[layer]
+
     def open_cache(self, past: KVCache | None, length: int) -> KVCache | None:
         """Return a cache with room for the new tokens, or None to attend to them alone."""
-        return None if past is None else past.room_for(length, self.config.n_positions)
+        if past is None or not len(past):
+            return None
+        return past.room_for(length, self.config.n_positions)
 
     def close_cache(
         self, cache: KVCache | None, layers: list[LayerCache], length: int, mask: Tensor | None
@@ -140,7 +149,8 @@ class GPTJModel(TorchPretrained):
         preallocated = cache is not None and cache.preallocated
         is_kept = mask is not None and mask.ndim == 2 and not torch.compiler.is_compiling()
         attended = mask != 0 if is_kept else None
-        return KVCache(layers, length_of(cache) + length, preallocated, attended)
+        after = KVCache(layers, length_of(cache) + length, preallocated, attended)
+        return cache.handed_back(after) if isinstance(cache, ForeignCache) else after
 
     def whole_mask(
         self, attention_mask: Tensor | None, length: int, cache: KVCache | None

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gptj.backends.torch import params
 from gptj.backends.torch.cache import KVCache
+from gptj.backends.torch.foreign_cache import own_cache
 from gptj.backends.torch.layers import Linear, at_least_float32
 from gptj.backends.torch.losses import classification_loss
 from gptj.backends.torch.masks import last_attended
@@ -64,6 +65,7 @@ class GPTJForSequenceClassification(TorchPretrained):
         if labels is not None:
             self.check_labels(labels, inputs["input_ids"], inputs["inputs_embeds"])
             use_cache = bool(use_cache)
+        past = own_cache(past_key_values)  # another library's will have grown
         output = self.transformer(
             **inputs,
             past_key_values=past_key_values,
@@ -73,8 +75,7 @@ class GPTJForSequenceClassification(TorchPretrained):
             return_dict=True,
         )
         x = output.pop("last_hidden_state")
-        past_length = length_of(past_key_values)
-        pooled = self.pool(x, inputs["attention_mask"], inputs["input_ids"], past_length)
+        pooled = self.pool(x, inputs["attention_mask"], inputs["input_ids"], length_of(past))
         logits = at_least_float32(self.score(pooled))  # (B, L)
         loss = None
         if labels is not None:
