@@ -14,6 +14,17 @@ from typing import Any, Final
 
 from gptj.errors import suggest
 
+PREFIXES: Final = {"": "torch", "TF": "tf", "Flax": "flax"}
+"""What the names of a backend's models begin with."""
+
+AUTO: Final = {
+    "AutoModel": "GPTJModel",
+    "AutoModelForCausalLM": "GPTJForCausalLM",
+    "AutoModelForSequenceClassification": "GPTJForSequenceClassification",
+    "AutoModelForQuestionAnswering": "GPTJForQuestionAnswering",
+}
+"""Names under which scripts find a head, whatever the architecture -> what they are here."""
+
 PUBLIC: Final = {
     "load": "gptj.api",
     "load_tokenizer": "gptj.api",
@@ -48,8 +59,13 @@ PUBLIC: Final = {
     "FlaxGPTJForCausalLM": "gptj.backends.flax.heads",
     "FlaxGPTJForSequenceClassification": "gptj.backends.flax.heads",
     "FlaxGPTJForQuestionAnswering": "gptj.backends.flax.heads",
+    "AutoConfig": "gptj.model.config:GPTJConfig",
     "AutoTokenizer": "gptj.tokenizer:GPTJTokenizer",
-    "AutoModelForCausalLM": "gptj.backends.torch.heads:GPTJForCausalLM",
+    **{
+        f"{prefix}{name}": f"gptj.backends.{backend}.heads:{prefix}{model}"
+        for prefix, backend in PREFIXES.items()
+        for name, model in AUTO.items()
+    },
     "infer_device": "gptj.backends.torch.backend",
 }
 """Every public name -> the module that defines it, under another name where one follows."""

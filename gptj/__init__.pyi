@@ -9,12 +9,26 @@ from gptj.backends.flax.heads import (
     FlaxGPTJForSequenceClassification,
     FlaxGPTJModel,
 )
+from gptj.backends.flax.heads import FlaxGPTJForCausalLM as FlaxAutoModelForCausalLM
+from gptj.backends.flax.heads import (
+    FlaxGPTJForQuestionAnswering as FlaxAutoModelForQuestionAnswering,
+)
+from gptj.backends.flax.heads import (
+    FlaxGPTJForSequenceClassification as FlaxAutoModelForSequenceClassification,
+)
+from gptj.backends.flax.heads import FlaxGPTJModel as FlaxAutoModel
 from gptj.backends.tf.heads import (
     TFGPTJForCausalLM,
     TFGPTJForQuestionAnswering,
     TFGPTJForSequenceClassification,
     TFGPTJModel,
 )
+from gptj.backends.tf.heads import TFGPTJForCausalLM as TFAutoModelForCausalLM
+from gptj.backends.tf.heads import TFGPTJForQuestionAnswering as TFAutoModelForQuestionAnswering
+from gptj.backends.tf.heads import (
+    TFGPTJForSequenceClassification as TFAutoModelForSequenceClassification,
+)
+from gptj.backends.tf.heads import TFGPTJModel as TFAutoModel
 from gptj.backends.torch.backend import infer_device
 from gptj.backends.torch.heads import (
     GPTJForCausalLM,
@@ -23,6 +37,11 @@ from gptj.backends.torch.heads import (
     GPTJModel,
 )
 from gptj.backends.torch.heads import GPTJForCausalLM as AutoModelForCausalLM
+from gptj.backends.torch.heads import GPTJForQuestionAnswering as AutoModelForQuestionAnswering
+from gptj.backends.torch.heads import (
+    GPTJForSequenceClassification as AutoModelForSequenceClassification,
+)
+from gptj.backends.torch.heads import GPTJModel as AutoModel
 from gptj.datasets.classification import classification_dataset
 from gptj.datasets.question_answering import question_dataset
 from gptj.datasets.text import text_dataset
@@ -30,6 +49,7 @@ from gptj.errors import GPTJError
 from gptj.generation.options import GenerationConfig
 from gptj.generation.streaming import TextIteratorStreamer, TextStreamer
 from gptj.model.config import GPTJConfig
+from gptj.model.config import GPTJConfig as AutoConfig
 from gptj.model.lora import add_lora, load_lora
 from gptj.parity.report import parity
 from gptj.prediction.predict import predict
@@ -45,8 +65,16 @@ PUBLIC: Final[dict[str, str]]
 __version__: str
 
 __all__ = [
+    "AutoConfig",
+    "AutoModel",
     "AutoModelForCausalLM",
+    "AutoModelForQuestionAnswering",
+    "AutoModelForSequenceClassification",
     "AutoTokenizer",
+    "FlaxAutoModel",
+    "FlaxAutoModelForCausalLM",
+    "FlaxAutoModelForQuestionAnswering",
+    "FlaxAutoModelForSequenceClassification",
     "FlaxGPTJForCausalLM",
     "FlaxGPTJForQuestionAnswering",
     "FlaxGPTJForSequenceClassification",
@@ -59,6 +87,10 @@ __all__ = [
     "GPTJModel",
     "GPTJTokenizer",
     "GenerationConfig",
+    "TFAutoModel",
+    "TFAutoModelForCausalLM",
+    "TFAutoModelForQuestionAnswering",
+    "TFAutoModelForSequenceClassification",
     "TFGPTJForCausalLM",
     "TFGPTJForQuestionAnswering",
     "TFGPTJForSequenceClassification",

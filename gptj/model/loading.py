@@ -23,15 +23,15 @@ from gptj.checkpoint.snapshot import (
 )
 from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
 from gptj.contract.backend import AnyBackend
-from gptj.errors import ArgumentError, CheckpointError, UnsupportedFeature, choices, suggest
+from gptj.errors import CheckpointError
 from gptj.generation.option_checks import warn_unused_defaults
 from gptj.generation.options import GenerationConfig
 from gptj.hub.names import DEMO
 from gptj.model.config import GPTJConfig
+from gptj.model.load_options import changed, require, split_options
 from gptj.model.lora import require_adapters
-from gptj.model.options import FlaxOptions, LoadOptions, TorchOptions
 from gptj.spec import config as spec
-from gptj.spec.config import DTYPES, argument_names, dtype_name
+from gptj.spec.config import dtype_name
 from gptj.spec.heads import find_head
 from gptj.spec.params import EMBEDDING, parameter_table
 from gptj.spec.quantization import check_quantization
@@ -43,20 +43,6 @@ if TYPE_CHECKING:
     from gptj.model.pretrained import Pretrained
 
 log = logging.getLogger("gptj")
-
-WITHOUT_EFFECT: Final = frozenset(
-    ("from_pt", "from_tf", "from_flax", "low_cpu_mem_usage", "use_safetensors", "trust_remote_code")
-)
-"""Arguments that other libraries need and this one does not; accepted for the sake of old code."""
-
-OWN_OPTIONS: Final = {
-    "torch": frozenset(TorchOptions.__annotations__) - frozenset(LoadOptions.__annotations__),
-    "flax": frozenset(FlaxOptions.__annotations__) - frozenset(LoadOptions.__annotations__),
-}
-"""What only one of the backends takes."""
-
-PLACING: Final = ("device_map", "max_memory", "sharding")
-"""Options that say where parts of a model go."""
 
 USUAL_HEAD: Final = "causal_lm"
 """The head of a model where neither its user nor an adapter says otherwise."""
@@ -174,8 +160,8 @@ def load_model(
         ConfigError: for values that make no model, and sizes that do not fit the groups of int4.
         UnsupportedFeature: for a head, a dtype or a way to quantize that the backend does not have.
     """
-    _require(backend, "head", find_head(head or USUAL_HEAD).name, backend.capabilities.heads)
-    changes, own = _split(backend, options)
+    require(backend, "head", find_head(head or USUAL_HEAD).name, backend.capabilities.heads)
+    changes, own = split_options(backend, options)
     where = {
         "revision": revision,
         "subfolder": subfolder,
@@ -187,8 +173,8 @@ def load_model(
     files = _find(backend, name, where)
     with files.kept():
         head = head or files.head()
-        _require(backend, "head", head, backend.capabilities.heads)
-        config = files.config(head, changes) if config is None else _changed(config, changes)
+        require(backend, "head", head, backend.capabilities.heads)
+        config = files.config(head, changes) if config is None else changed(config, changes)
         tensors = match_parameters(
             config,
             head,
@@ -198,7 +184,7 @@ def load_model(
             strict=strict,
         )
         wanted = _choose_dtype(dtype if torch_dtype is None else torch_dtype, config, tensors)
-        _require(backend, "dtype", wanted, backend.capabilities.dtypes)
+        require(backend, "dtype", wanted, backend.capabilities.dtypes)
         wide = STORED.get(wanted, STORED["float32"])  # the parameters of a mixed policy
         config, tensors = requantized(config, head, tensors, quantize, wide)
         check_quantization(config, backend.name, backend.capabilities.quantization)
@@ -240,38 +226,6 @@ def _find(backend: AnyBackend, name: str | Path, where: Mapping[str, Any]) -> Fi
     return Files(checkpoint, adapter, base, state)
 
 
-def _changed(config: spec.GPTJConfig, changes: Mapping[str, Any]) -> GPTJConfig:
-    return GPTJConfig.from_dict(config.to_dict(), **changes)
-
-
-def _split(
-    backend: AnyBackend, options: Mapping[str, object]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Tell fields of the configuration from options of the backend; refuse the rest."""
-    fields = argument_names()
-    own = set(backend.build_options)
-    unknown = options.keys() - fields - own - WITHOUT_EFFECT
-    if unknown:
-        known = [*fields, *own, *WITHOUT_EFFECT]
-        hints = "".join(_elsewhere(name) or suggest(name, known) for name in sorted(unknown))
-        raise ArgumentError(
-            f"Loading has no argument {choices(sorted(unknown))}.{hints} Accepted are the fields "
-            f"of GPTJConfig and, for the backend {backend.name!r}, "
-            f"{choices(sorted(own)) or 'no more'}."
-        )
-    changes = {name: value for name, value in options.items() if name in fields}
-    return changes, {name: value for name, value in options.items() if name in own}
-
-
-def _elsewhere(name: str) -> str:
-    """Return which backend has an option, and what serves in its place, or nothing."""
-    owners = [backend for backend, options in OWN_OPTIONS.items() if name in options]
-    if not owners:
-        return ""
-    instead = " One device for the whole model is device='gpu:0'." if name in PLACING else ""
-    return f" {name!r} is an option of the backend {choices(owners)}.{instead}"
-
-
 def _choose_dtype(dtype: DType, config: spec.GPTJConfig, tensors: Tensors) -> str:
     name = dtype_name(dtype)
     if name in (None, "auto"):
@@ -288,12 +242,3 @@ def _choose_dtype(dtype: DType, config: spec.GPTJConfig, tensors: Tensors) -> st
                 stored,
             )
     return str(name)
-
-
-def _require(backend: AnyBackend, what: str, value: str, accepted: tuple[str, ...]) -> None:
-    if value not in accepted:
-        known = "" if what != "dtype" or value in STORED else suggest(value, DTYPES)
-        raise UnsupportedFeature(
-            f"The backend {backend.name!r} does not have the {what} {value!r}.{known} "
-            f"It has {choices(accepted) or 'none'}."
-        )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self, Unpack
+from typing import Any, ClassVar, Self, Unpack, cast
 
 import numpy.typing as npt
 
@@ -15,6 +15,7 @@ from gptj.model.config import GPTJConfig
 from gptj.model.generating import TextGeneration
 from gptj.model.loading import load_model
 from gptj.model.lora import Adapters
+from gptj.model.new_model import new_model
 from gptj.model.optimizers import Optimizers
 from gptj.model.options import AnyOptions
 from gptj.model.tool_protocols import ToolProtocols
@@ -70,6 +71,15 @@ class Pretrained(ToolProtocols, TextGeneration, Adapters, Optimizers):
                 "that one."
             )
         return model
+
+    @classmethod
+    def from_config(cls, config: spec.GPTJConfig, **options: Any) -> Self:
+        """Return a model with new weights. Takes what `new_model` takes.
+
+        Raises:
+            ArgumentError, UnsupportedFeature: as there.
+        """
+        return cast(Self, new_model(cls.backend, cls.head, config, **options))
 
     def save_pretrained(
         self,

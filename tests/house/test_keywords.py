@@ -11,7 +11,8 @@ from gptj.generation.keywords import GenerateOptions, GenerationOptions, TextOpt
 from gptj.generation.options import option_names
 from gptj.hub.options import HubOptions
 from gptj.model import options
-from gptj.model.loading import WITHOUT_EFFECT, load_model
+from gptj.model.load_options import WITHOUT_EFFECT
+from gptj.model.loading import load_model
 from gptj.model.pretrained import Pretrained
 from gptj.prediction.options import PredictOptions
 from gptj.scoring.options import ScoreOptions

@@ -124,12 +124,6 @@ def test_a_saved_model_can_be_saved_over_itself(framework, tmp_path):
     assert_same(arrays(framework.dump_params(again)), arrays(framework.dump_params(model)))
 
 
-def test_the_automatic_names_are_the_pytorch_ones_as_they_were(torch_backend):
-    assert gptj.AutoModelForCausalLM is gptj.GPTJForCausalLM
-    assert gptj.AutoTokenizer is gptj.GPTJTokenizer
-    assert gptj.infer_device() in {"cuda", "mps", "cpu"}
-
-
 def test_a_derived_class_is_not_replaced_without_a_word(framework):
     derived = type("Derived", (type(tiny_model(framework.name)),), {})
     with pytest.raises(UnsupportedFeature, match=r"Derived.from_pretrained would give a \w*GPTJ"):

@@ -102,6 +102,11 @@ class FlaxPretrained(Pretrained):
         return _cast(params, jnp.float32, mask)
 
     @classmethod
+    def from_config(cls, config: GPTJConfig, **options: Any) -> Self:
+        """Return a model with new parameters: float32 unless `param_dtype` says otherwise."""
+        return super().from_config(config, **{"param_dtype": "float32", **options})
+
+    @classmethod
     def from_pretrained(cls, name: str | Path, *, _do_init: bool = True, **options: Any) -> Any:
         """Return a model with the weights of a preset, a folder, a file or a hub id.
 
@@ -121,10 +126,8 @@ class FlaxPretrained(Pretrained):
         format: str = "safetensors",
     ) -> None:
         """Write `params`, or the model's own; else as in `Pretrained.save_pretrained`."""
-        bound = self.bind(self.resolve(params))
-        super(FlaxPretrained, bound).save_pretrained(
-            folder, max_shard_size=max_shard_size, format=format
-        )
+        save = super(FlaxPretrained, self.bind(self.resolve(params))).save_pretrained
+        save(folder, max_shard_size=max_shard_size, format=format)
 
     def save_lora(
         self, folder: str | Path, params: Params | None = None, *, base_model: str | None = None

@@ -73,9 +73,17 @@ class TFPretrained(Capturable, Fitted, Served, Pretrained, keras.Model):
 
     @classmethod
     def from_config(
-        cls, config: dict[str, Any], custom_objects: dict[str, object] | None = None
+        cls,
+        config: dict[str, Any] | GPTJConfig,
+        custom_objects: dict[str, object] | None = None,
+        **others: Any,
     ) -> Self:
-        """Return a model like the one that gave `config`."""
+        """Return a model like the one that gave `config`, or a new one for a `GPTJConfig`.
+
+        For the second it takes what `new_model` takes.
+        """
+        if not isinstance(config, dict):
+            return super().from_config(config, **others)
         options = dict(config)
         lora = options.pop("lora", None)
         model = cls(cls.config_class.from_dict(options.pop("config")), **options)

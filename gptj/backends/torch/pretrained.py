@@ -1,6 +1,6 @@
 """What the PyTorch models share: where their parameters are, and how they are trained."""
 
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,11 @@ class TorchPretrained(TorchToolProtocols, Pretrained, nn.Module):
         self.config = config
         self.name_or_path = config.name_or_path
         self.warnings_issued = {}
+
+    @classmethod
+    def from_config(cls, config: GPTJConfig, **options: Any) -> Self:
+        """Return a model with new weights, ready to be trained. Takes what `new_model` takes."""
+        return super().from_config(config, **options).train()
 
     @property
     def device(self) -> torch.device:
