@@ -110,8 +110,8 @@ class FlaxPretrained(Pretrained):
     def from_pretrained(cls, name: str | Path, *, _do_init: bool = True, **options: Any) -> Any:
         """Return a model with the weights of a preset, a folder, a file or a hub id.
 
-        Takes what `load_model` takes. `dtype` is that of the computation; `param_dtype` is the file's
-        by default. With ``_do_init=False``: a model without parameters, and the parameters.
+        Takes what `load_model` takes. `dtype` is that of the computation; `param_dtype` is the
+        file's by default. With ``_do_init=False``: a model without parameters, and the parameters.
         """
         model = super().from_pretrained(name, **{"param_dtype": "auto", **options})
         return model if _do_init else (model.bind(None), model.params)
