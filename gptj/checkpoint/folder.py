@@ -31,6 +31,9 @@ from gptj.spec.weight_names import DIALECTS
 from gptj.system.json_files import read_json
 
 CONFIG_NAME: Final = "config.json"
+TRAINER_STATE: Final = "trainer_state.json"
+"""What transformers' Trainer writes beside the weights of its checkpoints."""
+
 
 LONGEST_NAME: Final = 255
 """Bytes that the name of a file may have."""
@@ -92,7 +95,7 @@ class Checkpoint:
         Raises:
             CheckpointError, ConfigError: as `config`.
         """
-        path, head = self.folder / CONFIG_NAME, head or head_of(self.tensors)
+        path, head = config_path(self.folder), head or head_of(self.tensors)
         if path.exists():
             content = read_json(path)
             check_family(content)
@@ -114,6 +117,17 @@ class Checkpoint:
         """
         with unchanged(self.folder, lambda: state_of(self.state), self.state):
             yield
+
+
+def config_path(folder: Path) -> Path:
+    """Return where the configuration of a folder is.
+
+    The checkpoints of transformers' Trainer have none where the model is not its own: then that of
+    the training's folder counts.
+    """
+    own, above = folder / CONFIG_NAME, folder.resolve().parent / CONFIG_NAME
+    in_training = (folder / TRAINER_STATE).exists() and not own.exists()
+    return above if in_training and above.exists() else own
 
 
 def open_checkpoint(path: Path) -> Checkpoint:

@@ -22,6 +22,8 @@ Its models take these arguments, in this order, where the head has them:
     output_hidden_states  whether to return n_layer + 1 of (B, T, E), the last after ``ln_f``
     return_dict           False asks for a plain tuple
     cache_position        PyTorch: (T,) places of the new tokens in the cache, which may be left out
+    num_items_in_batch    how many targets the loss is the mean of, where it is one part of a larger
+                          batch's: the sum over its own targets is divided by this number
     logits_to_keep        how many of the last positions need logits (0 for all), or their indices
 
 They return a ``ModelOutput``; logits and losses are float32 whatever the compute dtype.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from gptj.checkpoint.adapter_folder import AdapterFolder, open_adapter
-from gptj.checkpoint.folder import CONFIG_NAME, is_adapter
+from gptj.checkpoint.folder import CONFIG_NAME, config_path, is_adapter
 from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
 from gptj.errors import ArgumentError
 from gptj.hub.names import DEMO, Source, base_name, hub_id, is_preset
@@ -109,7 +109,7 @@ def locate_config(name: str | Path, **options: Unpack[HubOptions]) -> Path:
         found = locate_base(adapter, weights=False, **options)
     if found.is_file():
         return found if found.suffix == ".json" else found.parent / CONFIG_NAME
-    return found / CONFIG_NAME
+    return config_path(found)
 
 
 def locate_tokenizer(name: str | Path, **options: Unpack[HubOptions]) -> str | Path:

@@ -28,7 +28,7 @@ class ConfigProtocols(ABC):
 
     model_type: ClassVar[str] = MODEL_TYPE
     is_encoder_decoder: bool = False
-    keys_to_ignore_at_inference: ClassVar[tuple[str, ...]] = ("past_key_values",)
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
     _name_or_path: str = ""
     _attn_implementation: str | None = None  # set by the one backend that has several
 

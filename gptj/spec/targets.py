@@ -13,6 +13,7 @@ from gptj.spec import IGNORE_INDEX
 from gptj.spec.checks import check_row_shape
 from gptj.spec.config import GPTJConfig
 from gptj.spec.config_checks import PROBLEM_TYPES
+from gptj.spec.number_checks import is_number
 from gptj.spec.tensor_checks import Concrete, agree, check_integer, is_integer, place
 from gptj.spec.types import Size, Tensor
 
@@ -123,6 +124,28 @@ def check_answers(start: Tensor | None, end: Tensor | None, batch: Size) -> None
         if not fits or not agree(shape[0], batch):
             raise InputError(f"{name} must be (batch,) = ({batch},); found shape {shape}.")
         check_integer(name, positions)
+
+
+def check_item_count(count: Any, concrete: Concrete) -> None:
+    """Check what the sum of losses is divided by: one number, or a tensor of one, if given.
+
+    Raises:
+        InputError: for several numbers, or one below 0.
+    """
+    if count is None:
+        return
+    shape = getattr(count, "shape", None)
+    if not is_number(count) and (shape is None or tuple(shape) not in ((), (1,))):
+        found = repr(count) if shape is None else f"shape {tuple(shape)}"
+        raise InputError(
+            "num_items_in_batch must be one number, how many targets the loss is the mean of; "
+            f"found {found}."
+        )
+    value = np.asarray(count) if shape is None else concrete(count)
+    if value is not None and not np.all((value >= 0) & np.isfinite(value)):
+        raise InputError(
+            f"num_items_in_batch must be a number of targets, 0 or more; found {value.item()}."
+        )
 
 
 def _check_indices(values: npt.NDArray[Any], count: int, what: str) -> None:

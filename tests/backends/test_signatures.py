@@ -22,6 +22,7 @@ TARGETS = {
     "sequence_classification": ["labels"],
     "question_answering": ["start_positions", "end_positions"],
 }
+COUNT = {head: ["num_items_in_batch"] if targets else [] for head, targets in TARGETS.items()}
 FLAGS = "use_cache output_attentions output_hidden_states return_dict".split()
 FLAX = (
     "input_ids attention_mask position_ids params past_key_values dropout_rng train "
@@ -44,12 +45,13 @@ def test_a_head_takes_the_familiar_arguments_in_the_familiar_order(framework, he
     if framework.name == "flax":
         assert found[: len(FLAX)] == FLAX
         rest = {"token_type_ids", "head_mask", "inputs_embeds", "use_cache", *TARGETS[head]}
-        assert set(found[len(FLAX) :]) - {"logits_to_keep"} == rest
+        assert set(found[len(FLAX) :]) - {"logits_to_keep"} == {*rest, *COUNT[head]}
         return
     last = {"torch": "cache_position", "tf": "training"}[framework.name]
     expected = [*INPUTS, *TARGETS[head], *FLAGS, last]
     assert found[: len(expected)] == expected
-    assert found[len(expected) :] == (["logits_to_keep"] if head == "causal_lm" else [])
+    kept = ["logits_to_keep"] if head == "causal_lm" else []
+    assert found[len(expected) :] == [*kept, *COUNT[head]]
 
 
 @pytest.fixture(params=HEADS)

@@ -19,6 +19,7 @@ EXTRA_FILES = {
     "flax/parallel": "jax: a tree of shardings; TensorFlow users have tf.distribute around models",
     "torch/parallel": "PyTorch: modules are wrapped; TensorFlow users have tf.distribute",
     "torch/foreign_cache": "PyTorch: PEFT, and users of transformers, bring caches of its classes",
+    "torch/tied_state": "PyTorch: its states name a weight of two modules twice",
     "torch/tool_protocols": "PyTorch: what its tools ask of modules, parameters and tied weights",
     "torch/devices": "PyTorch: modules may be on several devices, and tensors are moved by hand",
 }

@@ -17,7 +17,7 @@ from gptj.backends.flax.pretrained import FlaxPretrained, as_tensors, deliver
 from gptj.backends.flax.quantized_linear import linear_class
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.targets import check_label_values, check_labels
+from gptj.spec.targets import check_item_count, check_label_values, check_labels
 
 
 class FlaxGPTJForCausalLMModule(nn.Module):
@@ -54,6 +54,7 @@ class FlaxGPTJForCausalLMModule(nn.Module):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         logits_to_keep: int | Array = 0,
+        num_items_in_batch: int | Array | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["causal_lm"]``; arguments: ``gptj.contract.backend``."""
         if labels is not None:
@@ -75,17 +76,17 @@ class FlaxGPTJForCausalLMModule(nn.Module):
         kept = keep_positions(output.pop("last_hidden_state"), logits_to_keep)
         # (B, K, V); a softmax over V needs float32
         logits = self.lm_head(kept, self.tied_weights(), deterministic).astype(jnp.float32)
-        loss = None if labels is None else self.loss(kept, logits, labels)
+        loss = None if labels is None else self.loss(kept, logits, labels, num_items_in_batch)
         result = ModelOutput([("loss", loss), ("logits", logits), *output.items()])
         return deliver(self.config, result, return_dict)
 
-    def loss(self, hidden: Array, logits: Array, labels: Array) -> Array:
+    def loss(self, hidden: Array, logits: Array, labels: Array, items: Array | None) -> Array:
         """Return the loss of the logits (B, T, V) that the head made of hidden states (B, T, E)."""
         if not self.lm_head.is_plain(hidden):
-            return causal_lm_loss(logits, labels)
+            return causal_lm_loss(logits, labels, items)
         own, tied = self.lm_head.variables["params"], self.tied_weights()
         kernel = own["kernel"] if tied is None else tied.T
-        return head_loss(hidden, kernel, own["bias"], logits, labels)
+        return head_loss(hidden, kernel, own["bias"], logits, labels, items)
 
     def tied_weights(self) -> Array | None:
         """Return the word table for a tied head, None for any other.
@@ -122,6 +123,7 @@ class FlaxGPTJForCausalLM(FlaxPretrained):
         labels: Array | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Array = 0,
+        num_items_in_batch: int | Array | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["causal_lm"]``; arguments: ``gptj.contract.backend``."""
         inputs = as_tensors(
@@ -133,9 +135,11 @@ class FlaxGPTJForCausalLM(FlaxPretrained):
             inputs_embeds=inputs_embeds,
         )
         self.check(past_key_values, **inputs)
-        labels = as_tensors(labels=labels)["labels"]
+        targets = as_tensors(labels=labels, num_items_in_batch=num_items_in_batch)
+        labels = targets["labels"]
         if labels is not None:
             self.check_labels(labels, inputs["input_ids"], inputs["inputs_embeds"], logits_to_keep)
+            check_item_count(targets["num_items_in_batch"], parameters.concrete)
         options: dict[str, Any] = {
             "deterministic": not train,
             "use_cache": use_cache,
@@ -143,7 +147,7 @@ class FlaxGPTJForCausalLM(FlaxPretrained):
             "output_hidden_states": output_hidden_states,
             "return_dict": True,
         }
-        inputs["labels"] = labels
+        inputs |= targets
         if isinstance(logits_to_keep, int | np.integer):
             options["logits_to_keep"] = int(logits_to_keep)
         else:

@@ -16,15 +16,16 @@ POSITIONS_AT_A_TIME: Final = 256
 """Positions whose losses, and their gradients, are computed at a time."""
 
 
-def causal_lm_loss(logits: Array, labels: Array) -> Array:
+def causal_lm_loss(logits: Array, labels: Array, items: Array | None = None) -> Array:
     """Return the mean cross-entropy of predicting each label from the position before it.
 
     Args:
         logits: (B, T, V), float32.
         labels: (B, T), not shifted; `IGNORE_INDEX` is left out. The loss is 0 if none remains.
+        items: what the sum is divided by, () or (1,), instead of the number of targets.
     """
     rows = logits.reshape(-1, logits.shape[-1])
-    return cross_entropy(rows, next_tokens(labels).reshape(-1))
+    return cross_entropy(rows, next_tokens(labels).reshape(-1), items)
 
 
 def next_tokens(labels: Array) -> Array:
@@ -36,7 +37,14 @@ def next_tokens(labels: Array) -> Array:
     return jnp.pad(labels[:, 1:], ((0, 0), (0, 1)), constant_values=IGNORE_INDEX)
 
 
-def head_loss(hidden: Array, kernel: Array, bias: Array, logits: Array, labels: Array) -> Array:
+def head_loss(
+    hidden: Array,
+    kernel: Array,
+    bias: Array,
+    logits: Array,
+    labels: Array,
+    items: Array | None = None,
+) -> Array:
     """Return the `causal_lm_loss` of what a head made of hidden states.
 
     The logits' gradient is never whole: it passes through the matmul of the head a few positions at
@@ -46,7 +54,7 @@ def head_loss(hidden: Array, kernel: Array, bias: Array, logits: Array, labels: 
         hidden: (B, T, E).
         kernel, bias: the head's, (E, V) and (V,).
         logits: (B, T, V), float32, as the head computed them.
-        labels: (B, T), as for `causal_lm_loss`.
+        labels, items: (B, T) and one number, as for `causal_lm_loss`.
     """
     targets, size = next_tokens(labels), _chunk_size(*labels.shape)
     given = hidden, jax.lax.stop_gradient(logits), targets.clip(0, logits.shape[-1] - 1)
@@ -59,49 +67,59 @@ def head_loss(hidden: Array, kernel: Array, bias: Array, logits: Array, labels: 
 
     starts = jnp.arange(0, labels.shape[1], size, dtype=jnp.int32)
     losses = jax.lax.map(chunk_losses, starts).reshape(-1, len(labels), size)
-    return _mean(losses.swapaxes(0, 1).reshape(-1), targets.reshape(-1))
+    rows = losses.swapaxes(0, 1).reshape(-1), targets.reshape(-1)
+    return _mean(*rows, _count(rows[1], items))
 
 
-def classification_loss(logits: Array, labels: Array, problem_type: str) -> Array:
+def classification_loss(
+    logits: Array, labels: Array, problem_type: str, items: Array | None = None
+) -> Array:
     """Return the loss of a sequence classification; see ``gptj.spec.targets``.
 
     Args:
         logits: (B, L), float32.
         labels: (B,) integers for one label of several, else (B, L) numbers.
         problem_type: cross-entropy, mean squared error, or mean binary cross-entropy.
+        items: what the sum is divided by, () or (1,), instead of the number of labels.
     """
     if problem_type == "single_label_classification":
-        return cross_entropy(logits, labels.reshape(-1))
+        return cross_entropy(logits, labels.reshape(-1), items)
     labels = labels.reshape(logits.shape).astype(jnp.float32)
     if problem_type == "regression":
-        return jnp.square(logits - labels).mean()
-    # -y log s(z) - (1 - y) log (1 - s(z)), without overflow
-    return -(labels * nn.log_sigmoid(logits) + (1.0 - labels) * nn.log_sigmoid(-logits)).mean()
+        losses = jnp.square(logits - labels)
+    else:  # -y log s(z) - (1 - y) log (1 - s(z)), without overflow
+        losses = -(labels * nn.log_sigmoid(logits) + (1.0 - labels) * nn.log_sigmoid(-logits))
+    return losses.mean() if items is None else losses.sum() / _at_least_one(items)
 
 
 def question_answering_loss(
-    start_logits: Array, end_logits: Array, start_positions: Array, end_positions: Array
+    start_logits: Array,
+    end_logits: Array,
+    start_positions: Array,
+    end_positions: Array,
+    items: Array | None = None,
 ) -> Array:
     """Return the mean of the cross-entropies of where the answer starts and ends.
 
     Args:
         start_logits, end_logits: (B, T), float32.
         start_positions, end_positions: (B,), clamped to [0, T]; T, outside the text, is left out.
+        items: what either sum is divided by, () or (1,), instead of the number of targets.
     """
     length = start_logits.shape[1]
 
     def loss(logits: Array, positions: Array) -> Array:
         targets = positions.reshape(-1).astype(jnp.int32).clip(0, length)
-        return cross_entropy(logits, jnp.where(targets < length, targets, IGNORE_INDEX))
+        return cross_entropy(logits, jnp.where(targets < length, targets, IGNORE_INDEX), items)
 
     return (loss(start_logits, start_positions) + loss(end_logits, end_positions)) / 2
 
 
-def cross_entropy(logits: Array, targets: Array) -> Array:
+def cross_entropy(logits: Array, targets: Array, items: Array | None = None) -> Array:
     """Return the mean cross-entropy of (N, V) logits and (N,) targets that are not ignored."""
     targets = targets.astype(jnp.int32)
     known = targets.clip(0, logits.shape[-1] - 1)  # a traced call cannot check them
-    return _mean(_losses(logits, known), targets)
+    return _mean(_losses(logits, known), targets, _count(targets, items))
 
 
 def _losses(logits: Array, targets: Array) -> Array:
@@ -110,11 +128,20 @@ def _losses(logits: Array, targets: Array) -> Array:
     return -jnp.take_along_axis(log_probs, targets[:, None], axis=-1)[:, 0]
 
 
-def _mean(losses: Array, targets: Array) -> Array:
-    """Return the mean of the losses (N,) whose targets are not ignored."""
+def _count(targets: Array, items: Array | None) -> Array:
+    """Return what the losses of targets (N,) are divided by: a caller's number, or theirs."""
     kept = targets != IGNORE_INDEX
-    count = kept.sum(dtype=jnp.int32).clip(1).astype(jnp.float32)
-    return jnp.where(kept, losses, 0.0).sum() / count
+    return _at_least_one(kept.sum(dtype=jnp.int32) if items is None else items)
+
+
+def _at_least_one(count: Array) -> Array:
+    """Return a number of targets as a divisor, also where there is none."""
+    return count.reshape(()).astype(jnp.float32).clip(1.0)
+
+
+def _mean(losses: Array, targets: Array, count: Array) -> Array:
+    """Return the sum of the losses (N,) whose targets are not ignored, divided by a number."""
+    return jnp.where(targets != IGNORE_INDEX, losses, 0.0).sum() / count
 
 
 def _chunk_size(batch: int, length: int) -> int:

@@ -7,6 +7,7 @@ from flax import linen as nn
 from jax import Array
 from jax.typing import DTypeLike
 
+from gptj.backends.flax import params as parameters
 from gptj.backends.flax.cache import KVCache
 from gptj.backends.flax.layers import Linear
 from gptj.backends.flax.losses import question_answering_loss
@@ -15,7 +16,7 @@ from gptj.backends.flax.params import Params
 from gptj.backends.flax.pretrained import FlaxPretrained, as_tensors, deliver
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.targets import check_answers
+from gptj.spec.targets import check_answers, check_item_count
 
 
 class FlaxGPTJForQuestionAnsweringModule(nn.Module):
@@ -51,6 +52,7 @@ class FlaxGPTJForQuestionAnsweringModule(nn.Module):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        num_items_in_batch: Array | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["question_answering"]``, without a cache."""
         output: Any = self.transformer(
@@ -71,7 +73,8 @@ class FlaxGPTJForQuestionAnsweringModule(nn.Module):
         start, end = logits[..., 0], logits[..., 1]
         loss = None
         if start_positions is not None and end_positions is not None:
-            loss = question_answering_loss(start, end, start_positions, end_positions)
+            targets = start_positions, end_positions
+            loss = question_answering_loss(start, end, *targets, num_items_in_batch)
         result = ModelOutput(
             [("loss", loss), ("start_logits", start), ("end_logits", end), *output.items()]
         )
@@ -103,6 +106,7 @@ class FlaxGPTJForQuestionAnswering(FlaxPretrained):
         start_positions: Array | None = None,
         end_positions: Array | None = None,
         use_cache: bool | None = None,
+        num_items_in_batch: int | Array | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["question_answering"]``, without a cache."""
         inputs = as_tensors(
@@ -123,7 +127,9 @@ class FlaxGPTJForQuestionAnswering(FlaxPretrained):
             "output_hidden_states": output_hidden_states,
             "return_dict": True,
         }
-        inputs |= targets
+        items = as_tensors(num_items_in_batch=num_items_in_batch)
+        check_item_count(items["num_items_in_batch"], parameters.concrete)
+        inputs |= targets | items
         return self.run(params, past_key_values, inputs, options, dropout_rng, return_dict)
 
     def check_labels(

@@ -17,7 +17,7 @@ from gptj.backends.flax.params import Params
 from gptj.backends.flax.pretrained import FlaxPretrained, as_tensors, deliver
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.targets import check_class_labels, find_problem_type
+from gptj.spec.targets import check_class_labels, check_item_count, find_problem_type
 
 
 class FlaxGPTJForSequenceClassificationModule(nn.Module):
@@ -52,6 +52,7 @@ class FlaxGPTJForSequenceClassificationModule(nn.Module):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        num_items_in_batch: Array | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["sequence_classification"]``; logits are (B, L)."""
         if labels is not None:
@@ -76,7 +77,8 @@ class FlaxGPTJForSequenceClassificationModule(nn.Module):
         logits = self.score(pooled).astype(jnp.float32)  # (B, L)
         loss = None
         if labels is not None:
-            loss = classification_loss(logits, labels, find_problem_type(self.config, labels))
+            kind = find_problem_type(self.config, labels)
+            loss = classification_loss(logits, labels, kind, num_items_in_batch)
         result = ModelOutput([("loss", loss), ("logits", logits), *output.items()])
         return deliver(self.config, result, return_dict)
 
@@ -121,6 +123,7 @@ class FlaxGPTJForSequenceClassification(FlaxPretrained):
         inputs_embeds: Array | None = None,
         labels: Array | None = None,
         use_cache: bool | None = None,
+        num_items_in_batch: int | Array | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["sequence_classification"]``; logits are (B, L)."""
         inputs = as_tensors(
@@ -132,9 +135,10 @@ class FlaxGPTJForSequenceClassification(FlaxPretrained):
             inputs_embeds=inputs_embeds,
         )
         self.check(past_key_values, **inputs)
-        targets = as_tensors(labels=labels)
+        targets = as_tensors(labels=labels, num_items_in_batch=num_items_in_batch)
         if labels is not None:
             self.check_labels(targets["labels"], inputs["input_ids"], inputs["inputs_embeds"])
+            check_item_count(targets["num_items_in_batch"], parameters.concrete)
         options = {
             "deterministic": not train,
             "use_cache": use_cache,

@@ -20,7 +20,7 @@ from gptj.spec import IGNORE_INDEX
 from gptj.spec.checks import check_row_shape
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.targets import check_label_values, check_labels
+from gptj.spec.targets import check_item_count, check_label_values, check_labels
 from gptj.spec.types import DType
 
 Tensor: TypeAlias = tf.Tensor
@@ -79,10 +79,12 @@ class TFGPTJForCausalLM(TFPretrained):
         return_dict: bool | None = None,
         training: bool | None = None,
         logits_to_keep: int | Tensor = 0,
+        num_items_in_batch: int | Tensor | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["causal_lm"]``; arguments: ``gptj.contract.backend``."""
         if labels is not None:
             self.check_labels(labels, input_ids, inputs_embeds, logits_to_keep)
+            check_item_count(num_items_in_batch, params.concrete)
             use_cache = bool(use_cache)  # a loss needs no cache, unless it is asked for
         output = self.transformer(
             input_ids=input_ids,
@@ -103,7 +105,7 @@ class TFGPTJForCausalLM(TFPretrained):
         table = self.transformer.wte.embeddings if self.lm_head.tied else None
         logits = self.lm_head(kept, table=table)
         logits = tf.cast(logits, tf.float32)  # (B, K, V); a softmax over V needs float32
-        loss = None if labels is None else causal_lm_loss(logits, labels)
+        loss = None if labels is None else causal_lm_loss(logits, labels, num_items_in_batch)
         result = ModelOutput([("loss", loss), ("logits", logits), *output.items()])
         return self.transformer.deliver(result, return_dict)
 

@@ -14,7 +14,7 @@ from gptj.backends.tf.model import TFGPTJModel
 from gptj.backends.tf.pretrained import TFPretrained
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.targets import check_answers
+from gptj.spec.targets import check_answers, check_item_count
 from gptj.spec.types import DType
 
 Tensor: TypeAlias = tf.Tensor
@@ -66,9 +66,11 @@ class TFGPTJForQuestionAnswering(TFPretrained):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         training: bool | None = None,
+        num_items_in_batch: int | Tensor | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["question_answering"]``, without a cache."""
         self.check_labels(start_positions, end_positions, input_ids, inputs_embeds)
+        check_item_count(num_items_in_batch, params.concrete)
         output = self.transformer(
             input_ids=input_ids,
             past_key_values=past_key_values,
@@ -87,7 +89,8 @@ class TFGPTJForQuestionAnswering(TFPretrained):
         start, end = tf.unstack(logits, axis=-1)
         loss = None
         if start_positions is not None and end_positions is not None:
-            loss = question_answering_loss(start, end, start_positions, end_positions)
+            targets = start_positions, end_positions
+            loss = question_answering_loss(start, end, *targets, num_items_in_batch)
         result = ModelOutput(
             [("loss", loss), ("start_logits", start), ("end_logits", end), *output.items()]
         )

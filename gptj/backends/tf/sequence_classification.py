@@ -18,7 +18,7 @@ from gptj.backends.tf.model import TFGPTJModel, length_of
 from gptj.backends.tf.pretrained import TFPretrained
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.targets import check_class_labels, find_problem_type
+from gptj.spec.targets import check_class_labels, check_item_count, find_problem_type
 from gptj.spec.types import DType
 
 Tensor: TypeAlias = tf.Tensor
@@ -72,10 +72,12 @@ class TFGPTJForSequenceClassification(TFPretrained):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         training: bool | None = None,
+        num_items_in_batch: int | Tensor | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["sequence_classification"]``; logits are (B, L)."""
         if labels is not None:
             self.check_labels(labels, input_ids, inputs_embeds)
+            check_item_count(num_items_in_batch, params.concrete)
             use_cache = bool(use_cache)
         output = self.transformer(
             input_ids=input_ids,
@@ -97,7 +99,8 @@ class TFGPTJForSequenceClassification(TFPretrained):
         logits = tf.cast(self.score(pooled), tf.float32)  # (B, L)
         loss = None
         if labels is not None:
-            loss = classification_loss(logits, labels, find_problem_type(self.config, labels))
+            kind = find_problem_type(self.config, labels)
+            loss = classification_loss(logits, labels, kind, num_items_in_batch)
         result = ModelOutput([("loss", loss), ("logits", logits), *output.items()])
         return self.transformer.deliver(result, return_dict)
 

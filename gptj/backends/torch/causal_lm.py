@@ -14,7 +14,7 @@ from gptj.backends.torch.pretrained import TorchPretrained
 from gptj.backends.torch.quantized_linear import linear_class
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.targets import check_label_values, check_labels
+from gptj.spec.targets import check_item_count, check_label_values, check_labels
 
 
 class GPTJForCausalLM(TorchPretrained):
@@ -48,6 +48,7 @@ class GPTJForCausalLM(TorchPretrained):
         return_dict: bool | None = None,
         cache_position: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
+        num_items_in_batch: int | Tensor | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["causal_lm"]``; arguments: ``gptj.contract.backend``."""
         inputs = self._as_tensors(
@@ -59,9 +60,10 @@ class GPTJForCausalLM(TorchPretrained):
             inputs_embeds=inputs_embeds,
             cache_position=cache_position,
         )
-        labels = self._as_tensors(labels=labels)["labels"]
+        labels, items = self._as_tensors(labels=labels, items=num_items_in_batch).values()
         if labels is not None:
             self.check_labels(labels, inputs["input_ids"], inputs["inputs_embeds"], logits_to_keep)
+            check_item_count(items, params.concrete)
             use_cache = bool(use_cache)  # a loss needs no cache, unless it is asked for
         output = self.transformer(
             **inputs,
@@ -75,7 +77,7 @@ class GPTJForCausalLM(TorchPretrained):
         logits = at_least_float32(self.lm_head(kept))  # (B, K, V); a softmax over V needs float32
         loss = None
         if labels is not None:
-            loss = head_loss(kept, self.lm_head, logits, labels.to(logits.device))
+            loss = head_loss(kept, self.lm_head, logits, labels.to(logits.device), items)
         result = ModelOutput([("loss", loss), ("logits", logits), *output.items()])
         return self.transformer.deliver(result, return_dict)
 

@@ -32,6 +32,7 @@ class GPTJModel(TorchPretrained):
     """
 
     head = "base"
+    accepts_loss_kwargs = False  # it has no loss
 
     def __init__(
         self, config: GPTJConfig, *, seed: int = 0, attn_implementation: str = "sdpa"

@@ -9,6 +9,7 @@ from gptj.backends.torch import params
 from gptj.backends.torch.cache import KVCache, init_cache
 from gptj.backends.torch.devices import device_of
 from gptj.backends.torch.layers import Embedding, Linear
+from gptj.backends.torch.tied_state import keep_tied
 from gptj.backends.torch.tool_protocols import TorchToolProtocols
 from gptj.contract.backend import FrameworkBackend
 from gptj.model.placement import units
@@ -38,6 +39,7 @@ class TorchPretrained(TorchToolProtocols, Pretrained, nn.Module):
         self.config = config
         self.name_or_path = config.name_or_path
         self.warnings_issued = {}
+        keep_tied(self)
 
     @classmethod
     def from_config(cls, config: GPTJConfig, **options: Any) -> Self:

@@ -12,7 +12,7 @@ from gptj.backends.torch.model import GPTJModel
 from gptj.backends.torch.pretrained import TorchPretrained
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.targets import check_answers
+from gptj.spec.targets import check_answers, check_item_count
 
 
 class GPTJForQuestionAnswering(TorchPretrained):
@@ -44,6 +44,7 @@ class GPTJForQuestionAnswering(TorchPretrained):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         cache_position: Tensor | None = None,
+        num_items_in_batch: int | Tensor | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["question_answering"]``, without a cache."""
         inputs = self._as_tensors(
@@ -57,6 +58,8 @@ class GPTJForQuestionAnswering(TorchPretrained):
         )
         targets = self._as_tensors(start_positions=start_positions, end_positions=end_positions)
         self.check_labels(**targets, input_ids=inputs["input_ids"], embeds=inputs["inputs_embeds"])
+        items = self._as_tensors(items=num_items_in_batch)["items"]
+        check_item_count(items, params.concrete)
         output = self.transformer(
             **inputs,
             past_key_values=past_key_values,
@@ -70,7 +73,7 @@ class GPTJForQuestionAnswering(TorchPretrained):
         loss = None
         places = [one.to(start.device) for one in targets.values() if one is not None]
         if places:
-            loss = question_answering_loss(start, end, *places)
+            loss = question_answering_loss(start, end, places[0], places[1], items)
         result = ModelOutput(
             [("loss", loss), ("start_logits", start), ("end_logits", end), *output.items()]
         )

@@ -15,7 +15,7 @@ from gptj.backends.torch.model import GPTJModel, length_of
 from gptj.backends.torch.pretrained import TorchPretrained
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.targets import check_class_labels, find_problem_type
+from gptj.spec.targets import check_class_labels, check_item_count, find_problem_type
 
 
 class GPTJForSequenceClassification(TorchPretrained):
@@ -50,6 +50,7 @@ class GPTJForSequenceClassification(TorchPretrained):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         cache_position: Tensor | None = None,
+        num_items_in_batch: int | Tensor | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["sequence_classification"]``; logits are (B, L)."""
         inputs = self._as_tensors(
@@ -61,9 +62,10 @@ class GPTJForSequenceClassification(TorchPretrained):
             inputs_embeds=inputs_embeds,
             cache_position=cache_position,
         )
-        labels = self._as_tensors(labels=labels)["labels"]
+        labels, items = self._as_tensors(labels=labels, items=num_items_in_batch).values()
         if labels is not None:
             self.check_labels(labels, inputs["input_ids"], inputs["inputs_embeds"])
+            check_item_count(items, params.concrete)
             use_cache = bool(use_cache)
         past = own_cache(past_key_values)  # another library's will have grown
         output = self.transformer(
@@ -80,7 +82,7 @@ class GPTJForSequenceClassification(TorchPretrained):
         loss = None
         if labels is not None:
             kind = find_problem_type(self.config, labels)
-            loss = classification_loss(logits, labels.to(logits.device), kind)
+            loss = classification_loss(logits, labels.to(logits.device), kind, items)
         result = ModelOutput([("loss", loss), ("logits", logits), *output.items()])
         return self.transformer.deliver(result, return_dict)
 

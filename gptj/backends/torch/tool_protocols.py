@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.hooks import RemovableHandle
 
+from gptj.backends.torch.tied_state import TIED
 from gptj.errors import ArgumentError, UnsupportedFeature, choices, suggest
 from gptj.generation.option_rules import is_count
 from gptj.model.tool_protocols import ToolProtocols
@@ -19,9 +20,6 @@ from gptj.spec.config import GPTJConfig
 
 if TYPE_CHECKING:
     from gptj.backends.torch.model import GPTJModel
-
-TIED: Final = {"lm_head.weight": "transformer.wte.weight"}
-"""The weight of a tied head -> the one that it is."""
 
 CHECKPOINTING: Final = (
     "use_reentrant",

@@ -1,0 +1,139 @@
+"""A loss that is one part of a larger batch's, whose number of targets the caller knows."""
+
+import numpy as np
+import pytest
+
+from gptj.errors import InputError
+from models import draw_ids, oracle, tiny_model
+from tolerances import assert_close
+
+pytestmark = pytest.mark.frameworks
+
+IDS = draw_ids((8, 9), seed=31)
+LABELS = IDS.copy()
+for row in range(8):  # every row has another number of targets
+    LABELS[row, 1 + row :] = -100
+STARTS, ENDS = np.arange(8), np.arange(8) + 5  # of some the end is outside the text
+NUMBERS = np.random.default_rng(3).standard_normal((8, 3)).astype(np.float32)
+CASES = {
+    "causal_lm": ("causal_lm", {}, {"labels": LABELS}, int((LABELS[:, 1:] != -100).sum())),
+    "tied": ("causal_lm", {"tie_word_embeddings": True}, {"labels": LABELS}, 28),
+    "classes": (
+        "sequence_classification",
+        {"num_labels": 3},
+        {"labels": np.array([0, 1, 2, -100, 1, 0, 2, 2])},
+        7,
+    ),
+    "several labels": (
+        "sequence_classification",
+        {"num_labels": 3},
+        {"labels": (NUMBERS > 0).astype(np.float32)},
+        24,
+    ),
+    "numbers": (
+        "sequence_classification",
+        {"num_labels": 3, "problem_type": "regression"},
+        {"labels": NUMBERS},
+        24,
+    ),
+}
+ANSWERS = ("question_answering", {}, {"start_positions": STARTS, "end_positions": STARTS}, 8)
+
+
+def part(targets, rows):
+    return {"input_ids": IDS[rows], **{name: array[rows] for name, array in targets.items()}}
+
+
+def tensors(framework, inputs):
+    return {name: framework.from_numpy(np.asarray(value)) for name, value in inputs.items()}
+
+
+@pytest.mark.parametrize("case", [*CASES, "answers"])
+def test_the_losses_of_single_rows_add_up_to_that_of_the_batch(framework, case):
+    head, changes, targets, count = CASES.get(case, ANSWERS)
+    model = tiny_model(framework.name, head, **changes)
+    expected = oracle(head, changes.items(), **part(targets, slice(None))).loss
+    rows = [
+        framework.forward(
+            model, **tensors(framework, part(targets, slice(i, i + 1))), num_items_in_batch=count
+        ).loss
+        for i in range(8)
+    ]
+    assert_close(sum(float(loss) for loss in rows), expected, "float32", "loss")
+
+
+@pytest.mark.parametrize("case", ["causal_lm", "answers"])
+def test_the_gradients_of_single_rows_add_up_to_those_of_the_batch(framework, case):
+    head, changes, targets, count = CASES.get(case, ANSWERS)
+    model = tiny_model(framework.name, head, **changes)
+    _, expected = framework.gradients(model, **tensors(framework, part(targets, slice(None))))
+    count = framework.from_numpy(np.array(count))
+    found = [
+        framework.gradients(
+            model,
+            **tensors(framework, part(targets, slice(i, i + 1))),
+            num_items_in_batch=count,
+        )[1]
+        for i in range(8)
+    ]
+    for name, gradient in expected.items():
+        assert_close(sum(each[name] for each in found), gradient, "float32", "gradient")
+
+
+def test_an_answer_outside_the_text_adds_nothing_to_a_sum(framework):
+    model = tiny_model(framework.name, "question_answering")
+    inputs = {"input_ids": IDS, "start_positions": STARTS, "end_positions": ENDS}
+    inside = {"input_ids": IDS[:4], "start_positions": STARTS[:4], "end_positions": ENDS[:4]}
+    outside = {"input_ids": IDS[4:], "start_positions": STARTS[4:], "end_positions": ENDS[4:]}
+    whole, first, second = (
+        float(framework.forward(model, **tensors(framework, x), num_items_in_batch=10).loss)
+        for x in (inputs, inside, outside)
+    )
+    assert_close(first + second, whole, "float32", "loss")
+
+
+@pytest.mark.parametrize("count", [0, np.array([0])], ids=["a number", "a tensor"])
+def test_no_target_in_the_whole_batch_is_a_loss_of_zero(framework, count):
+    model = tiny_model(framework.name)
+    nothing = framework.from_numpy(np.full_like(IDS, -100))
+    ids = framework.from_numpy(IDS)
+    output = framework.forward(model, input_ids=ids, labels=nothing, num_items_in_batch=count)
+    assert float(output.loss) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("count", "message"),
+    [
+        (np.array([3, 4]), r"must be one number.* found shape \(2,\)"),
+        (-1, "must be a number of targets, 0 or more; found -1"),
+        (np.array(np.nan), "must be a number of targets, 0 or more; found nan"),
+    ],
+    ids=["several", "negative", "NaN"],
+)
+@pytest.mark.parametrize("head", ["causal_lm", "sequence_classification", "question_answering"])
+def test_what_is_no_number_of_targets_is_refused(framework, head, count, message):
+    model = tiny_model(framework.name, head)
+    targets = {
+        "causal_lm": {"labels": LABELS},
+        "sequence_classification": {"labels": np.zeros(8, np.int64)},
+        "question_answering": {"start_positions": STARTS, "end_positions": ENDS},
+    }[head]
+    inputs = tensors(framework, part(targets, slice(None)))
+    with pytest.raises(InputError, match=message):
+        framework.forward(model, **inputs, num_items_in_batch=count)
+
+
+def test_the_sum_is_differentiated_twice(torch_backend):
+    import torch
+
+    model, ids = tiny_model("torch"), torch.from_numpy(IDS)
+    weight = model.lm_head.weight
+
+    def curvature(**options):
+        loss = model(ids, labels=torch.from_numpy(LABELS), **options).loss
+        (first,) = torch.autograd.grad(loss, weight, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), weight)
+        return second
+
+    found, expected = curvature(num_items_in_batch=56), curvature()
+    torch.testing.assert_close(found * 4, expected)
