@@ -58,6 +58,7 @@ class Inputs:
         ids, mask: (B, T).
         embeds: (B, T, E).
         cache: keys and values of the first tokens.
+        virtual: places in front of the ids that embeddings or the cache fill, and the mask counts.
     """
 
     backend: Backend
@@ -66,6 +67,7 @@ class Inputs:
     mask: Tensor | None = None
     embeds: Tensor | None = None
     cache: Cache | None = None
+    virtual: int = 0
 
     @classmethod
     def of(
@@ -94,7 +96,9 @@ class Inputs:
     def length(self) -> int | None:
         """Tokens of the prompt, padding included; None where a graph leaves them open."""
         length = self.given.shape[1]
-        return None if length is None else int(length)
+        if length is None or self.embeds is not None:
+            return length
+        return int(length) + self.virtual
 
     @property
     def given(self) -> Tensor:
@@ -112,9 +116,10 @@ class Inputs:
         """Refuse what does not fit the model; what is going to be cut off may be too long."""
         config = self.model.config
         most = None if options.truncation is None else config.n_positions
-        check_prompt(
-            config, self.ids, self.mask, self.backend.concrete, embeds=self.embeds, cut_to=most
-        )
+        mask = self.mask
+        if mask is not None and self.embeds is None:
+            mask = mask[:, self.virtual :]
+        check_prompt(config, self.ids, mask, self.backend.concrete, embeds=self.embeds, cut_to=most)
 
     def repeated(self, count: int) -> tuple[Tensor, Tensor | None]:
         """Return ids and mask with every sequence `count` times, copies side by side."""
@@ -134,6 +139,10 @@ class Inputs:
         if self.embeds is not None:
             return self._embedded()
         given = self.backend.to_numpy(self.given).astype(np.int64)
+        if self.cache is not None and self.virtual:
+            mask = self._mask(len(given), given.shape[1] + self.virtual)
+            _check_ends(mask, "learnt tokens")
+            return Prompt(given, given, mask, cache=self.cache)
         if self.cache is not None:
             cache = self._continued(self.cache, *given.shape)
             return Prompt(given, given, self._mask(*given.shape), cache=cache)
@@ -149,7 +158,7 @@ class Inputs:
         given = nothing if self.ids is None else self.backend.to_numpy(self.ids).astype(np.int64)
         mask = self._mask(batch, length)
         _check_ends(mask, "inputs_embeds")
-        return Prompt(given, nothing, mask, embeds=self.embeds)
+        return Prompt(given, given if self.virtual else nothing, mask, embeds=self.embeds)
 
     def _continued(self, cache: Cache, batch: int, length: int) -> Cache:
         """Return a cache for all sequences, without the last token, which is run for its logits."""

@@ -19,6 +19,7 @@ from gptj.generation.option_rules import as_tuple, is_count
 from gptj.generation.options import GenerationConfig
 from gptj.generation.prompts import Inputs
 from gptj.generation.streaming import Streamer
+from gptj.generation.virtual_tokens import with_virtual_tokens
 from gptj.model.text_batches import check_head, text_batches
 from gptj.spec.config import GPTJConfig
 from gptj.spec.lora import LoraConfig
@@ -132,11 +133,10 @@ class TextGeneration:
         has_assistant = assistant_model is not None
         settings = settings.updated(**options)
         settings = settle(settings, given, self.config.vocab_size, has_assistant)
-        inputs = Inputs.of(
-            self.backend, self, input_ids, attention_mask, inputs_embeds, past_key_values
-        )
+        cache = self.own_cache(past_key_values)
+        inputs = Inputs.of(self.backend, self, input_ids, attention_mask, inputs_embeds, cache)
         request = make_request(
-            inputs,
+            with_virtual_tokens(inputs, self.own_cache),
             settings,
             processors=logits_processor or (),
             criteria=stopping_criteria or (),
@@ -145,6 +145,10 @@ class TextGeneration:
             decode=self._text_decoder(settings, tokenizer),
         )
         return decoder_choice.decode(request)
+
+    def own_cache(self, cache: Any) -> Any:
+        """Return a cache as one of this backend, also another library's that it can read."""
+        return cache
 
     @overload
     def generate_text(self, prompts: str, **options: Unpack[TextOptions]) -> str: ...

@@ -25,7 +25,12 @@ _temporary = TemporaryDirectory(prefix="gptj-torch-tools-")
 def folder(head="causal_lm", tied=False):
     """Return a folder with a tiny model that transformers wrote."""
     config = transformers.GPTJConfig(
-        **SIZES, **TOKENS, num_labels=3, tie_word_embeddings=tied, resid_pdrop=0.0, embd_pdrop=0.0
+        **SIZES,
+        **TOKENS,
+        num_labels=2 if head == "question_answering" else 3,
+        tie_word_embeddings=tied,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
     )
     torch.manual_seed(0)
     model = getattr(transformers, CLASSES[head])(config)

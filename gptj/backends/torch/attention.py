@@ -20,9 +20,10 @@ class Attention(nn.Module):
         self.config = config
         width = config.n_embd
         linear = linear_class(config)
-        self.q_proj = linear(width, width, bias=False)
+        # in the order of transformers, which programs draw adapters and number moments by
         self.k_proj = linear(width, width, bias=False)
         self.v_proj = linear(width, width, bias=False)
+        self.q_proj = linear(width, width, bias=False)
         self.out_proj = linear(width, width, bias=False)
         self.resid_dropout = nn.Dropout(config.resid_pdrop)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.hooks import RemovableHandle
 
+from gptj.backends.torch.foreign_cache import ForeignCache, own_cache
 from gptj.backends.torch.tied_state import TIED
 from gptj.errors import ArgumentError, UnsupportedFeature, choices, suggest
 from gptj.generation.option_rules import is_count
@@ -107,6 +108,11 @@ class TorchToolProtocols(ToolProtocols):
         hook: RemovableHandle | None = self.__dict__.pop("_require_grads_hook", None)
         if hook is not None:
             hook.remove()
+
+    def own_cache(self, cache: Any) -> Any:
+        """Return a cache of transformers' classes as one of ours, None if it is empty."""
+        own = own_cache(cache)
+        return None if isinstance(own, ForeignCache) and not own.length else own
 
     # -- memory ------------------------------------------------------------------------------------
 
