@@ -153,8 +153,20 @@ def spread(model: "TorchPretrained", places: Mapping[str, str]) -> None:
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Return the device of a module's parameters."""
-    return next(module.parameters()).device
+    """Return the device of a module's parameters, or that which they are brought to for a call."""
+    device = next(module.parameters()).device
+    return device if device.type != "meta" else _execution_device(module) or device
+
+
+def _execution_device(module: nn.Module) -> torch.device | None:
+    """Return where accelerate computes what it keeps elsewhere; its hooks on modules say so."""
+    for inner in module.modules():
+        hook = getattr(inner, "_hf_hook", None)
+        for one in getattr(hook, "hooks", (hook,)):
+            device = getattr(one, "execution_device", None)
+            if device is not None:
+                return torch.device(device)
+    return None
 
 
 def bring(module: nn.Module, x: Tensor, *others: Any) -> tuple[Any, ...]:

@@ -114,4 +114,5 @@ class TorchPretrained(TorchToolProtocols, Pretrained, nn.Module):
         """Let a language-model head read the word table where the configuration says so."""
         head = self.get_output_embeddings()
         if head is not None and self.config.tie_word_embeddings:
-            head.weight = self.get_base().wte.weight
+            # not by name: under accelerate's init_empty_weights that would make a copy
+            head._parameters["weight"] = self.get_base().wte.weight

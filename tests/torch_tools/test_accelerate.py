@@ -1,0 +1,111 @@
+"""accelerate on our models: maps, empty models, weights that are elsewhere between calls."""
+
+import pytest
+import torch
+from accelerate import (
+    Accelerator,
+    cpu_offload,
+    disk_offload,
+    dispatch_model,
+    infer_auto_device_map,
+    init_empty_weights,
+    load_checkpoint_and_dispatch,
+)
+from safetensors.torch import load_file
+
+import gptj
+from torch_pairs import draw, folder, pair
+
+pytestmark = pytest.mark.frameworks
+
+IDS = draw(2, 9)
+MAP = {
+    "transformer.wte": "cpu",
+    "transformer.drop": "cpu",
+    "transformer.rotary": "cpu",
+    "transformer.h.0": "cpu",
+    "transformer.h.1": "disk",
+    "transformer.ln_f": "cpu",
+    "lm_head": "cpu",
+}
+OFFLOADS = {
+    "cpu": lambda model, path: cpu_offload(model, execution_device=torch.device("cpu")),
+    "disk": lambda model, path: disk_offload(model, path, execution_device=torch.device("cpu")),
+    "map": lambda model, path: dispatch_model(model, MAP, main_device="cpu", offload_dir=path),
+}
+OPTIONS = {"max_new_tokens": 5, "eos_token_id": None, "pad_token_id": 0}
+
+
+def test_maps_keep_blocks_whole():
+    model = pair()[1]
+    size = sum(weight.nbytes for weight in model.parameters())
+    keys = set()
+    for budget in range(size // 2, size, size // 40):
+        keys |= infer_auto_device_map(
+            model,
+            max_memory={0: budget, "cpu": 10**9},
+            no_split_module_classes=model._no_split_modules,
+        ).keys()
+    inside = {key for key in keys if key.startswith("transformer.h.")}
+    assert inside == {"transformer.h.0", "transformer.h.1"}
+
+
+@pytest.mark.parametrize("offload", OFFLOADS)
+def test_a_model_whose_weights_are_elsewhere_computes_and_generates(offload, tmp_path):
+    theirs, model = pair()
+    OFFLOADS[offload](model, str(tmp_path))
+    assert model.device.type == "cpu"
+    assert next(reversed(list(model.transformer.h[1].parameters()))).device.type == "meta"
+    torch.testing.assert_close(model(IDS).logits, theirs(IDS).logits, rtol=1e-4, atol=1e-5)
+    mask = torch.ones_like(IDS)
+    for options in ({"do_sample": False}, {"do_sample": False, "repetition_penalty": 1.3}):
+        wanted = theirs.generate(IDS, attention_mask=mask, **options, **OPTIONS)
+        assert torch.equal(model.generate(IDS, **options, **OPTIONS), wanted)
+
+
+@pytest.mark.parametrize("device_map", [{"": "cpu"}, MAP], ids=["one device", "map"])
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_an_empty_model_is_filled_from_a_folder(tied, device_map, tmp_path):
+    path = folder(tied=tied)
+    with init_empty_weights():
+        model = gptj.GPTJForCausalLM(gptj.GPTJConfig.from_pretrained(path))
+    load_checkpoint_and_dispatch(
+        model, str(path), device_map=device_map, offload_folder=str(tmp_path)
+    )
+    assert (model.lm_head.weight is model.transformer.wte.weight) == tied
+    wanted = pair(tied=tied)[0](IDS).logits
+    torch.testing.assert_close(model.eval()(IDS).logits, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_without_weights_anywhere_is_still_refused():
+    config = gptj.GPTJConfig.from_pretrained(folder())
+    with init_empty_weights():
+        model = gptj.GPTJForCausalLM(config)
+    with pytest.raises(gptj.errors.UnsupportedFeature, match="on the device 'meta'"):
+        model.generate(IDS, **OPTIONS)
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_an_accelerator_trains_and_saves(tied, tmp_path):
+    losses = []
+    for model in pair(tied=tied):
+        accelerator = Accelerator(cpu=True)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        model, optimizer = accelerator.prepare(model, optimizer)
+        for _ in range(2):
+            loss = model(input_ids=IDS, labels=IDS).loss
+            accelerator.backward(loss)
+            optimizer.step()
+            optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+    accelerator.save_model(model, tmp_path / "model")
+    accelerator.save_state(tmp_path / "state")
+    found = load_file(tmp_path / "model" / "model.safetensors")
+    assert torch.equal(found["transformer.wte.weight"], model.transformer.wte.weight)
+    kept = model.transformer.wte.weight.clone()
+    with torch.no_grad():
+        model.transformer.wte.weight.zero_()
+    accelerator.load_state(tmp_path / "state")
+    assert torch.equal(model.transformer.wte.weight, kept)
+    assert (model.lm_head.weight is model.transformer.wte.weight) == tied
