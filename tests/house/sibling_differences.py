@@ -104,6 +104,8 @@ EXCEPTIONS = {
         "Pretrained.get_config": KERAS,
         "Pretrained.from_config": "Keras: it makes models from dictionaries under this name, too",
         "Pretrained.predict_step": KERAS,
+        "Pretrained.__reduce__": KERAS,
+        "Pretrained.__setstate__": KERAS,
         "Pretrained.params": TREE,
         "Pretrained.init_weights": TREE,
         "Pretrained.to_bf16": TREE,

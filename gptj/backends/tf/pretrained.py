@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeAlias
 
 import keras
 import tensorflow as tf
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from gptj.backends.tf.model import TFGPTJModel
 
 Tensor: TypeAlias = tf.Tensor
+
+BESIDE: Final = ("own_options", "source_folder", "loaded_as", "name_or_path", "model_tags")
+"""What a model has besides what Keras keeps of it."""
 
 
 class TFPretrained(Capturable, Fitted, Served, Pretrained, keras.Model):
@@ -88,6 +91,16 @@ class TFPretrained(Capturable, Fitted, Served, Pretrained, keras.Model):
         lora = options.pop("lora", None)
         model = cls(cls.config_class.from_dict(options.pop("config")), **options)
         return model if lora is None else model.add_lora(**lora)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle as Keras does, with what it would leave behind."""
+        make, arguments, *_ = super().__reduce__()
+        return make, arguments, {name: getattr(self, name) for name in BESIDE}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what Keras has left behind."""
+        self.__dict__.update(state)
+        self.config.name_or_path = self.name_or_path
 
     def predict_step(self, data: Any) -> ModelOutput:
         """Run a batch of `predict`, which joins batches: without a cache and without a loss."""
