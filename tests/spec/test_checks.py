@@ -84,7 +84,7 @@ def test_inputs_that_fit_pass(inputs):
         (
             {"input_ids": IDS, "attention_mask": mask(3, 20), "past_length": 5, "capacity": 30},
             InputError,
-            r"\(3, 16 or 30\)",
+            r"\(3, 11 or 16 or 30\)",
         ),
         ({"input_ids": IDS, "position_ids": IDS[:2]}, InputError, "position_ids must be"),
         ({"input_ids": IDS, "token_type_ids": IDS[:1]}, InputError, "token_type_ids must be"),
