@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any, Self, Unpack
 
 from gptj.hub import locate_config
+from gptj.hub.upload import Uploads
 from gptj.model.options import ConfigOptions
 from gptj.spec import config as spec
 
 
-class GPTJConfig(spec.GPTJConfig):
+class GPTJConfig(Uploads, spec.GPTJConfig):
     __doc__ = spec.GPTJConfig.__doc__
 
     @classmethod

@@ -3,22 +3,21 @@
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from gptj.hub.upload import Uploads
 from gptj.spec.heads import BASE_PREFIX
 
 
-class ToolProtocols:
+class ToolProtocols(Uploads):
     """Answers to other programs; models of all backends inherit it.
 
     Attributes:
         name_or_path: the folder or the hub id that the model was loaded from; "" for a new one.
-        model_tags: words for the model's page on the hub, which training programs add.
         base_model_prefix: the attribute that holds the model without its head.
         main_input_name: the first argument of a call.
     """
 
     head: ClassVar[str]
     name_or_path: str = ""
-    model_tags: list[str] | None = None
     base_model_prefix: ClassVar[str] = BASE_PREFIX.removesuffix(".")
     main_input_name: ClassVar[str] = "input_ids"
 

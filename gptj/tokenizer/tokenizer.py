@@ -12,6 +12,7 @@ from gptj.errors import TokenizerError
 from gptj.hub.locations import locate
 from gptj.hub.names import is_preset
 from gptj.hub.options import HubOptions
+from gptj.hub.upload import Uploads
 from gptj.spec.config import GPTJConfig
 from gptj.system.atomic import folder_named
 from gptj.tokenizer.encoding import (
@@ -32,7 +33,7 @@ _UNBOUNDED: Final = 10**20
 """Published settings mean "no limit" by a model_max_length above this."""
 
 
-class GPTJTokenizer(TokenTable):
+class GPTJTokenizer(TokenTable, Uploads):
     """GPT-2's byte-level BPE with GPT-J's extra tokens, or another tokenizer read from files.
 
     Padding uses ``<|endoftext|>`` by default; the attention mask distinguishes it from text. The

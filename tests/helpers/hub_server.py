@@ -4,6 +4,7 @@ A repository is a mapping of revisions to folders. A hub may keep repositories p
 about a file, and break off in the middle of one; and it remembers what it was asked for.
 """
 
+import base64
 import hashlib
 import json
 import threading
@@ -78,6 +79,7 @@ class Hub:
         broken: a status that every request gets instead of an answer.
         page: what every request gets instead of an answer, as from a proxy that wants a login.
         log: the requests, in order.
+        uploads: where new repositories are made, for those who have the token ``"writer"``.
     """
 
     repositories: Mapping[str, Mapping[str, Path]]
@@ -89,6 +91,7 @@ class Hub:
     broken: int = 0
     page: bytes = b""
     log: list[Request] = field(default_factory=list)
+    uploads: Path | None = None
     endpoint: str = ""
 
     @property
@@ -196,6 +199,54 @@ class Handler(BaseHTTPRequestHandler):
         except Refusal as refusal:
             self._send(refusal.status, {k: v for k, v in refusal.headers.items() if v}, b"")
 
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        try:
+            if self.hub.uploads is None or self.headers.get("Authorization") != "Bearer writer":
+                raise Refusal(401, message="Invalid username or password.")
+            self._take([unquote(part) for part in urlsplit(self.path).path.split("/")[2:]], body)
+        except Refusal as refusal:
+            self._send(refusal.status, {k: v for k, v in refusal.headers.items() if v}, b"")
+
+    def _take(self, parts: list[str], body: bytes) -> None:
+        """Make a repository, or take files: all of them inside of the commit."""
+        if parts == ["validate-yaml"]:
+            self._send_json({"errors": [], "warnings": []})
+        elif parts == ["repos", "create"]:
+            asked = json.loads(body)
+            name = f"{asked['organization']}/{asked['name']}"
+            is_there = name in self.hub.repositories
+            if not is_there:
+                self.hub.repositories[name] = {"main": self._new_folder(name, "main")}
+            self._send_json({"url": f"{self.hub.endpoint}/{name}"}, 409 if is_there else 200)
+        else:
+            _, organisation, name, what, *rest = parts
+            self._take_into(f"{organisation}/{name}", what, "/".join(rest), body)
+
+    def _take_into(self, repository: str, what: str, revision: str, body: bytes) -> None:
+        """Make a branch, say how files are sent, or take them."""
+        branches = self.hub.repositories[repository]
+        if what == "branch":
+            branches[revision] = self._new_folder(repository, revision)
+            self._send_json({})
+        elif what == "preupload":
+            paths = [file["path"] for file in json.loads(body)["files"]]
+            inside = {"uploadMode": "regular", "shouldIgnore": False}
+            self._send_json({"files": [{"path": path, **inside} for path in paths]})
+        else:
+            entries = [json.loads(line) for line in body.splitlines()]
+            files = [entry["value"] for entry in entries if entry["key"] == "file"]
+            for file in files:
+                content = base64.b64decode(file["content"])
+                (branches[revision] / file["path"]).write_bytes(content)
+            url = f"{self.hub.endpoint}/{repository}/commit/{'0' * 40}"
+            self._send_json({"success": True, "commitOid": "0" * 40, "commitUrl": url})
+
+    def _new_folder(self, repository: str, branch: str) -> Path:
+        folder = self.hub.uploads / repository.replace("/", "+") / branch
+        folder.mkdir(parents=True)
+        return folder
+
     def _answer(self, parts: list[str]) -> None:
         """Answer by the path: /api/models/org/name/..., or /org/name/resolve/revision/file."""
         is_api = parts[:2] == ["api", "models"]
@@ -252,8 +303,8 @@ class Handler(BaseHTTPRequestHandler):
         private = repository in self.hub.private
         self._send_json({"id": repository, "sha": sha, "private": private, "siblings": siblings})
 
-    def _send_json(self, content: Any) -> None:
-        self._send(200, {"Content-Type": "application/json"}, json.dumps(content).encode())
+    def _send_json(self, content: Any, status: int = 200) -> None:
+        self._send(status, {"Content-Type": "application/json"}, json.dumps(content).encode())
 
     def _send_file(self, repository: str, revision: str, name: str) -> None:
         sha, files = self._revision(repository, revision)
