@@ -50,8 +50,8 @@ class Attention(nn.Module):
         past_length: int | Array,
         head_mask: Array | None,
         deterministic: bool,  # Linen: modules have no training mode
-    ) -> tuple[Array, LayerCache, Array]:
-        """Return the attended (B, T, E), the keys and values so far, and the probabilities."""
+    ) -> tuple[Array, Array, LayerCache]:
+        """Return the attended (B, T, E), the probabilities, and the keys and values so far."""
 
         def project(linear: Linear) -> Array:
             return self.split_heads(linear(x, deterministic=deterministic))
@@ -63,7 +63,7 @@ class Attention(nn.Module):
         attended, probs = self.attend_eagerly(query, key, value, mask, head_mask, deterministic)
         merged = attended.swapaxes(1, 2).reshape(x.shape)  # (B, T, E)
         merged = self.out_proj(merged, deterministic=deterministic)
-        return self.resid_dropout(merged, deterministic), cache, probs
+        return self.resid_dropout(merged, deterministic), probs, cache
 
     def split_heads(self, x: Array) -> Array:
         """Split (B, T, E) into (B, H, T, D)."""

@@ -35,13 +35,13 @@ class Block(nn.Module):
         past_length: int | Array,
         head_mask: Array | None,
         deterministic: bool,
-    ) -> tuple[Array, LayerCache, Array]:
-        """Return the sum of both branches and the input, the cache and the probabilities."""
+    ) -> tuple[Array, Array, LayerCache]:
+        """Return the sum of both branches and the input, the probabilities and the cache."""
         norm = self.ln_1(x)
-        attended, cache, probs = self.attn(
+        attended, probs, cache = self.attn(
             norm, rotation, mask, past, past_length, head_mask, deterministic
         )
-        return attended + self.mlp(norm, deterministic) + x, cache, probs
+        return attended + self.mlp(norm, deterministic) + x, probs, cache
 
 
 class Blocks(nn.Module):

@@ -62,7 +62,7 @@ class FlaxGPTJModule(nn.Module):
         mask = self.mask(attention_mask, x, cache)
         rotation = self.rotation(position_ids, attention_mask, x, cache)
 
-        def compute(block: Any, *inputs: Any) -> tuple[Array, LayerCache, Array]:
+        def compute(block: Any, *inputs: Any) -> tuple[Array, Array, LayerCache]:
             return block(*inputs, deterministic)
 
         twice = self.gradient_checkpointing and cache is None
@@ -71,7 +71,7 @@ class FlaxGPTJModule(nn.Module):
         for layer, block in enumerate(self.h.layers):
             past = None if cache is None else cache.layers[layer]
             factors = None if head_mask is None else _layer_of(head_mask, layer)
-            x, layer_cache, probs = compute(
+            x, probs, layer_cache = compute(
                 block, x, rotation, mask, past, length_of(cache), factors
             )
             hidden_states.append(x)

@@ -35,8 +35,8 @@ class Attention(Layer):
         past: LayerCache | None,
         past_length: int | tf.Tensor,
         head_mask: tf.Tensor | None,
-    ) -> tuple[tf.Tensor, LayerCache, tf.Tensor]:
-        """Return the attended (B, T, E), the keys and values so far, and the probabilities."""
+    ) -> tuple[tf.Tensor, tf.Tensor, LayerCache]:
+        """Return the attended (B, T, E), the probabilities, and the keys and values so far."""
         query = apply_rotary(self.split_heads(self.q_proj(x)), *rotation)  # (B, H, T, D)
         key = apply_rotary(self.split_heads(self.k_proj(x)), *rotation)
         value = self.split_heads(self.v_proj(x))
@@ -48,7 +48,7 @@ class Attention(Layer):
         # bits were upcast, to a wider dtype than that of `x`
         attended = tf.cast(tf.transpose(attended, (0, 2, 1, 3)), x.dtype)
         merged = tf.reshape(attended, ops.shape(x))  # (B, T, E)
-        return self.resid_dropout(self.out_proj(merged)), cache, probs
+        return self.resid_dropout(self.out_proj(merged)), probs, cache
 
     def split_heads(self, x: tf.Tensor) -> tf.Tensor:
         """Split (B, T, E) into (B, H, T, D)."""

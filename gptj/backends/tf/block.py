@@ -29,10 +29,10 @@ class Block(Layer):
         past: LayerCache | None,
         past_length: int | tf.Tensor,
         head_mask: tf.Tensor | None,
-    ) -> tuple[tf.Tensor, LayerCache, tf.Tensor]:
-        """Return the sum of both branches and the input, the cache and the probabilities."""
+    ) -> tuple[tf.Tensor, tf.Tensor, LayerCache]:
+        """Return the sum of both branches and the input, the probabilities and the cache."""
         norm = self.ln_1(x)
-        attended, cache, probs = self.attn(
+        attended, probs, cache = self.attn(
             norm,
             rotation=rotation,
             score_mask=score_mask,
@@ -40,4 +40,4 @@ class Block(Layer):
             past_length=past_length,
             head_mask=head_mask,
         )
-        return linear.add(attended, linear.add(self.mlp(norm), x)), cache, probs
+        return linear.add(attended, linear.add(self.mlp(norm), x)), probs, cache

@@ -101,7 +101,7 @@ class TFGPTJModel(TFPretrained):
 
         hidden_states, attentions, layers = [x], [], []
         for layer, block in enumerate(self.h):
-            x, layer_cache, probs = block(
+            x, probs, layer_cache = block(
                 x,
                 rotation=rotation,
                 score_mask=mask,

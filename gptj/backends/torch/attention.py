@@ -36,8 +36,8 @@ class Attention(nn.Module):
         past_length: int,
         head_mask: Tensor | None,
         eager: bool,
-    ) -> tuple[Tensor, LayerCache, Tensor | None]:
-        """Return the attended (B, T, E), the keys and values so far, and the probabilities."""
+    ) -> tuple[Tensor, Tensor | None, LayerCache]:
+        """Return the attended (B, T, E), the probabilities, and the keys and values so far."""
         projections = (self.q_proj, self.k_proj, self.v_proj)
         query, key, value = (self.split_heads(project(x)) for project in projections)
         both = torch.cat((query, key), dim=1)  # half as many calls, which count for one token
@@ -50,7 +50,7 @@ class Attention(nn.Module):
         attend = self.attend_eagerly if eager else self.attend
         attended, probs = attend(query, key, value, bias, head_mask)
         merged = attended.transpose(1, 2).flatten(2)  # (B, T, E)
-        return self.resid_dropout(self.out_proj(merged)), cache, probs
+        return self.resid_dropout(self.out_proj(merged)), probs, cache
 
     def split_heads(self, x: Tensor) -> Tensor:
         """Split (B, T, E) into (B, H, T, D)."""

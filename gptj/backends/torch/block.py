@@ -28,10 +28,10 @@ class Block(nn.Module):
         past_length: int,
         head_mask: Tensor | None,
         eager: bool,
-    ) -> tuple[Tensor, LayerCache, Tensor | None]:
-        """Return the sum of both branches and the input, the cache and the probabilities."""
+    ) -> tuple[Tensor, Tensor | None, LayerCache]:
+        """Return the sum of both branches and the input, the probabilities and the cache."""
         norm = self.ln_1(x)
-        attended, cache, probs = self.attn(
+        attended, probs, cache = self.attn(
             norm, rotation, mask, past, past_length, head_mask, eager
         )
-        return attended + self.mlp(norm) + x, cache, probs
+        return attended + self.mlp(norm) + x, probs, cache

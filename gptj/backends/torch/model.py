@@ -92,7 +92,7 @@ class GPTJModel(TorchPretrained):
             past = None if cache is None else cache.layers[layer]
             factors = None if head_mask is None else _layer_of(head_mask, layer)
             run = self.runner(layer)
-            x, layer_cache, probs = run(x, rotation, mask, past, length_of(cache), factors, eager)
+            x, probs, layer_cache = run(x, rotation, mask, past, length_of(cache), factors, eager)
             hidden_states.append(x)
             attentions.append(probs if probs is None else probs[..., :keys])
             if use_cache:  # unused keys and values must not stay in memory
