@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, fields
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
 from gptj.checkpoint.adapter_folder import AdapterFolder
@@ -12,6 +12,7 @@ PRESETS: Final = {"6b": "EleutherAI/gpt-j-6B", "gpt-j-6b": "EleutherAI/gpt-j-6B"
 """Short name in lower case -> hub repository."""
 
 DEMO: Final = "demo"
+DEMO_PARTS: Final = ("gptj", "data", DEMO)
 """The small trained model inside the package."""
 
 HUB_ID: Final = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")
@@ -62,6 +63,8 @@ def is_preset(name: str | Path) -> bool:
 
 def base_name(adapter: AdapterFolder) -> str | Path:
     """Return the name by which `locate` finds an adapter's base model."""
+    if PurePath(adapter.base.replace("\\", "/")).parts[-3:] == DEMO_PARTS:
+        return DEMO  # PEFT writes where the demo was on its machine
     beside = adapter.folder / adapter.base
     return beside if not is_preset(adapter.base) and beside.exists() else adapter.base
 

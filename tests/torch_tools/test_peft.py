@@ -131,6 +131,20 @@ def test_padding_on_the_left_behind_learnt_tokens_changes_no_text(method):
     )
 
 
+def test_an_adapter_of_the_demo_finds_it_on_another_machine(tmp_path):
+    model = gptj.load("demo", backend="torch")
+    config = peft.LoraConfig(task_type="CAUSAL_LM", r=2, init_lora_weights=False)
+    wrapped = peft.get_peft_model(model, config)
+    wrapped.save_pretrained(tmp_path)
+    path = tmp_path / "adapter_config.json"
+    content = json.loads(path.read_text())
+    assert content["base_model_name_or_path"].endswith("gptj/data/demo")
+    content["base_model_name_or_path"] = "/home/else/site-packages/gptj/data/demo"
+    path.write_text(json.dumps(content))
+    found = gptj.load(tmp_path, backend="torch")
+    torch.testing.assert_close(found(IDS).logits, output_of(wrapped), rtol=1e-4, atol=1e-4)
+
+
 def test_a_model_after_prompt_learning_generates_as_before():
     model = pair()[1]
     before = model.generate(IDS, **GREEDY)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from gptj.backends.torch import params
@@ -12,6 +13,7 @@ from gptj.backends.torch.losses import head_loss
 from gptj.backends.torch.model import GPTJModel
 from gptj.backends.torch.pretrained import TorchPretrained
 from gptj.backends.torch.quantized_linear import linear_class
+from gptj.backends.torch.tied_state import warn_of_replaced
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.targets import check_item_count, check_label_values, check_labels
@@ -73,6 +75,8 @@ class GPTJForCausalLM(TorchPretrained):
             output_hidden_states=output_hidden_states,
             return_dict=True,
         )
+        if self.config.tie_word_embeddings and not torch.compiler.is_compiling():
+            warn_of_replaced(self)
         kept = keep_positions(output.pop("last_hidden_state"), logits_to_keep)
         logits = at_least_float32(self.lm_head(kept))  # (B, K, V); a softmax over V needs float32
         loss = None

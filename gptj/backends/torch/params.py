@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gptj.backends.torch.kernels.int4 import arranged
 from gptj.backends.torch.kernels.int4_layout import INT4, from_kernel, is_for_kernel
+from gptj.backends.torch.tied_state import check_tied
 from gptj.errors import UnsupportedFeature
 from gptj.spec.checks import values_are_checked
 from gptj.spec.heads import BASE_PREFIX
@@ -139,6 +140,7 @@ def resize(model: "TorchPretrained", vocab_size: int, tensors: Tensors) -> None:
 
 def dump_params(model: "TorchPretrained") -> dict[str, LazyTensor]:
     """Return a model's parameters by canonical name, as handles that copy nothing before use."""
+    check_tied(model)
     return {
         name: _handle(model.get_parameter(native_name(parameter)), parameter)
         for name, parameter in parameter_table(model.config, model.head).items()
@@ -147,6 +149,13 @@ def dump_params(model: "TorchPretrained") -> dict[str, LazyTensor]:
 
 def _handle(value: Tensor, parameter: Parameter) -> LazyTensor:
     """Return a handle on a parameter in the layout of files."""
+    if hasattr(value.data, "__tensor_flatten__"):  # a layout of another library
+        raise UnsupportedFeature(
+            f"{parameter.name} is a {type(value.data).__name__} of {type(value.data).__module__}, "
+            "which has no place in a model's files. Save the model before its weights are replaced "
+            "and replace them again after loading; or write model.state_dict() with torch.save. To "
+            "save quantized weights, load with quantize='int8' or 'int4' instead."
+        )
 
     def load() -> npt.NDArray[Any]:
         is_private = value.dtype == INT4 and is_for_kernel(value)

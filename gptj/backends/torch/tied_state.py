@@ -3,14 +3,22 @@
 Programs write a state's tensors one by one, and refuse two that share their memory.
 """
 
+import logging
 from typing import TYPE_CHECKING, Any, Final
 
+import torch
 from torch import Tensor
 
 from gptj.backends.torch.layers import Linear
+from gptj.errors import UnsupportedFeature
 
 if TYPE_CHECKING:
     from gptj.backends.torch.pretrained import TorchPretrained
+
+log = logging.getLogger("gptj")
+
+REPLACED: Final = "tied_head_replaced"
+"""The name under which it is noted that this was said."""
 
 TIED: Final = {"lm_head.weight": "transformer.wte.weight"}
 """The weight of a tied head -> the one that it is."""
@@ -21,6 +29,40 @@ def keep_tied(model: "TorchPretrained") -> None:
     model.register_state_dict_post_hook(_leave_out)
     model.register_load_state_dict_pre_hook(_complete)
     model.register_load_state_dict_post_hook(_tie_again)
+
+
+def warn_of_replaced(model: "TorchPretrained") -> None:
+    """Say once that another library has replaced the weight of a tied head, but not the table."""
+    table, head = model.get_input_embeddings().weight, model.get_output_embeddings()
+    weight: Any = getattr(head, "weight", table)
+    if weight is table or not hasattr(weight.data, "__tensor_flatten__"):
+        return
+    if hasattr(table.data, "__tensor_flatten__") or model.warnings_issued.get(REPLACED):
+        return
+    model.warnings_issued[REPLACED] = True
+    log.warning(
+        "The weight of lm_head, which was the word table's, is now a separate %s: the model takes "
+        "more memory, not less. Leave the head out where weights are replaced, for example with "
+        "torchao's filter_fn=lambda module, name: isinstance(module, torch.nn.Linear) and name != "
+        "'lm_head'.",
+        type(weight.data).__name__,
+    )
+
+
+def check_tied(model: "TorchPretrained") -> None:
+    """Refuse a tied head with a weight of its own, which a file of a tied model has no room for."""
+    head = model.get_output_embeddings()
+    if head is None or not model.config.tie_word_embeddings:
+        return
+    weight, table = getattr(head, "weight", None), model.get_input_embeddings().weight
+    if weight is None or weight is table:
+        return
+    if not (type(weight.data) is type(table.data) and torch.equal(weight, table)):
+        raise UnsupportedFeature(
+            "The configuration has tie_word_embeddings = True, but the weight of lm_head is no "
+            "longer the word table's: something has replaced one of the two. Call tie_weights() to "
+            "drop the head's, or set model.config.tie_word_embeddings = False to save both."
+        )
 
 
 def _leave_out(model: Any, state: dict[str, Tensor], prefix: str, metadata: object) -> None:
