@@ -5,6 +5,7 @@ AUTOGRAD = "PyTorch: a custom derivative is a class"
 XLA_BLOCKS = "XLA: blocks are a loop in the graph: (in, out) in Flax, (out, in) in TensorFlow"
 TIED = "one weight in two modules: PyTorch shares it, Linen hands it on, Keras passes the table"
 
+OWN_GRADIENT = "TensorFlow: in a graph a custom gradient must not be made anew for every model"
 KERNELS = {
     "kernels/linear": {
         "matmul": BIAS,
@@ -23,6 +24,8 @@ KERNELS = {
         "_is_slow_with_few": "jax: without AVX-512 XLA reads float32 slowly for a few rows",
     },
     "kernels/half_precision": {
+        "_by_blocks_as_x": OWN_GRADIENT,
+        "_gradient": OWN_GRADIENT,
         "matmul": BIAS,
         "rows_of": "TensorFlow: layers hand over a matrix, of which a graph may not know the rows",
         "describe_blocks": "PyTorch: has private kernels for a few tokens",
@@ -45,6 +48,9 @@ KERNELS = {
         "_runs": XLA_BLOCKS,
     },
     "kernels/int8": {
+        "_by_fastest": OWN_GRADIENT,
+        "_fastest": OWN_GRADIENT,
+        "_gradient": OWN_GRADIENT,
         "packed": "PyTorch: has a private kernel",
         "has_packed": "PyTorch: has a private kernel",
         "_Matmul": AUTOGRAD,

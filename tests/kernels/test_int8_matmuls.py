@@ -205,11 +205,11 @@ def test_tensorflow_multiplies_many_tokens_by_slices_but_not_in_a_loop(tf_backen
     from gptj.backends.tf.kernels import bits, int8
 
     for path in ("by_slices", "by_blocks"):
-        monkeypatch.setattr(int8, path, lambda x, weight, scale, path=path: path)
+        monkeypatch.setattr(int8, path, path)
     many, fewer = tf.zeros((int8.MIN_SLICED_TOKENS, 8)), tf.zeros((int8.MIN_SLICED_TOKENS - 1, 8))
-    paths = [int8._by_fastest(x, None, None) for x in (many, fewer)]
+    paths = [int8._fastest(x) for x in (many, fewer)]
     with bits.reading({}):
-        paths.append(int8._by_fastest(many, None, None))
+        paths.append(int8._fastest(many))
     assert paths == ["by_slices", "by_blocks", "by_blocks"]
 
 
@@ -218,19 +218,13 @@ def test_a_loop_in_a_callers_graph_multiplies_nothing_by_slices(tf_backend, monk
 
     from gptj.backends.tf.kernels import int8, int8_limbs
 
-    graphs = {"by_slices": [], "by_blocks": []}
+    graphs, multiply = {"by_slices": [], "by_blocks": []}, int8.with_gradient
 
-    def recording(path):
-        compute = getattr(int8, path)
+    def recording(compute, *inputs):
+        graphs[compute.__name__].append(tf.compat.v1.get_default_graph().name)
+        return multiply(compute, *inputs)
 
-        def run(*tensors):
-            graphs[path].append(tf.compat.v1.get_default_graph().name)
-            return compute(*tensors)
-
-        return run
-
-    for path in graphs:
-        monkeypatch.setattr(int8, path, recording(path))
+    monkeypatch.setattr(int8, "with_gradient", recording)
     monkeypatch.setattr(int8_limbs, "serves", lambda x: False)
     model = quantized_model("tf")
 

@@ -13,7 +13,8 @@ from typing import Final
 import tensorflow as tf
 
 from gptj.backends.tf.kernels.bits import as_bits, upcast
-from gptj.backends.tf.kernels.platforms import by_xla, has_gpu
+from gptj.backends.tf.kernels.own_gradient import with_gradient
+from gptj.backends.tf.kernels.platforms import by_xla, has_gpu, room_for
 from gptj.system.processor import multiplies_in
 
 BLOCK_SIZE: Final = {tf.float32: 2**19}
@@ -39,17 +40,7 @@ def upcast_dtype(x: tf.Tensor) -> tf.DType:
 
 def matmul(x: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
     """Return (N, in) x (out, in), (N, out), in the dtype of `x`, with sums in float32."""
-
-    @tf.custom_gradient
-    def multiply(
-        x: tf.Tensor, weight: tf.Tensor
-    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]:
-        def gradient(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            return tf.matmul(dy, weight), tf.matmul(dy, x, transpose_a=True)
-
-        return tf.cast(by_blocks(x, weight), x.dtype), gradient
-
-    return multiply(x, weight)
+    return with_gradient(_by_blocks_as_x, _gradient, room_for(x), x, weight)
 
 
 def by_blocks(x: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
@@ -73,6 +64,14 @@ def describe_blocks() -> str:
 def in_words(dtype: tf.DType) -> str:
     """Describe the blocks of a dtype."""
     return f"{BLOCK_SIZE[dtype]} numbers at a time"
+
+
+def _by_blocks_as_x(x: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    return tf.cast(by_blocks(x, weight), x.dtype)
+
+
+def _gradient(dy: tf.Tensor, x: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return tf.matmul(dy, weight), tf.matmul(dy, x, transpose_a=True)
 
 
 def _by_blocks(x: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from gptj.backends.tf.kernels import half_precision, int8_limbs
 from gptj.backends.tf.kernels.bits import is_in_compiled_loop
-from gptj.backends.tf.kernels.platforms import has_gpu
+from gptj.backends.tf.kernels.own_gradient import with_gradient
+from gptj.backends.tf.kernels.platforms import has_gpu, room_for
 
 MIN_SLICED_TOKENS: Final = 64
 """Tokens from which TensorFlow's own matmuls with dequantized slices are the fastest."""
@@ -22,14 +23,9 @@ def matmul(x: tf.Tensor, weight: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
     Gradients reach `x`, for an adapter of an earlier layer.
     """
     weight, scale = tf.convert_to_tensor(weight), tf.convert_to_tensor(scale)
-
-    @tf.custom_gradient
-    def multiply(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-        return _by_fastest(x, weight, scale), lambda dy: tf.matmul(
-            dy, _dequantized_for(dy, weight, scale)
-        )
-
-    return multiply(x)
+    compute = _fastest(x)
+    room = None if compute in TAKE_ANY_NUMBER else room_for(x)
+    return with_gradient(compute, _gradient, room, x, weight, scale)
 
 
 def by_blocks(x: tf.Tensor, weight: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
@@ -78,15 +74,24 @@ def by_slices(x: tf.Tensor, weight: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.cast(tf.concat(blocks, axis=1), tf.float32) * scale, x.dtype)
 
 
-def _by_fastest(x: tf.Tensor, weight: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
-    """Return the matmul by the fastest way for these tensors."""
+TAKE_ANY_NUMBER: Final = (by_definition, by_slices)
+"""What a graph takes for any number of tokens."""
+
+
+def _fastest(x: tf.Tensor) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Return the fastest way to multiply these tokens."""
     if has_gpu():
-        return by_definition(x, weight, scale)
+        return by_definition
     if int8_limbs.serves(x):
-        return by_limbs(x, weight, scale)
+        return by_limbs
     is_few = x.shape[0] is not None and x.shape[0] < MIN_SLICED_TOKENS
-    compute = by_blocks if is_few or is_in_compiled_loop() else by_slices
-    return compute(x, weight, scale)
+    return by_blocks if is_few or is_in_compiled_loop() else by_slices
+
+
+def _gradient(
+    dy: tf.Tensor, x: tf.Tensor, weight: tf.Tensor, scale: tf.Tensor
+) -> tuple[tf.Tensor, None, None]:
+    return tf.matmul(dy, _dequantized_for(dy, weight, scale)), None, None
 
 
 def _dequantized_for(x: tf.Tensor, weight: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:

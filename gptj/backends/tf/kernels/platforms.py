@@ -19,14 +19,26 @@ def by_xla(
     matmul: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], x: tf.Tensor, weight: tf.Tensor
 ) -> tf.Tensor:
     """Return the matmul of (N, in) and (out, in), compiled for the number of rows."""
-    count = x.shape[0]
-    if not count:
+    room = room_for(x)
+    if not room:
         return matmul(x, weight)
-    room = rounded_up(count)
     compiled = _compiled(matmul, room, x.dtype, tuple(weight.shape), weight.dtype)
-    if room == count:  # as in most decode steps
-        return compiled(x, weight)
-    return compiled(tf.pad(x, [[0, room - count], [0, 0]]), weight)[:count]
+    return in_room(compiled, room, x, weight)
+
+
+def in_room(
+    compiled: Callable[..., tf.Tensor], room: int | None, x: tf.Tensor, *others: tf.Tensor
+) -> tf.Tensor:
+    """Return a matmul of (N, in) that is compiled for `room` rows, None for any number."""
+    count = x.shape[0]
+    if room in (None, count):  # as in most decode steps
+        return compiled(x, *others)
+    return compiled(tf.pad(x, [[0, room - count], [0, 0]]), *others)[:count]
+
+
+def room_for(x: tf.Tensor) -> int | None:
+    """Return the number of rows that a matmul of (N, in) is compiled for, None where unknown."""
+    return None if x.shape[0] is None else rounded_up(x.shape[0])
 
 
 def rounded_up(count: int) -> int:
