@@ -24,6 +24,10 @@ Its models take these arguments, in this order, where the head has them:
     cache_position        PyTorch: (T,) places of the new tokens in the cache, which may be left out
     num_items_in_batch    how many targets the loss is the mean of, where it is one part of a larger
                           batch's: the sum over its own targets is divided by this number
+    cu_seq_lens_q         PyTorch, base and causal LM: (N + 1,) where sequences begin that are
+                          packed into a single row, and its length; no token sees another's, and
+                          positions begin anew. ``cu_seq_lens_k``, ``max_length_q``,
+                          ``max_length_k`` and ``seq_idx`` beside it say the same
     logits_to_keep        how many of the last positions need logits (0 for all), or their indices
 
 They return a ``ModelOutput``; logits and losses are float32 whatever the compute dtype.

@@ -20,6 +20,7 @@ EXTRA_FILES = {
     "flax/parallel": "jax: a tree of shardings; TensorFlow users have tf.distribute around models",
     "torch/parallel": "PyTorch: modules are wrapped; TensorFlow users have tf.distribute",
     "torch/foreign_cache": "PyTorch: PEFT, and users of transformers, bring caches of its classes",
+    "torch/packing": "PyTorch: the one framework whose trainers pack sequences into a row",
     "torch/tied_state": "PyTorch: its states name a weight of two modules twice",
     "torch/tool_protocols": "PyTorch: what its tools ask of modules, parameters and tied weights",
     "torch/devices": "PyTorch: modules may be on several devices, and tensors are moved by hand",
@@ -31,6 +32,7 @@ OWN_ARGUMENTS = {
         "cache_position": "PyTorch: the one framework whose users know it",
         "device": "PyTorch: every new tensor is put on a device by the code that makes it",
         "devices": "PyTorch: a cache is with its blocks, which may be on several",
+        "packed": "PyTorch: the one framework whose trainers pack sequences into a row",
         "eager": "PyTorch: the fused kernel and the plain path are chosen per call",
     },
     "tf": {

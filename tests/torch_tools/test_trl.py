@@ -118,3 +118,13 @@ def test_rewards_are_learnt_from_generated_texts(folder, tmp_path):
     trainer, found = trained("grpo", ours(folder), folder, tmp_path, reward_funcs=lengths)
     assert len(found) == 2
     assert trainer.state.log_history[0]["completions/mean_length"] > 0
+
+
+def test_packed_texts_train_as_the_same_texts_in_rows(folder, tmp_path):
+    rows = {"max_steps": 2, "max_length": 64}
+    examples = EXAMPLES["sft"][:4]
+    _, expected = trained("sft", ours(folder), folder, tmp_path, examples, **rows)
+    packed = {**rows, "packing": True, "per_device_train_batch_size": 1}
+    trainer, found = trained("sft", ours(folder), folder, tmp_path, examples, **packed)
+    assert len(trainer.train_dataset) == 1
+    assert found == pytest.approx(expected, abs=1e-4)

@@ -1,6 +1,6 @@
 """The language-model head: logits of the next token."""
 
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from gptj.backends.torch.cache import KVCache
 from gptj.backends.torch.layers import at_least_float32
 from gptj.backends.torch.losses import head_loss
 from gptj.backends.torch.model import GPTJModel
+from gptj.backends.torch.packing import Packed
 from gptj.backends.torch.pretrained import TorchPretrained
 from gptj.backends.torch.quantized_linear import linear_class
 from gptj.backends.torch.tied_state import warn_of_replaced
@@ -51,6 +52,7 @@ class GPTJForCausalLM(TorchPretrained):
         cache_position: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
         num_items_in_batch: int | Tensor | None = None,
+        **packed: Unpack[Packed],
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["causal_lm"]``; arguments: ``gptj.contract.backend``."""
         inputs = self._as_tensors(
@@ -74,6 +76,7 @@ class GPTJForCausalLM(TorchPretrained):
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
             return_dict=True,
+            **packed,
         )
         if self.config.tie_word_embeddings and not torch.compiler.is_compiling():
             warn_of_replaced(self)

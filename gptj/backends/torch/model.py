@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from gptj.backends.torch.devices import bring
 from gptj.backends.torch.foreign_cache import ForeignCache, own_cache
 from gptj.backends.torch.layers import Embedding, LayerNorm
 from gptj.backends.torch.masks import Mask, additive_mask, attention_bias, positions, whole_mask
+from gptj.backends.torch.packing import Packed, unpacked
 from gptj.backends.torch.pretrained import TorchPretrained
 from gptj.backends.torch.rotary import Rotary
 from gptj.errors import UnsupportedFeature, choices
@@ -60,6 +61,7 @@ class GPTJModel(TorchPretrained):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         cache_position: Tensor | None = None,
+        **packed: Unpack[Packed],
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["base"]``; arguments: ``gptj.contract.backend``."""
         inputs = self._as_tensors(
@@ -71,6 +73,7 @@ class GPTJModel(TorchPretrained):
             inputs_embeds=inputs_embeds,
             cache_position=cache_position,
         )
+        inputs = unpacked(self, packed, inputs)
         past_key_values = self.check(own_cache(past_key_values), **inputs)
         attention_mask, head_mask = inputs["attention_mask"], inputs["head_mask"]
         config = self.config
