@@ -86,7 +86,6 @@ class GPTJModel(TorchPretrained):
         attention_mask = self.whole_mask(attention_mask, x.shape[1], cache)
         mask = self.mask(attention_mask, x, cache, eager)
         rotation = self.rotation(inputs["position_ids"], attention_mask, x, cache)
-
         keys = length_of(cache) + x.shape[1]  # a cache may have room for more than it holds
         hidden_states, attentions, layers = [x], [], []
         for layer, block in enumerate(self.h):  # x is (B, T, E)
