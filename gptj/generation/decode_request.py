@@ -92,7 +92,10 @@ def make_request(
     """
     inputs.check(options)
     config, has_assistant = inputs.model.config, assistant is not None
-    plan = make_plan(options, inputs.length, config, has_assistant=has_assistant)
+    counted = options
+    if inputs.virtual and options.max_length is not None:  # which counts ids alone
+        counted = replace(options, max_length=options.max_length + inputs.virtual)
+    plan = make_plan(counted, inputs.length, config, has_assistant=has_assistant)
     if numbers is not None:
         copies = range(copies_of(options))
         plan = replace(

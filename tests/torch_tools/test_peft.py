@@ -121,6 +121,13 @@ def test_options_see_the_prompt_behind_learnt_tokens(method, options):
 
 
 @pytest.mark.parametrize("method", IN_FRONT)
+def test_the_greatest_length_counts_no_learnt_tokens(method):
+    model = adapted(pair()[1], method, "CAUSAL_LM")
+    options = {"max_length": 15, "eos_token_id": None, "pad_token_id": 0}
+    assert model.generate(input_ids=IDS, attention_mask=ALL, **options).shape == (2, 15)
+
+
+@pytest.mark.parametrize("method", IN_FRONT)
 def test_padding_on_the_left_behind_learnt_tokens_changes_no_text(method):
     model = adapted(pair()[1], method, "CAUSAL_LM")
     alone = model.generate(input_ids=IDS[:1, :6], attention_mask=ALL[:1, :6], **GREEDY)
