@@ -17,6 +17,9 @@ QUOTED: Final = 120
 class GPTJError(Exception):
     """Anything that gptj raises on purpose."""
 
+    # Keras adds all arguments of a layer to the message of an error without this
+    _keras_call_info_injected = True
+
     if not TYPE_CHECKING:  # where it would hide that these are exceptions
         __init__ = Exception.__init__  # TensorFlow's autograph rebuilds such errors, and only such
 
