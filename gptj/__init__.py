@@ -70,6 +70,26 @@ PUBLIC: Final = {
 }
 """Every public name -> the module that defines it, under another name where one follows."""
 
+AS_IT_IS: Final = "that of transformers takes the models of this package as they are."
+
+ELSEWHERE: Final = {
+    "Trainer": AS_IT_IS,
+    "TrainingArguments": AS_IT_IS,
+    "pipeline": AS_IT_IS,
+    "DataCollatorForLanguageModeling": "gptj.text_dataset makes batches with labels, and "
+    "tokenizer.pad those of texts.",
+    "DataCollatorWithPadding": "use tokenizer.pad, which takes a list of encoded texts.",
+    "default_data_collator": "use torch.utils.data.default_collate.",
+    "set_seed": "use random.seed, numpy.random.seed, and torch.manual_seed or "
+    "keras.utils.set_random_seed.",
+    "AdamW": "use torch.optim.AdamW.",
+    "get_scheduler": "use torch.optim.lr_scheduler.LambdaLR, or OneCycleLR.",
+    "get_linear_schedule_with_warmup": "use torch.optim.lr_scheduler.LambdaLR, or OneCycleLR.",
+    "create_optimizer": "use keras.optimizers.AdamW with a schedule of "
+    "keras.optimizers.schedules, or gptj.backends.tf.optimizer.AdamW.",
+}
+"""What scripts import from transformers and is not here -> what serves instead."""
+
 __all__ = list(PUBLIC)
 
 
@@ -79,6 +99,10 @@ def __getattr__(name: str) -> Any:
         from gptj.system.versions import VERSION
 
         return VERSION
+    if name in ELSEWHERE:
+        from gptj.errors import UnsupportedFeature
+
+        raise UnsupportedFeature(f"gptj has no {name}: {ELSEWHERE[name]}")
     if name not in PUBLIC:
         raise AttributeError(f"module 'gptj' has no attribute {name!r}.{suggest(name, PUBLIC)}")
     module, _, other_name = PUBLIC[name].partition(":")

@@ -1,12 +1,15 @@
 """The configuration as users have it: that of the specification, and where to find one."""
 
 from pathlib import Path
-from typing import Any, Self, Unpack
+from typing import Any, Final, Self, Unpack
 
 from gptj.hub import locate_config
 from gptj.hub.upload import Uploads
 from gptj.model.options import ConfigOptions
 from gptj.spec import config as spec
+
+WITHOUT_EFFECT: Final = ("trust_remote_code", "finetuning_task")
+"""What old scripts pass, for other architectures and for the page of a model."""
 
 
 class GPTJConfig(Uploads, spec.GPTJConfig):
@@ -20,6 +23,6 @@ class GPTJConfig(Uploads, spec.GPTJConfig):
         (``revision``, ``cache_dir``, ``local_files_only``, ``token``, ``subfolder``).
         """
         known = spec.argument_names()
-        where: dict[str, Any] = {**options}
+        where: dict[str, Any] = {k: v for k, v in options.items() if k not in WITHOUT_EFFECT}
         changes = {key: where.pop(key) for key in list(where) if key in known}
         return cls.from_json_file(locate_config(name, **where), **changes)

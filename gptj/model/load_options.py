@@ -6,13 +6,14 @@ from typing import Any, Final
 from gptj.checkpoint.memory_map import DTYPES as STORED
 from gptj.contract.backend import AnyBackend
 from gptj.errors import ArgumentError, UnsupportedFeature, choices, suggest
+from gptj.model.config import WITHOUT_EFFECT as FOR_CONFIGS
 from gptj.model.config import GPTJConfig
 from gptj.model.options import FlaxOptions, LoadOptions, TorchOptions
 from gptj.spec import config as spec
 from gptj.spec.config import DTYPES, argument_names
 
 WITHOUT_EFFECT: Final = frozenset(
-    ("from_pt", "from_tf", "from_flax", "low_cpu_mem_usage", "use_safetensors", "trust_remote_code")
+    ("from_pt", "from_tf", "from_flax", "low_cpu_mem_usage", "use_safetensors", *FOR_CONFIGS)
 )
 """Arguments that other libraries need and this one does not; accepted for the sake of old code."""
 

@@ -12,6 +12,10 @@ from gptj.spec.types import Device, DType
 class ConfigOptions(HubOptions, ConfigFields, total=False):
     """What ``GPTJConfig.from_pretrained`` takes besides a name."""
 
+    # accepted for the sake of old code, and without effect
+    trust_remote_code: bool
+    finetuning_task: str | None
+
 
 class LoadOptions(ConfigOptions, total=False):
     """What every backend's models take besides a name: see ``load_model``."""
@@ -28,7 +32,6 @@ class LoadOptions(ConfigOptions, total=False):
     from_flax: bool
     low_cpu_mem_usage: bool
     use_safetensors: bool
-    trust_remote_code: bool
 
 
 class TorchOptions(LoadOptions, total=False):

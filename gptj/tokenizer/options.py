@@ -3,7 +3,14 @@
 from gptj.hub.options import HubOptions
 
 
-class TokenizerOptions(HubOptions, total=False):
+class TokenizerFiles(HubOptions, total=False):
+    """Where a tokenizer is, and what old code passes beside that, without effect."""
+
+    use_fast: bool
+    trust_remote_code: bool
+
+
+class TokenizerOptions(TokenizerFiles, total=False):
     """What ``GPTJTokenizer.from_pretrained`` takes besides a name."""
 
     padding_side: str | None

@@ -10,8 +10,7 @@ from tokenizers import Tokenizer
 from gptj.checkpoint.snapshot import read_whole
 from gptj.errors import TokenizerError
 from gptj.hub.locations import locate
-from gptj.hub.names import is_preset
-from gptj.hub.options import HubOptions
+from gptj.hub.names import OPTIONS, is_preset
 from gptj.hub.upload import Uploads
 from gptj.spec.config import GPTJConfig
 from gptj.system.atomic import folder_named
@@ -26,6 +25,8 @@ from gptj.tokenizer.encoding import (
     tensors,
 )
 from gptj.tokenizer.files import built_in_tokenizer, read_settings, read_tokenizer, write_tokenizer
+from gptj.tokenizer.options import TokenizerFiles
+from gptj.tokenizer.script_calls import ScriptCalls, refuse_unknown
 from gptj.tokenizer.token_table import ROLES, TokenTable
 from gptj.tokenizer.truncation import TRUNCATIONS, encode_pairs, text_pairs, windows
 
@@ -33,7 +34,7 @@ _UNBOUNDED: Final = 10**20
 """Published settings mean "no limit" by a model_max_length above this."""
 
 
-class GPTJTokenizer(TokenTable, Uploads):
+class GPTJTokenizer(ScriptCalls, TokenTable, Uploads):
     """GPT-2's byte-level BPE with GPT-J's extra tokens, or another tokenizer read from files.
 
     Padding uses ``<|endoftext|>`` by default; the attention mask distinguishes it from text. The
@@ -75,7 +76,7 @@ class GPTJTokenizer(TokenTable, Uploads):
         truncation_side: str | None = None,
         model_max_length: int | None = None,
         pad_token: str | None = None,
-        **where: Unpack[HubOptions],
+        **where: Unpack[TokenizerFiles],
     ) -> "GPTJTokenizer":
         """Return the tokenizer of a preset, a folder, a model file's folder or a hub id.
 
@@ -92,11 +93,16 @@ class GPTJTokenizer(TokenTable, Uploads):
             "pad_token": pad_token,
         }
         settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-        folder = _folder(name, where)
+        refuse_unknown(where, OPTIONS | given.keys())
+        places: dict[str, Any] = {**where}
+        folder = _folder(name, {key: places[key] for key in OPTIONS & places.keys()})
         if folder is None:
-            return cls(**settings)
-        bpe, own = read_whole(folder, lambda: (read_tokenizer(folder), read_settings(folder)))
-        return cls(bpe, **(own | settings))
+            found = cls(**settings)
+        else:
+            bpe, own = read_whole(folder, lambda: (read_tokenizer(folder), read_settings(folder)))
+            found = cls(bpe, **(own | settings))
+        found.name_or_path = str(name)
+        return found
 
     def save_pretrained(self, folder: str | Path) -> list[Path]:
         """Write the tokenizer to `folder` in GPT-J's published form, and return the files."""

@@ -106,6 +106,7 @@ EXCEPTIONS = {
         "Pretrained.predict_step": KERAS,
         "Pretrained.__reduce__": KERAS,
         "Pretrained.__setstate__": KERAS,
+        "Pretrained.prepare_tf_dataset": "TensorFlow: scripts call it there alone",
         "Pretrained.params": TREE,
         "Pretrained.init_weights": TREE,
         "Pretrained.to_bf16": TREE,

@@ -19,6 +19,7 @@ from gptj.scoring.options import ScoreOptions
 from gptj.scoring.score_texts import score
 from gptj.spec.config import INERT, argument_names
 from gptj.spec.config_fields import ConfigArguments, ConfigFields
+from gptj.tokenizer import script_calls
 from gptj.tokenizer.options import TokenizerOptions
 from gptj.training.options import TrainingOptions
 from gptj.training.settings import Settings
@@ -73,7 +74,8 @@ def test_the_options_of_an_adapter_are_known():
 
 
 def test_the_options_of_a_tokenizer_are_known():
-    assert keys(TokenizerOptions) == hub.OPTIONS | parameters(gptj.GPTJTokenizer.from_pretrained)
+    taken = parameters(gptj.GPTJTokenizer.from_pretrained) | {*script_calls.WITHOUT_EFFECT}
+    assert keys(TokenizerOptions) == hub.OPTIONS | taken
 
 
 def test_the_settings_of_a_training_are_known():

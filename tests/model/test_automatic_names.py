@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import gptj
-from gptj.errors import GPTJError
+from gptj.errors import GPTJError, UnsupportedFeature
 from models import tiny_config
 from paths import TINY
 
@@ -87,3 +87,17 @@ def test_a_new_model_takes_nothing_that_it_does_not_know(torch_backend, given, o
 
 def test_the_device_of_new_scripts_is_one_that_there_is(torch_backend):
     assert gptj.infer_device() in {"cuda", "mps", "cpu"}
+
+
+def test_a_script_saves_from_its_main_process_in_the_form_that_it_names(torch_backend, tmp_path):
+    model = gptj.AutoModelForCausalLM.from_config(tiny_config())
+    model.save_pretrained(tmp_path / "other", is_main_process=False)
+    assert not (tmp_path / "other").exists()
+    model.save_pretrained(tmp_path / "main", save_function=print, safe_serialization=False)
+    assert (tmp_path / "main" / "pytorch_model.bin").is_file()
+
+
+def test_a_dataset_that_scripts_ask_a_model_for_is_refused_with_what_makes_it(tf_backend):
+    model = gptj.TFAutoModelForCausalLM.from_config(tiny_config())
+    with pytest.raises(UnsupportedFeature, match=r"tf.data.Dataset.from_tensor_slices"):
+        model.prepare_tf_dataset([], batch_size=8)

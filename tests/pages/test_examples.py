@@ -95,6 +95,25 @@ def test_pytorch_goes_on_from_shards_of_mesh_transformer_jax(torch_backend, tmp_
     assert gptj.load(tmp_path / "model", backend="torch").config.n_head == 8
 
 
+@pytest.mark.parametrize("labels", [0, 2])
+def test_a_script_for_transformers_trains_in_pytorch(torch_backend, tmp_path, labels):
+    options = ("--model", short_demo(), "--steps", 12, "--labels", labels, "--out", tmp_path)
+    printed = run("from_transformers_torch", *options)
+    found = losses(printed)
+    assert sum(found[-3:]) < sum(found[:3])
+    assert ("class" if labels else "text 'def add") in printed
+    assert (tmp_path / "tokenizer.json").is_file() or (tmp_path / "vocab.json").is_file()
+
+
+def test_a_script_for_transformers_trains_in_keras(tf_backend, tmp_path):
+    options = ("--model", short_demo(), "--lines", 96, "--epochs", 3, "--out", tmp_path)
+    printed = run("from_transformers_keras", *options)
+    first, *_, last = losses(printed)
+    assert last < first
+    assert re.search(r"classes \[\d, \d\]", printed)
+    assert gptj.load(tmp_path, backend="tf", head="sequence_classification").config.num_labels == 2
+
+
 def test_every_example_is_in_the_table_of_the_folder():
     table = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     named = set(re.findall(r"\]\((\w+\.py)\)", table))

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self, TypeAlias
 
 import keras
 import tensorflow as tf
@@ -14,7 +14,7 @@ from gptj.backends.tf.keras_fit import Fitted
 from gptj.backends.tf.layers import Embedding, Linear
 from gptj.backends.tf.saved_model import Served
 from gptj.contract.backend import FrameworkBackend
-from gptj.errors import ArgumentError
+from gptj.errors import ArgumentError, UnsupportedFeature
 from gptj.model.pretrained import Pretrained
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
@@ -101,6 +101,14 @@ class TFPretrained(Capturable, Fitted, Served, Pretrained, keras.Model):
         """Take what Keras has left behind."""
         self.__dict__.update(state)
         self.config.name_or_path = self.name_or_path
+
+    def prepare_tf_dataset(self, *given: Any, **options: Any) -> NoReturn:
+        """Refuse: TensorFlow makes a dataset of what the tokenizer returns."""
+        raise UnsupportedFeature(
+            "There is no prepare_tf_dataset. Use tf.data.Dataset.from_tensor_slices({**tokenizer("
+            "texts, padding=True, return_tensors='np'), 'labels': labels}).batch(8), or "
+            "gptj.datasets.keras_batches for files of text."
+        )
 
     def predict_step(self, data: Any) -> ModelOutput:
         """Run a batch of `predict`, which joins batches: without a cache and without a loss."""

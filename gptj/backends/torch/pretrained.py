@@ -1,5 +1,6 @@
 """What the PyTorch models share: where their parameters are, and how they are trained."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
@@ -45,6 +46,28 @@ class TorchPretrained(TorchToolProtocols, Pretrained, nn.Module):
     def from_config(cls, config: GPTJConfig, **options: Any) -> Self:
         """Return a model with new weights, ready to be trained. Takes what `new_model` takes."""
         return super().from_config(config, **options).train()
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        max_shard_size: int | str = "5GB",
+        format: str = "safetensors",
+        is_main_process: bool = True,
+        save_function: object = None,
+        safe_serialization: bool = True,
+    ) -> None:
+        """Write the model as in `Pretrained.save_pretrained`.
+
+        Args:
+            folder, max_shard_size, format: as there.
+            is_main_process: otherwise nothing is written, as another process does it.
+            save_function: accepted for old code, and without effect.
+            safe_serialization: False means the format ``"bin"``.
+        """
+        if is_main_process:
+            kind = format if safe_serialization else "bin"
+            super().save_pretrained(folder, max_shard_size=max_shard_size, format=kind)
 
     @property
     def device(self) -> torch.device:
