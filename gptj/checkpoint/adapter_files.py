@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from os.path import lexists
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from gptj.spec.heads import BASE_PREFIX, find_head
 from gptj.spec.lora import LoraConfig, adapter_shapes, linear_shapes
 from gptj.spec.tensors import LazyTensor, Tensors
 from gptj.system.atomic import staged, write_text
+from gptj.system.file_kinds import naming_downloads, require_file
 from gptj.system.folder_saving import Plan
 from gptj.system.json_files import read_json
 
@@ -121,7 +123,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: if it is missing or damaged.
     """
-    if not path.is_file():
+    if not lexists(path):
         raise CheckpointError(
             f"There is no adapter in {path.parent}: {path.name} is missing. Give the folder that "
             "save_lora, or PEFT's save_pretrained, wrote."
@@ -136,9 +138,11 @@ def read_weights(folder: Path) -> dict[str, LazyTensor]:
         CheckpointError: if there are none, or their file is damaged.
     """
     for name, read in ((WEIGHTS_NAME, safetensors.read), (OLD_WEIGHTS_NAME, bin_format.read)):
-        if (folder / name).is_file():
+        if lexists(folder / name):
+            require_file(folder / name)
             state = state_of([folder / name])
-            return guarded(read(folder / name), folder, state)
+            with naming_downloads(folder / name):
+                return guarded(read(folder / name), folder, state)
     raise CheckpointError(
         f"{folder} has {CONFIG_NAME} but no weights: accepted are {WEIGHTS_NAME} and "
         f"{OLD_WEIGHTS_NAME}. Copy or save the adapter again."

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os.path import lexists
 from pathlib import Path
 from typing import Any, Final
 
@@ -80,7 +81,7 @@ class AdapterFolder:
             CheckpointError: if the head and ``config.json`` have different numbers of labels.
         """
         path = self.folder / CONFIG_NAME
-        beside = read_json(path) if path.is_file() else {}
+        beside = read_json(path) if lexists(path) else {}
         names, count = beside.get("id2label"), self._label_count()
         labels: dict[str, Any] = {}
         if isinstance(names, dict):

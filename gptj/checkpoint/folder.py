@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from os.path import lexists
 from pathlib import Path
 from typing import Any, Final
 
@@ -96,7 +97,7 @@ class Checkpoint:
             CheckpointError, ConfigError: as `config`.
         """
         path, head = config_path(self.folder), head or head_of(self.tensors)
-        if path.exists():
+        if lexists(path):
             content = read_json(path)
             check_family(content)
             refuse_family(self.tensors, self.folder)
@@ -181,10 +182,9 @@ def _with_state(opened: Checkpoint) -> Checkpoint:
 def _open(path: Path) -> Checkpoint:
     if path.is_file():
         return _open_file(path)
-    for form in FORMATS.values():
-        for name in (form.whole, form.index):
-            if (path / name).exists():
-                return _open_form(form, path / name)
+    weights = _weights_of(path)
+    if weights is not None:
+        return _open_form(*weights)
     step = mesh_transformer.find_step(path) if path.is_dir() else None
     if step is not None:
         files = sorted(step.glob("shard_*/*.npz"))
@@ -200,13 +200,22 @@ def _open(path: Path) -> Checkpoint:
 
 def is_adapter(path: Path) -> bool:
     """Return whether a folder holds an adapter and no model."""
-    if not (path / ADAPTER_CONFIG).is_file():
+    if not lexists(path / ADAPTER_CONFIG):
         return False
-    names = (name for form in FORMATS.values() for name in (form.whole, form.index))
-    return (
-        not any((path / name).exists() for name in names)
-        and mesh_transformer.find_step(path) is None
-    )
+    return _weights_of(path) is None and mesh_transformer.find_step(path) is None
+
+
+def _weights_of(folder: Path) -> tuple[Format, Path] | None:
+    """Return the preferred form of a folder's weights and their file or index, None if it has none.
+
+    A broken link counts where there is nothing else.
+    """
+    files = [(form, folder / n) for form in FORMATS.values() for n in (form.whole, form.index)]
+    for is_there in (Path.exists, lexists):
+        for form, path in files:
+            if is_there(path):
+                return form, path
+    return None
 
 
 def shard_files(index: Path, weight_map: object) -> list[str]:

@@ -22,6 +22,7 @@ from gptj.checkpoint.memory_map import DTYPES
 from gptj.errors import CheckpointError, UnsupportedFeature, choices
 from gptj.spec.tensors import LazyTensor, Tensors
 from gptj.spec.weight_names import DIALECTS, TF_MODELS, Dialect
+from gptj.system.file_kinds import naming_downloads, require_file
 
 METADATA: Final = {"format": "pt"}
 """Other readers refuse a safetensors file that does not name its layout."""
@@ -73,11 +74,11 @@ class Format:
         Raises:
             CheckpointError: if the file is damaged, or holds none.
         """
-        if not path.is_file():
-            raise CheckpointError(f"{path} is no file, but a folder, a device or a broken link.")
+        require_file(path)
         try:
-            return self._read(path)
-        except PermissionError as error:
+            with naming_downloads(path):
+                return self._read(path)
+        except (PermissionError, FileNotFoundError) as error:
             raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
 
     def _read(self, path: Path) -> dict[str, LazyTensor]:

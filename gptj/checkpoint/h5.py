@@ -31,10 +31,11 @@ def read(path: Path) -> dict[str, LazyTensor]:
     Raises:
         CheckpointError: if the file is damaged or truncated, or refers to other files.
     """
-    if not h5py.is_hdf5(path):
-        about = foreign_kind(path)
-        if about is not None:
-            raise CheckpointError(f"{path} is not an HDF5 file: {about}")
+    with path.open("rb") as file:
+        start = file.read(4)
+    about = None if start == b"\x89HDF" else foreign_kind(path)
+    if about is not None:  # HDF5 would also find its beginning inside a tar archive
+        raise CheckpointError(f"{path} is not an HDF5 file: {about}")
     try:
         with h5py.File(path, "r") as file:
             return {name: _handle(path, name, dataset) for name, dataset in _datasets(file, set())}

@@ -19,6 +19,7 @@ from gptj.checkpoint.zip_entries import Entry, stored_entries
 from gptj.errors import CheckpointError, choices
 from gptj.spec.params import kind_of
 from gptj.spec.tensors import LazyTensor
+from gptj.system.file_kinds import naming_downloads, require_file
 
 Join = Literal["rows", "columns", "sum", "first"]
 """How the cores' shards make an array: concatenated along an axis of the stored (in, out) layout;
@@ -123,7 +124,9 @@ def _read_shard(folder: Path) -> list[_Leaf]:
         raise CheckpointError(f"{folder} lacks files: 0.npz and those after it; found {names}.")
     leaves = []
     for file in files:
-        entries = stored_entries(file)
+        require_file(file)
+        with naming_downloads(file):
+            entries = stored_entries(file)
         for index in range(len(entries)):
             entry = entries.get(f"arr_{index}.npy")
             if entry is None:

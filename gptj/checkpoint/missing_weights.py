@@ -7,7 +7,7 @@ from typing import Final
 from gptj.checkpoint.formats import FORMATS
 from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
 from gptj.errors import CheckpointError, choices
-from gptj.system.file_kinds import foreign_kind, how_to_fetch, is_unfinished
+from gptj.system.file_kinds import NOT_ENDED, foreign_kind, how_to_fetch, is_unfinished
 
 SHOWN: Final = 12
 """Files of a folder that a message lists."""
@@ -80,4 +80,4 @@ def _hint(path: Path, found: list[str]) -> str:
 
 def _unfinished(path: Path) -> str:
     size = path.stat().st_size
-    return f"{path.name!r} is a download that has not ended, of {size} bytes. {how_to_fetch(path)}"
+    return f"{path.name!r} is {NOT_ENDED}, of {size} bytes. {how_to_fetch(path)}"

@@ -19,7 +19,9 @@ from gptj.checkpoint.snapshot import guarded, read_whole, state_of
 from gptj.errors import CheckpointError, brief
 from gptj.spec.number_checks import is_number
 from gptj.spec.optimizer import AdamState
+from gptj.spec.tensors import LazyTensor
 from gptj.system.atomic import make_folder
+from gptj.system.file_kinds import naming_downloads, require_file
 from gptj.system.json_files import parse_json
 
 FILE_NAME: Final = "optimizer.safetensors"
@@ -67,15 +69,14 @@ def read_optimizer(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> AdamSta
             lacks the number of updates.
     """
     file = path / FILE_NAME if path.is_dir() else path
+    require_file(file)
     if not file.is_file():
         raise CheckpointError(
             f"There is no state of an optimizer in {path}: {FILE_NAME} is missing. Give the folder "
             "that save_optimizer wrote."
         )
     state = state_of([file])
-    tensors, fields = read_whole(
-        file.parent, lambda: (safetensors.read(file), _read_fields(file)), [file]
-    )
+    tensors, fields = read_whole(file.parent, lambda: _read_both(file), [file])
     tensors = guarded(tensors, file.parent, state)
     wanted = {f"{kind}{n}": shapes[n] for kind in (FIRST_MOMENT, SECOND_MOMENT) for n in shapes}
     differences = find_differences(tensors, wanted, FLOAT32)
@@ -89,6 +90,12 @@ def read_optimizer(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> AdamSta
     return AdamState(
         first=first, second={n: tensors[f"{SECOND_MOMENT}{n}"] for n in shapes}, **fields
     )
+
+
+def _read_both(file: Path) -> tuple[dict[str, LazyTensor], dict[str, Any]]:
+    """Return handles on the moments by the file's names, and the other fields."""
+    with naming_downloads(file):
+        return safetensors.read(file), _read_fields(file)
 
 
 def _read_fields(file: Path) -> dict[str, Any]:

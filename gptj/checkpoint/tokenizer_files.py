@@ -1,5 +1,6 @@
 """Names of the tokenizer's files beside the weights."""
 
+from os.path import lexists
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,11 @@ TOKENIZER_FILES: Final = (
     "vocab.json",
     "merges.txt",
 )
+
+
+def files_of_tokenizer(folder: Path) -> list[Path]:
+    """Return what has the name of a tokenizer's file in a folder; readers say if it is none."""
+    return [folder / name for name in TOKENIZER_FILES if lexists(folder / name)]
 
 
 def old_tokenizer(folder: Path, names: set[str]) -> set[str]:

@@ -1,5 +1,6 @@
 """Where each option of a checkpoint comes from: its own file, or the model's configuration."""
 
+from os.path import lexists
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +29,7 @@ def option_sources(folder: Path, config: GPTJConfig) -> dict[str, dict[str, Any]
         ArgumentError: if the configuration's parts for text are of another kind.
     """
     path, known = folder / FILE_NAME, option_names()
-    own = read_json(path, ConfigError) if path.exists() else None
+    own = read_json(path, ConfigError) if lexists(path) else None
     found, source = (config_options(config), CONFIG) if own is None else (own, FILE_NAME)
     given = {name: (found[name], source) for name in found if name in known}
     given = {name: pair for name, pair in given.items() if pair[0] is not None}

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from os.path import lexists
 from pathlib import Path
 from typing import Any, Final
 
@@ -176,7 +177,7 @@ class GenerationConfig:
             ConfigError: if the file is not JSON.
         """
         path = folder / FILE_NAME
-        own = cls.from_dict(read_json(path, ConfigError)) if path.exists() else None
+        own = cls.from_dict(read_json(path, ConfigError)) if lexists(path) else None
         return cls.from_model(config, own)
 
     @classmethod

@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 from gptj.checkpoint.adapter_folder import AdapterFolder, open_adapter
 from gptj.checkpoint.folder import CONFIG_NAME, config_path, is_adapter
-from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
+from gptj.checkpoint.tokenizer_files import files_of_tokenizer
 from gptj.errors import ArgumentError
 from gptj.hub.names import DEMO, Source, base_name, hub_id, is_preset
 from gptj.hub.options import HubOptions
@@ -121,7 +121,7 @@ def locate_tokenizer(name: str | Path, **options: Unpack[HubOptions]) -> str | P
         return name
     found = locate(name, weights=False, **options)
     adapter = open_adapter(found)
-    if adapter is None or any((found / file).is_file() for file in TOKENIZER_FILES):
+    if adapter is None or files_of_tokenizer(found):
         return found
     if is_preset(adapter.base):
         return adapter.base

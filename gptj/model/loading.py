@@ -21,7 +21,7 @@ from gptj.checkpoint.snapshot import (
     state_of_folder,
     unchanged,
 )
-from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
+from gptj.checkpoint.tokenizer_files import files_of_tokenizer
 from gptj.contract.backend import AnyBackend
 from gptj.errors import CheckpointError
 from gptj.generation.option_checks import warn_unused_defaults
@@ -68,8 +68,7 @@ class Files:
     def source_folder(self) -> Path:
         """The folder that has the tokenizer: the adapter's, if it has one."""
         own = self.adapter.folder if self.adapter else self.checkpoint.folder
-        has_tokenizer = any((own / name).is_file() for name in TOKENIZER_FILES)
-        return own if has_tokenizer else self.checkpoint.folder
+        return own if files_of_tokenizer(own) else self.checkpoint.folder
 
     def head(self) -> str:
         """Return the head that is meant where the user names none."""

@@ -6,13 +6,18 @@ weights. A reader asks here before it parses, so that its error says what is the
 
 import html
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os.path import lexists
 from pathlib import Path
 from typing import Final
 
-from gptj.errors import brief
+from gptj.errors import CheckpointError, GPTJError, brief
 
 HEAD_BYTES: Final = 1024
 """Bytes that show what a file is."""
+
+TO_UTF8: Final = "Save it as UTF-8, for example with iconv -f UTF-16 -t UTF-8."
 
 MAGIC: Final = (
     (b"\x1f\x8b\x08", 0, "a file packed by gzip", "Unpack it first, for example with gunzip."),
@@ -29,12 +34,18 @@ MAGIC: Final = (
     (b"PK\5\6", 0, "an empty zip file", ""),
     (b"\x93NUMPY", 0, "one array of NumPy", ""),
     *((bytes([0x80, version]), 0, "a pickle of Python", "") for version in (2, 3, 4, 5)),
+    *((mark, 0, "text in UTF-16", TO_UTF8) for mark in (b"\xff\xfe", b"\xfe\xff")),
     (b"%PDF", 0, "a PDF document", ""),
 )
 """First bytes, their place, what the file is, and what to do."""
 
 UNFINISHED: Final = (".incomplete", ".aria2", ".part", ".crdownload", ".partial", ".tmp", ".!qB")
 """What programs add to the name of a file that they are still downloading."""
+
+STATES: Final = (".aria2", ".st")
+"""What programs add to a file's name for the state of its download, which they put beside it."""
+
+NOT_ENDED: Final = "a download that has not ended"
 
 PLAIN_ERRORS: Final = (
     "entry not found",
@@ -60,11 +71,42 @@ def is_unfinished(name: str) -> bool:
     return name.endswith(UNFINISHED)
 
 
+@contextmanager
+def naming_downloads(path: Path) -> Iterator[None]:
+    """Say in a reader's error that the file is a download that has not ended, if it is one.
+
+    Raises:
+        CheckpointError: as the body does, with that before it.
+    """
+    try:
+        yield
+    except CheckpointError as error:
+        if not _is_downloading(path) or NOT_ENDED in str(error):
+            raise
+        raise CheckpointError(f"{path} is {NOT_ENDED}: {error}") from error
+
+
 def how_to_fetch(path: Path) -> str:
     """Return the sentence with the command that fetches the real file."""
     found = _SNAPSHOT.search(str(path))
     repository = f"{found[1]}/{found[2]}" if found else "REPOSITORY"
     return f"Fetch it again: hf download {repository} {path.name} --local-dir {path.parent}"
+
+
+def require_file(path: Path, error: type[GPTJError] = CheckpointError) -> None:
+    """Refuse what has a file's name and is none; where there is nothing, the caller knows why.
+
+    Raises:
+        GPTJError: of that class, for a folder, a broken link or a device.
+    """
+    if not lexists(path) or path.is_file():
+        return
+    kind, advice = "a device or a pipe", "Put a file there."
+    if path.is_dir():
+        kind, advice = "a folder", "Put the file itself there."
+    elif path.is_symlink():
+        kind, advice = f"a broken link to {brief(str(path.readlink()))}", how_to_fetch(path)
+    raise error(f"{path} is no file, but {kind}. {advice}")
 
 
 def foreign_kind(path: Path) -> str | None:
@@ -87,8 +129,8 @@ def foreign_kind(path: Path) -> str | None:
 
 def _kind(path: Path, head: bytes) -> tuple[str, str] | None:
     """Return what the first bytes show, and advice where fetching again is not all."""
-    if is_unfinished(path.name) or path.with_name(f"{path.name}.aria2").exists():
-        return "a download that has not ended", ""
+    if _is_downloading(path):
+        return NOT_ENDED, ""
     if not head.strip():
         return ("blank" if head else "empty"), ""
     if pointer := _LFS.match(head):
@@ -104,6 +146,12 @@ def _kind(path: Path, head: bytes) -> tuple[str, str] | None:
         if head.startswith(magic, place):
             return kind, advice
     return _text_kind(head)
+
+
+def _is_downloading(path: Path) -> bool:
+    """Return whether a file's name, or a file beside it, says that it lacks some."""
+    beside = (path.with_name(f"{path.name}{suffix}") for suffix in STATES)
+    return is_unfinished(path.name) or any(state.exists() for state in beside)
 
 
 def _text_kind(head: bytes) -> tuple[str, str] | None:

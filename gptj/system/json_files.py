@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gptj.errors import CheckpointError, GPTJError, brief
-from gptj.system.file_kinds import foreign_kind
+from gptj.system.file_kinds import foreign_kind, require_file
 
 MOST_BYTES: Final = 2**28
 """More than any configuration, index, vocabulary or header has."""
@@ -27,9 +27,8 @@ def read_json(path: Path, error: type[GPTJError] = CheckpointError) -> dict[str,
         GPTJError: of that class, if the file is not JSON or does not hold an object.
         CheckpointError: if there is none, whatever the class.
     """
+    require_file(path, error)
     if not path.is_file():
-        if path.exists():
-            raise error(f"{path} is no file, but a folder or a device. Put a file there.")
         raise CheckpointError(f"{path} is missing. Give a folder that holds one, or put one there.")
     if path.stat().st_size > MOST_BYTES:
         raise error(f"{path} has {path.stat().st_size} bytes; JSON here has at most {MOST_BYTES}.")

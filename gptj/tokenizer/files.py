@@ -8,6 +8,7 @@ perhaps ``added_tokens.json``; the settings are in ``tokenizer_config.json`` and
 import json
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
+from os.path import lexists
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES, old_tokenizer
 from gptj.errors import QUOTED, TokenizerError, brief
 from gptj.spec.vocabulary import EOS_TOKEN, EXTRA_TOKENS, Merge, vocabulary
 from gptj.system.atomic import staged, write_text
-from gptj.system.file_kinds import foreign_kind
+from gptj.system.file_kinds import foreign_kind, require_file
 from gptj.system.folder_saving import Plan
 from gptj.system.json_files import read_json
 from gptj.tokenizer.token_table import ROLES
@@ -48,10 +49,10 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
     Raises:
         TokenizerError: for a damaged file, or one of a pair without the other.
     """
-    if (folder / "tokenizer.json").is_file():
+    if lexists(folder / "tokenizer.json"):
         return _read_complete(folder / "tokenizer.json")
     pair = [folder / "vocab.json", folder / "merges.txt"]
-    missing = [path.name for path in pair if not path.is_file()]
+    missing = [path.name for path in pair if not lexists(path)]
     if len(missing) == len(pair):
         return None
     if missing:
@@ -129,6 +130,7 @@ def _parse_merges(text: str, source: object) -> list[Merge]:
 
 
 def _read_complete(path: Path) -> Tokenizer:
+    require_file(path, TokenizerError)
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the package raises nothing narrower
@@ -165,6 +167,7 @@ def _read_pair(folder: Path) -> Tokenizer:
 
 
 def _read_merges(path: Path) -> list[Merge]:
+    require_file(path, TokenizerError)
     try:
         text = path.read_text("utf-8-sig")
     except ValueError as error:
@@ -285,4 +288,4 @@ def _is_encodable(text: str) -> bool:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return read_json(path, TokenizerError) if path.is_file() else {}
+    return read_json(path, TokenizerError) if lexists(path) else {}

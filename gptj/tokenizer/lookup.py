@@ -5,9 +5,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from gptj.checkpoint.snapshot import state_of
-from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
+from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES, files_of_tokenizer
+from gptj.errors import TokenizerError
 from gptj.spec.config import GPTJConfig
 from gptj.spec.vocabulary import VOCAB_SIZE
+from gptj.system.file_kinds import require_file
 from gptj.tokenizer.tokenizer import GPTJTokenizer
 
 
@@ -18,8 +20,9 @@ def add_tokenizer(folder: Path, source: Path | None, config: GPTJConfig) -> None
         folder: the target.
         source: the model's source folder, if any.
     """
-    found = [source / name for name in TOKENIZER_FILES if source and (source / name).is_file()]
+    found = files_of_tokenizer(source) if source else []
     for path in found:
+        require_file(path, TokenizerError)
         shutil.copyfile(path, folder / path.name)
     if not found and config.vocab_size == VOCAB_SIZE:
         GPTJTokenizer().save_pretrained(folder)

@@ -16,7 +16,7 @@ from gptj.checkpoint.formats import FORMATS
 from gptj.checkpoint.parameter_matching import compare
 from gptj.checkpoint.progress import byte_progress
 from gptj.checkpoint.snapshot import again_if_changed
-from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
+from gptj.checkpoint.tokenizer_files import files_of_tokenizer
 from gptj.errors import CheckpointError, GPTJError, choices
 from gptj.generation.option_sources import option_sources
 from gptj.hub.options import HubOptions
@@ -232,7 +232,7 @@ def _fit(opened: Checkpoint, config: GPTJConfig, head: str, problems: list[str])
 
 def _tokenizer_length(folder: Path) -> int | None:
     """Return the number of tokens of the checkpoint's tokenizer, None if it has none."""
-    if any((folder / name).is_file() for name in TOKENIZER_FILES):
+    if files_of_tokenizer(folder):
         return len(GPTJTokenizer.from_pretrained(folder))
     return None
 

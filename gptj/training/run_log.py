@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from gptj.errors import CheckpointError
 from gptj.system.atomic import unwritable, write_text
+from gptj.system.file_kinds import foreign_kind, require_file
+from gptj.system.json_files import parse_object
 
 LOG: Final = "log.jsonl"
 TENSORBOARD: Final = "tensorboard"
@@ -67,11 +70,26 @@ class History:
 
 
 def read(path: Path) -> list[LogEntry]:
-    """Return the entries of a file, without a last line that a kill cut off."""
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            break
+    """Return the entries of a file, without a last line that a kill cut off.
+
+    Raises:
+        CheckpointError: if it is no log of a training.
+    """
+    require_file(path)
+    if not path.is_file():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    records = [record for record in map(_entry, lines[:-1]) if record is not None]
+    if len(records) < len(lines) - 1 or (not records and lines[0]):
+        why = foreign_kind(path) or "it holds something else. Move it away for a new log."
+        raise CheckpointError(f"{path} is not a log of a training: {why}")
     return records
+
+
+def _entry(line: bytes) -> LogEntry | None:
+    """Return what a line says, None if that is nothing."""
+    try:
+        found = parse_object(line)
+    except (TypeError, ValueError):
+        return None
+    return found if isinstance(found.get("step"), int) else None
