@@ -73,7 +73,10 @@ def brief(value: object) -> str:
     shortener = reprlib.Repr()
     shortener.maxlevel, shortener.maxlist, shortener.maxtuple, shortener.maxdict = 2, 4, 4, 4
     shortener.maxstring = shortener.maxother = shortener.maxlong = QUOTED
-    return shortener.repr(value)
+    try:
+        return shortener.repr(value)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return "a number of thousands of digits"
 
 
 def choices(names: Iterable[object]) -> str:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gptj import hub
 from gptj.backends import BUILT_IN, default_backend, is_installed, resolve_name
 from gptj.bench.contenders import QUIET, Contender, backend_command
 from gptj.bench.log import Log
@@ -144,7 +143,7 @@ def memory_need(
 
 def located_config(model: str | Path) -> GPTJConfig:
     """Return the configuration of a model by its name."""
-    return GPTJConfig.from_json_file(hub.locate_config(model))
+    return GPTJConfig.from_pretrained(model)
 
 
 def note_run(log: Log, model: str, config: GPTJConfig) -> None:

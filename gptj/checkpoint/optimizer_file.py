@@ -17,7 +17,7 @@ from gptj.checkpoint import safetensors
 from gptj.checkpoint.differences import describe_differences, find_differences
 from gptj.checkpoint.snapshot import guarded, read_whole, state_of
 from gptj.errors import CheckpointError, brief
-from gptj.spec.number_checks import is_number
+from gptj.spec.number_checks import is_plain_number
 from gptj.spec.optimizer import AdamState
 from gptj.spec.tensors import LazyTensor
 from gptj.system.atomic import make_folder
@@ -112,7 +112,7 @@ def _read_fields(file: Path) -> dict[str, Any]:
     fits = isinstance(step, int) and 0 <= step <= LAST_STEP
     _require(file, fits, "step", step, "an integer from 0")
     _require(file, betas is None or _are_betas(betas), "betas", betas, "two numbers in [0, 1)")
-    fits = epsilon is None or (is_number(epsilon) and 0 <= epsilon < math.inf)
+    fits = epsilon is None or (is_plain_number(epsilon) and 0 <= epsilon < math.inf)
     _require(file, fits, "epsilon", epsilon, "a number from 0")
     return {"step": step, "betas": betas and (betas[0], betas[1]), "epsilon": epsilon}
 
@@ -129,7 +129,7 @@ def _parsed(file: Path, metadata: Mapping[str, str], name: str) -> Any:
 
 def _are_betas(value: Any) -> bool:
     is_pair = isinstance(value, list) and len(value) == 2
-    return is_pair and all(is_number(beta) and 0 <= beta < 1 for beta in value)
+    return is_pair and all(is_plain_number(beta) and 0 <= beta < 1 for beta in value)
 
 
 def _require(file: Path, fits: bool, name: str, value: object, accepted: str) -> None:

@@ -24,8 +24,9 @@ Examples:
 def inspect(checkpoint: str, as_json: bool, **options: Any) -> None:
     """Inspect CHECKPOINT: tensors, dtypes, sizes, hashes and problems.
 
-    The exit code is 1 for any problem: missing, unexpected or misshapen tensors, NaN, infinity,
-    tensors of zeros, masks that are not causal, or a tokenizer larger than the vocabulary.
+    The exit code is 1 for any problem, which is what loading refuses, or makes another text: NaN,
+    infinity, tensors of zeros, generation options that make no sense, masks that are not causal, or
+    a tokenizer larger than the vocabulary. A note is what loading warns about.
     """
     from gptj.tools.inspect import inspect as look  # only this command needs it
 

@@ -9,8 +9,9 @@ from gptj.contract.decoding import NO_PAD, DecodePlan
 from gptj.errors import ArgumentError, SequenceTooLong
 from gptj.generation.option_checks import check_generation_options
 from gptj.generation.option_precedence import is_greedy
-from gptj.generation.option_rules import MAX_TEMPERATURE, as_tuple
+from gptj.generation.option_rules import MAX_TEMPERATURE
 from gptj.generation.options import GenerationConfig
+from gptj.generation.unknown_tokens import known_ends
 from gptj.spec.config import GPTJConfig
 
 DEFAULT_NEW_TOKENS: Final = 20
@@ -38,8 +39,7 @@ def make_plan(
         SequenceTooLong: if prompt and new tokens exceed the context.
     """
     check_generation_options(options, config.vocab_size, has_assistant)
-    eos = () if options.eos_token_id is None else as_tuple(options.eos_token_id)
-    eos_ids = tuple(int(token) for token in eos if 0 <= token < config.vocab_size)
+    eos_ids = known_ends(options.eos_token_id, config.vocab_size)
     return DecodePlan(
         max_new_tokens=_new_tokens(options, prompt_length, config.n_positions),
         min_new_tokens=int(options.min_new_tokens),

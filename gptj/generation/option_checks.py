@@ -1,10 +1,10 @@
 """Checks of the options of generate(): their values, what goes together, what has no effect."""
 
 import logging
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Collection, Iterable
+from typing import Any, Final
 
-from gptj.errors import ArgumentError
+from gptj.errors import ArgumentError, ConfigError, brief
 from gptj.generation.option_rules import (
     BEAM_OPTIONS,
     OUTPUT_OPTIONS,
@@ -15,6 +15,8 @@ from gptj.generation.option_rules import (
 )
 from gptj.generation.options import GenerationConfig, option_names
 
+NO_SENSE: Final = "These generation options make no sense: "
+
 log = logging.getLogger("gptj")
 
 
@@ -23,23 +25,47 @@ def check_generation_options(
 ) -> None:
     """Refuse values that mean nothing, all of them in one message, and impossible pairs.
 
-    Of an option that has no effect only the type has to be right.
-
     Raises:
         ArgumentError: naming every option, what was found and what is accepted.
+    """
+    if wrong := list(wrong_options(options, vocab_size, has_assistant).values()):
+        raise ArgumentError(f"{NO_SENSE}{'; '.join(wrong)}.")
+    _check_pairs(options)
+
+
+def refuse_files_values(
+    options: GenerationConfig, given: Collection[str], vocab_size: int, has_assistant: bool
+) -> None:
+    """Refuse what a file says and means nothing; what a caller has given is for the other checks.
+
+    Raises:
+        ConfigError: naming every such option and its file.
+    """
+    wrong = wrong_options(options, vocab_size, has_assistant)
+    files = {name: options.file_of(name) for name in wrong if name not in given}
+    said = [f"{wrong[name]} in {file}" for name, file in files.items() if file is not None]
+    if said:
+        raise ConfigError(
+            f"{NO_SENSE}{'; '.join(said)}. Correct the file, or give the option to generate()."
+        )
+
+
+def wrong_options(
+    options: GenerationConfig, vocab_size: int, has_assistant: bool = False
+) -> dict[str, str]:
+    """Return the options whose values mean nothing, each with a clause on what is accepted.
+
+    Of an option that has no effect only the type has to be right.
     """
     rules = rules_for(options, vocab_size)
     for name in unused_options(options, has_assistant):
         rules[name] = type_rule(name, rules[name])
     changed = _not_default(options)
-    wrong = [
-        f"{name} must be {accepted}; found {changed[name]!r}"
+    return {
+        name: f"{name} must be {accepted}; found {brief(changed[name])}"
         for name, (holds, accepted) in rules.items()
         if name in changed and not holds(changed[name])
-    ]
-    if wrong:
-        raise ArgumentError("These generation options make no sense: " + "; ".join(wrong) + ".")
-    _check_pairs(options)
+    }
 
 
 def unused_options(options: GenerationConfig, has_assistant: bool) -> set[str]:
@@ -73,11 +99,13 @@ def warn_unused(given: Iterable[str], options: GenerationConfig, has_assistant: 
         log.warning("generate(): %s no effect here.", _have(found))
 
 
-def warn_unused_defaults(options: GenerationConfig) -> None:
+def unused_defaults(options: GenerationConfig) -> list[str]:
     """Say which of a model's own options have no effect until a call gives others beside them."""
     unused = unused_options(options, has_assistant=False)
-    if found := [name for name in options.changed() if name in unused]:
-        log.warning("Of the model's generation options %s no effect as they are.", _have(found))
+    found = [name for name in options.changed() if name in unused]
+    if not found:
+        return []
+    return [f"Of the model's generation options {_have(found)} no effect as they are."]
 
 
 def _have(names: list[str]) -> str:

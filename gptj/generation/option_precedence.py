@@ -9,15 +9,14 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, Final
 
-from gptj.generation.option_checks import warn_unused
+from gptj.generation.option_checks import refuse_files_values, warn_unused
 from gptj.generation.option_rules import (
     MIN_TEMPERATURE,
-    as_tuple,
     is_count,
-    is_integer,
-    is_number,
+    is_real,
 )
 from gptj.generation.options import GenerationConfig
+from gptj.generation.unknown_tokens import known_tokens, unknown_tokens
 
 log = logging.getLogger("gptj")
 
@@ -32,15 +31,13 @@ def settle(
 
     Args:
         given: names of those that a caller has given; the others are the model's.
+
+    Raises:
+        ConfigError: for a value of a file that means nothing.
     """
     found, dropped = settled(options, given, vocab_size)
-    if unknown := _unknown_ends(options.eos_token_id, vocab_size):
-        ids = ", ".join(map(str, unknown))
-        log.warning(
-            "generate(): eos_token_id %s is not in the vocabulary of %d tokens and ends no text.",
-            ids,
-            vocab_size,
-        )
+    for note in unknown_tokens(options, given, vocab_size):
+        log.warning("generate(): %s", note)
     if dropped:
         names = ", ".join(dropped)
         log.warning("generate(): the model's own %s gives way to other options.", names)
@@ -49,6 +46,7 @@ def settle(
             log.warning("generate(): do_sample has no effect, as the model's own temperature is 0.")
         given = set(given) - {"temperature"}  # which has made it greedy
     warn_unused(given, found, has_assistant)
+    refuse_files_values(found, given, vocab_size, has_assistant)
     return found
 
 
@@ -56,11 +54,7 @@ def settled(
     options: GenerationConfig, given: Collection[str], vocab_size: int
 ) -> tuple[GenerationConfig, list[str]]:
     """Return options that go together, and the names of the model's own that gave way."""
-    options = _with_lengths(options, given)
-    unknown = _unknown_ends(options.eos_token_id, vocab_size)
-    if unknown:
-        known = [end for end in as_tuple(options.eos_token_id) if end not in unknown]
-        options = replace(options, eos_token_id=known or None)
+    options = known_tokens(_with_lengths(options, given), given, vocab_size)
     found = options
     for rule in (_with_candidates, _one_mode, _drawing_or_search):
         found = rule(found, given)
@@ -74,7 +68,7 @@ def settled(
 
 def is_greedy(temperature: object) -> bool:
     """Return whether a temperature leaves nothing but the likeliest token."""
-    return is_number(temperature) and 0 <= temperature < MIN_TEMPERATURE  # type: ignore[operator]
+    return is_real(temperature) and 0 <= temperature < MIN_TEMPERATURE  # type: ignore[operator]
 
 
 def _with_lengths(options: GenerationConfig, given: Collection[str]) -> GenerationConfig:
@@ -85,13 +79,6 @@ def _with_lengths(options: GenerationConfig, given: Collection[str]) -> Generati
     if "min_length" in given and options.min_length and "min_new_tokens" not in given:
         changes["min_new_tokens"] = 0
     return replace(options, **changes)
-
-
-def _unknown_ends(ends: Any, vocab_size: int) -> list[int]:
-    """Return the end tokens that the model cannot write; what is no integer is for the checks."""
-    if ends is None or not all(map(is_integer, as_tuple(ends))):
-        return []
-    return [int(end) for end in as_tuple(ends) if not 0 <= end < vocab_size]
 
 
 def _with_candidates(options: GenerationConfig, given: Collection[str]) -> GenerationConfig:

@@ -2,6 +2,7 @@
 
 import math
 import numbers
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -32,6 +33,12 @@ MAX_TEMPERATURE: Final = 1e30
 
 MOST_FLOAT32: Final = 3.4e38
 
+MOST: Final = 2**31 - 1
+"""More tokens than any text has; compiled loops count in int32."""
+
+MOST_SEQUENCES: Final = 2**16
+"""More texts or beams per prompt than any memory holds."""
+
 Holds = Callable[[Any], bool]
 Rule = tuple[Holds, str]
 """Whether a value holds, and what is accepted."""
@@ -52,14 +59,14 @@ def is_integer(value: object) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def is_number(value: object) -> bool:
-    """Return whether a value is a real number."""
+def is_real(value: object) -> bool:
+    """Return whether a value is a real number, NumPy's among them."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _is_finite(value: object) -> bool:
     """Return whether a value is a number that float32 can hold."""
-    return is_number(value) and abs(value) <= MOST_FLOAT32  # type: ignore[arg-type]
+    return is_real(value) and abs(value) <= MOST_FLOAT32  # type: ignore[arg-type]
 
 
 def _is_bool(value: object) -> bool:
@@ -70,20 +77,21 @@ def _or_none(holds: Holds) -> Holds:
     return lambda value: value is None or holds(value)
 
 
-def _from(least: int) -> Holds:
-    return lambda value: is_count(value, least)
+def _from(least: int, most: int = MOST) -> Holds:
+    return lambda value: is_count(value, least) and value <= most
 
 
 def _in(least: float, most: float, *, open_below: bool = False) -> Holds:
     """Return whether a number is from `least`, itself left out where `open_below`, to `most`."""
     return lambda value: (
-        is_number(value) and least <= value <= most and not (open_below and value == least)
+        is_real(value) and least <= value <= most and not (open_below and value == least)
     )
 
 
-FROM_0: Final = (_from(0), "an integer from 0")
-FROM_1: Final = (_from(1), "a positive integer")
-FROM_1_OR_NONE: Final = (_or_none(_from(1)), "a positive integer")
+FROM_0: Final = (_from(0), "an integer from 0 and below 2**31")
+FROM_1: Final = (_from(1), "a positive integer below 2**31")
+FROM_1_OR_NONE: Final = (_or_none(_from(1)), "a positive integer below 2**31")
+SEQUENCES: Final = (_from(1, MOST_SEQUENCES), f"a positive integer up to {MOST_SEQUENCES}")
 
 RULES: Final[dict[str, Rule]] = {
     "max_new_tokens": FROM_1_OR_NONE,
@@ -100,10 +108,10 @@ RULES: Final[dict[str, Rule]] = {
     ),
     "truncation": (lambda name: name in PROMPT_TRUNCATIONS, "None, 'left' or 'sliding_window'"),
     "temperature": (
-        lambda value: is_number(value) and 0 <= value < math.inf,
+        lambda value: is_real(value) and 0 <= value < math.inf,
         "a finite number from 0 (0 is greedy)",
     ),
-    "top_k": (_from(0), "an integer from 0 (0 keeps all tokens)"),
+    "top_k": (_from(0), "an integer from 0 and below 2**31 (0 keeps all tokens)"),
     "top_p": (_in(0, 1, open_below=True), "in (0, 1]"),
     "min_p": (_or_none(_in(0, 1)), "in [0, 1]"),
     "typical_p": (_in(0, 1, open_below=True), "in (0, 1]"),
@@ -117,7 +125,7 @@ RULES: Final[dict[str, Rule]] = {
         "a number above 0 that float32 can hold",
     ),
     "no_repeat_ngram_size": FROM_0,
-    "num_beams": FROM_1,
+    "num_beams": SEQUENCES,
     "num_beam_groups": FROM_1,  # and a divisor of num_beams: see `_group_rule`
     "diversity_penalty": (
         lambda value: _is_finite(value) and value >= 0,
@@ -125,15 +133,15 @@ RULES: Final[dict[str, Rule]] = {
     ),
     "length_penalty": (_is_finite, "a number that float32 can hold"),
     "early_stopping": (lambda value: _is_bool(value) or value == "never", "a bool or 'never'"),
-    "num_return_sequences": FROM_1,
+    "num_return_sequences": SEQUENCES,
 }
 """An option -> whether a value holds, and what is accepted; for tokens see `_token_rules`."""
 
 TYPES: Final[dict[str, Holds]] = {
     **dict.fromkeys(
-        ("temperature", "top_p", "typical_p", "length_penalty", "diversity_penalty"), is_number
+        ("temperature", "top_p", "typical_p", "length_penalty", "diversity_penalty"), is_real
     ),
-    **dict.fromkeys(("min_p", "penalty_alpha"), _or_none(is_number)),
+    **dict.fromkeys(("min_p", "penalty_alpha"), _or_none(is_real)),
     **dict.fromkeys(
         (
             "top_k",
@@ -210,7 +218,7 @@ def _token_rules(vocab_size: int) -> dict[str, Rule]:
         return (
             pairs is not None
             and sequences([ids for ids, _ in pairs])
-            and all(is_number(bias) and bias < math.inf for _, bias in pairs)
+            and all(map(_is_bias, (bias for _, bias in pairs)))
         )
 
     token = f"a token id from 0 to {vocab_size - 1}"
@@ -227,6 +235,13 @@ def _token_rules(vocab_size: int) -> dict[str, Rule]:
             f"a mapping from tuples to numbers, or a list of [ids, number], each id {token}",
         ),
     }
+
+
+def _is_bias(value: Any) -> bool:
+    """Return whether a value may be added to a logit; minus infinity forbids its token."""
+    if not is_real(value) or not value <= MOST_FLOAT32:
+        return False
+    return value >= -sys.float_info.max or value == -math.inf
 
 
 def bias_pairs(value: Any) -> list[tuple[tuple[int, ...], float]] | None:

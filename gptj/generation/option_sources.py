@@ -6,7 +6,9 @@ from typing import Any, Final
 
 from gptj.errors import ConfigError
 from gptj.generation.options import (
+    CONFIG,
     FILE_NAME,
+    TASKS,
     GenerationConfig,
     config_options,
     option_names,
@@ -16,8 +18,6 @@ from gptj.generation.options import (
 from gptj.spec.config import GPTJConfig
 from gptj.system.json_files import read_json
 
-CONFIG: Final = "config.json"
-TASKS: Final = f"{CONFIG}, task_specific_params, for text alone"
 SPECIAL: Final = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 

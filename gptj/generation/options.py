@@ -14,8 +14,13 @@ from gptj.system.json_files import read_json
 
 FILE_NAME: Final = "generation_config.json"
 
+CONFIG: Final = "config.json"
+
 TASK: Final = "text-generation"
 """The block of an old configuration's `task_specific_params` that holds options of generate()."""
+
+TASKS: Final = f"{CONFIG}, task_specific_params, for text alone"
+"""Where those are from."""
 
 
 @dataclass
@@ -66,6 +71,8 @@ class GenerationConfig:
         use_cache: keep keys and values instead of computing them again for every token.
         return_dict_in_generate: return a `ModelOutput` that has, besides `sequences`, what
             `output_scores`, `output_logits`, `output_attentions`, `output_hidden_states` ask for.
+        extra: keys of a file that are no options.
+        origins: option -> its value in a file, and the file, which errors name.
     """
 
     max_new_tokens: int | None = None
@@ -111,6 +118,7 @@ class GenerationConfig:
     output_attentions: bool = False
     output_hidden_states: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, tuple[Any, str]] = field(default_factory=dict, compare=False, repr=False)
 
     def updated(self, /, **changes: Any) -> "GenerationConfig":
         """Return a copy with some options changed.
@@ -177,8 +185,10 @@ class GenerationConfig:
             ConfigError: if the file is not JSON.
         """
         path = folder / FILE_NAME
-        own = cls.from_dict(read_json(path, ConfigError)) if lexists(path) else None
-        return cls.from_model(config, own)
+        if not lexists(path):
+            return cls.from_model(config)
+        own = cls.from_dict(read_json(path, ConfigError))
+        return cls.from_model(config, own._read_from(path))
 
     @classmethod
     def from_model(
@@ -188,7 +198,8 @@ class GenerationConfig:
 
         Without `options` all that the configuration says.
         """
-        options = cls.from_dict(config_options(config)) if options is None else options
+        if options is None:
+            options = cls.from_dict(config_options(config))._read_from(CONFIG)
         names = ("bos_token_id", "eos_token_id", "pad_token_id")
         open_names = [name for name in names if getattr(options, name) is None]
         return replace(options, **{name: getattr(config, name) for name in open_names})
@@ -206,7 +217,19 @@ class GenerationConfig:
         most = block.get("max_length")
         if not isinstance(most, int) or most <= prompt_length:
             block.pop("max_length", None)
-        return replace(cls.from_dict(block), **options.changed(), extra=options.extra)
+        own = cls.from_dict(block)._read_from(TASKS)
+        origins = own.origins | options.origins
+        return replace(own, **options.changed(), extra=options.extra, origins=origins)
+
+    def _read_from(self, source: object) -> "GenerationConfig":
+        """Return the same options, which know where they are from."""
+        return replace(self, origins={n: (x, str(source)) for n, x in self.changed().items()})
+
+    def file_of(self, name: str) -> str | None:
+        """Return the file that an option is from; None if it was not read, or was set later."""
+        # `in` compares by identity first: NaN differs from itself
+        value, file = self.origins.get(name, (None, None))
+        return file if getattr(self, name) in [value] else None
 
 
 def config_options(config: GPTJConfig) -> dict[str, Any]:
@@ -246,7 +269,7 @@ def prompt_prefix(config: GPTJConfig) -> str:
 
 def option_names() -> list[str]:
     """Return the names of all options."""
-    return [spec.name for spec in fields(GenerationConfig) if spec.name != "extra"]
+    return [spec.name for spec in fields(GenerationConfig) if spec.name not in ("extra", "origins")]
 
 
 def check_option_names(names: Iterable[str]) -> None:

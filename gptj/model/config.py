@@ -1,9 +1,11 @@
 """The configuration as users have it: that of the specification, and where to find one."""
 
+from os.path import lexists
 from pathlib import Path
 from typing import Any, Final, Self, Unpack
 
-from gptj.hub import locate_config
+from gptj.checkpoint.folder import open_checkpoint
+from gptj.hub import locate, locate_config
 from gptj.hub.upload import Uploads
 from gptj.model.options import ConfigOptions
 from gptj.spec import config as spec
@@ -20,9 +22,19 @@ class GPTJConfig(Uploads, spec.GPTJConfig):
         """Read the configuration of a preset, a folder or a hub id.
 
         Fields of the configuration among `options` are set on top; the rest says where to look
-        (``revision``, ``cache_dir``, ``local_files_only``, ``token``, ``subfolder``).
+        (``revision``, ``cache_dir``, ``local_files_only``, ``token``, ``subfolder``). Weights
+        without a ``config.json`` show the sizes, as in `gptj.load`, and a warning says what is
+        assumed.
+
+        Raises:
+            ConfigError: if the file is not the JSON of a GPT-J configuration.
+            CheckpointError: if there is none, and no weights that show what it would say.
         """
         known = spec.argument_names()
         where: dict[str, Any] = {k: v for k, v in options.items() if k not in WITHOUT_EFFECT}
         changes = {key: where.pop(key) for key in list(where) if key in known}
-        return cls.from_json_file(locate_config(name, **where), **changes)
+        path = locate_config(name, **where)
+        if lexists(path):
+            return cls.from_json_file(path, **changes)
+        weights = locate(name, weights=False, **where)
+        return cls.from_dict(open_checkpoint(weights).config(changes=changes), **changes)

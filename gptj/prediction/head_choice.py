@@ -1,14 +1,16 @@
 """Which head the files of a name have, of which a prediction is asked."""
 
+from os.path import lexists
 from pathlib import Path
 from typing import Final, Unpack
 
 from gptj import hub
 from gptj.checkpoint.adapter_folder import open_adapter
-from gptj.errors import ArgumentError, UnsupportedFeature, choices
+from gptj.checkpoint.folder import open_quietly
+from gptj.errors import ArgumentError, UnsupportedFeature, brief, choices
 from gptj.hub.options import HubOptions
 from gptj.model.config import GPTJConfig
-from gptj.spec.heads import HEADS
+from gptj.spec.heads import HEADS, head_of
 
 PREDICTING: Final = ("sequence_classification", "question_answering")
 """The heads that predict."""
@@ -24,6 +26,8 @@ BY_CLASS: Final = {
 def served_head(name: str | Path, **where: Unpack[HubOptions]) -> str:
     """Return the head that a model's ``config.json``, or an adapter's task, says that it has.
 
+    Where the configuration does not say, the head is that of the tensors.
+
     Args:
         name: as in `gptj.load`.
         where: as in ``gptj.hub.locate``.
@@ -37,13 +41,22 @@ def served_head(name: str | Path, **where: Unpack[HubOptions]) -> str:
         if adapter is not None:  # a model may have an adapter's configuration beside its own
             return adapter.head()
     path = hub.locate_config(name, **where)
-    written = GPTJConfig.from_json_file(path).architectures if path.is_file() else None
+    written = GPTJConfig.from_json_file(path).architectures if lexists(path) else None
     heads = {BY_CLASS.get(architecture) for architecture in written or ()}
     (head,) = heads if len(heads) == 1 else (None,)
-    if head is None:
+    return head or _head_of_tensors(name, path, written, **where)
+
+
+def _head_of_tensors(
+    name: str | Path, path: Path, written: object, **where: Unpack[HubOptions]
+) -> str:
+    """Return the head whose tensors the files have, for a configuration that does not say it."""
+    head = head_of(open_quietly(hub.locate(name, **where)).tensors)
+    if head == "base":
         raise ArgumentError(
-            f"{path} does not say which head the model has: its architectures are {written!r}, "
-            f"accepted is one of {choices(BY_CLASS)}. Name the head: head=..., or --head."
+            f"{path} does not say which head the model has: its architectures are {brief(written)},"
+            f" accepted is one of {choices(BY_CLASS)}, and the tensors are of none. Name the head: "
+            "head=..., or --head."
         )
     return head
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 from gptj.errors import brief, choices
 from gptj.spec import ROTARY_BASE
 from gptj.spec.config_names import MISTAKEN
-from gptj.spec.number_checks import is_number, is_positive_int
+from gptj.spec.number_checks import is_plain_number, is_positive_int
 from gptj.spec.quantization import METHODS
 
 if TYPE_CHECKING:
@@ -89,10 +89,10 @@ def _size_problems(config: "GPTJConfig") -> list[str]:
 def _option_problems(config: "GPTJConfig") -> list[str]:
     problems = []
     for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):
-        if not (is_number(getattr(config, name)) and 0.0 <= getattr(config, name) < 1.0):
+        if not (is_plain_number(getattr(config, name)) and 0.0 <= getattr(config, name) < 1.0):
             problems.append(f"{name} must be in [0, 1), found {brief(getattr(config, name))}")
     for name in ("layer_norm_epsilon", "initializer_range"):
-        if not (is_number(getattr(config, name)) and 0.0 < getattr(config, name) < math.inf):
+        if not (is_plain_number(getattr(config, name)) and 0.0 < getattr(config, name) < math.inf):
             problems.append(
                 f"{name} must be a number above 0, found {brief(getattr(config, name))}"
             )

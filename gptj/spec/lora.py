@@ -15,7 +15,7 @@ import numpy.typing as npt
 from gptj.errors import QUOTED, ArgumentError, brief, choices, suggest
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import find_head
-from gptj.spec.number_checks import is_number, is_positive_int
+from gptj.spec.number_checks import is_plain_number, is_positive_int
 from gptj.spec.params import LM_HEAD, keyed_generator, parameter_table
 from gptj.spec.tensors import LazyTensor
 
@@ -64,9 +64,9 @@ class LoraConfig:
             fits = is_positive_int(rank) and rank < 2**31
             _require(fits, "rank", rank, "a positive integer")
         for alpha in (self.alpha, *self.alpha_pattern.values()):
-            fits = is_number(alpha) and 0 < alpha < LARGEST_ALPHA
+            fits = is_plain_number(alpha) and 0 < alpha < LARGEST_ALPHA
             _require(fits, "alpha", alpha, "a positive number")
-        fits = is_number(self.dropout) and 0.0 <= self.dropout < 1.0
+        fits = is_plain_number(self.dropout) and 0.0 <= self.dropout < 1.0
         _require(fits, "dropout", self.dropout, "a number from 0 to below 1")
 
     def scale(self, module: str) -> float:

@@ -1,8 +1,11 @@
-"""Which Python values count as numbers: booleans do not."""
+"""Which values of a configuration count as numbers: those that JSON has, and booleans do not.
+
+The options of generate() also take NumPy's: see ``gptj.generation.option_rules``.
+"""
 
 
-def is_number(value: object) -> bool:
-    """Return whether a value is an integer or a float."""
+def is_plain_number(value: object) -> bool:
+    """Return whether a value is an int or a float of Python."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

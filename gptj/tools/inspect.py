@@ -1,15 +1,16 @@
 """Inspect a checkpoint: its content and its problems, without any framework."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TypeVar, Unpack
 
 import numpy as np
-import numpy.typing as npt
 
 from gptj import hub
+from gptj.checkpoint.adapter_folder import AdapterFolder, open_adapter
 from gptj.checkpoint.causal_masks import prefix_masks
 from gptj.checkpoint.folder import Checkpoint, open_quietly
 from gptj.checkpoint.formats import FORMATS
@@ -17,23 +18,25 @@ from gptj.checkpoint.parameter_matching import compare
 from gptj.checkpoint.progress import byte_progress
 from gptj.checkpoint.snapshot import again_if_changed
 from gptj.checkpoint.tokenizer_files import files_of_tokenizer
-from gptj.errors import CheckpointError, GPTJError, choices
+from gptj.errors import GPTJError, brief, choices
+from gptj.generation.option_checks import refuse_files_values, unused_defaults
+from gptj.generation.option_precedence import settled
 from gptj.generation.option_sources import option_sources
+from gptj.generation.options import GenerationConfig
+from gptj.generation.unknown_tokens import unknown_tokens
 from gptj.hub.options import HubOptions
 from gptj.model.config import GPTJConfig
 from gptj.spec import config as spec
-from gptj.spec.heads import head_of
-from gptj.spec.params import count_parameters
-from gptj.spec.tensors import LazyTensor
+from gptj.spec.heads import BASE_PREFIX, head_of
+from gptj.spec.params import count_parameters, parameter_table
+from gptj.spec.tensors import LazyTensor, Tensors
 from gptj.tokenizer import GPTJTokenizer
 from gptj.tools.init import resolve_config
+from gptj.tools.inspect_adapter import inspected_adapter
 from gptj.tools.inspect_report import as_text
+from gptj.tools.tensor_values import look
 
 Result = TypeVar("Result")
-
-BLOCK_NUMBERS: Final = 2**22
-"""Numbers that are examined at a time."""
-
 
 SHOWN: Final = 4
 """Names that a problem lists; the content has all."""
@@ -71,8 +74,13 @@ def inspect(
 ) -> Inspection:
     """Inspect a checkpoint of any form, reading every tensor once, one at a time.
 
+    A problem is what `gptj.load` refuses, and what it does not see: numbers that no weight should
+    be, generation options that `generate` refuses, a file that is not what the hub has, masks and a
+    tokenizer that make another text. A note is what loading warns about.
+
     Args:
-        checkpoint: a folder, a file, a preset or a hub id.
+        checkpoint: a folder, a file, a preset or a hub id; of an adapter, its base model is
+            inspected with it.
         config: for a checkpoint without one, as in ``gptj.convert``.
         where: `revision`, `cache_dir` and the like, as in ``gptj.load``.
 
@@ -82,24 +90,30 @@ def inspect(
         with the file that it is from; all in which the configuration and the tensors differ;
         missing, unexpected, misshapen and mistyped tensors; tensors that are all zero, or hold NaN
         or infinity; masks that are not causal; the quantization; whether vocabulary and tokenizer
-        fit.
+        fit; the adapter, if it is one.
 
     Raises:
         CheckpointError: if files are missing, or too damaged to list their tensors.
     """
-    opened = open_quietly(hub.locate(checkpoint, **where))
+    found = hub.locate(checkpoint, **where)
+    adapter = open_adapter(found)
+    opened = open_quietly(found if adapter is None else hub.locate_base(adapter, **where))
     with opened.kept():
-        return _inspect(opened, str(checkpoint), config)
+        return _inspect(opened, adapter, str(checkpoint), config)
 
 
 def _inspect(
-    opened: Checkpoint, name: str, config: spec.GPTJConfig | str | Path | None
+    opened: Checkpoint,
+    adapter: AdapterFolder | None,
+    name: str,
+    config: spec.GPTJConfig | str | Path | None,
 ) -> Inspection:
-    """Return what an opened checkpoint holds."""
-    head = head_of(opened.tensors)
+    """Return what an opened checkpoint holds, and the adapter on it."""
+    head = head_of(opened.tensors) if adapter is None else adapter.head()
     problems: list[str] = []
     with byte_progress(opened.tensors, "Inspecting") as counted:
-        tensors = {name: _look(name, tensor, problems) for name, tensor in counted.items()}
+        looks = {name: look(name, tensor) for name, tensor in counted.items()}
+    tensors = {name: found for name, (found, _) in looks.items()}
     content: dict[str, Any] = {
         "checkpoint": name,
         "form": opened.form,
@@ -110,65 +124,77 @@ def _inspect(
         "weights_sha256": _hash_of_all(tensors),
         "files": [_file(path, problems) for path in opened.files],
         "tensors": tensors,
+        "notes": list(opened.notes),
     }
-    content["notes"] = list(opened.notes)
+    faults = {name: found for name, (_, found) in looks.items() if found}
     try:
-        known = _config(opened, problems) if config is None else resolve_config(config)
+        known = _config(opened, adapter, head, config, content["notes"])
         content["config"] = known.to_dict()
+        _look_at_dtype(known, opened.tensors, content["notes"], problems)
         if known.is_quantized:
             content["parameters"] = count_parameters(known, head)
-        content["generation"] = _noting(problems, lambda: option_sources(opened.folder, known))
-        content |= _fit(opened, known, head, problems)
+        content["generation"] = _options(opened.folder, known, content["notes"], problems)
+        content |= _fit(opened, adapter, known, head, content["notes"], problems)
+        faults = _in_the_model(faults, parameter_table(known, head))
     except GPTJError as error:
         problems.append(str(error))
+    problems = [*chain(*faults.values()), *problems]
     return Inspection(content | {"problems": problems})
 
 
-def _config(opened: Checkpoint, problems: list[str]) -> GPTJConfig:
-    """Return the configuration as the tensors have it, and add all that differs to the problems."""
-    content, changes = opened.described()
-    problems += [f"{opened.folder}: {note}." for note in changes]
-    config = GPTJConfig.from_dict(content)
-    stored = {str(tensor.dtype) for tensor in opened.tensors.values()} & set(spec.DTYPES)
-    if config.dtype not in (None, "float32", *stored):
+def _config(
+    opened: Checkpoint,
+    adapter: AdapterFolder | None,
+    head: str,
+    given: spec.GPTJConfig | str | Path | None,
+    notes: list[str],
+) -> GPTJConfig:
+    """Return the configuration as loading has it, and add what is done about it to the notes."""
+    if given is not None:
+        return resolve_config(given)
+    content, changes = opened.described(head)
+    notes += [f"{opened.folder}: {change}." for change in changes]
+    if adapter is not None:
+        content = adapter.with_labels(content)
+    return GPTJConfig.from_dict(content)
+
+
+def _look_at_dtype(
+    config: GPTJConfig, tensors: Tensors, notes: list[str], problems: list[str]
+) -> None:
+    """Say what the dtype of a configuration does to the tensors."""
+    if config.dtype not in (None, *spec.DTYPES):
         problems.append(
+            f"config.json has torch_dtype = {brief(config.dtype)}, accepted are "
+            f"{choices(spec.DTYPES)}: correct it, or give dtype."
+        )
+    elif config.dtype not in (None, "float32", *(str(t.dtype) for t in tensors.values())):
+        notes.append(
             f"config.json has torch_dtype = {config.dtype}, no tensor is in it: loading rounds "
             "them, unless dtype is given."
         )
-    return config
 
 
-def _look(name: str, tensor: LazyTensor, problems: list[str]) -> dict[str, Any]:
-    """Read one tensor; return its description, and add the problems of its values."""
-    found: dict[str, Any] = {
-        "shape": list(tensor.shape),
-        "dtype": str(tensor.dtype),
-        "bytes": tensor.nbytes,
-    }
-    try:
-        array = np.asarray(tensor.read(), order="C")
-    except (CheckpointError, OSError, ValueError) as error:
-        problems.append(f"{name} cannot be read: {error}")
-        return found | {"sha256": None}
-    counts = {"nan": 0, "infinite": 0, "nonzero": 0}
-    digest = hashlib.sha256()
-    for block in _blocks(array):
-        digest.update(block.view(np.uint8).data)
-        counts["nonzero"] += int(np.count_nonzero(block))
-        if block.dtype.kind not in "iub":
-            counts["nan"] += int(np.isnan(block).sum())
-            counts["infinite"] += int(np.isinf(block).sum())
-    for kind in ("nan", "infinite"):
-        if counts[kind]:
-            problems.append(f"{name} holds {counts[kind]} numbers that are {kind}.")
-    if array.size and not counts["nonzero"] and not name.endswith("bias"):
-        problems.append(f"{name} is all zero.")
-    return found | {"sha256": digest.hexdigest(), **counts}
+def _options(
+    folder: Path, config: GPTJConfig, notes: list[str], problems: list[str]
+) -> dict[str, dict[str, Any]] | None:
+    """Return the generation options and their files; add those without effect to the notes."""
+    found = _noting(problems, lambda: option_sources(folder, config))
+    if found is None:
+        return None
+    options, size = GenerationConfig.from_folder(folder, config), config.vocab_size
+    notes += [*unused_defaults(options), *unknown_tokens(options, (), size)]
+    settled_options, dropped = settled(options, (), size)
+    if dropped:
+        notes.append(f"The model's own {', '.join(dropped)} gives way to other options.")
+    _noting(problems, lambda: refuse_files_values(settled_options, (), size, has_assistant=False))
+    return found
 
 
-def _blocks(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
-    flat = array.reshape(-1)
-    return (flat[start : start + BLOCK_NUMBERS] for start in range(0, flat.size, BLOCK_NUMBERS))
+def _in_the_model(faults: dict[str, list[str]], names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the faults of tensors that are parameters; what is left out changes nothing."""
+    own = {name.removeprefix(BASE_PREFIX) for name in names}
+    return {name: found for name, found in faults.items() if name.removeprefix(BASE_PREFIX) in own}
 
 
 def _hash_of_all(tensors: dict[str, dict[str, Any]]) -> str:
@@ -197,9 +223,21 @@ def _dialect(opened: Checkpoint) -> str:
     return FORMATS[opened.form].dialect_of(opened.files[0])
 
 
-def _fit(opened: Checkpoint, config: GPTJConfig, head: str, problems: list[str]) -> dict[str, Any]:
+def _fit(
+    opened: Checkpoint,
+    adapter: AdapterFolder | None,
+    config: GPTJConfig,
+    head: str,
+    notes: list[str],
+    problems: list[str],
+) -> dict[str, Any]:
     """Return how tensors match the configuration, and add the mismatches to the problems."""
-    match = compare(config, head, opened.tensors, str(opened.folder))
+    about: dict[str, Any] = {}
+    whole: dict[str, LazyTensor] = {}
+    if adapter is not None:
+        about, whole = inspected_adapter(adapter, config, head, problems)
+    match = compare(config, head, opened.tensors | whole, str(opened.folder))
+    notes += match.notes(head)
     for what, names in match.differences().items():
         if names:
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
@@ -210,13 +248,13 @@ def _fit(opened: Checkpoint, config: GPTJConfig, head: str, problems: list[str])
             f"{len(masks)} masks are not causal, from {masks[0]} on: the model was trained to see "
             "its prompt both ways, which is not done here, and its text will be another."
         )
-    length = _noting(problems, lambda: _tokenizer_length(opened.folder))
+    folder = adapter.folder if adapter and files_of_tokenizer(adapter.folder) else opened.folder
+    length = _noting(problems, lambda: _tokenizer_length(folder))
     if length is not None and length > config.vocab_size:
         problems.append(
             f"The tokenizer has {length} tokens, the vocabulary only {config.vocab_size}."
         )
-    return {
-        "notes": [*opened.notes, *match.notes(head)],
+    return about | {
         "left_out": match.left_out,
         "missing": match.missing,
         "unexpected": match.unexpected,

@@ -20,6 +20,12 @@ def as_text(content: dict[str, Any]) -> str:
         *_table(_groups(content["tensors"])),
         "",
     ]
+    if adapter := content.get("adapter"):
+        lines.append(
+            f"adapter: rank {adapter['rank']}, alpha {adapter['alpha']:g}, on "
+            f"{', '.join(adapter['targets'])}; {len(adapter['tensors'])} tensors. What is above is "
+            f"its base model, {adapter['base']}"
+        )
     if content.get("buffers"):
         lines.append(f"{len(content['buffers'])} old buffers, which are no parameters")
     if content.get("quantization"):

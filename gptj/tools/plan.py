@@ -193,7 +193,7 @@ def _config(name: str | Path, quantize: str | None, **where: Unpack[HubOptions])
         changes["quantization_config"] = description_of(quantize)
     if str(name).partition("@")[0].lower() in hub.PRESETS:
         return GPTJConfig(**changes)
-    return GPTJConfig.from_json_file(hub.locate_config(name, **where), **changes)
+    return GPTJConfig.from_pretrained(name, **where, **changes)
 
 
 def _cache(config: GPTJConfig, system: str, batch: int, length: int, itemsize: int) -> int:

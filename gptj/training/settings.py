@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from gptj.errors import ArgumentError, choices, suggest
 from gptj.spec.heads import HEADS
+from gptj.spec.number_checks import is_plain_number
 from gptj.spec.update_rule import UpdateRule
 from gptj.training.learning_rate_schedule import SCHEDULES
 
@@ -126,8 +127,7 @@ def _choose(name: str, value: str, accepted: tuple[str, ...]) -> None:
 def _require(
     name: str, value: float, least: float, *, strictly: bool = False, below: float | None = None
 ) -> None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if is_number and (least < value or (value == least and not strictly)):
+    if is_plain_number(value) and (least < value or (value == least and not strictly)):
         if below is None or value < below:
             return
     limits = f"above {least}" if strictly else f"at least {least}"

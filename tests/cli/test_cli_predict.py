@@ -33,6 +33,7 @@ def folders(tmp_path_factory):
     save_model(path / "reader", ANSWERS)
     save_model(path / "writer", "causal_lm")
     save_model(path / "nameless", CLASSES, fields={"architectures": None})
+    save_model(path / "headless", "base", fields={"architectures": None})
     return path
 
 
@@ -124,7 +125,7 @@ WRONG = {
     "no text": (["one"], 2, "There is no text. Give some"),
     "text and file": (["one", "w1", "--file", __file__], 2, "TEXT and --file exclude each other"),
     "a language model": (["writer", "w1"], 1, "use gptj generate"),
-    "a head that nothing names": (["nameless", "w1"], 2, "does not say which head the model has"),
+    "a head that nothing names": (["headless", "w1"], 2, "does not say which head the model has"),
     "no question": (["reader", "w1"], 2, "needs one: question=..., or --question"),
     "a question for classes": (["one", "w1", "--question", "w1"], 2, "'question' has no effect"),
     "missing model": (["nowhere/at/all", "w1"], 1, "neither an existing folder"),

@@ -1,6 +1,7 @@
 """Predictions by a model's name: its head and its labels, and what is refused."""
 
 import json
+import shutil
 
 import pytest
 
@@ -70,13 +71,20 @@ def test_the_classes_of_every_framework_name_a_head(prefix, folders, tmp_path):
 @pytest.mark.parametrize(
     "written", [None, [], ["GPTJ"], ["GPTJModel", "GPTJForQuestionAnswering"]], ids=str
 )
-def test_a_head_that_nothing_names_is_not_guessed(written, folders, tmp_path):
-    content = json.loads((folders / "classes" / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(content | {"architectures": written}))
+def test_a_head_that_nothing_names_is_not_guessed(written, tmp_path):
+    save_model(tmp_path, "base", fields={"architectures": written})
     with pytest.raises(ArgumentError, match=r"does not say which head .*--head"):
         gptj.predict("w1", tmp_path, backend=FIRST)
+    (tmp_path / "config.json").unlink()
     with pytest.raises(ArgumentError, match="its architectures are None"):
-        served_head((tmp_path / "config.json").rename(tmp_path / "other").parent)
+        served_head(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["classes", "answers", "text"])
+def test_the_tensors_say_which_head_a_folder_without_configuration_has(name, folders, tmp_path):
+    folder = shutil.copytree(folders / name, tmp_path / "copy")
+    (folder / "config.json").unlink()
+    assert served_head(folder) == served_head(folders / name)
 
 
 def test_a_head_may_be_named_where_nothing_names_it(tmp_path):

@@ -148,7 +148,7 @@ def test_a_checkpoint_without_configuration_is_still_looked_through(tmp_path):
     (altered(tmp_path) / "config.json").unlink()
     found = gptj.inspect(tmp_path)
     assert len(found.to_dict()["tensors"]) == len(open_checkpoint(TINY).tensors)
-    assert "has no config.json: its sizes follow" in found.to_dict()["problems"][0]
+    assert "has no config.json: its sizes follow" in found.to_dict()["notes"][0]
 
 
 def test_the_command_prints_a_table_or_json(tmp_path):
