@@ -206,16 +206,10 @@ def is_adapter(path: Path) -> bool:
 
 
 def _weights_of(folder: Path) -> tuple[Format, Path] | None:
-    """Return the preferred form of a folder's weights and their file or index, None if it has none.
-
-    A broken link counts where there is nothing else.
-    """
+    """Return the preferred form of weights and its file; a broken link if there is nothing else."""
     files = [(form, folder / n) for form in FORMATS.values() for n in (form.whole, form.index)]
-    for is_there in (Path.exists, lexists):
-        for form, path in files:
-            if is_there(path):
-                return form, path
-    return None
+    found = (pair for is_there in (Path.exists, lexists) for pair in files if is_there(pair[1]))
+    return next(found, None)
 
 
 def shard_files(index: Path, weight_map: object) -> list[str]:

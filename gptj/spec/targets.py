@@ -13,7 +13,7 @@ from gptj.spec import IGNORE_INDEX
 from gptj.spec.checks import check_row_shape
 from gptj.spec.config import GPTJConfig
 from gptj.spec.config_checks import PROBLEM_TYPES
-from gptj.spec.number_checks import is_number
+from gptj.spec.number_checks import is_plain_number
 from gptj.spec.tensor_checks import Concrete, agree, check_integer, is_integer, place
 from gptj.spec.types import Size, Tensor
 
@@ -135,7 +135,7 @@ def check_item_count(count: Any, concrete: Concrete) -> None:
     if count is None:
         return
     shape = getattr(count, "shape", None)
-    if not is_number(count) and (shape is None or tuple(shape) not in ((), (1,))):
+    if not is_plain_number(count) and (shape is None or tuple(shape) not in ((), (1,))):
         found = repr(count) if shape is None else f"shape {tuple(shape)}"
         raise InputError(
             "num_items_in_batch must be one number, how many targets the loss is the mean of; "
