@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Final, Self, Unpack
 
 from gptj.checkpoint.folder import open_checkpoint
+from gptj.errors import CheckpointError
 from gptj.hub import locate, locate_config
 from gptj.hub.upload import Uploads
 from gptj.model.options import ConfigOptions
@@ -36,5 +37,10 @@ class GPTJConfig(Uploads, spec.GPTJConfig):
         path = locate_config(name, **where)
         if lexists(path):
             return cls.from_json_file(path, **changes)
-        weights = locate(name, weights=False, **where)
-        return cls.from_dict(open_checkpoint(weights).config(changes=changes), **changes)
+        try:
+            checkpoint = open_checkpoint(locate(name, weights=False, **where))
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{path} is missing, and nothing beside it shows the sizes: {error}"
+            ) from error
+        return cls.from_dict(checkpoint.config(changes=changes), **changes)
