@@ -67,8 +67,10 @@ def promotion():
 
 
 def pytest_collection_modifyitems(items):
-    """Refuse a test that says neither that it is neutral nor that frameworks matter to it."""
+    """Refuse a test without a mark, and one whose name is another in each process."""
     for item in items:
+        if " at 0x" in item.nodeid:
+            raise pytest.UsageError(f"{item.nodeid} has an address in its name: give it `ids=`.")
         if not any(item.get_closest_marker(name) for name in ("neutral", "frameworks")):
             raise pytest.UsageError(
                 f"{item.nodeid} has neither mark: mark it, or its file, as `neutral` where no "

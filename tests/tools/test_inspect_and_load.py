@@ -145,9 +145,9 @@ def core(line):
     return line.split(", the tensors are in")[0].split(": ")[-1].rstrip(".")
 
 
-@pytest.mark.parametrize("case", [(t, {}, {}) for t in ODD_TENSORS], ids=str)
-def test_they_agree_on_tensors(case, tmp_path, caplog):
-    check(write_folder(tmp_path / "model", *case), caplog)
+@pytest.mark.parametrize("tensors", ODD_TENSORS, ids=" ".join)
+def test_they_agree_on_tensors(tensors, tmp_path, caplog):
+    check(write_folder(tmp_path / "model", tensors, {}, {}), caplog)
 
 
 @pytest.mark.parametrize("case", [({}, c, {}) for c in ODD_CONFIGS], ids=str)
