@@ -1,7 +1,6 @@
 """Models, configurations, tokenizers and data sets are copied, pickled and sent to processes."""
 
 import copy
-import multiprocessing
 import pickle
 
 import numpy as np
@@ -10,20 +9,13 @@ import pytest
 import gptj
 from gptj.datasets import text_dataset
 from gptj.spec.heads import HEADS
-from models import draw_ids, tiny_config, tiny_model
+from models import tiny_config, tiny_model
+from spawned import first_output, in_another_process
 
-IDS = draw_ids((2, 7), seed=51)
 COPIES = {
     "deepcopy": copy.deepcopy,
     "pickle": lambda thing: pickle.loads(pickle.dumps(thing)),
 }
-
-
-def first_output(model):
-    """Return the first output of a model as an array: also in another process."""
-    backend = model.backend
-    output = backend.forward(model, input_ids=backend.from_numpy(IDS)).to_tuple()[0]
-    return np.asarray(backend.to_numpy(output), np.float32)
 
 
 @pytest.mark.frameworks
@@ -70,8 +62,7 @@ def test_a_copied_model_has_its_adapter(framework, how):
 @pytest.mark.frameworks
 def test_a_model_is_sent_to_a_spawned_process(framework):
     model = tiny_model(framework.name)
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        found = pool.apply(first_output, (model,))
+    found = in_another_process(first_output, model)
     np.testing.assert_allclose(found, first_output(model), atol=1e-6)
 
 
@@ -88,9 +79,8 @@ def test_a_copied_tokenizer_encodes_the_same(how):
 @pytest.mark.neutral
 def test_a_tokenizer_and_a_configuration_are_sent_to_a_spawned_process():
     tokenizer, config = gptj.load_tokenizer("demo"), tiny_config()
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.apply(tokenizer.encode, ("import os",)) == tokenizer.encode("import os")
-        assert pool.apply(config.to_dict) == config.to_dict()
+    assert in_another_process(tokenizer.encode, "import os") == tokenizer.encode("import os")
+    assert in_another_process(config.to_dict) == config.to_dict()
 
 
 @pytest.mark.neutral
