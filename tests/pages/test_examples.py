@@ -114,6 +114,15 @@ def test_a_script_for_transformers_trains_in_keras(tf_backend, tmp_path):
     assert gptj.load(tmp_path, backend="tf", head="sequence_classification").config.num_labels == 2
 
 
+def test_a_script_for_transformers_trains_in_flax(flax_backend, tmp_path):
+    options = ("--model", short_demo(), "--steps", 4, "--out", tmp_path)
+    printed = run("from_transformers_flax", *options)
+    found = losses(printed)
+    assert len(found) == 4 and found[-1] < found[0]
+    assert "text 'def add" in printed
+    assert (tmp_path / "model.safetensors").is_file()
+
+
 def test_every_example_is_in_the_table_of_the_folder():
     table = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     named = set(re.findall(r"\]\((\w+\.py)\)", table))
