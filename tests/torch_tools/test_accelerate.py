@@ -11,9 +11,12 @@ from accelerate import (
     init_empty_weights,
     load_checkpoint_and_dispatch,
 )
+from accelerate.hooks import remove_hook_from_submodules
+from accelerate.utils import offload_state_dict
 from safetensors.torch import load_file
 
 import gptj
+from gptj.errors import UnsupportedFeature
 from torch_pairs import draw, folder, pair
 
 pytestmark = pytest.mark.frameworks
@@ -61,6 +64,38 @@ def test_a_model_whose_weights_are_elsewhere_computes_and_generates(offload, tmp
     for options in ({"do_sample": False}, {"do_sample": False, "repetition_penalty": 1.3}):
         wanted = theirs.generate(IDS, attention_mask=mask, **options, **OPTIONS)
         assert torch.equal(model.generate(IDS, **options, **OPTIONS), wanted)
+
+
+def whole_state(model):
+    """Return the state with the name of a tied head, which accelerate looks for."""
+    return {n: p.detach().clone() for n, p in model.named_parameters(remove_duplicate=False)}
+
+
+@pytest.mark.parametrize("place", ["cpu", "disk"])
+def test_a_tied_model_is_kept_elsewhere_with_its_whole_state(place, tmp_path):
+    theirs, model = pair(tied=True)
+    state, here = whole_state(model), torch.device("cpu")
+    if place == "cpu":
+        cpu_offload(model, here, state_dict=state)
+    else:
+        offload_state_dict(str(tmp_path), state)
+        disk_offload(model, str(tmp_path), here)
+    torch.testing.assert_close(model(IDS).logits, theirs(IDS).logits, rtol=1e-4, atol=1e-5)
+    wanted = theirs.generate(IDS, attention_mask=torch.ones_like(IDS), do_sample=False, **OPTIONS)
+    assert torch.equal(model.generate(IDS, **OPTIONS), wanted)
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_weights_that_are_elsewhere_are_saved_without_the_hooks(tied, tmp_path):
+    _, model = pair(tied=tied)
+    wanted = model(IDS).logits
+    cpu_offload(model, torch.device("cpu"), state_dict=whole_state(model))
+    with pytest.raises(UnsupportedFeature, match="remove_hook_from_submodules"):
+        model.save_pretrained(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    remove_hook_from_submodules(model)
+    model.save_pretrained(tmp_path / "model")
+    assert torch.equal(gptj.load(tmp_path / "model", backend="torch")(IDS).logits, wanted)
 
 
 @pytest.mark.parametrize("device_map", [{"": "cpu"}, MAP], ids=["one device", "map"])

@@ -42,7 +42,9 @@ def check_values(device: torch.device) -> None:
     if device.type == "meta":
         raise UnsupportedFeature(
             "The model is on the device 'meta', where parameters have shapes and no values: load "
-            "it on another one to compute with it, for example with device='cpu'."
+            "it on another one to compute with it, for example with device='cpu'. If accelerate "
+            "keeps the weights elsewhere, take its hooks off before saving: "
+            "accelerate.hooks.remove_hook_from_submodules(model)."
         )
 
 
