@@ -127,8 +127,9 @@ def config_path(folder: Path) -> Path:
     the training's folder counts.
     """
     own, above = folder / CONFIG_NAME, folder.resolve().parent / CONFIG_NAME
-    in_training = (folder / TRAINER_STATE).exists() and not own.exists()
-    return above if in_training and above.exists() else own
+    # a broken link is there, and an error
+    in_training = (folder / TRAINER_STATE).exists() and not lexists(own)
+    return above if in_training and lexists(above) else own
 
 
 def open_checkpoint(path: Path) -> Checkpoint:

@@ -8,6 +8,7 @@ EXTRA_FILES = {
     "flax/compiled_loop": "jax: the loop is compiled; PyTorch's is a loop of Python's in `decode`",
     "tf/compiled_loop": "TensorFlow: the loop is compiled; PyTorch runs one of Python in `decode`",
     "tf/shared_programs": "TensorFlow: keeps each XLA program for ever; jax shares them already",
+    "torch/changed_modules": "PyTorch: programs put other modules into a model; trees are checked",
     "torch/kernels/float32": "PyTorch: several libraries have matmuls; the usual may be slow",
     "torch/kernels/int4": "PyTorch: the one framework that has a kernel for int4 weights",
     "torch/kernels/int4_layout": "PyTorch: its kernel for int4 has its own layout",

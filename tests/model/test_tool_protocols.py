@@ -1,11 +1,13 @@
 """Models of every backend answer what programs around them ask."""
 
+from pathlib import Path
+
 import pytest
 
 import gptj
 from gptj.errors import ArgumentError
 from gptj.spec.heads import HEADS
-from models import DEMO, draw_ids, tiny_model
+from models import draw_ids, tiny_model
 from paths import TINY
 
 pytestmark = pytest.mark.frameworks
@@ -28,7 +30,8 @@ def test_a_loaded_model_knows_its_folder(framework):
 
 
 def test_the_demo_is_known_by_a_folder_that_other_programs_find(torch_backend):
-    assert gptj.load("demo", backend="torch").name_or_path == str(DEMO.resolve())
+    folder = Path(gptj.__file__).parent / "data" / "demo"
+    assert gptj.load("demo", backend="torch").name_or_path == str(folder.resolve())
 
 
 def test_a_new_model_has_no_name(framework):

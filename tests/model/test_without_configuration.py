@@ -55,3 +55,14 @@ def test_a_folder_without_weights_either_says_what_it_holds(tmp_path):
     (tmp_path / "notes.txt").write_text("x", encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"holds no weights .* Found 'notes\.txt'"):
         GPTJConfig.from_pretrained(tmp_path)
+
+
+def test_a_broken_link_in_a_checkpoint_of_a_trainer_is_not_passed_over(tmp_path):
+    folder = tmp_path / "checkpoint-5"
+    shutil.copytree(TINY, folder)
+    (folder / "config.json").rename(tmp_path / "config.json")
+    (folder / "trainer_state.json").write_text("{}", encoding="utf-8")
+    assert GPTJConfig.from_pretrained(folder).n_layer == GPTJConfig.from_pretrained(TINY).n_layer
+    (folder / "config.json").symlink_to("nothing.json")
+    with pytest.raises(CheckpointError, match="config.json"):
+        GPTJConfig.from_pretrained(folder)

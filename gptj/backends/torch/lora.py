@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gptj.backends.torch.layers import at_least_float32
+from gptj.backends.torch.changed_modules import check_unwrapped
+from gptj.backends.torch.layers import Linear, at_least_float32
 from gptj.backends.torch.params import from_numpy, to_numpy
+from gptj.backends.torch.quantized_linear import QuantizedLinear
 from gptj.spec.lora import LoraConfig, LoraLayer, lora_layers, saved_parameters
 from gptj.spec.tensors import LazyTensor, Tensors
 
@@ -48,6 +50,7 @@ def add_adapter(model: Any, lora: LoraConfig, tensors: Tensors) -> None:
         parameter.requires_grad_(name in saved)
     for module, layer in layers.items():
         linear = model.get_submodule(module)
+        check_unwrapped(module, linear, (Linear, QuantizedLinear))
         down, up = (_value(tensors[name], linear.weight.device) for name in (layer.down, layer.up))
         adapter = Adapter(down, up, layer.scale, lora.dropout)
         linear.adapter = adapter.train(linear.training)

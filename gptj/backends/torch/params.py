@@ -9,8 +9,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from gptj.backends.torch.changed_modules import check_complete, find_parameter
 from gptj.backends.torch.kernels.int4 import arranged
 from gptj.backends.torch.kernels.int4_layout import INT4, from_kernel, is_for_kernel
+from gptj.backends.torch.kernels.linear import is_transformed
 from gptj.backends.torch.tied_state import check_tied
 from gptj.errors import UnsupportedFeature
 from gptj.spec.checks import values_are_checked
@@ -70,8 +72,9 @@ def input_tensor(value: TensorLike, name: str, model: "TorchPretrained | None" =
 
 
 def concrete(tensor: Tensor) -> npt.NDArray[Any] | None:
-    """Return a tensor's values for a check, or None while tracing, on meta and while decoding."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or tensor.is_meta:
+    """Return a tensor's values for a check, or None where there are none or no check is made."""
+    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if is_traced or is_transformed() or tensor.is_meta:
         return None
     return to_numpy(tensor) if values_are_checked() else None
 
@@ -143,10 +146,10 @@ def resize(model: "TorchPretrained", vocab_size: int, tensors: Tensors) -> None:
 def dump_params(model: "TorchPretrained") -> dict[str, LazyTensor]:
     """Return a model's parameters by canonical name, as handles that copy nothing before use."""
     check_tied(model)
-    return {
-        name: _handle(model.get_parameter(native_name(parameter)), parameter)
-        for name, parameter in parameter_table(model.config, model.head).items()
-    }
+    table = parameter_table(model.config, model.head)
+    found = {name: find_parameter(model, parameter) for name, parameter in table.items()}
+    check_complete(model, found.values())
+    return {name: _handle(value, table[name]) for name, value in found.items()}
 
 
 def _handle(value: Tensor, parameter: Parameter) -> LazyTensor:

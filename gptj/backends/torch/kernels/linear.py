@@ -22,7 +22,7 @@ from gptj.backends.torch.kernels.float32 import (
 from gptj.backends.torch.kernels.half_precision import rows_of
 
 # PyTorch: whether torch.func is at work; no public function says so
-_is_transformed = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
+is_transformed = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
 
 HALF_DTYPES: Final = (torch.bfloat16, torch.float16)
 
@@ -67,7 +67,7 @@ def describe(dtype: torch.dtype) -> str:
 def is_concrete(tensor: Tensor) -> bool:
     """Return whether a tensor is plain: not traced, transformed or spread over processes."""
     is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return type(tensor.data) is Tensor and not is_traced and not _is_transformed()
+    return type(tensor.data) is Tensor and not is_traced and not is_transformed()
 
 
 def choose_kernel(dtype: torch.dtype, rows: int) -> Kernel:
