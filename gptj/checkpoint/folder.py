@@ -35,7 +35,6 @@ CONFIG_NAME: Final = "config.json"
 TRAINER_STATE: Final = "trainer_state.json"
 """What transformers' Trainer writes beside the weights of its checkpoints."""
 
-
 LONGEST_NAME: Final = 255
 """Bytes that the name of a file may have."""
 

@@ -48,6 +48,7 @@ def test_a_layer_around_a_layer_is_not_saved_without_what_it_adds(model, tmp_pat
     refused(model, tmp_path, "no place for: transformer.h.0.attn.q_proj.factor. Save")
     with pytest.raises(UnsupportedFeature, match="q_proj is a Scaled"):
         model.add_lora(rank=2)
+    assert model.lora is None and all(weight.requires_grad for weight in model.parameters())
 
 
 def test_blocks_beyond_the_configuration_are_not_dropped(model, tmp_path):

@@ -46,11 +46,12 @@ def add_adapter(model: Any, lora: LoraConfig, tensors: Tensors) -> None:
     """Give a model an adapter, and freeze everything else."""
     layers = lora_layers(lora, model.config, model.head)
     saved = saved_parameters(lora, model.config, model.head)
+    for module in layers:  # all of them before anything is changed
+        check_unwrapped(module, model.get_submodule(module), (Linear, QuantizedLinear))
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in saved)
     for module, layer in layers.items():
         linear = model.get_submodule(module)
-        check_unwrapped(module, linear, (Linear, QuantizedLinear))
         down, up = (_value(tensors[name], linear.weight.device) for name in (layer.down, layer.up))
         adapter = Adapter(down, up, layer.scale, lora.dropout)
         linear.adapter = adapter.train(linear.training)
