@@ -17,6 +17,15 @@ CLASSES = {
     "question_answering": "GPTJForQuestionAnswering",
     "base": "GPTJModel",
 }
+TRAINING = {
+    "lr_scheduler_type": "constant",
+    "logging_steps": 1,
+    "save_strategy": "no",
+    "report_to": [],
+    "disable_tqdm": True,
+    "use_cpu": True,
+}
+"""Arguments of every trainer: each step is logged, nothing is saved."""
 
 _temporary = TemporaryDirectory(prefix="gptj-torch-tools-")
 

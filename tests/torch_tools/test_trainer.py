@@ -7,7 +7,7 @@ import transformers
 from transformers import Trainer, TrainingArguments
 
 import gptj
-from torch_pairs import folder, pair
+from torch_pairs import TRAINING, folder, pair
 
 pytestmark = pytest.mark.frameworks
 
@@ -35,16 +35,7 @@ def rows(head):
 
 def trainer(model, path, examples=None, **options):
     """Return a trainer of three steps."""
-    settings = {
-        "max_steps": 3,
-        "learning_rate": 1e-2,
-        "lr_scheduler_type": "constant",
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": [],
-        "disable_tqdm": True,
-        "use_cpu": True,
-    }
+    settings = {**TRAINING, "max_steps": 3, "learning_rate": 1e-2}
     beside = {name: options.pop(name) for name in ("processing_class",) if name in options}
     examples = examples or rows("causal_lm")
     args = TrainingArguments(str(path), **{**settings, **EIGHT, **options})

@@ -8,21 +8,17 @@ from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTr
 
 import gptj
 from models import short_demo
+from torch_pairs import TRAINING
 
 pytestmark = pytest.mark.frameworks
 
 TEXTS = ["import os\n", "def f(x):\n    return x\n", "class A:\n    pass\n", "x = 1\n"]
 ONE_BY_ONE = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}
 SETTINGS = {
+    **TRAINING,
     "max_steps": 2,
     "per_device_train_batch_size": 4,
     "learning_rate": 1e-3,
-    "lr_scheduler_type": "constant",
-    "logging_steps": 1,
-    "save_strategy": "no",
-    "report_to": [],
-    "disable_tqdm": True,
-    "use_cpu": True,
     "bf16": False,
     "gradient_checkpointing": False,
 }
