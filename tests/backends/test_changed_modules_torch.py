@@ -3,14 +3,15 @@
 import copy
 
 import pytest
-import torch
-from torch import nn
-from torch.nn.utils import prune
 
 import gptj
 from gptj.errors import UnsupportedFeature
 from models import draw_ids, tiny_model
 from paths import TINY
+
+torch = pytest.importorskip("torch")
+prune = pytest.importorskip("torch.nn.utils.prune")
+nn = torch.nn
 
 pytestmark = pytest.mark.frameworks
 

@@ -66,3 +66,19 @@ def test_what_is_neutral_asks_for_no_framework(name):
         assert not FIXTURES & {argument.arg for argument in test.args.args}, test.name
     for node in [tree] if "neutral" in of_file else neutral:
         assert not FRAMEWORKS & imported(node)
+
+
+def skipped_without(tree):
+    """Return the packages without which pytest.importorskip leaves out a file."""
+    called = [n for n in ast.walk(tree) if isinstance(n, ast.Call)]
+    skips = [n for n in called if getattr(n.func, "attr", None) == "importorskip"]
+    return {n.args[0].value.partition(".")[0] for n in skips}
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("torch_tools/")])
+def test_a_file_is_left_out_without_the_frameworks_that_it_imports(name):
+    """The tools' folder is left out as a whole."""
+    tree = ast.parse(FILES[name].read_text(encoding="utf-8"))
+    at_the_top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    asked = FRAMEWORKS & set().union(*map(imported, at_the_top))
+    assert not asked or FRAMEWORKS & skipped_without(tree)

@@ -145,10 +145,10 @@ def resize(model: "TorchPretrained", vocab_size: int, tensors: Tensors) -> None:
 
 def dump_params(model: "TorchPretrained") -> dict[str, LazyTensor]:
     """Return a model's parameters by canonical name, as handles that copy nothing before use."""
-    check_tied(model)
+    tied = check_tied(model)
     table = parameter_table(model.config, model.head)
     found = {name: find_parameter(model, parameter) for name, parameter in table.items()}
-    check_complete(model, found.values())
+    check_complete(model, [*found.values(), *tied])
     return {name: _handle(value, table[name]) for name, value in found.items()}
 
 

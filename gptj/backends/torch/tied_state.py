@@ -49,20 +49,26 @@ def warn_of_replaced(model: "TorchPretrained") -> None:
     )
 
 
-def check_tied(model: "TorchPretrained") -> None:
-    """Refuse a tied head with a weight of its own, which a file of a tied model has no room for."""
+def check_tied(model: "TorchPretrained") -> list[Tensor]:
+    """Return the weight of a tied head, which is in no file: it is the word table's.
+
+    Raises:
+        UnsupportedFeature: for a weight of its own, which a file of a tied model has no room for.
+    """
     head = model.get_output_embeddings()
-    if head is None or not model.config.tie_word_embeddings:
-        return
-    weight, table = getattr(head, "weight", None), model.get_input_embeddings().weight
-    if weight is None or weight is table or table.is_meta:  # without values to compare
-        return
+    weight = getattr(head, "weight", None)
+    if weight is None or not model.config.tie_word_embeddings:
+        return []
+    table = model.get_input_embeddings().weight
+    if weight is table or table.is_meta:  # without values to compare
+        return [weight]
     if not (type(weight.data) is type(table.data) and torch.equal(weight, table)):
         raise UnsupportedFeature(
             "The configuration has tie_word_embeddings = True, but the weight of lm_head is no "
             "longer the word table's: something has replaced one of the two. Call tie_weights() to "
             "drop the head's, or set model.config.tie_word_embeddings = False to save both."
         )
+    return [weight]
 
 
 def _leave_out(model: Any, state: dict[str, Tensor], prefix: str, metadata: object) -> None:
