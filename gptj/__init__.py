@@ -13,6 +13,7 @@ import importlib
 from typing import Any, Final
 
 from gptj.errors import suggest
+from gptj.system.keras_names import register_when_imported
 
 PREFIXES: Final = {"": "torch", "TF": "tf", "Flax": "flax"}
 """What the names of a backend's models begin with."""
@@ -70,6 +71,12 @@ PUBLIC: Final = {
 }
 """Every public name -> the module that defines it, under another name where one follows."""
 
+SAVED_BY_KERAS: Final = {
+    **{name: PUBLIC[name] for name in PUBLIC if PUBLIC[name] == "gptj.backends.tf.heads"},
+    "AdamW": "gptj.backends.tf.optimizer",
+}
+"""Classes that a file in Keras's format may name -> the module that has them."""
+
 AS_IT_IS: Final = "that of transformers takes the models of this package as they are."
 
 ELSEWHERE: Final = {
@@ -116,3 +123,6 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     """List the public names, imported or not."""
     return sorted([*PUBLIC, "__version__"])
+
+
+register_when_imported(SAVED_BY_KERAS)
