@@ -22,7 +22,7 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 from flax.training.train_state import TrainState
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 import gptj
 
@@ -77,7 +77,7 @@ def main(name: str, steps: int, length: int, save_every: int, data: int, out: Pa
     rows = gptj.text_dataset(write_topics(out / "topics"), length=length, cache_dir=out / "cache")
     train, held_out = rows.split(0.05, seed=0)
     shape = (data, jax.device_count() // data)
-    mesh = jax.make_mesh(shape, ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+    mesh = jax.make_mesh(shape, ("data", "model"))
     over_data = NamedSharding(mesh, PartitionSpec("data"))
     model = gptj.load(name, backend="flax", sharding=mesh, resid_pdrop=0.1)
     state = new_state(model, mesh)

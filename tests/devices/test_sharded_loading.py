@@ -48,6 +48,10 @@ def test_over_eight_devices_everything_is_as_on_one(flax_backend):
     assert_passes_over_eight_devices("eight_devices.py")
 
 
+def test_the_axes_of_a_mesh_may_be_explicit_or_automatic(flax_backend):
+    assert_passes_over_eight_devices("eight_devices_axes.py")
+
+
 def test_weights_are_divided_by_heads_width_and_vocabulary(parallel):
     assert specs(parallel, invented_mesh(data=2, model=4)) | {
         "transformer/h/0/attn/q_proj/kernel": (None, "model"),
@@ -108,15 +112,12 @@ def test_a_mesh_of_one_device_loads_like_a_device(load):
 def wrong(case):
     """Return something that `sharding` does not accept."""
     import jax
-    from jax.sharding import AxisType, NamedSharding, PartitionSpec
+    from jax.sharding import PartitionSpec
 
-    explicit = jax.make_mesh((1,), ("model",), axis_types=(AxisType.Explicit,))
     return {
         "a name": "model",
         "a spec": PartitionSpec(),
-        "another axis": jax.make_mesh((1,), ("x",), axis_types=(AxisType.Auto,)),
-        "an explicit mesh": explicit,
-        "an explicit sharding": NamedSharding(explicit, PartitionSpec()),
+        "another axis": jax.make_mesh((1,), ("x",)),
         "a function to None": lambda name, shape: None,
         "a function to specs": lambda name, shape: PartitionSpec(),
         "an empty tree": {},
@@ -130,8 +131,6 @@ def wrong(case):
         ("a name", "sharding 'model' is none; accepted are a jax.sharding.Sharding, a Mesh"),
         ("a spec", r"sharding .* is none; accepted are a jax.sharding.Sharding, a Mesh"),
         ("another axis", "The mesh has an axis 'x'; accepted are 'data' and 'model'"),
-        ("an explicit mesh", r"{'model': 1} has axes of the type Explicit.*AxisType.Auto,\) \* 1"),
-        ("an explicit sharding", "has axes of the type Explicit, on which the model would have"),
         ("a function to None", "gives None for transformer/wte/embedding, which is no jax.shard"),
         ("a function to specs", r"becomes one with its mesh: NamedSharding\(mesh, spec\)"),
         ("an empty tree", r"missing are 'transformer/wte/embedding', .* and 22 more, unexpected"),

@@ -12,8 +12,9 @@ from models import tiny_config, tiny_weights
 
 
 @cache
-def mesh(data, model):
-    return jax.make_mesh((data, model), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+def mesh(data, model, kind=AxisType.Explicit):
+    """Return a mesh; JAX makes explicit axes where nothing is said."""
+    return jax.make_mesh((data, model), ("data", "model"), axis_types=(kind,) * 2)
 
 
 def build(sharding, head="causal_lm", dtype="float32", **changes):

@@ -11,6 +11,7 @@ import numpy as np
 from flax import linen as nn
 from jax import Array
 
+from gptj.backends.flax.automatic_axes import with_automatic_axes
 from gptj.backends.flax.cache import KVCache
 from gptj.backends.flax.lora import collections
 from gptj.backends.flax.masks import whole_mask
@@ -66,16 +67,23 @@ def run(
     dropout_rng: Array | None,
 ) -> tuple[ModelOutput, Intermediates]:
     """Return a module's output, and the captured outputs of the modules inside."""
-    output, state = program.module.apply(
-        collections(params),
-        **inputs,
-        past_key_values=cache,
-        **dict(program.options),
-        rngs=None if dropout_rng is None else {"dropout": dropout_rng},
-        capture_intermediates=program.wants,
-        mutable=["intermediates"],
-    )
-    return output, state.get("intermediates", {})
+
+    def apply(
+        params: Params, cache: KVCache | None, inputs: dict[str, Array], dropout_rng: Array | None
+    ) -> tuple[ModelOutput, Intermediates]:
+        output, state = program.module.apply(
+            collections(params),
+            **inputs,
+            past_key_values=cache,
+            **dict(program.options),
+            rngs=None if dropout_rng is None else {"dropout": dropout_rng},
+            capture_intermediates=program.wants,
+            mutable=["intermediates"],
+        )
+        return output, state.get("intermediates", {})
+
+    batch = inputs.get("input_ids", inputs.get("inputs_embeds"))
+    return with_automatic_axes(apply, params, cache, inputs, dropout_rng, batch=batch)
 
 
 def for_program(cache: KVCache, count: int, limit: int) -> KVCache:

@@ -1,16 +1,18 @@
 """The compiled decode loop in JAX: what `decode` runs segment by segment."""
 
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gptj.backends.flax.automatic_axes import with_automatic_axes
 from gptj.backends.flax.cache import KVCache, init_cache
 from gptj.backends.flax.compiled_forward import Program
 from gptj.backends.flax.lora import collections
 from gptj.backends.flax.masks import to_left_padding
+from gptj.backends.flax.params import Params
 from gptj.backends.flax.sampling import next_tokens
 from gptj.contract.decoding import DecodePlan
 from gptj.generation.finished_sequences import Segment
@@ -39,22 +41,26 @@ def ends_of(segment: Segment) -> tuple[Array, Array]:
 def prefill(
     program: Program,
     sizes: tuple[int, int],  # room in the cache, and for new tokens
-    params: Any,
+    params: Params,
     ids: Array,
     mask: Array,
     plan: DecodePlan,
 ) -> DecodeState:
     """Read the prompts and draw the first tokens."""
-    ids, mask = to_left_padding(ids, mask)
-    state = _initial_state(program, sizes, mask, plan)
-    return _advance(program, params, state, ids, plan)
+
+    def read(params: Params, ids: Array, mask: Array, plan: DecodePlan) -> DecodeState:
+        ids, mask = to_left_padding(ids, mask)
+        state = _initial_state(program, sizes, mask, plan)
+        return _advance(program, params, state, ids, plan)
+
+    return with_automatic_axes(read, params, ids, mask, plan, batch=ids)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def prefill_and_decode(
     program: Program,
     sizes: tuple[int, int],  # room in the cache, and for new tokens
-    params: Any,
+    params: Params,
     ids: Array,
     mask: Array,
     plan: DecodePlan,
@@ -67,14 +73,14 @@ def prefill_and_decode(
 
 @partial(jax.jit, static_argnums=0, donate_argnums=2)
 def continue_decode(
-    program: Program, params: Any, state: DecodeState, plan: DecodePlan, ends: tuple[Array, Array]
+    program: Program, params: Params, state: DecodeState, plan: DecodePlan, ends: tuple[Array, Array]
 ) -> DecodeState:
     """Run a later segment of the loop."""
     return run_loop(program, params, state, plan, ends)
 
 
 def run_loop(
-    program: Program, params: Any, state: DecodeState, plan: DecodePlan, ends: tuple[Array, Array]
+    program: Program, params: Params, state: DecodeState, plan: DecodePlan, ends: tuple[Array, Array]
 ) -> DecodeState:
     """Draw tokens until a step, or until few enough sequences are unfinished.
 
@@ -86,11 +92,14 @@ def run_loop(
         is_enough = (~state.finished).sum() <= min_unfinished
         return (state.step < until) & ~is_enough & (last_tokens(state) >= 0).all()
 
-    def advance(state: DecodeState) -> DecodeState:
-        return _advance(program, params, state, last_tokens(state), plan)
+    def loop(params: Params, state: DecodeState, plan: DecodePlan) -> DecodeState:
+        def advance(state: DecodeState) -> DecodeState:
+            return _advance(program, params, state, last_tokens(state), plan)
 
-    final: DecodeState = jax.lax.while_loop(continues, advance, state)
-    return final
+        final: DecodeState = jax.lax.while_loop(continues, advance, state)
+        return final
+
+    return with_automatic_axes(loop, params, state, plan, batch=state.mask)
 
 
 def without_a_text(state: DecodeState) -> Array:
@@ -109,7 +118,7 @@ def last_tokens(state: DecodeState) -> Array:
 
 
 def _advance(
-    program: Program, params: Any, state: DecodeState, tokens: Array, plan: DecodePlan
+    program: Program, params: Params, state: DecodeState, tokens: Array, plan: DecodePlan
 ) -> DecodeState:
     """Draw the tokens that follow `tokens`, (A, T)."""
     room = state.cache.capacity - state.mask.shape[1]

@@ -22,7 +22,7 @@ def loss_gradients(
     def loss(params: Params) -> jax.Array:
         return model(**inputs, params=params, return_dict=True).loss
 
-    value, tree = jax.value_and_grad(loss)(model.params)
+    value, tree = jax.jit(jax.value_and_grad(loss))(model.params)  # explicit axes need a program
     tree = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
     handles = parameters.dump_params(model.config, model.head, tree)
     return float(value), {name: np.asarray(handle.read()) for name, handle in handles.items()}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from gptj.backends.flax.params import native_name, native_order
 from gptj.errors import ArgumentError, choices
@@ -129,8 +129,6 @@ def _check_paths(chosen: Mapping[str, Sharding], shapes: Mapping[str, tuple[int,
                 f"sharding gives {sharding!r} for {path}, which is no jax.sharding.Sharding; a "
                 "PartitionSpec becomes one with its mesh: NamedSharding(mesh, spec)."
             )
-        if isinstance(sharding, NamedSharding):
-            _check_kinds(sharding.mesh)
 
 
 def _check_axes(mesh: Mesh) -> None:
@@ -140,17 +138,6 @@ def _check_axes(mesh: Mesh) -> None:
         raise ArgumentError(
             f"The mesh has an axis {choices(unknown)}; accepted are {DATA_AXIS!r} and "
             f"{MODEL_AXIS!r}. For other meshes give sharding a function (name, shape) -> Sharding."
-        )
-
-
-def _check_kinds(mesh: Mesh) -> None:
-    """Refuse a mesh on which JAX does not infer how results are divided."""
-    kinds = [kind for kind in mesh.axis_types if kind != AxisType.Auto]
-    if kinds:
-        raise ArgumentError(
-            f"The mesh {dict(mesh.shape)} has axes of the type {kinds[0].name}, on which the model "
-            "would have to say how every result is divided. Make it with jax.make_mesh(..., "
-            f"axis_types=(jax.sharding.AxisType.Auto,) * {len(mesh.axis_names)})."
         )
 
 
