@@ -73,14 +73,22 @@ def prefill_and_decode(
 
 @partial(jax.jit, static_argnums=0, donate_argnums=2)
 def continue_decode(
-    program: Program, params: Params, state: DecodeState, plan: DecodePlan, ends: tuple[Array, Array]
+    program: Program,
+    params: Params,
+    state: DecodeState,
+    plan: DecodePlan,
+    ends: tuple[Array, Array],
 ) -> DecodeState:
     """Run a later segment of the loop."""
     return run_loop(program, params, state, plan, ends)
 
 
 def run_loop(
-    program: Program, params: Params, state: DecodeState, plan: DecodePlan, ends: tuple[Array, Array]
+    program: Program,
+    params: Params,
+    state: DecodeState,
+    plan: DecodePlan,
+    ends: tuple[Array, Array],
 ) -> DecodeState:
     """Draw tokens until a step, or until few enough sequences are unfinished.
 
