@@ -1,5 +1,20 @@
-"""``python -m gptj``."""
+"""``python -m gptj``, and the command ``gptj``."""
 
-from gptj.cli import main
+import sys
 
-main(prog_name="gptj")
+from gptj.system.exit_codes import INTERRUPTED
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C is one line even while its modules are imported."""
+    try:
+        from gptj.cli import main as commands
+
+        commands(prog_name="gptj")
+    except KeyboardInterrupt:
+        sys.stderr.write("gptj: interrupted.\n")
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

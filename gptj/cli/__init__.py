@@ -1,4 +1,7 @@
-"""The command line: one module per command. Exit codes: 0 done, 1 failed, 2 wrongly called."""
+"""The command line: one module per command.
+
+Exit codes: 0 done, 1 failed, 2 wrongly called, 130 interrupted.
+"""
 
 import sys
 from typing import Any
@@ -19,6 +22,7 @@ from gptj.cli.predict import predict
 from gptj.cli.score import score
 from gptj.cli.streams import discard_output, flush_output, open_closed_streams
 from gptj.errors import ArgumentError, GPTJError
+from gptj.system.exit_codes import FAILED, INTERRUPTED, WRONGLY_CALLED
 from gptj.system.versions import VERSION
 
 
@@ -34,17 +38,20 @@ class Commands(click.Group):
             discard_output()
             where = "the output" if error.filename is None else error.filename
             click.echo(f"gptj: {where}: {error.strerror or error}.", err=True)
-            sys.exit(1)
+            sys.exit(FAILED)
 
     def invoke(self, context: click.Context) -> Any:
-        """Run a command; what the caller did wrong is 2, what went wrong is 1."""
+        """Run a command; its errors are one line, and so is Ctrl-C."""
         try:
             result = super().invoke(context)
             flush_output()
             return result
         except GPTJError as error:
             click.echo(f"gptj: {error}", err=True)
-            sys.exit(2 if isinstance(error, ArgumentError) else 1)
+            sys.exit(WRONGLY_CALLED if isinstance(error, ArgumentError) else FAILED)
+        except KeyboardInterrupt as error:
+            click.echo(f"gptj: {str(error) or 'interrupted'}.", err=True)
+            sys.exit(INTERRUPTED)
 
 
 @click.group(

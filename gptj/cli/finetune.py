@@ -120,7 +120,7 @@ def finetune(
         )
     except KeyboardInterrupt as error:
         said = str(error) or "stopped between two steps, and what was saved is kept"
-        raise click.ClickException(f"{said}; the same command resumes from there.") from None
+        raise KeyboardInterrupt(f"{said}; the same command resumes from there") from None
     if not quiet:
         click.echo(f"Wrote {done.folder} with a model card, README.md. To use it:", err=True)
     click.echo(done.command)

@@ -77,6 +77,7 @@ def generate(
     is shown as it is generated; beams and several texts appear at the end.
 
     A file ending in .jsonl has objects with a "prompt" or a "text", and so may standard input.
+    Blank lines are left out.
 
     JSON lines have "prompt" and "text", the new text only; with -r, "texts", a list.
     """

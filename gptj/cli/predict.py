@@ -8,7 +8,7 @@ import click
 
 from gptj.cli.hub_options import hub_options
 from gptj.cli.model_options import backend_option, device_option, dtype_option
-from gptj.cli.prompts import read_prompts
+from gptj.cli.prompts import read_lines, read_standard_input
 from gptj.cli.quiet_start import start_backend
 from gptj.cli.quoting import quoted_start
 from gptj.errors import ArgumentError
@@ -34,7 +34,7 @@ Such models come from gptj finetune, save_pretrained or save_lora, or transforme
     "-f",
     "--file",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True),
-    help='File with a text per line; "-" for standard input.',
+    help='File with a text per line ("-": standard input), or with JSON lines (.jsonl).',
 )
 @click.option("--question", help="Question to answer from each text.")
 @click.option("--truncate", is_flag=True, help="Cut texts that are too long.")
@@ -97,18 +97,14 @@ def _texts(texts: Sequence[str], file: str | None) -> list[str]:
     if texts and file is not None:
         raise ArgumentError("TEXT and --file exclude each other: give one of them.")
     if file is not None:
-        return read_prompts(None, file)
+        return read_lines(file)
     if not texts:
         raise ArgumentError(
             'There is no text. Give some, or "-" for standard input, or --file FILE with one a '
             "line."
         )
     # the last line end of a stream is not part of the text to classify
-    return [_standard_input() if text == "-" else text for text in texts]
-
-
-def _standard_input() -> str:
-    return read_prompts("-", None)[0].removesuffix("\n")
+    return [read_standard_input().removesuffix("\n") if text == "-" else text for text in texts]
 
 
 def _table(head: str, found: Sequence[Any]) -> list[str]:

@@ -1,13 +1,15 @@
 """Prompts from the command line: an argument, standard input, or the lines of a file."""
 
+import logging
+from pathlib import Path
 from typing import Final
 
-import click
-
 from gptj.cli.streams import standard_input
-from gptj.datasets.source_files import JSON_LINES
-from gptj.errors import ArgumentError
+from gptj.datasets.source_files import JSON_LINES, decoded_lines, lines
+from gptj.errors import ArgumentError, DataError
 from gptj.system.json_files import parse_json
+
+log = logging.getLogger("gptj")
 
 STANDARD_INPUT: Final = "standard input"
 
@@ -23,48 +25,70 @@ SHOWN: Final = 60
 def read_prompts(prompt: str | None, file: str | None) -> list[str]:
     """Return the prompts: one for an argument, one per line for a file; "-" is standard input.
 
-    Lines are JSON where the file's name says so, or where the first one of standard input is.
-
     Raises:
         ArgumentError: for none, for both, for an empty one, and for a file that is not UTF-8.
     """
     if prompt is not None and file is not None:
         raise ArgumentError("PROMPT and --file exclude each other: give one of them.")
     if file is not None:
-        return _lines(_read(file), STANDARD_INPUT if file == "-" else file)
+        return read_lines(file)
     if prompt is None:
         raise ArgumentError(
             'There is no prompt. Give one, or "-" for standard input, or --file FILE with one a '
             "line."
         )
-    text = _read(prompt) if prompt == "-" else prompt
+    text = read_standard_input() if prompt == "-" else prompt
     if not text:
         raise _empty("The prompt")
     return [text]
 
 
-def _read(name: str) -> str:
+def read_standard_input() -> str:
+    """Return all of standard input.
+
+    Raises:
+        ArgumentError: if it is closed, or not UTF-8.
+    """
+    return "".join(line for _, line in _numbered("-"))
+
+
+def read_lines(file: str) -> list[str]:
+    """Return the texts of a file, one a line; "-" is standard input. Blank lines are left out.
+
+    Lines are JSON where the file's name says so, or where the first one of standard input is.
+
+    Raises:
+        ArgumentError: for a file without any, or that is not UTF-8, and for a line that is no text.
+    """
+    name = STANDARD_INPUT if file == "-" else file
+    numbered = [(number, line.removesuffix("\n")) for number, line in _numbered(file)]
+    texts = [(number, line) for number, line in numbered if line.strip()]
+    if not texts:
+        raise ArgumentError(f"{name} is {'blank' if numbered else 'empty'}. Give a text per line.")
+    _warn_of_blank([number for number, line in numbered if not line.strip()], texts[-1][0], name)
+    are_json = name.endswith(JSON_LINES) or (file == "-" and _is_json(texts[0][1]))
+    if not are_json:
+        return [line for _, line in texts]
+    return [_prompt_of(line, f"Line {number} of {name}") for number, line in texts]
+
+
+def _numbered(file: str) -> list[tuple[int, str]]:
+    """Return the lines of a file, or of standard input, with their numbers from 1."""
     try:
-        if name == "-":
-            return standard_input().read()
-        with click.open_file(name, encoding="utf-8") as stream:
-            return str(stream.read())
-    except UnicodeDecodeError as error:
-        raise ArgumentError(f"{name} is not a text in UTF-8: {error}.") from error
+        if file == "-":
+            return list(decoded_lines(standard_input(), STANDARD_INPUT))
+        return list(lines(Path(file)))
+    except DataError as error:
+        raise ArgumentError(str(error)) from error
 
 
-def _lines(text: str, name: str) -> list[str]:
-    """Return the prompts of a file, one a line; a blank line is refused, except at the end."""
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n")  # Windows writes both
-    lines = text.rstrip("\n").split("\n")  # splitlines would also split at form feeds
-    are_json = name.endswith(JSON_LINES) or (name == STANDARD_INPUT and _is_json(lines[0]))
-    prompts = []
-    for number, line in enumerate(lines, start=1):
-        place = f"Line {number} of {name}"
-        if not line.strip():
-            raise _empty(place)
-        prompts.append(_prompt_of(line, place) if are_json else line)
-    return prompts
+def _warn_of_blank(blank: list[int], last: int, name: str) -> None:
+    """Say that blank lines between texts have no result; at the end nobody expects one."""
+    between = [number for number in blank if number < last]
+    if between:
+        log.warning(
+            "%s: %d blank lines are left out, first line %d.", name, len(between), between[0]
+        )
 
 
 def _is_json(line: str) -> bool:

@@ -1,15 +1,14 @@
 """``gptj score``: how likely texts are, and which of several continuations is the likeliest."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
 
 from gptj.cli.model_options import backend_option, device_option, dtype_option
+from gptj.cli.prompts import read_lines, read_standard_input
 from gptj.cli.quiet_start import start_backend
 from gptj.cli.quoting import quoted, quoted_start
-from gptj.cli.streams import standard_input
 from gptj.contract.tokenizer import Tokenizer
 from gptj.errors import ArgumentError
 from gptj.scoring.perplexity import Score
@@ -29,8 +28,8 @@ Examples:
 @click.option(
     "-f",
     "--file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File whose lines are scored, blank ones aside.",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+    help='File with a text per line ("-": standard input), or with JSON lines (.jsonl).',
 )
 @click.option(
     "-c",
@@ -50,7 +49,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line and text.")
 def score(
     texts: tuple[str, ...],
-    file: Path | None,
+    file: str | None,
     continuations: tuple[str, ...],
     model: str,
     backend: str | None,
@@ -87,22 +86,14 @@ def score(
             click.echo(_token_table(result, tokenizer))
 
 
-def _read(texts: tuple[str, ...], file: Path | None) -> list[str]:
+def _read(texts: tuple[str, ...], file: str | None) -> list[str]:
     """Return the texts of the command line, of standard input and of a file."""
-    given = [standard_input().read() if text == "-" else text for text in texts]
+    given = [read_standard_input() if text == "-" else text for text in texts]
     if file is not None:
-        given += [line for line in _lines(file) if line.strip()]
+        given += read_lines(file)
     if not given:
         raise ArgumentError('There is no text to score. Give some, or "-" for standard input.')
     return given
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        text = file.read_text(encoding="utf-8")  # which makes "\n" of every line end
-    except UnicodeDecodeError as error:
-        raise ArgumentError(f"{file} is not a text in UTF-8: {error}.") from error
-    return text.split("\n")
 
 
 def _as_json(text: str, found: Score | list[Score]) -> str:

@@ -20,8 +20,8 @@ def open_closed_streams() -> None:
             setattr(sys, name, open(handle, "w", encoding="utf-8", closefd=False))
 
 
-def standard_input() -> IO[str]:
-    """Return standard input as text in UTF-8.
+def standard_input() -> IO[bytes]:
+    """Return standard input, as bytes.
 
     Raises:
         ArgumentError: if it is closed.
@@ -30,7 +30,7 @@ def standard_input() -> IO[str]:
         raise ArgumentError(
             'Standard input is closed, so "-" has nothing to read. Give the text itself, or a file.'
         )
-    return click.open_file("-", encoding="utf-8")
+    return click.open_file("-", "rb")
 
 
 def flush_output() -> None:

@@ -52,7 +52,7 @@ class Writer:
                 written.append(piece)
         except KeyboardInterrupt:
             click.echo()  # keeps the text so far on a separate line
-            raise click.Abort from None
+            raise
         click.echo()
         return ["".join(written)]
 

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from gptj.errors import DataError
+from gptj.system.file_kinds import HEAD_BYTES, binary_kind
 
 JSON_LINES: Final = (".jsonl", ".ndjson")
 """How the names of files with a JSON object per line end."""
 
 PATTERN: Final = "*?["
 """What makes a path that does not exist a pattern."""
+
+LEAVE_OUT: Final = "Convert the file to UTF-8, or leave it out."
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -102,22 +105,42 @@ def lines(path: Path, read: Callable[[int], object] = bool) -> Iterator[tuple[in
     """
     try:
         with path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                read(len(raw))
-                yield number, _decoded(raw, path, number)
+            yield from decoded_lines(file, str(path), read)
     except DataError:
         raise
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
-def _decoded(raw: bytes, path: Path, number: int) -> str:
+def decoded_lines(
+    file: Iterable[bytes], name: str, read: Callable[[int], object] = bool
+) -> Iterator[tuple[int, str]]:
+    """Yield what `lines` yields, of an open file or a stream that a message calls `name`.
+
+    Raises:
+        DataError: for a line that is not UTF-8.
+    """
+    for number, raw in enumerate(file, start=1):
+        read(len(raw))
+        if number == 1:
+            _check_text(raw[:HEAD_BYTES], name)
+        yield number, _decoded(raw, name, number)
+
+
+def _check_text(head: bytes, name: str) -> None:
+    """Refuse a file whose first bytes are those of no text; "BZh" alone may begin one."""
+    is_text = b"\0" not in head and head.decode("utf-8", "replace").find("\ufffd") < 0
+    found = None if is_text else binary_kind(head)
+    if found is not None:
+        raise DataError(f"{name} is no text in UTF-8, but {found[0]}. {found[1] or LEAVE_OUT}")
+
+
+def _decoded(raw: bytes, name: str, number: int) -> str:
     try:
         text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path}, line {number}: byte {error.start + 1} of the line is not UTF-8. "
-            "Convert the file to UTF-8, or leave it out."
+            f"{name}, line {number}: byte {error.start + 1} of the line is not UTF-8. {LEAVE_OUT}"
         ) from error
     return f"{text[:-2]}\n" if text.endswith("\r\n") else text
 

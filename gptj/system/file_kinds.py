@@ -142,10 +142,18 @@ def _kind(path: Path, head: bytes) -> tuple[str, str] | None:
         return "a safetensors file", "Name it model.safetensors."
     if not head.strip(b"\0"):
         return "full of zeros, like a download that has not ended", ""
+    return binary_kind(head) or _text_kind(head)
+
+
+def binary_kind(head: bytes) -> tuple[str, str] | None:
+    """Return what the first bytes show that are no text in UTF-8, and advice; None if nothing."""
     for magic, place, kind, advice in MAGIC:
         if head.startswith(magic, place):
             return kind, advice
-    return _text_kind(head)
+    halves = head[0::2], head[1::2]
+    if len(head) > 1 and sorted(any(half) for half in halves) == [False, True]:
+        return "text in UTF-16", TO_UTF8  # without its mark: every other byte is zero
+    return None
 
 
 def _is_downloading(path: Path) -> bool:

@@ -56,6 +56,8 @@ def test_the_command_reads_files_and_standard_input(tmp_path):
     result = invoke("-", "--file", str(path), "--json", input="a = 2\n")
     texts = [json.loads(line)["text"] for line in result.stdout.splitlines()]
     assert texts == ["a = 2\n", "import os", "x = 1"]
+    result = invoke("--file", "-", "--json", input='{"text": "a = 2"}\n{"prompt": "b = 3"}\n')
+    assert [json.loads(line)["text"] for line in result.stdout.splitlines()] == ["a = 2", "b = 3"]
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path):
@@ -63,7 +65,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
     path.write_bytes(b"\x89PNG")
     result = invoke("--file", str(path))
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "image.png is not a text in UTF-8" in result.stderr
+    assert "image.png, line 1: byte 1 of the line is not UTF-8" in result.stderr
 
 
 CALLED_WRONGLY = {

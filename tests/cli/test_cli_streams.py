@@ -1,5 +1,7 @@
 """Commands whose standard streams are closed or full: one line, and no traceback."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +67,32 @@ def test_an_interrupted_training_says_where_it_stopped(said, shown, monkeypatch)
     command = sys.modules["gptj.cli.finetune"]  # of whose name the package has the command
     monkeypatch.setattr(command, "start_backend", lambda _: SimpleNamespace(name="none"))
     result = CliRunner().invoke(main, ["finetune", "demo", "--data", "x", "--output", "y"])
-    assert result.exit_code == 1
+    assert result.exit_code == 130
     assert shown in result.stderr
     assert "; the same command resumes from there." in result.stderr
+
+
+def test_ctrl_c_while_the_modules_are_imported_is_one_line(tmp_path):
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt")
+    done = subprocess.run(
+        [sys.executable, "-c", "from gptj.__main__ import main; main()"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "gptj: interrupted.\n")
+
+
+def test_ctrl_c_while_a_command_waits_is_one_line():
+    command = [sys.executable, "-m", "gptj", "score", "--file", "-"]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        # a pipe takes 64 KiB, and no more before the command reads
+        process.stdin.write("x" * 2**17)
+        process.stdin.flush()
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+        assert process.stderr.read() == "gptj: interrupted.\n"
+        process.stdin.close()
+    assert process.returncode == 130
