@@ -3,18 +3,20 @@
 Shapes and dtypes are always checked, values when a backend can see them on the host.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gptj.errors import ArgumentError, ConfigError, InputError, TokenOutOfRange, choices
+from gptj.errors import ArgumentError, ConfigError, InputError, TokenOutOfRange, brief, choices
 from gptj.spec import IGNORE_INDEX
 from gptj.spec.checks import check_row_shape
 from gptj.spec.config import GPTJConfig
 from gptj.spec.config_checks import PROBLEM_TYPES
+from gptj.spec.input_arrays import input_array
 from gptj.spec.number_checks import is_plain_number
-from gptj.spec.tensor_checks import Concrete, agree, check_integer, is_integer, place
+from gptj.spec.tensor_checks import Concrete, agree, check_integer, is_floating, is_integer, place
 from gptj.spec.types import Size, Tensor
 
 
@@ -126,26 +128,60 @@ def check_answers(start: Tensor | None, end: Tensor | None, batch: Size) -> None
         check_integer(name, positions)
 
 
-def check_item_count(count: Any, concrete: Concrete) -> None:
-    """Check what the sum of losses is divided by: one number, or a tensor of one, if given.
+def check_item_count(
+    count: Any, concrete: Concrete, *targets: Tensor | None, outside: Size = None
+) -> None:
+    """Check what the sum of losses is divided by: a whole number, or a tensor of one, if given.
+
+    Args:
+        count: as the caller gave it.
+        targets: those of this call, if any: all but the ignored value count.
+        outside: the first position that is no target of an answer.
 
     Raises:
-        InputError: for several numbers, or one below 0.
+        ArgumentError: for anything else than a whole number, and for 0 beside a target.
     """
     if count is None:
         return
-    shape = getattr(count, "shape", None)
-    if not is_plain_number(count) and (shape is None or tuple(shape) not in ((), (1,))):
-        found = repr(count) if shape is None else f"shape {tuple(shape)}"
-        raise InputError(
-            "num_items_in_batch must be one number, how many targets the loss is the mean of; "
-            f"found {found}."
+    number = count if isinstance(count, int | float) else _only_number(count, concrete)
+    if number is not None and not _is_item_count(number):
+        raise ArgumentError(
+            "num_items_in_batch must be a whole number, how many targets the loss is the mean of, "
+            f"or a tensor of one; found {brief(number)}."
         )
-    value = np.asarray(count) if shape is None else concrete(count)
-    if value is not None and not np.all((value >= 0) & np.isfinite(value)):
-        raise InputError(
-            f"num_items_in_batch must be a number of targets, 0 or more; found {value.item()}."
+    if number == 0 and _any_target(targets, outside, concrete):
+        raise ArgumentError(
+            "num_items_in_batch is 0, but this batch has targets. Give how many targets the whole "
+            "batch has, or leave it out for the mean over those of this call."
         )
+
+
+def _only_number(count: Any, concrete: Concrete) -> Any:
+    """Return the number in a tensor of one, None while tracing, and anything else as it is."""
+    if isinstance(count, list | tuple):
+        count = input_array(count, "num_items_in_batch")
+    is_tensor = hasattr(count, "shape") and hasattr(count, "dtype")
+    # Trainer gives a replica a shape of (1, 1)
+    if not is_tensor or not all(agree(size, 1) for size in count.shape):
+        return count
+    if not (is_integer(count) or is_floating(count)):
+        return count
+    value = count if isinstance(count, np.ndarray | np.generic) else concrete(count)
+    return None if value is None else value.item()
+
+
+def _is_item_count(number: Any) -> bool:
+    return is_plain_number(number) and number >= 0 and number % 1 == 0  # NaN is in neither
+
+
+def _any_target(targets: Iterable[Tensor | None], outside: Size, concrete: Concrete) -> bool:
+    """Return whether a loss would be the mean over anything, as far as values are known."""
+    known = [concrete(each) for each in targets if each is not None]
+    return any(
+        (values != IGNORE_INDEX if outside is None else values < outside).any()
+        for values in known
+        if values is not None
+    )
 
 
 def _check_indices(values: npt.NDArray[Any], count: int, what: str) -> None:

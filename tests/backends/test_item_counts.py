@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gptj.errors import InputError
+from gptj.errors import ArgumentError
 from models import draw_ids, oracle, tiny_model
 from tolerances import assert_close
 
@@ -13,6 +13,7 @@ IDS = draw_ids((8, 9), seed=31)
 LABELS = IDS.copy()
 for row in range(8):  # every row has another number of targets
     LABELS[row, 1 + row :] = -100
+HEADS = ["causal_lm", "sequence_classification", "question_answering"]
 STARTS, ENDS = np.arange(8), np.arange(8) + 5  # of some the end is outside the text
 NUMBERS = np.random.default_rng(3).standard_normal((8, 3)).astype(np.float32)
 CASES = {
@@ -92,25 +93,40 @@ def test_an_answer_outside_the_text_adds_nothing_to_a_sum(framework):
     assert_close(first + second, whole, "float32", "loss")
 
 
+@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("count", [0, np.array([0])], ids=["a number", "a tensor"])
-def test_no_target_in_the_whole_batch_is_a_loss_of_zero(framework, count):
-    model = tiny_model(framework.name)
-    nothing = framework.from_numpy(np.full_like(IDS, -100))
-    ids = framework.from_numpy(IDS)
-    output = framework.forward(model, input_ids=ids, labels=nothing, num_items_in_batch=count)
+def test_no_target_in_the_whole_batch_is_a_loss_of_zero(framework, head, count):
+    model = tiny_model(framework.name, head)
+    nothing = {
+        "causal_lm": {"labels": np.where(np.arange(9), -100, IDS)},  # nothing is before the first
+        "sequence_classification": {"labels": np.full(8, -100)},
+        "question_answering": {"start_positions": ENDS + 9, "end_positions": ENDS + 9},
+    }[head]
+    inputs = tensors(framework, part(nothing, slice(None)))
+    output = framework.forward(model, **inputs, num_items_in_batch=count)
     assert float(output.loss) == 0.0
 
 
-@pytest.mark.parametrize(
-    ("count", "message"),
-    [
-        (np.array([3, 4]), r"must be one number.* found shape \(2,\)"),
-        (-1, "must be a number of targets, 0 or more; found -1"),
-        (np.array(np.nan), "must be a number of targets, 0 or more; found nan"),
-    ],
-    ids=["several", "negative", "NaN"],
-)
-@pytest.mark.parametrize("head", ["causal_lm", "sequence_classification", "question_answering"])
+WRONG = {
+    "several": (np.array([3, 4]), r"must be a whole number.* found .*\[3, 4\]"),
+    "negative": (-1, "must be a whole number.* found -1"),
+    "half a target": (2.5, "must be a whole number.* found 2.5"),
+    "NumPy's half": (np.float64(2.5), "must be a whole number.* found .*2.5"),
+    "a tensor of a half": (np.array(2.5), "must be a whole number.* found 2.5"),
+    "text": ("3", "must be a whole number.* found '3'"),
+    "a truth": (True, "must be a whole number.* found True"),
+    "a tensor of a truth": (np.array(True), "must be a whole number.* found .*True"),
+    "NaN": (float("nan"), "must be a whole number.* found nan"),
+    "a tensor of NaN": (np.array([np.nan]), "must be a whole number.* found nan"),
+    "infinity": (float("inf"), "must be a whole number.* found inf"),
+    "a list": ([3, 4], r"must be a whole number.* found .*\[3, 4\]"),
+    "none": (0, "is 0, but this batch has targets. Give how many"),
+    "a tensor of none": (np.array(0), "is 0, but this batch has targets. Give how many"),
+}
+
+
+@pytest.mark.parametrize(("count", "message"), WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("head", HEADS)
 def test_what_is_no_number_of_targets_is_refused(framework, head, count, message):
     model = tiny_model(framework.name, head)
     targets = {
@@ -119,8 +135,29 @@ def test_what_is_no_number_of_targets_is_refused(framework, head, count, message
         "question_answering": {"start_positions": STARTS, "end_positions": ENDS},
     }[head]
     inputs = tensors(framework, part(targets, slice(None)))
-    with pytest.raises(InputError, match=message):
+    if isinstance(count, np.ndarray):
+        count = framework.from_numpy(count)
+    with pytest.raises(ArgumentError, match=f"num_items_in_batch {message}"):
         framework.forward(model, **inputs, num_items_in_batch=count)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_number_of_targets_is_checked_without_any(framework, head):
+    model, ids = tiny_model(framework.name, head), framework.from_numpy(IDS)
+    assert framework.forward(model, input_ids=ids, num_items_in_batch=3).loss is None
+    with pytest.raises(ArgumentError, match="num_items_in_batch must be a whole number"):
+        framework.forward(model, input_ids=ids, num_items_in_batch="3")
+
+
+@pytest.mark.parametrize("count", [4.0, [4], np.float32(4), np.array([[4]]), np.array(4.0)])
+def test_a_whole_number_counts_in_any_form(framework, count):
+    model = tiny_model(framework.name)
+    inputs = tensors(framework, part({"labels": LABELS}, slice(None)))
+    expected = framework.forward(model, **inputs, num_items_in_batch=4).loss
+    if isinstance(count, np.ndarray):
+        count = framework.from_numpy(count)
+    found = framework.forward(model, **inputs, num_items_in_batch=count).loss
+    assert float(found) == float(expected)
 
 
 def test_the_sum_is_differentiated_twice(torch_backend):

@@ -135,11 +135,11 @@ class FlaxGPTJForCausalLM(FlaxPretrained):
             inputs_embeds=inputs_embeds,
         )
         self.check(past_key_values, **inputs)
-        targets = as_tensors(labels=labels, num_items_in_batch=num_items_in_batch)
-        labels = targets["labels"]
+        labels, targets = as_tensors(labels=labels)["labels"], None
         if labels is not None:
             self.check_labels(labels, inputs["input_ids"], inputs["inputs_embeds"], logits_to_keep)
-            check_item_count(targets["num_items_in_batch"], parameters.concrete)
+            targets = labels[:, 1:]
+        check_item_count(num_items_in_batch, parameters.concrete, targets)
         options: dict[str, Any] = {
             "deterministic": not train,
             "use_cache": use_cache,
@@ -147,7 +147,7 @@ class FlaxGPTJForCausalLM(FlaxPretrained):
             "output_hidden_states": output_hidden_states,
             "return_dict": True,
         }
-        inputs |= targets
+        inputs |= as_tensors(labels=labels, num_items_in_batch=num_items_in_batch)
         if isinstance(logits_to_keep, int | np.integer):
             options["logits_to_keep"] = int(logits_to_keep)
         else:

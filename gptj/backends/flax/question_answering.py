@@ -119,7 +119,8 @@ class FlaxGPTJForQuestionAnswering(FlaxPretrained):
         )
         self.check(past_key_values, **inputs)
         targets = as_tensors(start_positions=start_positions, end_positions=end_positions)
-        self.check_labels(**targets, input_ids=inputs["input_ids"], embeds=inputs["inputs_embeds"])
+        given = {"input_ids": inputs["input_ids"], "embeds": inputs["inputs_embeds"]}
+        self.check_labels(**targets, items=num_items_in_batch, **given)
         options = {
             "deterministic": not train,
             "use_cache": use_cache,
@@ -127,19 +128,20 @@ class FlaxGPTJForQuestionAnswering(FlaxPretrained):
             "output_hidden_states": output_hidden_states,
             "return_dict": True,
         }
-        items = as_tensors(num_items_in_batch=num_items_in_batch)
-        check_item_count(items["num_items_in_batch"], parameters.concrete)
-        inputs |= targets | items
+        inputs |= targets | as_tensors(num_items_in_batch=num_items_in_batch)
         return self.run(params, past_key_values, inputs, options, dropout_rng, return_dict)
 
     def check_labels(
         self,
         start_positions: Array | None,
         end_positions: Array | None,
+        items: int | Array | None,
         input_ids: Array | None,
         embeds: Array | None,
     ) -> None:
-        """Refuse positions that do not fit the input."""
+        """Refuse positions, and a number of them, that do not fit the input."""
         given = embeds if input_ids is None else input_ids
         if given is not None:
             check_answers(start_positions, end_positions, given.shape[0])
+            places = start_positions, end_positions
+            check_item_count(items, parameters.concrete, *places, outside=given.shape[1])

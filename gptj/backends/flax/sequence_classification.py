@@ -135,10 +135,10 @@ class FlaxGPTJForSequenceClassification(FlaxPretrained):
             inputs_embeds=inputs_embeds,
         )
         self.check(past_key_values, **inputs)
-        targets = as_tensors(labels=labels, num_items_in_batch=num_items_in_batch)
+        labels = as_tensors(labels=labels)["labels"]
         if labels is not None:
-            self.check_labels(targets["labels"], inputs["input_ids"], inputs["inputs_embeds"])
-            check_item_count(targets["num_items_in_batch"], parameters.concrete)
+            self.check_labels(labels, inputs["input_ids"], inputs["inputs_embeds"])
+        check_item_count(num_items_in_batch, parameters.concrete, labels)
         options = {
             "deterministic": not train,
             "use_cache": use_cache,
@@ -146,7 +146,7 @@ class FlaxGPTJForSequenceClassification(FlaxPretrained):
             "output_hidden_states": output_hidden_states,
             "return_dict": True,
         }
-        inputs |= targets
+        inputs |= as_tensors(labels=labels, num_items_in_batch=num_items_in_batch)
         return self.run(params, past_key_values, inputs, options, dropout_rng, return_dict)
 
     def check_labels(self, labels: Array, input_ids: Array | None, embeds: Array | None) -> None:

@@ -82,10 +82,12 @@ class TFGPTJForCausalLM(TFPretrained):
         num_items_in_batch: int | Tensor | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["causal_lm"]``; arguments: ``gptj.contract.backend``."""
+        targets = None
         if labels is not None:
             self.check_labels(labels, input_ids, inputs_embeds, logits_to_keep)
-            check_item_count(num_items_in_batch, params.concrete)
+            targets = labels[:, 1:]
             use_cache = bool(use_cache)  # a loss needs no cache, unless it is asked for
+        check_item_count(num_items_in_batch, params.concrete, targets)
         output = self.transformer(
             input_ids=input_ids,
             past_key_values=past_key_values,

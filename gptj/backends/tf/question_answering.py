@@ -69,8 +69,8 @@ class TFGPTJForQuestionAnswering(TFPretrained):
         num_items_in_batch: int | Tensor | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["question_answering"]``, without a cache."""
-        self.check_labels(start_positions, end_positions, input_ids, inputs_embeds)
-        check_item_count(num_items_in_batch, params.concrete)
+        targets = start_positions, end_positions
+        self.check_labels(*targets, num_items_in_batch, input_ids, inputs_embeds)
         output = self.transformer(
             input_ids=input_ids,
             past_key_values=past_key_values,
@@ -89,7 +89,6 @@ class TFGPTJForQuestionAnswering(TFPretrained):
         start, end = tf.unstack(logits, axis=-1)
         loss = None
         if start_positions is not None and end_positions is not None:
-            targets = start_positions, end_positions
             loss = question_answering_loss(start, end, *targets, num_items_in_batch)
         result = ModelOutput(
             [("loss", loss), ("start_logits", start), ("end_logits", end), *output.items()]
@@ -100,13 +99,16 @@ class TFGPTJForQuestionAnswering(TFPretrained):
         self,
         start_positions: Tensor | None,
         end_positions: Tensor | None,
+        items: int | Tensor | None,
         input_ids: Tensor | None,
         embeds: Tensor | None,
     ) -> None:
-        """Refuse positions that do not fit the input."""
+        """Refuse positions, and a number of them, that do not fit the input."""
         given = embeds if input_ids is None else input_ids
         if given is not None:
             check_answers(start_positions, end_positions, given.shape[0])
+            places = start_positions, end_positions
+            check_item_count(items, params.concrete, *places, outside=given.shape[1])
 
     # Keras: `fit` takes the loss from here; y are the starts and the ends
     def compute_loss(

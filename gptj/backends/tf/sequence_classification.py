@@ -77,8 +77,8 @@ class TFGPTJForSequenceClassification(TFPretrained):
         """Return the fields of ``HEADS["sequence_classification"]``; logits are (B, L)."""
         if labels is not None:
             self.check_labels(labels, input_ids, inputs_embeds)
-            check_item_count(num_items_in_batch, params.concrete)
             use_cache = bool(use_cache)
+        check_item_count(num_items_in_batch, params.concrete, labels)
         output = self.transformer(
             input_ids=input_ids,
             past_key_values=past_key_values,

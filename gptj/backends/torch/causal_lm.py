@@ -64,11 +64,13 @@ class GPTJForCausalLM(TorchPretrained):
             inputs_embeds=inputs_embeds,
             cache_position=cache_position,
         )
-        labels, items = self._as_tensors(labels=labels, items=num_items_in_batch).values()
+        labels, targets = self._as_tensors(labels=labels)["labels"], None
         if labels is not None:
             self.check_labels(labels, inputs["input_ids"], inputs["inputs_embeds"], logits_to_keep)
-            check_item_count(items, params.concrete)
+            targets = labels[:, 1:]
             use_cache = bool(use_cache)  # a loss needs no cache, unless it is asked for
+        check_item_count(num_items_in_batch, params.concrete, targets)
+        items = self._as_tensors(items=num_items_in_batch)["items"]
         output = self.transformer(
             **inputs,
             past_key_values=past_key_values,

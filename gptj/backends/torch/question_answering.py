@@ -57,9 +57,9 @@ class GPTJForQuestionAnswering(TorchPretrained):
             cache_position=cache_position,
         )
         targets = self._as_tensors(start_positions=start_positions, end_positions=end_positions)
-        self.check_labels(**targets, input_ids=inputs["input_ids"], embeds=inputs["inputs_embeds"])
+        given = {"input_ids": inputs["input_ids"], "embeds": inputs["inputs_embeds"]}
+        self.check_labels(**targets, items=num_items_in_batch, **given)
         items = self._as_tensors(items=num_items_in_batch)["items"]
-        check_item_count(items, params.concrete)
         output = self.transformer(
             **inputs,
             past_key_values=past_key_values,
@@ -83,10 +83,13 @@ class GPTJForQuestionAnswering(TorchPretrained):
         self,
         start_positions: Tensor | None,
         end_positions: Tensor | None,
+        items: int | Tensor | None,
         input_ids: Tensor | None,
         embeds: Tensor | None,
     ) -> None:
-        """Refuse positions that do not fit the input."""
+        """Refuse positions, and a number of them, that do not fit the input."""
         given = embeds if input_ids is None else input_ids
         if given is not None:
             check_answers(start_positions, end_positions, given.shape[0])
+            places = start_positions, end_positions
+            check_item_count(items, params.concrete, *places, outside=given.shape[1])

@@ -62,11 +62,12 @@ class GPTJForSequenceClassification(TorchPretrained):
             inputs_embeds=inputs_embeds,
             cache_position=cache_position,
         )
-        labels, items = self._as_tensors(labels=labels, items=num_items_in_batch).values()
+        labels = self._as_tensors(labels=labels)["labels"]
         if labels is not None:
             self.check_labels(labels, inputs["input_ids"], inputs["inputs_embeds"])
-            check_item_count(items, params.concrete)
             use_cache = bool(use_cache)
+        check_item_count(num_items_in_batch, params.concrete, labels)
+        items = self._as_tensors(items=num_items_in_batch)["items"]
         past = own_cache(past_key_values)  # another library's will have grown
         output = self.transformer(
             **inputs,
