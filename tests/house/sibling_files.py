@@ -39,6 +39,7 @@ OWN_ARGUMENTS = {
     },
     "tf": {
         "training": "Keras: hands it to every layer that asks for it",
+        "sizes": "tf2onnx: loses the shape of a matmul between two reshapes",
     },
     "flax": {
         "deterministic": "Linen: a module has no training mode",

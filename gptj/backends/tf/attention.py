@@ -1,9 +1,11 @@
 """The attention of a block. Maths: ``gptj.spec.reference``; shape letters: ``gptj.spec``."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 from keras import ops
 
-from gptj.backends.tf.cache import LayerCache, extend
+from gptj.backends.tf.cache import LayerCache, Length, extend
 from gptj.backends.tf.kernels.bits import upcast_bits
 from gptj.backends.tf.layers import Dropout, DTypePolicy, Layer
 from gptj.backends.tf.quantized_linear import linear_class
@@ -37,23 +39,26 @@ class Attention(Layer):
         head_mask: tf.Tensor | None,
     ) -> tuple[tf.Tensor, tf.Tensor, LayerCache]:
         """Return the attended (B, T, E), the probabilities, and the keys and values so far."""
-        query = apply_rotary(self.split_heads(self.q_proj(x)), *rotation)  # (B, H, T, D)
-        key = apply_rotary(self.split_heads(self.k_proj(x)), *rotation)
-        value = self.split_heads(self.v_proj(x))
+        *sizes, width = ops.shape(x)
+        projections = (self.q_proj, self.k_proj, self.v_proj)
+        query, key, value = (self.split_heads(project(x), sizes) for project in projections)
+        query, key = apply_rotary(query, *rotation), apply_rotary(key, *rotation)  # (B, H, T, D)
         key, value = cache = extend(past, key, value, past_length)  # (B, H, C, D)
-        width = ops.shape(score_mask)[-1]  # what is not filled yet need not be looked at
-        key, value = key[:, :, :width], value[:, :, :width]  # (B, H, S, D)
+        filled = ops.shape(score_mask)[-1]  # what is not filled yet need not be looked at
+        key, value = key[:, :, :filled], value[:, :, :filled]  # (B, H, S, D)
         key, value = upcast_bits(key), upcast_bits(value)
         attended, probs = self.attend_eagerly(query, key, value, score_mask, head_mask)
         # bits were upcast, to a wider dtype than that of `x`
         attended = tf.cast(tf.transpose(attended, (0, 2, 1, 3)), x.dtype)
-        merged = tf.reshape(attended, ops.shape(x))  # (B, T, E)
+        merged = tf.reshape(attended, (*sizes, width))  # (B, T, E)
         return self.resid_dropout(self.out_proj(merged)), probs, cache
 
-    def split_heads(self, x: tf.Tensor) -> tf.Tensor:
-        """Split (B, T, E) into (B, H, T, D)."""
-        batch, length, _ = ops.shape(x)
-        split = tf.reshape(x, (batch, length, self.config.n_head, self.config.head_dim))
+    def split_heads(self, x: tf.Tensor, sizes: Sequence[Length]) -> tf.Tensor:
+        """Split (B, T, E) into (B, H, T, D).
+
+        The sizes B and T are given: tf2onnx 1.17 loses the shape of a matmul between two reshapes.
+        """
+        split = tf.reshape(x, (*sizes, self.config.n_head, self.config.head_dim))
         return tf.transpose(split, (0, 2, 1, 3))
 
     # TensorFlow has no fused attention, so there is no `attend` beside this

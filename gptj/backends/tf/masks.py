@@ -31,11 +31,12 @@ def additive_mask(
     query = past_length + tf.range(length)[:, None]
     allowed = tf.range(capacity)[None, :] <= query  # (T, C)
     if attention_mask is None:
-        allowed = allowed[None, None]
+        allowed = allowed[None]
     else:
         kept = _pad_to_capacity(tf.cast(attention_mask, tf.bool), capacity, False)
-        allowed = allowed & kept[:, None, None]
-    return tf.where(allowed, 0.0, MASK_VALUE)
+        allowed = allowed & kept[:, None]  # (B, T, C)
+    # one axis at a time: LiteRT has no slice that makes two
+    return tf.where(allowed[:, None], 0.0, MASK_VALUE)
 
 
 def whole_mask(

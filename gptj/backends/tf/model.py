@@ -236,4 +236,4 @@ def _known(length: int | Tensor) -> int | None:
 def _layer_of(head_mask: Tensor, layer: int) -> Tensor:
     """Return one layer's factors as (1, H, 1, 1)."""
     factors = head_mask if len(head_mask.shape) == 1 else head_mask[layer]
-    return factors[None, :, None, None]
+    return tf.reshape(factors, (1, -1, 1, 1))
