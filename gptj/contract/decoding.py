@@ -1,7 +1,9 @@
 """What a decode loop follows: the options of one request, checked and complete."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
+
+from gptj.spec.types import Tensor
 
 NOT_NUMBERS: Final = -1
 """What a compiled loop draws in place of a token where the logits hold NaN or infinity."""
@@ -13,6 +15,13 @@ NO_PAD: Final = -3
 """What stands in place of padding where the pad token that was given is none."""
 
 
+class SeedWords(NamedTuple):
+    """The low and the high 32 bits of a seed that is known only when a compiled function runs."""
+
+    low: Tensor
+    high: Tensor
+
+
 @dataclass(frozen=True)
 class DecodePlan:
     """What a decode loop needs to know.
@@ -21,6 +30,7 @@ class DecodePlan:
         max_new_tokens: steps at most.
         min_new_tokens: steps during which no end-of-text token may be chosen.
         eos_token_ids: the tokens that end a sequence.
+        seed: an integer; `SeedWords` while a caller traces it, for a compiled loop.
         pad_token_id: what follows the end of a sequence.
         min_length: tokens of prompt and text before such a token; 0 beside `min_new_tokens`.
         min_p, typical_p, filters_first: filters that only the reference decoder has.

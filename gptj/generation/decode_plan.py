@@ -1,11 +1,11 @@
 """The plan that a decode loop follows: the options of one request, checked and complete."""
 
 import secrets
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 
-from gptj.contract.decoding import NO_PAD, DecodePlan
+from gptj.contract.decoding import NO_PAD, DecodePlan, SeedWords
 from gptj.errors import ArgumentError, SequenceTooLong
 from gptj.generation.option_checks import check_generation_options
 from gptj.generation.option_precedence import is_greedy
@@ -45,13 +45,20 @@ def make_plan(
         min_new_tokens=int(options.min_new_tokens),
         do_sample=options.do_sample and not is_greedy(options.temperature),
         top_k=int(options.top_k) or config.vocab_size,
-        seed=secrets.randbits(64) if options.seed is None else int(options.seed),
+        seed=_seed(options.seed),
         eos_token_ids=eos_ids,
         pad_token_id=_pad(options.pad_token_id, eos_ids, config.vocab_size),
         min_length=0 if options.min_new_tokens else int(options.min_length),
         min_candidates=1 if options.num_beams == 1 else max(2, len(eos_ids) + 1),
         **_filters(options),
     )
+
+
+def _seed(seed: int | SeedWords | None) -> int:
+    """Return a seed, a fresh one for None."""
+    if isinstance(seed, SeedWords):
+        return cast(int, seed)  # `decoder_choice` lets compiled loops alone see it
+    return secrets.randbits(64) if seed is None else int(seed)
 
 
 def _filters(options: GenerationConfig) -> dict[str, Any]:

@@ -4,12 +4,13 @@ Only `fits_compiled_loop` decides that a request leaves the backend's compiled l
 faster, can do less and gives the same tokens, all together or one after the other.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Final
 
 import numpy as np
 
-from gptj.contract.decoding import NO_PAD
+from gptj.contract.decoding import NO_PAD, SeedWords
 from gptj.errors import ArgumentError
 from gptj.generation import assisted, contrastive, reference_decoder
 from gptj.generation.beam_search import BeamSearch
@@ -22,6 +23,8 @@ from gptj.generation.prompts import Ids
 from gptj.generation.streaming import feed
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.types import Tensor
+
+log = logging.getLogger("gptj")
 
 WHILE_TRACING: Final = (
     "Inside a compiled function generate() has max_new_tokens, min_new_tokens, do_sample, "
@@ -84,10 +87,11 @@ def decode(request: DecodeRequest) -> Tensor | ModelOutput:
     """
     is_compiled = fits_compiled_loop(request)
     _check_padding(request)
+    _warn_of_one_draw(request)
     if is_compiled and request.streamer is None:
         ids, mask = request.inputs.repeated(request.copies)
         return request.backend.decode(request.model, ids, mask, request.plan)
-    if not request.inputs.is_concrete:
+    if not request.inputs.is_concrete or isinstance(request.plan.seed, SeedWords):
         raise ArgumentError(WHILE_TRACING)
     if request.options.num_beams > 1:
         return BeamSearch(request).run()
@@ -101,6 +105,15 @@ def _check_padding(request: DecodeRequest) -> None:
         raise ArgumentError(
             f"pad_token_id = {request.options.pad_token_id} is no token of the vocabulary, and a "
             "compiled function pads what has ended. Set it, for example to the end-of-text token."
+        )
+
+
+def _warn_of_one_draw(request: DecodeRequest) -> None:
+    """Say that a seed which is drawn while the caller traces becomes part of the program."""
+    if request.plan.do_sample and request.options.seed is None and not request.inputs.is_concrete:
+        log.warning(
+            "generate(): every call of the compiled function draws the same, as it has no seed: "
+            "give it one."
         )
 
 

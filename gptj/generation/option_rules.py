@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from gptj.contract.decoding import SeedWords
 from gptj.generation.options import GenerationConfig
 
 FILTER_ORDERS: Final = ("temperature_first", "filters_first")
@@ -57,6 +58,10 @@ def is_count(value: Any, least: int) -> bool:
 def is_integer(value: object) -> bool:
     """Return whether a value is an integer, and not a bool."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _is_seed(value: object) -> bool:
+    return is_integer(value) or isinstance(value, SeedWords)
 
 
 def is_real(value: object) -> bool:
@@ -119,7 +124,7 @@ RULES: Final[dict[str, Rule]] = {
         lambda name: name in FILTER_ORDERS,
         f"{FILTER_ORDERS[0]!r} or {FILTER_ORDERS[1]!r}",
     ),
-    "seed": (_or_none(is_integer), "an integer or None"),
+    "seed": (_or_none(_is_seed), "an integer or None"),
     "repetition_penalty": (
         lambda value: _is_finite(value) and value > 0,
         "a number above 0 that float32 can hold",

@@ -7,6 +7,7 @@ from os.path import lexists
 from pathlib import Path
 from typing import Any, Final
 
+from gptj.contract.decoding import SeedWords
 from gptj.errors import ArgumentError, ConfigError, choices, suggest
 from gptj.spec.config import GPTJConfig
 from gptj.system.atomic import folder_named, make_folder, write_text
@@ -88,7 +89,7 @@ class GenerationConfig:
     min_p: float | None = None
     typical_p: float = 1.0
     filter_order: str = "temperature_first"
-    seed: int | None = None
+    seed: int | SeedWords | None = None
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
     bad_words_ids: list[list[int]] | None = None

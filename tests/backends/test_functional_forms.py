@@ -132,6 +132,17 @@ def test_the_dtype_of_a_class_is_that_of_the_computation_alone():
     assert (loaded.dtype, dtypes(loaded.params)) == (jnp.bfloat16, {"bfloat16"})
 
 
+def test_a_class_keeps_the_dtype_of_the_file_and_load_converts(tmp_path):
+    tiny_model("flax", dtype="float16").save_pretrained(tmp_path)
+    model = FlaxGPTJForCausalLM.from_pretrained(tmp_path, dtype=jnp.bfloat16)
+    assert (model.dtype, dtypes(model.params)) == (jnp.bfloat16, {"float16"})
+    assert dtypes(model(IDS, output_hidden_states=True).hidden_states) == {"bfloat16"}
+    told = FlaxGPTJForCausalLM.from_pretrained(tmp_path, param_dtype="bfloat16")
+    assert dtypes(told.params) == {"bfloat16"}
+    loaded = gptj.load(tmp_path, backend="flax", dtype="bfloat16")
+    assert (loaded.dtype, dtypes(loaded.params)) == (jnp.bfloat16, {"bfloat16"})
+
+
 def test_parameters_can_be_cast_all_or_some(model):
     assert dtypes(model.to_bf16(model.params)) == {"bfloat16"}
     assert dtypes(model.to_fp16(model.params)) == {"float16"}

@@ -123,7 +123,6 @@ EXCEPTIONS = {
         "as_tensors": CHECKED,
         "Pretrained._as_tensors": "PyTorch: lists go to the model's device; Keras: `call_inputs`",
         "deliver": DELIVERED,
-        "_cast": TREE,
         "_drops": "Linen: dropout needs a key, which the caller has",
     },
     "model": {
@@ -173,6 +172,7 @@ EXCEPTIONS = {
         "_add": SPLIT_LOSS,
     },
     "params": {
+        "cast": TREE,
         "initialize": "Linen: parameters are a tree, not attributes of a model",
         "load_params": "Linen: parameters are a tree, not attributes of a model",
         "dump_params": "Linen: parameters are a tree, not attributes of a model",

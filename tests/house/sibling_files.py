@@ -19,6 +19,7 @@ EXTRA_FILES = {
     "tf/kernels/bits": "XLA: upcasts half precision before a loop, unless it is given bits",
     "tf/kernels/platforms": "TensorFlow: what runs in XLA is compiled for a number of rows",
     "tf/kernels/own_gradient": "TensorFlow: keeps each graph with a custom gradient for ever",
+    "flax/seeds": "jax: users have keys, and trace them; elsewhere a seed is a number",
     "flax/parallel": "jax: a tree of shardings; TensorFlow users have tf.distribute around models",
     "torch/parallel": "PyTorch: modules are wrapped; TensorFlow users have tf.distribute",
     "torch/foreign_cache": "PyTorch: PEFT, and users of transformers, bring caches of its classes",

@@ -97,7 +97,7 @@ def run_loop(
     until, min_unfinished = ends
 
     def continues(state: DecodeState) -> Array:
-        is_enough = (~state.finished).sum() <= min_unfinished
+        is_enough = (~state.finished).sum(dtype=jnp.int32) <= min_unfinished
         return (state.step < until) & ~is_enough & (last_tokens(state) >= 0).all()
 
     def loop(params: Params, state: DecodeState, plan: DecodePlan) -> DecodeState:
@@ -115,7 +115,7 @@ def without_a_text(state: DecodeState) -> Array:
 
     A function that is compiled cannot raise an error.
     """
-    is_late = jnp.arange(state.new.shape[1]) >= state.step - 1
+    is_late = jnp.arange(state.new.shape[1], dtype=jnp.int32) >= state.step - 1
     found = last_tokens(state).min()
     return jnp.where(is_late & (found < 0), found, state.new)
 
@@ -161,7 +161,9 @@ def _initial_state(
     layers = init_cache(program.module.config, count, capacity, dtype).layers
     return DecodeState(
         sequences=jnp.arange(count, dtype=jnp.int32),
-        numbers=jnp.arange(count) if plan.numbers is None else jnp.asarray(plan.numbers),
+        numbers=jnp.arange(count, dtype=jnp.int32)
+        if plan.numbers is None
+        else jnp.asarray(plan.numbers),
         mask=mask,
         step=jnp.int32(0),
         new=jnp.full((count, room), plan.pad_token_id),

@@ -27,7 +27,7 @@ def decode(
     model: "FlaxPretrained", input_ids: Array, attention_mask: Array | None, plan: DecodePlan
 ) -> Array:
     """Continue (B, T) prompts and return them with the new tokens."""
-    if not _is_traced(model.params, input_ids, attention_mask):
+    if not _is_traced(model.params, input_ids, attention_mask, plan.seed):
         prompt = np.asarray(input_ids)  # NumPy: slicing in JAX compiles for every width
         new = _run_segments(model, input_ids, attention_mask, plan)
         return jnp.asarray(np.concatenate((prompt, *new), axis=1).astype(prompt.dtype))

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array
 from jax.sharding import Sharding
+from jax.tree_util import KeyPath
 from jax.typing import DTypeLike
 
 from gptj.errors import ArgumentError
@@ -150,6 +151,17 @@ def dump_params(config: GPTJConfig, head: str, params: Params) -> dict[str, Lazy
         name: _handle(leaves[native_name(parameter)], parameter)
         for name, parameter in parameter_table(config, head).items()
     }
+
+
+def cast(params: Params, dtype: DTypeLike, mask: Params | None) -> Params:
+    """Return the leaves chosen by `mask` in another dtype, except int8 ones and their scales."""
+    chosen = jax.tree.map(lambda _: True, params) if mask is None else mask
+
+    def cast(path: KeyPath, leaf: Array, wanted: bool) -> Array:
+        stays = leaf.dtype == jnp.int8 or path[-1] == jax.tree_util.DictKey("kernel_scale")
+        return leaf if stays or not wanted else leaf.astype(dtype)
+
+    return jax.tree_util.tree_map_with_path(cast, params, chosen)
 
 
 def check_tree(config: GPTJConfig, head: str, params: Params) -> None:

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
-from jax.tree_util import KeyPath
 from jax.typing import DTypeLike
 
 from gptj.backends.flax import compiled_forward, lora
 from gptj.backends.flax import params as parameters
 from gptj.backends.flax.cache import KVCache, init_cache
 from gptj.backends.flax.params import Params
+from gptj.backends.flax.seeds import as_seed
 from gptj.contract.backend import FrameworkBackend
 from gptj.errors import ArgumentError
 from gptj.generation.keywords import GenerateOptions
@@ -91,15 +91,15 @@ class FlaxPretrained(Pretrained):
 
     def to_bf16(self, params: Params, mask: Params | None = None) -> Params:
         """Return parameters in bfloat16; `mask` is a tree of booleans that chooses some."""
-        return _cast(params, jnp.bfloat16, mask)
+        return parameters.cast(params, jnp.bfloat16, mask)
 
     def to_fp16(self, params: Params, mask: Params | None = None) -> Params:
         """Return parameters in float16; `mask` is a tree of booleans that chooses some."""
-        return _cast(params, jnp.float16, mask)
+        return parameters.cast(params, jnp.float16, mask)
 
     def to_fp32(self, params: Params, mask: Params | None = None) -> Params:
         """Return parameters in float32; `mask` is a tree of booleans that chooses some."""
-        return _cast(params, jnp.float32, mask)
+        return parameters.cast(params, jnp.float32, mask)
 
     @classmethod
     def from_config(cls, config: GPTJConfig, **options: Any) -> Self:
@@ -142,6 +142,7 @@ class FlaxPretrained(Pretrained):
         attention_mask: TensorLike | None = None,
         *,
         params: Params | None = None,
+        prng_key: Array | None = None,
         return_dict_in_generate: Literal[False] = False,
         **options: Unpack[GenerateOptions],
     ) -> Array: ...
@@ -152,6 +153,7 @@ class FlaxPretrained(Pretrained):
         attention_mask: TensorLike | None = None,
         *,
         params: Params | None = None,
+        prng_key: Array | None = None,
         return_dict_in_generate: Literal[True],
         **options: Unpack[GenerateOptions],
     ) -> ModelOutput: ...
@@ -161,12 +163,19 @@ class FlaxPretrained(Pretrained):
         attention_mask: TensorLike | None = None,
         *,
         params: Params | None = None,
+        prng_key: Array | None = None,
         **options: Any,
     ) -> Any:
         """Continue prompts with `params`, or the model's own; else as in `Pretrained.generate`.
 
-        Inside the caller's own ``jax.jit`` the result has its full width, T + max_new_tokens.
+        Inside the caller's own ``jax.jit`` the result has its full width, T + max_new_tokens, and
+        what is drawn is new in every call if `seed` or `prng_key` is an argument of that function.
+
+        Args:
+            prng_key: in the place of `seed`: ``jax.random.key(n)`` draws the same as ``seed=n``.
         """
+        seed = as_seed(options.get("seed"), prng_key)
+        options |= {} if seed is None else {"seed": seed}
         bound = self.bind(self.resolve(params))
         return super(FlaxPretrained, bound).generate(input_ids, attention_mask, **options)
 
@@ -283,17 +292,6 @@ def deliver(
     """Return the output, or the plain tuple that `return_dict=False` asks for."""
     wanted = config.return_dict if return_dict is None else return_dict
     return output if wanted else output.to_tuple()
-
-
-def _cast(params: Params, dtype: DTypeLike, mask: Params | None) -> Params:
-    """Return the leaves chosen by `mask` in another dtype, except int8 ones and their scales."""
-    chosen = jax.tree.map(lambda _: True, params) if mask is None else mask
-
-    def cast(path: KeyPath, leaf: Array, wanted: bool) -> Array:
-        stays = leaf.dtype == jnp.int8 or path[-1] == jax.tree_util.DictKey("kernel_scale")
-        return leaf if stays or not wanted else leaf.astype(dtype)
-
-    return jax.tree_util.tree_map_with_path(cast, params, chosen)
 
 
 def _drops(config: GPTJConfig) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias, cast
 import jax
 import jax.numpy as jnp
 
-from gptj.contract.decoding import NOT_NUMBERS, NOTHING_LEFT, DecodePlan
+from gptj.contract.decoding import NOT_NUMBERS, NOTHING_LEFT, DecodePlan, SeedWords
 from gptj.spec.random import PARITY, ROTATIONS, UNIFORM_BITS, split_seed
 
 Array: TypeAlias = jax.Array
@@ -20,12 +20,20 @@ def as_arrays(plan: DecodePlan) -> DecodePlan:
         "min_new_tokens": jnp.int32(plan.min_new_tokens),
         "temperature": jnp.float32(plan.temperature),
         "top_p": None if plan.top_p >= 1.0 else jnp.float32(plan.top_p),
-        "seed": tuple(jnp.uint32(word) for word in split_seed(plan.seed)),
+        "seed": seed_words(plan.seed),
         "eos_token_ids": jnp.asarray(plan.eos_token_ids, jnp.int32),
         "pad_token_id": jnp.int32(plan.pad_token_id),
         "numbers": None if plan.numbers is None else jnp.asarray(plan.numbers, jnp.int32),
     }
     return replace(plan, **values)
+
+
+def seed_words(seed: int | SeedWords) -> SeedWords:
+    """Return the two words of a seed, low and high."""
+    if isinstance(seed, SeedWords):
+        return seed
+    low, high = split_seed(seed)
+    return SeedWords(jnp.uint32(low), jnp.uint32(high))
 
 
 def threefry2x32(key: Words, counter: Words) -> Words:
@@ -44,7 +52,7 @@ def threefry2x32(key: Words, counter: Words) -> Words:
 
 def gumbel_noise(seed: Words, step: Array, ids: Array, numbers: Array | None = None) -> Array:
     """Return Gumbel noise, float32, for candidates (B, K) of sequences by their numbers (B,)."""
-    numbers = jnp.arange(ids.shape[0]) if numbers is None else numbers
+    numbers = jnp.arange(ids.shape[0], dtype=jnp.int32) if numbers is None else numbers
     sequences = numbers.astype(jnp.uint32)[:, None]
     subkey = threefry2x32(seed, (sequences, jnp.full_like(sequences, step)))
     ids = ids.astype(jnp.uint32)

@@ -1,0 +1,60 @@
+"""Seeds and keys of JAX as seeds of generate(), also while they are traced."""
+
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from gptj.contract.decoding import SeedWords
+from gptj.errors import ArgumentError
+
+Array: TypeAlias = jax.Array
+Words = tuple[Array, Array]
+
+
+def as_seed(seed: int | Array | None, prng_key: Array | None) -> int | SeedWords | None:
+    """Return a seed, or that of a key, as an option of generate(): words where it is traced.
+
+    Args:
+        seed: an integer, which may be an array, ().
+        prng_key: ``jax.random.key(n)``, or the older ``PRNGKey(n)``, (2,) of uint32; both draw the
+            same as ``seed=n``.
+
+    Raises:
+        ArgumentError: for both, or for an array of another form.
+    """
+    if prng_key is not None:
+        if seed is not None:
+            raise ArgumentError("seed and prng_key say the same twice: leave one out.")
+        high, low = _key_words(prng_key)
+    elif isinstance(seed, jax.Array):
+        low, high = _integer_words(seed)
+    else:
+        return seed
+    if isinstance(low, jax.core.Tracer):
+        return SeedWords(low, high)
+    return int(high) << 32 | int(low)
+
+
+def _key_words(key: Array) -> Words:
+    """Return the high and the low word of one key of either kind."""
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    data = jax.random.key_data(key) if typed else key
+    if data.dtype != jnp.uint32 or data.ndim != 1 or data.shape[0] < 2:
+        raise ArgumentError(
+            "prng_key must be one key, as jax.random.key(0) makes it; found an array of shape "
+            f"{key.shape} and dtype {key.dtype}. jax.vmap takes several keys."
+        )
+    return data[-2], data[-1]
+
+
+def _integer_words(seed: Array) -> Words:
+    """Return the low and the high word of an integer, whose sign fills the high one."""
+    if seed.ndim or not jnp.issubdtype(seed.dtype, jnp.integer):
+        raise ArgumentError(
+            f"seed must be an integer; found an array of shape {seed.shape} and dtype {seed.dtype}."
+        )
+    if seed.dtype.itemsize == 8:
+        return seed.astype(jnp.uint32), (seed >> 32).astype(jnp.uint32)
+    sign = jnp.where(seed < 0, jnp.uint32(0xFFFFFFFF), jnp.uint32(0))
+    return seed.astype(jnp.uint32), sign
