@@ -4,6 +4,7 @@ The reference is the oracle's gradients and the formula of ``gptj.spec.update_ru
 """
 
 from functools import cache
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -180,3 +181,14 @@ def test_micro_batches_of_examples_without_targets_count_alike():
 
 def test_backends_declare_their_trainers(framework):
     assert get_backend(framework.name).capabilities.training
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("bfloat16", 0.1), ("float16", 300.0)])
+def test_the_norm_of_many_half_precision_gradients_is_that_of_float32(framework, dtype, value):
+    leaf = np.full((64,), value, np.dtype(dtype))
+    found = import_module(f"gptj.backends.{framework.name}.trainer").global_norm(
+        [framework.from_numpy(leaf)] * 500
+    )
+    wanted = np.sqrt(500 * 64) * float(leaf[0])
+    assert float(found) == pytest.approx(wanted, rel=1e-5)
+    assert "float32" in str(found.dtype)

@@ -114,7 +114,7 @@ class Trainer:
         rate: Array,
     ) -> tuple[Params, optax.OptState, Array]:
         """Return the updated parameters and state, and the norm of the gradients."""
-        norm = optax.tree.norm(gradients)
+        norm = global_norm(gradients)
         scale = jnp.minimum(max_norm / (norm + NORM_EPSILON), 1.0)
         gradients = jax.tree.map(lambda gradient: gradient * scale, gradients)
         directions, state = self.direction.update(gradients, state, trained)
@@ -126,6 +126,11 @@ class Trainer:
     ) -> dict[str, Array]:
         output = self.pure(**examples, params=params, return_dict=True)
         return {name: output[name] for name in names}
+
+
+def global_norm(gradients: Params) -> Array:
+    """Return the norm of all gradients, float32 in any dtype: sums in half precision lose much."""
+    return optax.tree.norm(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), gradients))
 
 
 @partial(jax.jit, donate_argnums=0)

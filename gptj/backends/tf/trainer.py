@@ -92,7 +92,7 @@ class Trainer:
 
     def _update(self, gradients: list[Tensor]) -> Tensor:
         """Update the parameters; return the norm of the gradients."""
-        norm = tf.linalg.global_norm(gradients)
+        norm = global_norm(gradients)
         scale = tf.minimum(self.rule.max_norm / (norm + NORM_EPSILON), 1.0)
         self.optimizer.apply([gradient * scale for gradient in gradients], self.trained)
         return norm
@@ -100,6 +100,11 @@ class Trainer:
     def _outputs(self, examples: dict[str, Tensor], names: tuple[str, ...]) -> dict[str, Tensor]:
         output = self.model(**examples, training=False, return_dict=True)
         return {name: output[name] for name in names}
+
+
+def global_norm(gradients: list[Tensor]) -> Tensor:
+    """Return the norm of all gradients, float32 in any dtype: sums in half precision lose much."""
+    return tf.linalg.global_norm([tf.cast(gradient, tf.float32) for gradient in gradients])
 
 
 def _tensors(examples: Examples) -> dict[str, Tensor]:

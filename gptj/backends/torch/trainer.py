@@ -48,7 +48,7 @@ class Trainer:
         """Update the parameters once; return the loss before and the norm of the gradients."""
         self.model.train()
         loss = self._gradients(micro_batches, seed)
-        norm = torch.nn.utils.get_total_norm([tensor.grad for tensor in self._with_gradients()])
+        norm = global_norm([tensor.grad for tensor in self._with_gradients()])
         scale = (self.rule.max_norm / (norm + NORM_EPSILON)).clamp(max=1.0)
         for tensor in self._with_gradients():
             tensor.grad.mul_(scale)
@@ -88,6 +88,11 @@ class Trainer:
         dtype = getattr(torch, self.dtype)
         is_mixed = dtype != self.model.dtype
         return torch.autocast(self.model.device.type, dtype, enabled=is_mixed)
+
+
+def global_norm(gradients: list[Tensor]) -> Tensor:
+    """Return the norm of all gradients, float32 in any dtype: sums in half precision lose much."""
+    return torch.nn.utils.get_total_norm([gradient.float() for gradient in gradients])
 
 
 def _tensors(examples: Examples, device: torch.device) -> dict[str, Tensor]:
