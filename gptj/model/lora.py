@@ -206,13 +206,21 @@ class Adapters:
         Raises:
             ArgumentError: for an adapter that is not merged, which they would lack.
         """
+        self.check_whole()
+        params: dict[str, LazyTensor] = self.backend.dump_params(self)
+        return params
+
+    def check_whole(self) -> None:
+        """Refuse an adapter that is not merged, which the parameters would lack.
+
+        Raises:
+            ArgumentError: saying what to do with it.
+        """
         if self.lora is not None and not self.lora_is_merged:
             raise ArgumentError(
                 "The model has an adapter that is not part of its weights. Call merge_lora() "
                 "first, or remove_lora() to go without; save_lora(folder) saves it alone."
             )
-        params: dict[str, LazyTensor] = self.backend.dump_params(self)
-        return params
 
     def _put_adapter(self, lora: LoraConfig, tensors: Tensors) -> Self:
         backend = self.backend

@@ -28,6 +28,7 @@ from gptj.spec import config as spec
 from gptj.spec.heads import find_head
 from gptj.spec.module_names import check_module_names
 from gptj.spec.resize import padded_size, resized_parameters
+from gptj.spec.tensors import Tensors
 from gptj.spec.types import Tensor, TensorLike
 from gptj.system.atomic import folder_named
 from gptj.tokenizer import GPTJTokenizer
@@ -97,7 +98,12 @@ class Pretrained(ToolProtocols, TextGeneration, Adapters, Optimizers):
             max_shard_size: bytes of one file, as a number or as ``"500MB"``.
             format: ``"safetensors"``, or ``"bin"``, ``"msgpack"``, ``"h5"``, ``"mesh"``.
         """
-        tensors = self.whole_params()
+        self._write(folder, self.whole_params(), max_shard_size, format)
+
+    def _write(
+        self, folder: str | Path, tensors: Tensors, max_shard_size: int | str, format: str
+    ) -> None:
+        """Save a model with tensors as its parameters, by canonical name."""
         config = type(self.config).from_dict(self.config.to_dict())
         config.architectures = [find_head(self.head).class_name]
         config.dtype = str(next(iter(tensors.values())).dtype)

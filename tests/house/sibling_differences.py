@@ -176,6 +176,7 @@ EXCEPTIONS = {
         "initialize": "Linen: parameters are a tree, not attributes of a model",
         "load_params": "Linen: parameters are a tree, not attributes of a model",
         "dump_params": "Linen: parameters are a tree, not attributes of a model",
+        "dump_state": "PyTorch: programs gather parameters that are divided over processes",
         "check_tree": "Linen: a caller may bring a tree of parameters",
         "native_order": "jax: shards are chosen from a shape, before there is an array to turn",
         "from_numpy": "jax: has no 64-bit integers, and moves arrays to the parameters' device",

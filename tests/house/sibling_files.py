@@ -10,6 +10,7 @@ EXTRA_FILES = {
     "tf/compiled_loop": "TensorFlow: the loop is compiled; PyTorch runs one of Python in `decode`",
     "tf/shared_programs": "TensorFlow: keeps each XLA program for ever; jax shares them already",
     "torch/changed_modules": "PyTorch: programs put other modules into a model; trees are checked",
+    "torch/given_state": "PyTorch: programs gather a model's values in a state, and hand it over",
     "torch/kernels/float32": "PyTorch: several libraries have matmuls; the usual may be slow",
     "torch/kernels/int4": "PyTorch: the one framework that has a kernel for int4 weights",
     "torch/kernels/int4_layout": "PyTorch: its kernel for int4 has its own layout",

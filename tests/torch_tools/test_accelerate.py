@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import transformers
 from accelerate import (
     Accelerator,
     cpu_offload,
@@ -144,3 +145,23 @@ def test_an_accelerator_trains_and_saves(tied, tmp_path):
     accelerator.load_state(tmp_path / "state")
     assert torch.equal(model.transformer.wte.weight, kept)
     assert (model.lm_head.weight is model.transformer.wte.weight) == tied
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_the_state_that_an_accelerator_gathers_is_what_is_saved(tied, tmp_path):
+    accelerator, model = Accelerator(cpu=True), pair(tied=tied)[1]
+    prepared = accelerator.prepare(model)
+    state = {name: t.clone() for name, t in accelerator.get_state_dict(prepared).items()}
+    with torch.no_grad():
+        model.transformer.wte.weight.zero_()  # as where the values are divided over processes
+    options = {"save_function": accelerator.save, "state_dict": state}
+    unwrapped = accelerator.unwrap_model(prepared)
+    unwrapped.save_pretrained(tmp_path / "other", is_main_process=False, **options)
+    assert not (tmp_path / "other").exists()
+    unwrapped.save_pretrained(
+        tmp_path / "model", is_main_process=accelerator.is_main_process, **options
+    )
+    theirs = pair(tied=tied)[0](IDS).logits
+    for load in (gptj.GPTJForCausalLM, transformers.GPTJForCausalLM):
+        found = load.from_pretrained(tmp_path / "model")(IDS).logits
+        torch.testing.assert_close(found, theirs, rtol=1e-4, atol=1e-5)

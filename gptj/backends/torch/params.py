@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gptj.backends.torch.changed_modules import check_complete, find_parameter
+from gptj.backends.torch.given_state import check_state
 from gptj.backends.torch.kernels.int4 import arranged
 from gptj.backends.torch.kernels.int4_layout import INT4, from_kernel, is_for_kernel
 from gptj.backends.torch.kernels.linear import is_transformed
@@ -150,6 +151,12 @@ def dump_params(model: "TorchPretrained") -> dict[str, LazyTensor]:
     found = {name: find_parameter(model, parameter) for name, parameter in table.items()}
     check_complete(model, [*found.values(), *tied])
     return {name: _handle(value, table[name]) for name, value in found.items()}
+
+
+def dump_state(model: "TorchPretrained", state: Mapping[str, Tensor]) -> dict[str, LazyTensor]:
+    """Return what a caller gives instead of a model's own parameters, as `dump_params` would."""
+    table = parameter_table(model.config, model.head)
+    return {name: _handle(value, table[name]) for name, value in check_state(model, state).items()}
 
 
 def _handle(value: Tensor, parameter: Parameter) -> LazyTensor:

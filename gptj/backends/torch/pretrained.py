@@ -1,5 +1,6 @@
 """What the PyTorch models share: where their parameters are, and how they are trained."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -56,6 +57,7 @@ class TorchPretrained(TorchToolProtocols, Pretrained, nn.Module):
         is_main_process: bool = True,
         save_function: object = None,
         safe_serialization: bool = True,
+        state_dict: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Write the model as in `Pretrained.save_pretrained`.
 
@@ -64,10 +66,19 @@ class TorchPretrained(TorchToolProtocols, Pretrained, nn.Module):
             is_main_process: otherwise nothing is written, as another process does it.
             save_function: accepted for old code, and without effect.
             safe_serialization: False means the format ``"bin"``.
+            state_dict: what is saved instead of the model's own parameters, where these are divided
+                over processes or kept elsewhere: all that its `state_dict` holds, by name.
+
+        Raises:
+            ArgumentError: for a state that is not this model's.
         """
         if is_main_process:
-            kind = format if safe_serialization else "bin"
-            super().save_pretrained(folder, max_shard_size=max_shard_size, format=kind)
+            self.check_whole()
+            if state_dict is None:
+                tensors = params.dump_params(self)
+            else:
+                tensors = params.dump_state(self, state_dict)
+            self._write(folder, tensors, max_shard_size, format if safe_serialization else "bin")
 
     @property
     def device(self) -> torch.device:
