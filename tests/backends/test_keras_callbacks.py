@@ -9,6 +9,7 @@ pytest.importorskip("tensorflow")
 pytest.importorskip("keras")
 
 from gptj.backends import get_backend
+from gptj.errors import TrainingError
 from tolerances import assert_close
 
 BACKEND = get_backend("tf")  # before Keras, whose backend it chooses
@@ -98,9 +99,25 @@ def test_a_log_has_a_row_for_every_epoch(tmp_path):
     np.testing.assert_allclose([float(row["loss"]) for row in rows], losses)
 
 
-def test_a_loss_that_is_not_a_number_ends_training():
+def broken():
+    """Return a model whose loss is not a number."""
     model = compiled()
     model.lm_head.bias.assign(np.full(96, np.nan))
+    return model
+
+
+@pytest.mark.parametrize("form", ["none", "one", "a list"])
+def test_a_loss_that_is_not_a_number_is_an_error(form):
+    given = keras.callbacks.LearningRateScheduler(lambda epoch: 0.02)
+    callbacks = {"none": None, "one": given, "a list": [given]}[form]
+    rate = "1.0e-01" if form == "none" else "2.0e-02"
+    match = rf"loss is nan in batch 1 of epoch 1, with a learning rate of {rate}.*clipnorm"
+    with pytest.raises(TrainingError, match=match):
+        train(broken(), callbacks=callbacks)
+
+
+def test_a_loss_that_is_not_a_number_ends_training_as_its_user_says():
+    model = broken()
     losses = train(model, epochs=5, callbacks=[keras.callbacks.TerminateOnNaN()])
     assert len(losses) == 1
     assert np.isnan(losses[0])

@@ -9,7 +9,13 @@ tf = pytest.importorskip("tensorflow")
 pytest.importorskip("keras")
 
 from gptj.backends import get_backend  # noqa: E402
-from gptj.errors import ArgumentError, InputError, SequenceTooLong, TokenOutOfRange  # noqa: E402
+from gptj.errors import (  # noqa: E402
+    ArgumentError,
+    InputError,
+    SequenceTooLong,
+    TokenOutOfRange,
+    UnsupportedFeature,
+)
 from models import draw_ids  # noqa: E402
 from tolerances import assert_close  # noqa: E402
 
@@ -17,6 +23,7 @@ BACKEND = get_backend("tf")  # before Keras, whose backend it chooses
 
 import keras  # noqa: E402
 
+from gptj.backends.tf import keras_checks  # noqa: E402
 from gptj.backends.tf.heads import TFGPTJModel  # noqa: E402
 from keras_cases import (  # noqa: E402
     AS_Y,
@@ -119,11 +126,31 @@ def test_adam_on_bfloat16_parameters_never_moves_and_says_so_once(caplog):
 
 
 def test_what_other_optimizers_lose_in_half_precision_is_reported_too(caplog):
-    model = compiled(dtype="float16", optimizer=keras.optimizers.SGD(1e-3))
+    model = compiled(dtype="bfloat16", optimizer=keras.optimizers.SGD(1e-3))
     with caplog.at_level(logging.WARNING, "gptj"):
         model.train_on_batch(inputs())
-    assert "parameters are float16" in caplog.text
+    assert "parameters are bfloat16" in caplog.text
     assert "small steps are lost" in caplog.text
+
+
+@pytest.mark.parametrize("way", ["fit", "train_on_batch"])
+def test_parameters_in_float16_are_not_trained(way):
+    model = compiled(dtype="float16")
+    with pytest.raises(UnsupportedFeature, match=r"are float16.*dtype='mixed_float16'.*float32"):
+        getattr(model, way)(inputs())
+    model.add_lora(rank=2)  # whose matrices are float32
+    model.compile("sgd")
+    assert np.isfinite(model.evaluate(inputs(), verbose=0))
+    getattr(model, way)(inputs())
+
+
+def test_the_loss_of_compile_is_named_where_labels_inside_x_make_another(caplog, plain_losses):
+    model = compiled(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    with caplog.at_level(logging.WARNING, "gptj"):
+        assert_close(train(model, epochs=3), plain_losses)
+        train(model, epochs=1)
+    (message,) = (record.getMessage() for record in caplog.records if record.name == "gptj")
+    assert message.startswith("The loss of compile() is not used: x has labels")
 
 
 @pytest.mark.parametrize(
@@ -189,6 +216,56 @@ def test_the_models_own_loss_refuses_weights_that_it_would_ignore(weights):
     given = {"sample_weight": np.ones(8), "class_weight": {0: 1.0, 1: 2.0}}[weights]
     with pytest.raises(ArgumentError, match=r"takes no sample_weight.*Give compile\(\) a loss"):
         model.fit(IDS, labels, **{weights: given}, verbose=0)
+
+
+@pytest.mark.parametrize("x", [inputs(), {"input_ids": IDS}], ids=["labels inside x", "none"])
+@pytest.mark.parametrize("weights", ["sample_weight", "class_weight"])
+def test_weights_without_targets_as_y_are_refused(model, x, weights):
+    given = {"sample_weight": np.ones(8), "class_weight": {0: 1.0}}[weights]
+    with pytest.raises(ArgumentError, match=rf"{weights} needs the targets as y.*with the label"):
+        model.fit(x, **{weights: given})
+
+
+@pytest.mark.parametrize("head", CLASSES)
+@pytest.mark.parametrize("way", ["fit", "evaluate", "train_on_batch", "test_on_batch"])
+def test_a_batch_without_targets_is_refused_in_words(head, way):
+    with pytest.raises(ArgumentError, match=r"nothing to compute a loss from.*'labels': ids"):
+        getattr(compiled(head), way)({"input_ids": IDS})
+
+
+PROBABILITIES = {
+    "a name": "sparse_categorical_crossentropy",
+    "another name": "categorical_crossentropy",
+    "a function": keras.losses.sparse_categorical_crossentropy,
+    "an object": keras.losses.SparseCategoricalCrossentropy(),
+    "a list": ["mse", "binary_crossentropy"],
+    "a dict": {"logits": keras.losses.BinaryFocalCrossentropy()},
+}
+
+
+@pytest.mark.parametrize("way", ["fit", "evaluate", "train_on_batch", "test_on_batch"])
+@pytest.mark.parametrize("loss", PROBABILITIES.values(), ids=PROBABILITIES)
+def test_a_loss_of_probabilities_is_refused(loss, way):
+    model = compiled("sequence_classification", loss=loss)
+    with pytest.raises(ArgumentError, match=r"expects probabilities.*\(from_logits=True\)"):
+        getattr(model, way)({"input_ids": IDS}, AS_Y["sequence_classification"])
+
+
+@pytest.mark.parametrize(
+    "metric", ["sparse_categorical_crossentropy", keras.metrics.AUC()], ids=["a name", "an object"]
+)
+def test_a_metric_of_probabilities_is_refused(metric):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model = compiled("sequence_classification", loss=loss, metrics=["accuracy", metric])
+    with pytest.raises(ArgumentError, match=r"expects probabilities"):
+        model.fit({"input_ids": IDS}, AS_Y["sequence_classification"])
+
+
+@pytest.mark.parametrize("name", keras_checks.UNTRAINED)
+def test_strategies_in_which_keras_does_not_train_are_refused(name):
+    strategy = object.__new__(getattr(tf.distribute, name))  # a real one waits for workers
+    with pytest.raises(UnsupportedFeature, match=rf"does not train in a {name}.*MirroredStrategy"):
+        keras_checks.check_strategy(strategy, False)
 
 
 def test_a_compiled_loss_takes_the_weights_of_classes():

@@ -4,11 +4,12 @@ import pytest
 import tensorflow as tf
 
 from gptj.backends import get_backend
+from gptj.errors import UnsupportedFeature
 from tolerances import assert_close
 
 BACKEND = get_backend("tf")  # before Keras, whose backend it chooses
 
-from keras_cases import AS_Y, CLASSES, IDS, compiled, train  # noqa: E402
+from keras_cases import AS_Y, CLASSES, IDS, compiled, inputs, train  # noqa: E402
 
 pytestmark = pytest.mark.frameworks
 
@@ -17,9 +18,9 @@ tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfigur
 STRATEGY = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
-def mirrored(head):
+def mirrored(head, **how):
     with STRATEGY.scope():
-        return compiled(head)
+        return compiled(head, **how)
 
 
 @pytest.mark.parametrize("head", CLASSES)
@@ -34,3 +35,10 @@ def test_a_loss_that_is_evaluated_is_that_of_one_device():
         for model in (mirrored("causal_lm"), compiled("causal_lm"))
     )
     assert_close(found, expected)
+
+
+@pytest.mark.parametrize("way", ["fit", "evaluate", "train_on_batch", "test_on_batch"])
+def test_a_step_of_several_replicas_that_xla_is_to_compile_is_refused(way):
+    model = mirrored("causal_lm", jit_compile=True)
+    with pytest.raises(UnsupportedFeature, match=r"several replicas.*jit_compile=False"):
+        getattr(model, way)(inputs())

@@ -3,6 +3,7 @@
 EXTRA_FILES = {
     "tf/call_inputs": "Keras: one argument may be a tensor, a list or a dict of all inputs",
     "tf/keras_fit": "Keras: its own training loop, which runs in a graph; others write theirs",
+    "tf/keras_checks": "Keras: what its training loop would take, and compute wrongly or never",
     "tf/saved_model": "TensorFlow: a SavedModel has signatures, which return dicts of tensors",
     "flax/automatic_axes": "jax: the type of an array says how it is divided, unless told not to",
     "flax/compiled_forward": "jax: the call is compiled once per shape, outside the module",

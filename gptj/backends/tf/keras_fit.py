@@ -4,15 +4,17 @@ A graph cannot look at values. Data in memory, NumPy arrays and eager tensors, a
 before the graph runs. A ``tf.data.Dataset`` or a generator is not: reading from it may change it.
 """
 
+import inspect
 import logging
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, TypeAlias, cast
 
 import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from gptj.backends.tf import keras_checks
 from gptj.backends.tf.call_inputs import by_name
 from gptj.errors import ArgumentError
 from gptj.spec.checks import check_inputs
@@ -41,8 +43,6 @@ INPUTS = (
 )
 """The inputs of a base model in a training loop, where there is no cache."""
 
-HALF_DTYPES = ("bfloat16", "float16")
-
 
 class Fitted:
     """A model that Keras trains, evaluates and runs batch by batch.
@@ -52,21 +52,33 @@ class Fitted:
     """
 
     config: GPTJConfig
-    warned = False
+    head: ClassVar[str]
+    warned_of_loss = False
+    warned_of_rounding = False
 
     def fit(self, x: Data = None, y: Data = None, *args: Any, **options: Any) -> History:
-        """Train; `x` may hold labels, which shift inside, and y[t] is the target of position t."""
+        """Train; `x` may hold labels, which shift inside, and y[t] is the target of position t.
+
+        Raises:
+            TrainingError: for a loss that is not finite.
+            UnsupportedFeature: for parameters in float16, and where Keras does not train.
+        """
+        given = by_position(super().fit, (x, y, *args), options)  # type: ignore[misc]
         self.check_trained()
+        self.check_loss(x, y, given)
         self.check_data(x, y)
-        held_out = keras.utils.unpack_x_y_sample_weight(options.get("validation_data"))
+        held_out = keras.utils.unpack_x_y_sample_weight(given.get("validation_data"))
         self.check_data(*held_out[:2])
         self.warn_of_rounding()
-        return super().fit(x, y, *args, **options)  # type: ignore[misc]
+        given["callbacks"] = stopping_at_nan(given.get("callbacks"))
+        return super().fit(**given)  # type: ignore[misc]
 
     def evaluate(self, x: Data = None, y: Data = None, *args: Any, **options: Any) -> Scores:
         """Return loss and metrics."""
+        given = by_position(super().evaluate, (x, y, *args), options)  # type: ignore[misc]
+        self.check_loss(x, y, given)
         self.check_data(x, y)
-        return super().evaluate(x, y, *args, **options)  # type: ignore[misc]
+        return super().evaluate(**given)  # type: ignore[misc]
 
     def predict(self, x: Data, *args: Any, **options: Any) -> ModelOutput:
         """Return the outputs of all batches, joined."""
@@ -75,20 +87,39 @@ class Fitted:
 
     def train_on_batch(self, x: Data, y: Data = None, *args: Any, **options: Any) -> Scores:
         """Train one step."""
+        given = by_position(super().train_on_batch, (x, y, *args), options)  # type: ignore[misc]
         self.check_trained()
+        self.check_loss(x, y, given)
         self.check_data(x, y)
         self.warn_of_rounding()
-        return super().train_on_batch(x, y, *args, **options)  # type: ignore[misc]
+        return super().train_on_batch(**given)  # type: ignore[misc]
 
     def test_on_batch(self, x: Data, y: Data = None, *args: Any, **options: Any) -> Scores:
         """Return loss and metrics of one batch."""
+        given = by_position(super().test_on_batch, (x, y, *args), options)  # type: ignore[misc]
+        self.check_loss(x, y, given)
         self.check_data(x, y)
-        return super().test_on_batch(x, y, *args, **options)  # type: ignore[misc]
+        return super().test_on_batch(**given)  # type: ignore[misc]
 
     def check_trained(self) -> None:
-        """Refuse to train int8 weights without trainable variables beside them."""
-        if not self.trainable_variables:  # type: ignore[attr-defined]
+        """Refuse to train int8 weights without trainable variables beside them, and float16."""
+        trained = self.trainable_variables  # type: ignore[attr-defined]
+        if not trained:
             check_trainable(self.config, "Training")
+        keras_checks.check_dtype(trained)
+
+    def check_loss(self, x: Data, y: Data, options: Mapping[str, Any]) -> None:
+        """Refuse losses, weights and strategies that Keras would take and compute wrongly with."""
+        model = cast(keras.Model, self)
+        keras_checks.check_strategy(model.distribute_strategy, model.jit_compile)
+        if in_memory(x):
+            keras_checks.check_targets_of_weights(options, y)
+        if isinstance(x, Mapping) and y is None and model.loss is not None:
+            self.warn_of_unused_loss(x)
+        if self.head != "base":
+            metrics = getattr(model, "_compile_metrics", None)
+            keras_checks.check_logits(model.loss)
+            keras_checks.check_logits(getattr(metrics, "_user_metrics", None))
 
     def check_data(self, x: Data, y: Data) -> None:
         """Refuse inputs and targets in memory that do not fit; leave streams alone."""
@@ -102,11 +133,12 @@ class Fitted:
     def check_targets(self, inputs: Mapping[str, Any], y: npt.NDArray[Any] | None) -> None:
         """Refuse targets, inside x or as y, that do not fit; without a head there are none."""
 
-    def own_loss(self, loss: Tensor, sample_weight: TensorLike | None) -> Tensor:
+    def own_loss(self, loss: Tensor | None, sample_weight: TensorLike | None) -> Tensor:
         """Return the model's loss as Keras expects it: plus losses of layers, for one replica.
 
         Raises:
-            ArgumentError: for weights of examples or tokens, which need a compiled loss.
+            ArgumentError: for weights of examples or tokens, which need a compiled loss; for a
+                batch without targets.
         """
         if sample_weight is not None:
             raise ArgumentError(
@@ -114,30 +146,60 @@ class Fitted:
                 "a loss, such as keras.losses.SparseCategoricalCrossentropy(from_logits=True), "
                 "and the targets as y; or leave tokens out with the label -100."
             )
+        if loss is None:
+            raise keras_checks.missing_targets()
         # Keras: the gradients of all replicas are added up, and so is the loss that is shown
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         return tf.add_n([loss, *self.losses]) / replicas  # type: ignore[attr-defined]
 
+    def warn_of_unused_loss(self, x: Mapping[str, object]) -> None:
+        """Warn once if the labels are inside x, from which the model computes its own loss."""
+        given = [name for name in keras_checks.TARGETS if name in x]
+        if given and not self.warned_of_loss:
+            self.warned_of_loss = True
+            log.warning(
+                "The loss of compile() is not used: x has %s, from which the model computes its "
+                "own. For the other, give the targets as y.",
+                given[0],
+            )
+
     def warn_of_rounding(self) -> None:
-        """Warn once if Keras's optimizers compute in half precision, the dtype of the parameters.
+        """Warn once if Keras's optimizers compute in bfloat16, the dtype of the parameters.
 
         Adam has a factor ``sqrt(1 - beta_2**t)``. A bfloat16 has 8 significant bits, which round
-        0.999 to 1: the factor is 0, and every step with it. In float16, which has 11 bits, 0.999 is
-        less than 1, but the square of a gradient below 2e-4 is 0, and the step is divided by it.
+        0.999 to 1: the factor is 0, and every step with it.
         """
         variables = self.trainable_variables  # type: ignore[attr-defined]
-        half = next((v.dtype for v in variables if v.dtype in HALF_DTYPES), None)
-        if half is None or self.warned:
+        if self.warned_of_rounding or all(v.dtype != "bfloat16" for v in variables):
             return
-        self.warned = True
+        self.warned_of_rounding = True
         log.warning(
-            "The parameters are %s, and Keras's optimizers compute in the dtype of the "
-            "parameters%s. Make the model with dtype=%r: it computes as fast, and keeps its "
-            "parameters in float32.",
-            half,
-            _consequence(self.optimizer, half),  # type: ignore[attr-defined]
-            f"mixed_{half}",
+            "The parameters are bfloat16, and Keras's optimizers compute in the dtype of the "
+            "parameters%s. Make the model with dtype='mixed_bfloat16': it computes as fast, and "
+            "keeps its parameters in float32.",
+            keras_checks.rounding(self.optimizer),  # type: ignore[attr-defined]
         )
+
+
+def by_position(
+    method: Callable[..., Any], args: Sequence[Any], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments of one of Keras's methods by name."""
+    given = inspect.signature(method).bind(*args, **options).arguments
+    return given.pop("kwargs", {}) | given
+
+
+def stopping_at_nan(callbacks: object) -> object:
+    """Return the callbacks of `fit` with one that stops it at a NaN, unless one of them does.
+
+    A list of Keras's own class is its user's alone.
+    """
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return callbacks
+    listed = keras.tree.flatten(callbacks or [])
+    if any(isinstance(callback, keras.callbacks.TerminateOnNaN) for callback in listed):
+        return callbacks
+    return [keras_checks.StopAtNaN(), *listed]
 
 
 def in_memory(data: Data) -> bool:
@@ -153,15 +215,3 @@ def on_host(tensor: object) -> npt.NDArray[Any] | None:
     if isinstance(tensor, np.ndarray):
         return tensor
     return tensor.numpy() if tf.is_tensor(tensor) and hasattr(tensor, "numpy") else None
-
-
-def _consequence(optimizer: keras.optimizers.Optimizer, dtype: str) -> str:
-    """Return the consequence for an optimizer, as part of a sentence."""
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    beta = getattr(inner, "beta_2", None)
-    if beta is not None and float(tf.cast(beta, dtype)) == 1.0:
-        return (
-            f": beta_2 = {beta} is rounded to 1, so that every step of {inner.name} is 0 or not a "
-            "number, and the loss never moves"
-        )
-    return ", where small steps are lost to rounding, and small gradients squared may be 0"
