@@ -160,7 +160,8 @@ def load(
         head: ``"base"``, ``"causal_lm"``, ``"sequence_classification"`` or
             ``"question_answering"``, if the backend has it. None means that of an adapter,
             and of any other name ``"causal_lm"``.
-        dtype: of parameters and computation; ``"auto"`` takes the configuration's, else the file's.
+        dtype: of parameters and computation; ``"auto"`` takes what ``keras.config`` has set for all
+            models, if it is not the usual, then the configuration's, then the file's.
         device: ``"cpu"``, ``"gpu"``, ``"gpu:1"``, or the framework's own name of one.
         revision: branch, tag or commit on the hub.
         options: fields of the configuration, what `gptj.model.loading.load_model` takes, and what

@@ -257,5 +257,13 @@ class Backend(FrameworkBackend[Model, Tensor, Cache], Protocol):
     """A backend for code that does not know which framework it is: what functions take."""
 
 
+@runtime_checkable
+class HasDefaultDtype(Protocol):
+    """A backend whose framework has a dtype for all models, which its users may set."""
+
+    def default_dtype(self) -> str | None:
+        """Return the dtype that is set, None for the framework's usual one."""
+
+
 AnyBackend: TypeAlias = FrameworkBackend[Any, Any, Any]
 """The backend that a class of models has, which fits that class alone."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gptj.checkpoint.memory_map import DTYPES as STORED
-from gptj.contract.backend import AnyBackend
+from gptj.contract.backend import AnyBackend, HasDefaultDtype
 from gptj.errors import ArgumentError, UnsupportedFeature, choices, suggest
 from gptj.model.config import WITHOUT_EFFECT as FOR_CONFIGS
 from gptj.model.config import GPTJConfig
@@ -58,6 +58,22 @@ def _elsewhere(name: str) -> str:
         return ""
     instead = " One device for the whole model is device='gpu:0'." if name in PLACING else ""
     return f" {name!r} is an option of the backend {choices(owners)}.{instead}"
+
+
+def default_dtype(backend: AnyBackend) -> str | None:
+    """Return the dtype that the user has set for all models of a framework, None if there is none.
+
+    Raises:
+        UnsupportedFeature: for one that the backend does not have.
+    """
+    name = backend.default_dtype() if isinstance(backend, HasDefaultDtype) else None
+    if name is not None and name not in backend.capabilities.dtypes:
+        raise UnsupportedFeature(
+            f"The backend {backend.name!r} does not have the dtype {name!r}, which is set for all "
+            f"models of its framework. It has {choices(backend.capabilities.dtypes)}: set one of "
+            "them, or give the model a dtype of its own with dtype=."
+        )
+    return name
 
 
 def require(backend: AnyBackend, what: str, value: str, accepted: tuple[str, ...]) -> None:

@@ -28,7 +28,7 @@ from gptj.generation.option_checks import unused_defaults
 from gptj.generation.options import GenerationConfig
 from gptj.hub.names import DEMO
 from gptj.model.config import GPTJConfig
-from gptj.model.load_options import changed, require, split_options
+from gptj.model.load_options import changed, default_dtype, require, split_options
 from gptj.model.lora import require_adapters
 from gptj.spec import config as spec
 from gptj.spec.config import dtype_name
@@ -139,7 +139,8 @@ def load_model(
         name: ``"demo"``, ``"6B"``, a folder, a file, or a hub id with or without ``@revision``. Of
             an adapter alone, the model that it belongs to is loaded, and the adapter into it.
         config: instead of the checkpoint's own.
-        dtype: of parameters and computation; ``"auto"`` takes the configuration's, else the file's.
+        dtype: of parameters and computation; ``"auto"`` takes what ``keras.config`` has set for all
+            models, if it is not the usual, then the configuration's, then the file's.
         torch_dtype: the old name of `dtype`.
         device: ``"cpu"``, ``"gpu"``, ``"gpu:1"``, or the framework's own name of one.
         revision, subfolder, cache_dir, local_files_only, token, force_download: which files of the
@@ -182,7 +183,12 @@ def load_model(
             ignore_mismatched_sizes=ignore_mismatched_sizes,
             strict=strict,
         )
-        wanted = _choose_dtype(dtype if torch_dtype is None else torch_dtype, config, tensors)
+        asked = dtype_name(dtype if torch_dtype is None else torch_dtype)
+        if asked in (None, "auto"):
+            asked = default_dtype(backend) or _dtype_of_files(config, tensors)
+            if asked != "float32":
+                log.info("%s is loaded in %s; dtype='float32' gives another.", name, asked)
+        wanted = str(asked)
         require(backend, "dtype", wanted, backend.capabilities.dtypes)
         wide = STORED.get(wanted, STORED["float32"])  # the parameters of a mixed policy
         config, tensors = requantized(config, head, tensors, quantize, wide)
@@ -226,19 +232,18 @@ def _find(backend: AnyBackend, name: str | Path, where: Mapping[str, Any]) -> Fi
     return Files(checkpoint, adapter, base, state)
 
 
-def _choose_dtype(dtype: DType, config: spec.GPTJConfig, tensors: Tensors) -> str:
-    name = dtype_name(dtype)
-    if name in (None, "auto"):
-        embedding = tensors.get(EMBEDDING) or tensors[EMBEDDING.removeprefix("transformer.")]
-        stored = str(embedding.dtype)
-        name = config.dtype or stored
-        if name != stored and name != "float32":
-            log.warning(
-                "config.json has torch_dtype = %s, the tensors are in %s: they are rounded to %s. "
-                "Give dtype=%r to keep them.",
-                name,
-                stored,
-                name,
-                stored,
-            )
+def _dtype_of_files(config: spec.GPTJConfig, tensors: Tensors) -> str:
+    """Return the dtype of the configuration, else that of the tensors; warn where they differ."""
+    embedding = tensors.get(EMBEDDING) or tensors[EMBEDDING.removeprefix("transformer.")]
+    stored = str(embedding.dtype)
+    name = config.dtype or stored
+    if name != stored and name != "float32":
+        log.warning(
+            "config.json has torch_dtype = %s, the tensors are in %s: they are rounded to %s. "
+            "Give dtype=%r to keep them.",
+            name,
+            stored,
+            name,
+            stored,
+        )
     return str(name)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from gptj.contract.backend import AnyBackend
 from gptj.errors import ArgumentError
-from gptj.model.load_options import changed, require, split_options
+from gptj.model.load_options import changed, default_dtype, require, split_options
 from gptj.spec import config as spec
 from gptj.spec.config import dtype_name
 from gptj.spec.types import Device, DType
@@ -27,7 +27,8 @@ def new_model(
 
     Args:
         config: of this package; transformers' own is not.
-        dtype: as in `load_model`; ``"auto"`` takes the configuration's, else float32.
+        dtype: as in `load_model`; ``"auto"`` takes the framework's, the configuration's, else
+            float32.
         options: as there, as far as they do not say where files are.
 
     Raises:
@@ -42,6 +43,8 @@ def new_model(
     changes, own = split_options(backend, options)
     config = changed(config, changes) if changes else config
     name = dtype_name(dtype if torch_dtype is None else torch_dtype)
-    wanted = (config.dtype or "float32") if name in (None, "auto") else str(name)
+    if name in (None, "auto"):
+        name = default_dtype(backend) or config.dtype or "float32"
+    wanted = str(name)
     require(backend, "dtype", wanted, backend.capabilities.dtypes)
     return backend.build(config, head, params=None, dtype=wanted, device=device, **own)

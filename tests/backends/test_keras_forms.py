@@ -10,9 +10,11 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 pytest.importorskip("keras")
 
+import gptj  # noqa: E402
 from gptj.backends import get_backend  # noqa: E402
-from gptj.errors import ArgumentError, TokenOutOfRange  # noqa: E402
+from gptj.errors import ArgumentError, TokenOutOfRange, UnsupportedFeature  # noqa: E402
 from gptj.spec.config import GPTJConfig  # noqa: E402
+from paths import TINY  # noqa: E402
 
 BACKEND = get_backend("tf")  # before Keras, whose backend it chooses
 
@@ -178,6 +180,41 @@ def test_a_policy_leaves_logits_and_rotation_in_float32(policy, variables, compu
     assert output.logits.dtype == tf.float32
     assert np.isfinite(output.logits).all()
     assert model.transformer.rotary(tf.constant([[3]]))[0].dtype == tf.float32
+
+
+@pytest.fixture
+def policy(request):
+    """Set a dtype policy for all models, and bring back the one from before."""
+    before = keras.config.dtype_policy()
+    keras.mixed_precision.set_global_policy(request.param)
+    yield request.param
+    keras.config.set_dtype_policy(before)
+
+
+@pytest.mark.parametrize(
+    "policy", ["mixed_bfloat16", "mixed_float16", "bfloat16", "float16"], indirect=True
+)
+def test_the_policy_of_all_models_is_that_of_a_loaded_one(policy, caplog):
+    with caplog.at_level("INFO", "gptj"):
+        loaded = gptj.load(TINY, backend="tf")
+    assert f"is loaded in {policy}; dtype='float32'" in caplog.text
+    others = {
+        "by its class": gptj.TFGPTJForCausalLM.from_pretrained(TINY),
+        "new": TFGPTJModel.from_config(CONFIG),
+        "made": TFGPTJModel(CONFIG),
+        "in int8": gptj.load(TINY, backend="tf", quantize="int8"),
+    }
+    for name, model in {"loaded": loaded, **others}.items():
+        assert model.dtype_policy.name == policy, name
+    asked = gptj.load(TINY, backend="tf", dtype="float32")
+    assert {variable.dtype for variable in asked.weights} == {"float32"}
+
+
+@pytest.mark.parametrize("policy", ["float64"], indirect=True)
+def test_a_policy_of_all_models_that_is_not_here_is_refused(policy):
+    with pytest.raises(UnsupportedFeature, match=r"'float64', which is set for all.*dtype="):
+        gptj.load(TINY, backend="tf")
+    assert gptj.load(TINY, backend="tf", dtype="bfloat16").dtype_policy.name == "bfloat16"
 
 
 def test_dropout_follows_the_training_argument():

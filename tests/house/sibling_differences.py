@@ -276,6 +276,7 @@ EXCEPTIONS = {
         "_are_matrices": "Optax: takes the decayed weights as a tree",
     },
     "backend": {
+        "Backend.default_dtype": "Keras: has a policy for all models, which users set once",
         "evaluating": "PyTorch: training is a mode of the module",
         "infer_device": "PyTorch: users name the device; it is public under this name",
         "_places": "PyTorch: modules may be on several devices",

@@ -185,6 +185,11 @@ class TFBackend:
         """Give an optimizer another state, and return it; its learning rate stays."""
         return optimizers.load_optimizer(model, optimizer, state)
 
+    def default_dtype(self) -> str | None:
+        """Return the policy that ``keras.config.set_dtype_policy`` has set, None for the usual."""
+        name = str(keras.config.dtype_policy().name)
+        return None if name == "float32" else name
+
     def mixed(self, dtype: str) -> dict[str, Any]:
         """Return what ``load`` takes for matmuls in half precision on float32 parameters."""
         return mixed(dtype)
