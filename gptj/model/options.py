@@ -38,7 +38,7 @@ class TorchOptions(LoadOptions, total=False):
     """What PyTorch's models take besides."""
 
     attn_implementation: str
-    device_map: str | Mapping[str, Device] | None
+    device_map: Device | Mapping[str, Device]
     max_memory: Mapping[Any, str | int] | None
 
 

@@ -259,6 +259,13 @@ def test_loading_takes_a_plan_by_name(torch_backend):
     assert set(model.device_map.values()) == {"cpu"}
 
 
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu")], ids=str)
+def test_loading_takes_one_device_for_the_whole_model(torch_backend, ids, device):
+    found = load_model(torch_backend, "causal_lm", TINY, device_map=device)
+    assert set(found.device_map.values()) == {"cpu"}
+    assert torch.equal(found(ids).logits, load_model(torch_backend, "causal_lm", TINY)(ids).logits)
+
+
 def test_loading_without_max_memory_takes_what_is_free(torch_backend, ids):
     found = load_model(torch_backend, "causal_lm", TINY, device_map="auto")
     wanted = load_model(torch_backend, "causal_lm", TINY)

@@ -39,6 +39,13 @@ def test_a_plan_takes_the_gpus_before_the_cpu(monkeypatch):
     assert set(choose("balanced").values()) == {"cuda:0", "cuda:1"}
 
 
+@pytest.mark.parametrize("device", ["cuda:1", 1, "gpu:1", torch.device("cuda", 1)], ids=str)
+def test_one_device_is_that_of_every_module(monkeypatch, device):
+    invent(monkeypatch, gpus=[10 * GIB, 10 * GIB], host=30 * GIB)
+    assert choose(device) == choose({"": device})
+    assert set(choose(device).values()) == {"cuda:1"}
+
+
 def test_max_memory_names_devices_in_any_order_and_way(monkeypatch):
     invent(monkeypatch, gpus=[0, 0], host=0)
     offers = {"cpu": "1GiB", "cuda:1": 0, 0: "1GiB"}
@@ -67,8 +74,18 @@ def test_six_billion_parameters_fill_two_gpus_and_the_host(monkeypatch):
 @pytest.mark.parametrize(
     ("device_map", "max_memory", "message"),
     [
-        ("cuda", None, "device_map 'cuda' is no plan; accepted are 'auto', 'sequential', 'bal"),
-        (0, None, "device_map 0 is no plan.* One device for the whole model is device=0; "),
+        ("cuda", None, "PyTorch has no device 'cuda' here, which device_map names; it has 'cpu'"),
+        (0, None, "PyTorch has no device 0 here, which device_map names; it has 'cpu'.* driver"),
+        (
+            torch.device("cuda:1"),
+            None,
+            r"PyTorch has no device device\(.*'cuda'.* device_map names",
+        ),
+        ("atuo", None, "device_map 'atuo' is neither a plan nor a device. Did you mean 'auto'"),
+        ("balanced_low_0", None, "'balanced_low_0' is neither a plan.* 'cpu' here"),
+        (-1, None, "device_map -1 is neither a plan nor a device. Accepted are 'auto', 'sequ"),
+        (True, None, "device_map True is neither a plan nor a device"),
+        ("cpu", {"cpu": 1}, "max_memory is for device_map='auto'; a device_map of your own"),
         ({"": "disk"}, None, "PyTorch has no device 'disk' here, which device_map names; it has"),
         ({"": None}, None, "device_map has None for a device; write 'cpu'"),
         ({"": 1.5}, None, "PyTorch has no device 1.5"),

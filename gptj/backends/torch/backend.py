@@ -64,7 +64,7 @@ class TorchBackend:
         params: Tensors | None = None,
         dtype: str = "float32",
         device: Device | None = None,
-        device_map: str | Mapping[str, Device] | None = None,
+        device_map: Device | Mapping[str, Device] = None,
         max_memory: Mapping[Any, int | str] | None = None,
         **options: Any,
     ) -> TorchPretrained:
@@ -244,7 +244,7 @@ def _places(
     head: str,
     dtype: str,
     device: Device | None,
-    device_map: str | Mapping[str, Device] | None,
+    device_map: Device | Mapping[str, Device],
     max_memory: Mapping[Any, int | str] | None,
 ) -> dict[str, str]:
     """Return a device for every module, or nothing where all go to one."""

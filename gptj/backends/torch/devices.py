@@ -10,9 +10,9 @@ from torch.utils import _pytree
 
 from gptj.backends.torch.block import Block
 from gptj.backends.torch.cache import KVCache
-from gptj.errors import ArgumentError, choices
+from gptj.errors import ArgumentError, choices, suggest
 from gptj.model import placement
-from gptj.model.device_names import GPU, DeviceName, no_device, read_name
+from gptj.model.device_names import GPU, KINDS, DeviceName, no_device, read_name
 from gptj.spec.byte_sizes import parse_size
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
@@ -98,37 +98,46 @@ def choose_devices(
     config: GPTJConfig,
     head: str,
     dtype: str,
-    device_map: str | Mapping[str, Device],
+    device_map: Device | Mapping[str, Device],
     max_memory: Mapping[Device, str | int] | None = None,
 ) -> dict[str, str]:
     """Return a device for every placed module.
 
     Args:
-        device_map: a name of `AUTOMATIC`, or a module or prefix of modules -> device.
+        device_map: a name of `AUTOMATIC`, a device for the whole model, or a module or prefix of
+            modules -> device.
         max_memory: device -> bytes or ``"10GiB"``, for a plan by name; the free memory if None.
 
     Raises:
         ArgumentError: for an unknown device, module or size, and for a model that does not fit.
     """
-    if isinstance(device_map, Mapping):
+    if isinstance(device_map, Mapping) or device_map not in AUTOMATIC:
         if max_memory is not None:
             raise ArgumentError(
                 "max_memory is for device_map='auto'; a device_map of your own needs none."
             )
-        named = {key: _present(value, "device_map") for key, value in device_map.items()}
+        given = device_map if isinstance(device_map, Mapping) else _for_all(device_map)
+        named = {key: _present(value, "device_map") for key, value in given.items()}
         return placement.follow_keys(named, config, head)
-    if not isinstance(device_map, str) or device_map not in AUTOMATIC:
-        raise ArgumentError(
-            f"device_map {device_map!r} is no plan; accepted are {choices(AUTOMATIC)} and a mapping"
-            " such as {'transformer.wte': 0, 'transformer.h': 'cpu', '': 1}. One device for the "
-            f"whole model is device={'cuda:0' if read_name(device_map) is None else device_map!r}; "
-            f"PyTorch has {choices(present_devices())} here."
-        )
     sizes = placement.unit_sizes(config, head, getattr(torch, dtype).itemsize)
     budgets = free_memory() if max_memory is None else _budgets(max_memory)
     chosen = placement.balance(sizes, budgets) if device_map == "balanced" else budgets
     placed = placement.place(sizes, chosen)
     return {module: placed[unit] for module, unit in placement.units(config, head).items()}
+
+
+def _for_all(device: Device) -> Mapping[str, Device]:
+    """Return the map that puts the whole model on a device; refuse what names none."""
+    asked = read_name(str(device) if isinstance(device, torch.device) else device)
+    if asked is None or not (asked.kind in KINDS or _is_usable(str(device))):
+        near = suggest(str(device), AUTOMATIC)
+        raise ArgumentError(
+            f"device_map {device!r} is neither a plan nor a device.{near} Accepted are "
+            f"{choices(AUTOMATIC)}, a device for the whole model, and a mapping such as "
+            "{'transformer.wte': 0, 'transformer.h': 'cpu', '': 1}; "
+            f"PyTorch has {choices(present_devices())} here."
+        )
+    return {"": device}
 
 
 def free_memory() -> dict[str, int]:
