@@ -1,11 +1,18 @@
 """How the tensors of a file differ from those that are needed."""
 
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from gptj.spec.tensors import Tensors
+
+FEW_NAMES: Final = 8
+"""Names that a message lists one by one."""
+
+MOST_NAMES: Final = 24
+"""Names, or groups of them, that a message lists."""
 
 Shape = tuple[int, ...]
 
@@ -33,18 +40,21 @@ def find_differences(
     }
 
 
-def describe_differences(differences: Mapping[str, Iterable[str]], most: int | None = None) -> str:
-    """Return the differences as part of a sentence, or nothing where there are none.
-
-    Args:
-        most: how many names of a kind are listed; None lists all.
-    """
-    listed = {what: list(names) for what, names in differences.items()}
+def describe_differences(differences: Mapping[str, Iterable[str]]) -> str:
+    """Return the differences as part of a sentence, or nothing where there are none."""
+    found = {what: sorted(names) for what, names in differences.items()}
     return "; ".join(
-        f"{len(names)} {what}: {_joined(names, most)}" for what, names in listed.items() if names
+        f"{len(names)} {what}: {listed(names)}" for what, names in found.items() if names
     )
 
 
-def _joined(names: list[str], most: int | None) -> str:
-    shown = names[:most]
-    return ", ".join([*shown, "..."] if len(shown) < len(names) else shown)
+def listed(names: list[str]) -> str:
+    """Return names for a message; many are put together that differ in their numbers only."""
+    if len(names) <= FEW_NAMES:
+        return ", ".join(names)
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(re.sub(r"(^|\.)\d+(?=\.|$)", r"\1*", name), []).append(name)
+    shown = [f"{like} ({len(of)})" if len(of) > 1 else of[0] for like, of in groups.items()]
+    more = f" and {len(shown) - MOST_NAMES} more kinds" if len(shown) > MOST_NAMES else ""
+    return f"{', '.join(shown[:MOST_NAMES])}{more}"

@@ -36,9 +36,6 @@ SECOND_MOMENT: Final = "exp_avg_sq."
 
 FLOAT32: Final = np.dtype(np.float32)
 
-SHOWN: Final = 4
-"""Names of a kind in a message: there may be hundreds."""
-
 
 def write_optimizer(folder: Path, state: AdamState) -> None:
     """Write a state, one tensor at a time; an earlier one stays until the new one is complete.
@@ -83,7 +80,7 @@ def read_optimizer(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> AdamSta
     if any(differences.values()):
         raise CheckpointError(
             f"{file} does not fit what is trained here. Tensors "
-            f"{describe_differences(differences, SHOWN)}. Load it for the model, the head and the "
+            f"{describe_differences(differences)}. Load it for the model, the head and the "
             "adapter that it was saved with."
         )
     first = {name: tensors[f"{FIRST_MOMENT}{name}"] for name in shapes}

@@ -2,7 +2,6 @@
 
 import logging
 import re
-from collections import Counter
 from dataclasses import dataclass, replace
 from logging import INFO, WARNING
 from typing import Final
@@ -11,25 +10,19 @@ import numpy as np
 
 from gptj.checkpoint.causal_masks import LEGACY_BUFFERS, prefix_masks
 from gptj.checkpoint.config_from_tensors import is_tied
-from gptj.checkpoint.differences import describe_differences
+from gptj.checkpoint.differences import describe_differences, listed
 from gptj.checkpoint.stored_dtypes import (
     advice_on,
     as_float32,
     fits_dtype,
     is_float64,
-    needed_dtypes,
+    needed_dtype,
 )
 from gptj.errors import CheckpointError
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import BASE_PREFIX, HEADS
 from gptj.spec.params import LM_HEAD, Parameter, initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors
-
-FEW_NAMES: Final = 16
-"""Names that are listed one by one."""
-
-MOST_NAMES: Final = 64
-"""Names of a kind that a message lists."""
 
 _BASE_NAME: Final = re.compile(r"(wte|h\.\d+|ln_f)\.")
 
@@ -153,7 +146,6 @@ def _misfit(
             "on), without which it would be another model. Merge them with the program that wrote "
             "the file, or save model and adapter in folders of their own."
         )
-    sorted_names = {what: sorted(names) for what, names in differences.items()}
     advice = advice_on(match.found[name].dtype for name in match.mistyped)
     hint = "Check that config.json belongs to these weights, and that they are GPT-J's."
     if set(match.unexpected) & set(match.left_out):
@@ -162,18 +154,8 @@ def _misfit(
         hint += " If the head is tied to the word table, pass tie_word_embeddings=True."
     return CheckpointError(
         f"{source} does not fit a GPT-J with the head {head!r}. Tensors "
-        f"{describe_differences(sorted_names, MOST_NAMES)}. {advice or hint}"
+        f"{describe_differences(differences)}. {advice or hint}"
     )
-
-
-def listed(names: list[str]) -> str:
-    """Return names for a message; many are put together that differ in their numbers only."""
-    if len(names) <= FEW_NAMES:
-        return ", ".join(names)
-    groups = Counter(re.sub(r"(^|\.)\d+(?=\.|$)", r"\1*", name) for name in names)
-    shown = [f"{name} ({count})" if "*" in name else name for name, count in groups.items()]
-    more = f" and {len(shown) - MOST_NAMES} more kinds" if len(shown) > MOST_NAMES else ""
-    return f"{', '.join(shown[:MOST_NAMES])}{more}"
 
 
 def _warn_of_masks(buffers: Tensors, source: str) -> None:
@@ -217,7 +199,7 @@ def compare(config: GPTJConfig, head: str, tensors: Tensors, source: str) -> Mat
             if name in table and tensor.shape != table[name].shape
         },
         mistyped={
-            name: f"{name} is {tensor.dtype}, needed is {needed_dtypes(table[name].dtype)}"
+            name: f"{name} is {tensor.dtype}{needed_dtype(table[name].dtype)}"
             for name, tensor in found.items()
             if name in table and not fits_dtype(tensor, table[name].dtype)
         },

@@ -20,9 +20,9 @@ def fits_dtype(tensor: LazyTensor, fixed: str | None) -> bool:
     return found in WEIGHTS if fixed is None else found == fixed
 
 
-def needed_dtypes(fixed: str | None) -> str:
-    """Return what a weight's dtype should be, for a message."""
-    return fixed or f"one of {', '.join(WEIGHTS)}"
+def needed_dtype(fixed: str | None) -> str:
+    """Return the end of a message on a weight, which says the dtype if there is only one."""
+    return "" if fixed is None else f", needed is {fixed}"
 
 
 def is_float64(tensor: LazyTensor) -> bool:

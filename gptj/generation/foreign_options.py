@@ -3,6 +3,7 @@
 from typing import Any, Final, Protocol
 
 from gptj.errors import ArgumentError, choices
+from gptj.generation.lacking_options import LACKING, lacking
 from gptj.generation.options import GenerationConfig, option_names
 from gptj.spec.config import GPTJConfig
 
@@ -65,8 +66,8 @@ def foreign_options(given: OptionSource) -> dict[str, Any]:
             "generate(**options)."
         )
     content = {name: value for name, value in read().items() if value is not None}
-    known = option_names()
-    unknown = [n for n in content if n not in known and n not in HOW_ALONE and n[0] != "_"]
+    known, without_effect = option_names(), HOW_ALONE | (LACKING.keys() - lacking(content))
+    unknown = [n for n in content if n not in known and n not in without_effect and n[0] != "_"]
     if unknown:
         raise ArgumentError(
             f"The generation_config sets {choices(unknown)}, which generate() does not have: set "

@@ -11,7 +11,7 @@ from gptj.contract.decoding import NOT_NUMBERS, NOTHING_LEFT
 from gptj.errors import ArgumentError
 from gptj.generation.decode_request import DecodeRequest
 from gptj.generation.logits_processors import Processor, make_processors
-from gptj.generation.no_token import refuse
+from gptj.generation.no_token import Place, refuse
 from gptj.generation.prompts import Ids
 from gptj.generation.sampling_filters import Floats, candidates, spread
 
@@ -78,4 +78,4 @@ def _check(scores: Floats, step: int, finished: npt.ArrayLike) -> None:
     wrong = np.flatnonzero(~np.isfinite(best) & ~np.asarray(finished))
     if len(wrong):
         found = NOTHING_LEFT if best[wrong[0]] == -np.inf else NOT_NUMBERS
-        raise refuse(found, int(wrong[0]), step)
+        raise refuse(Place(found, int(wrong[0]), len(scores), step))

@@ -1,5 +1,7 @@
 """What is said where a step has no token: its logits are not numbers, or nothing may be chosen."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -10,35 +12,67 @@ from gptj.errors import ArgumentError
 
 MESSAGES: Final = {
     NOT_NUMBERS: (
-        "The scores of sequence {row} at step {step} are not numbers: check the weights for NaN "
-        "and infinity, which `gptj inspect` lists, and your own logits processors."
+        "The scores of {one} at step {step} are not numbers: check the weights for NaN and "
+        "infinity, which `gptj inspect` lists, and your own logits processors."
     ),
     NOTHING_LEFT: (
-        "The scores of sequence {row} at step {step} leave no token to choose: check the options "
-        "that forbid tokens."
+        "The scores of {one} at step {step} leave no token to choose: check the options that "
+        "forbid tokens."
     ),
     NO_PAD: (
-        "Sequence {row} has ended before step {step} while others go on, so that it has to be "
-        "filled with padding, and pad_token_id is no token of the vocabulary. Set it, for example "
-        "to the end-of-text token."
+        "{One} has ended before step {step} while others go on, so that it has to be filled with "
+        "padding, and pad_token_id is no token of the vocabulary. Set it, for example to the "
+        "end-of-text token."
     ),
 }
 """What stands in place of a token -> what is wrong."""
 
 
-def refuse(found: int, row: int, step: int) -> ArgumentError:
-    """Return the error for what stands in place of a token of a sequence at a step."""
-    return ArgumentError(MESSAGES[found].format(row=row, step=step))
+@dataclass(frozen=True)
+class Place:
+    """Where there is no token.
+
+    Attributes:
+        found: what stands in its place.
+        row: of the sequence, among `rows` of a batch: all of it, copies included.
+        step: how many tokens the sequence has already.
+    """
+
+    found: int
+    row: int
+    rows: int
+    step: int
+
+
+class NoToken(ArgumentError):
+    """A sequence has no token at a step; `place` says where."""
+
+    place: Place
+
+
+def refuse(place: Place, one: str = "") -> NoToken:
+    """Return the error for a place; `one` is what the caller calls the sequence."""
+    one = one or f"sequence {place.row}"
+    said = MESSAGES[place.found].format(one=one, One=one.capitalize(), step=place.step)
+    error = NoToken(said)
+    error.place = place
+    return error
+
+
+def of_prompt(error: NoToken, batch: Sequence[int]) -> NoToken:
+    """Return an error for a caller who has given prompts, `batch` of them by number."""
+    place = error.place
+    return refuse(place, f"prompt {batch[place.row * len(batch) // place.rows]}")
 
 
 def check_drawn(tokens: npt.NDArray[np.integer], first_step: int) -> None:
     """Refuse what a loop has drawn, (B, steps), where it is no token.
 
     Raises:
-        ArgumentError: naming the first step, counted from `first_step`, and a sequence.
+        NoToken: naming the first step, counted from `first_step`, and a sequence.
     """
     wrong = tokens < 0
     if wrong.any():
         step = int(wrong.any(axis=0).argmax())
         row = int(wrong[:, step].argmax())
-        raise refuse(int(tokens[row, step]), row, first_step + step)
+        raise refuse(Place(int(tokens[row, step]), row, len(tokens), first_step + step))

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from gptj.contract.decoding import SeedWords
 from gptj.errors import ArgumentError, ConfigError, choices, suggest
+from gptj.generation.lacking_options import lacking
 from gptj.spec.config import GPTJConfig
 from gptj.system.atomic import folder_named, make_folder, write_text
 from gptj.system.json_files import read_json
@@ -235,7 +236,8 @@ class GenerationConfig:
 
 def config_options(config: GPTJConfig) -> dict[str, Any]:
     """Return the options of generate() that a configuration holds besides its own fields."""
-    return {name: config.extra[name] for name in option_names() if name in config.extra}
+    names = [*option_names(), *lacking(config.extra)]
+    return {name: config.extra[name] for name in names if name in config.extra}
 
 
 def task_options(config: GPTJConfig) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def locate_base(
     try:
         found = locate(base_name(adapter), weights=weights, revision=adapter.revision, **access)
     except OSError as error:  # a name from a file may be too long for a path
-        raise adapter.without_base(f"{name!r}: {error}") from error
+        raise adapter.without_base(error) from error
     if is_adapter(found):
         raise adapter.without_base(f"{name!r} is an adapter itself.")
     return found

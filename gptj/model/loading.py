@@ -24,6 +24,7 @@ from gptj.checkpoint.snapshot import (
 from gptj.checkpoint.tokenizer_files import files_of_tokenizer
 from gptj.contract.backend import AnyBackend
 from gptj.errors import CheckpointError
+from gptj.generation.lacking_options import lacking_note
 from gptj.generation.option_checks import unused_defaults
 from gptj.generation.options import GenerationConfig
 from gptj.hub.names import DEMO
@@ -201,7 +202,8 @@ def load_model(
 def _completed(model: "Pretrained", config: GPTJConfig, files: Files) -> "Pretrained":
     """Give a model the options of its folder, the way back to it, and the adapter if any."""
     model.generation_config = GenerationConfig.from_folder(files.checkpoint.folder, config)
-    for note in unused_defaults(model.generation_config):
+    own = model.generation_config
+    for note in (*unused_defaults(own), *lacking_note(own.extra)):
         log.warning("%s", note)
     model.source_folder, model.loaded_as = files.source_folder, files.base
     model.name_or_path = model.config.name_or_path = files.name()

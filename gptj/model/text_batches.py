@@ -10,6 +10,7 @@ from gptj.errors import UnsupportedFeature
 from gptj.generation import decoder_choice, text
 from gptj.generation.decode_request import DecodeRequest, make_request
 from gptj.generation.foreign_options import start_options
+from gptj.generation.no_token import NoToken, of_prompt
 from gptj.generation.option_precedence import settle
 from gptj.generation.option_rules import is_count
 from gptj.generation.options import GenerationConfig, prompt_prefix
@@ -59,10 +60,17 @@ class TextBatches:
         return (int(token) for step in steps for token in step[0])
 
     def _written(self, batch: Sequence[int]) -> list[list[str]]:
-        """Return the new texts of some prompts, a list for each."""
+        """Return the new texts of some prompts, a list for each.
+
+        Raises:
+            NoToken: with the number of the prompt among all.
+        """
         request, count = self._request(batch), self.options.num_return_sequences
         width = request.inputs.given.shape[1]
-        tokens = self.model.backend.to_numpy(decoder_choice.decode(request))[:, width:]
+        try:
+            tokens = self.model.backend.to_numpy(decoder_choice.decode(request))[:, width:]
+        except NoToken as error:
+            raise of_prompt(error, batch) from None
         texts = [text.decode_text(new, self.reader, self.options) for new in tokens]
         return [texts[start : start + count] for start in range(0, len(texts), count)]
 

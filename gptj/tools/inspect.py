@@ -19,6 +19,7 @@ from gptj.checkpoint.progress import byte_progress
 from gptj.checkpoint.snapshot import again_if_changed
 from gptj.checkpoint.tokenizer_files import files_of_tokenizer
 from gptj.errors import GPTJError, brief, choices
+from gptj.generation.lacking_options import lacking_note
 from gptj.generation.option_checks import refuse_files_values, unused_defaults
 from gptj.generation.option_precedence import settled
 from gptj.generation.option_sources import option_sources
@@ -183,7 +184,8 @@ def _options(
     if found is None:
         return None
     options, size = GenerationConfig.from_folder(folder, config), config.vocab_size
-    notes += [*unused_defaults(options), *unknown_tokens(options, (), size)]
+    notes += [*unused_defaults(options), *lacking_note(options.extra)]
+    notes += unknown_tokens(options, (), size)
     settled_options, dropped = settled(options, (), size)
     if dropped:
         notes.append(f"The model's own {', '.join(dropped)} gives way to other options.")

@@ -1,5 +1,8 @@
 """Where a step has no token, every way of generating says so, at that step, in the same words."""
 
+import pickle
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -90,6 +93,26 @@ def test_the_sequence_is_named(broken, text):
     other = [[token for token in range(90) if token not in text][:4]]
     with pytest.raises(ArgumentError, match=f"sequence 1 at step {step} are not numbers"):
         model.generate(np.concatenate((other, PROMPT)), **GREEDY)
+
+
+BEAMS = {"num_beams": 2, "num_return_sequences": 2}
+COPIES = {"do_sample": True, "num_return_sequences": 3}
+
+
+@pytest.mark.parametrize("options", [{}, {**WAYS["reference"]}, BEAMS, COPIES])
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_the_prompt_is_named_whatever_its_batch(framework, options, batch_size):
+    """Prompts run by length, some at a time and several times; the caller knows only a list."""
+    model = changed_model(framework, transformer__wte__weight=((7,), np.nan))
+    prompts = ["1 2 3 4 5", "1 7", "1 2 3", "1 2"]
+    reader = SimpleNamespace(
+        encode=lambda text: [int(word) for word in text.split()],
+        decode=lambda ids, **_: " ".join(map(str, ids)),
+    )
+    options = {"max_new_tokens": 1, "eos_token_id": None, **options}
+    with pytest.raises(ArgumentError, match="scores of prompt 1 at step 0 are not numbers") as seen:
+        model.generate_text(prompts, tokenizer=reader, batch_size=batch_size, **options)
+    assert pickle.loads(pickle.dumps(seen.value)).place == seen.value.place
 
 
 @pytest.mark.parametrize("way", ["greedy", "sampled", "reference"])

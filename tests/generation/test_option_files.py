@@ -101,3 +101,36 @@ def test_an_end_outside_the_vocabulary_ends_nothing(backend, tmp_path, caplog, e
 def test_a_caller_may_not_ask_for_several_greedy_texts(backend):
     with pytest.raises(ArgumentError, match="2 greedy texts would be equal"):
         text_of(backend, TINY, num_return_sequences=2)
+
+
+LACKED = {"guidance_scale": 1.5, "forced_bos_token_id": 7, "epsilon_cutoff": 3e-4}
+WITHOUT_EFFECT = {
+    "guidance_scale": 1.0,
+    "eta_cutoff": 0.0,
+    "force_words_ids": None,
+    "low_memory": 1,
+}
+LACKING = "guidance_scale are not options of gptj: text is written without"
+
+
+@pytest.mark.parametrize("place", ["config", "own"])
+def test_an_option_that_is_lacking_here_is_named_and_kept(framework, place, tmp_path, caplog):
+    folder = folder_with(tmp_path / "model", **{place: LACKED})
+    model = load_model(framework, "causal_lm", folder)
+    (said,) = [message for message in caplog.messages if "not options" in message]
+    assert "epsilon_cutoff, forced_bos_token_id, " + LACKING in said
+    np.testing.assert_array_equal(
+        framework.to_numpy(model.generate(PROMPT)), text_of(framework, TINY)
+    )
+    assert any(LACKING in note for note in gptj.inspect(folder).to_dict()["notes"])
+    model.save_pretrained(tmp_path / "new")
+    content = json.loads((tmp_path / "new" / "generation_config.json").read_text())
+    assert {**content, **LACKED} == content
+
+
+@pytest.mark.parametrize("place", ["config", "own"])
+def test_a_lacking_option_that_changes_nothing_is_not_named(backend, place, tmp_path, caplog):
+    folder = folder_with(tmp_path / "model", **{place: WITHOUT_EFFECT})
+    load_model(backend, "causal_lm", folder)
+    assert caplog.messages == []
+    assert gptj.inspect(folder).to_dict()["notes"] == gptj.inspect(TINY).to_dict()["notes"]
