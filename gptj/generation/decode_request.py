@@ -90,12 +90,13 @@ def make_request(
         ArgumentError: for an impossible option, or two that exclude each other.
         InputError, TokenOutOfRange, SequenceTooLong: for a prompt that does not fit.
     """
+    length = inputs.length
     inputs.check(options)
     config, has_assistant = inputs.model.config, assistant is not None
     counted = options
     if inputs.virtual and options.max_length is not None:  # which counts ids alone
         counted = replace(options, max_length=options.max_length + inputs.virtual)
-    plan = make_plan(counted, inputs.length, config, has_assistant=has_assistant)
+    plan = make_plan(counted, length, config, has_assistant=has_assistant)
     if numbers is not None:
         copies = range(copies_of(options))
         plan = replace(

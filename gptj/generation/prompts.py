@@ -98,6 +98,11 @@ class Inputs:
         length = self.given.shape[1]
         if length is None or self.embeds is not None:
             return length
+        if not hasattr(length, "__index__"):
+            raise ArgumentError(
+                f"generate() needs to know the length of its prompts; found {length}. A graph may "
+                "leave the batch open, with prompts padded on the left to one length."
+            )
         return int(length) + self.virtual
 
     @property

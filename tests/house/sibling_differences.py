@@ -173,6 +173,8 @@ EXCEPTIONS = {
     },
     "params": {
         "cast": TREE,
+        "has_open_sizes": "jax: an open size is an expression, in other graphs None or a number",
+        "sizes_known": "jax: an open size is an expression, in other graphs None or a number",
         "initialize": "Linen: parameters are a tree, not attributes of a model",
         "load_params": "Linen: parameters are a tree, not attributes of a model",
         "dump_params": "Linen: parameters are a tree, not attributes of a model",
@@ -258,6 +260,8 @@ EXCEPTIONS = {
         "_last": STATES,
     },
     "pytrees": {
+        "_to_json": "jax: a file of an exported program says what is beside the arrays",
+        "_from_json": "jax: a file of an exported program says what is beside the arrays",
         "_flatten_output": REGISTRY,
         "_flatten_cache": REGISTRY,
         "_unflatten_cache": REGISTRY,

@@ -12,7 +12,7 @@ from gptj.backends.flax import params as parameters
 from gptj.backends.flax.cache import KVCache
 from gptj.backends.flax.losses import causal_lm_loss, head_loss
 from gptj.backends.flax.model import FlaxGPTJModule
-from gptj.backends.flax.params import Params
+from gptj.backends.flax.params import Params, has_open_sizes, sizes_known
 from gptj.backends.flax.pretrained import FlaxPretrained, as_tensors, deliver
 from gptj.backends.flax.quantized_linear import linear_class
 from gptj.spec.config import GPTJConfig
@@ -82,7 +82,7 @@ class FlaxGPTJForCausalLMModule(nn.Module):
 
     def loss(self, hidden: Array, logits: Array, labels: Array, items: Array | None) -> Array:
         """Return the loss of the logits (B, T, V) that the head made of hidden states (B, T, E)."""
-        if not self.lm_head.is_plain(hidden):
+        if not self.lm_head.is_plain(hidden) or has_open_sizes(hidden):
             return causal_lm_loss(logits, labels, items)
         own, tied = self.lm_head.variables["params"], self.tied_weights()
         kernel = own["kernel"] if tied is None else tied.T
@@ -160,7 +160,8 @@ class FlaxGPTJForCausalLM(FlaxPretrained):
         """Refuse labels that do not fit the input."""
         given = embeds if input_ids is None else input_ids
         if given is not None:
-            check_labels(self.config, labels, tuple(given.shape[:2]), keep)
+            known = sizes_known(given).shape[:2]
+            check_labels(self.config, sizes_known(labels), known, keep)
             check_label_values(self.config, labels, parameters.concrete)
 
 

@@ -32,7 +32,7 @@ def decode(
         new = _run_segments(model, input_ids, attention_mask, plan)
         return jnp.asarray(np.concatenate((prompt, *new), axis=1).astype(prompt.dtype))
     loop = _Loop.of(model, input_ids, attention_mask, plan)
-    state = loop.start(loop.segments(plan.max_new_tokens).single(len(input_ids)))
+    state = loop.start(loop.segments(plan.max_new_tokens).single(input_ids.shape[0]))
     # a width that depends on values needs values
     new = compiled_loop.without_a_text(state)[:, : plan.max_new_tokens].astype(input_ids.dtype)
     return jnp.concatenate((input_ids, new), axis=1)
@@ -83,8 +83,9 @@ class _Loop(NamedTuple):
         )
         program, params = Program.of(model.module), _with_untied_head(model.params)
         room = bucket_length(plan.max_new_tokens, limit)
-        numbers = tuple(range(len(ids))) if plan.numbers is None else plan.numbers
-        plan = as_arrays(replace(plan, numbers=numbers))
+        if plan.numbers is None and isinstance(ids.shape[0], int):
+            plan = replace(plan, numbers=tuple(range(ids.shape[0])))
+        plan = as_arrays(plan)
         return cls(program, params, ids, mask, plan, room)
 
     def segments(self, new: int, stride: int = 0) -> Segments:

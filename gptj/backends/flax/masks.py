@@ -44,7 +44,7 @@ def whole_mask(
     if attention_mask is None or attention_mask.ndim != 2 or attention_mask.shape[1] != length:
         return attention_mask
     new = attention_mask.astype(bool)
-    before = jnp.ones((len(new), capacity), bool)
+    before = jnp.ones((new.shape[0], capacity), bool)
     if attended is not None:
         before = _pad_to_capacity(attended[:, :capacity].astype(bool), capacity, True)
     return jax.lax.dynamic_update_slice_in_dim(before, new, past_length, axis=1)

@@ -66,6 +66,19 @@ def concrete(tensor: Array) -> npt.NDArray[Any] | None:
     return to_numpy(tensor) if values_are_checked() else None
 
 
+def has_open_sizes(tensor: Array) -> bool:
+    """Return whether the caller of ``jax.export`` leaves sizes open."""
+    return not all(isinstance(size, int) for size in tensor.shape)
+
+
+def sizes_known(tensor: Any) -> Any:
+    """Return a tensor for checks of shapes, in which an open size is None."""
+    if tensor is None or not has_open_sizes(tensor):
+        return tensor
+    shape = tuple(size if isinstance(size, int) else None for size in tensor.shape)
+    return jax.ShapeDtypeStruct(shape, tensor.dtype)
+
+
 def native_name(parameter: Parameter) -> str:
     """Return the path of a parameter: ``transformer/h/0/attn/q_proj/kernel``."""
     return to_flax(parameter.name)

@@ -1,10 +1,13 @@
 """Registers outputs, caches and plans as JAX trees, so that transformations see inside."""
 
+import json
 from typing import Any
 
 import jax
+from jax.export import register_pytree_node_serialization
 
 from gptj.backends.flax.cache import KVCache
+from gptj.backends.flax.lora import Adapter
 from gptj.contract.decoding import DecodePlan
 from gptj.spec import outputs
 from gptj.spec.outputs import ModelOutput
@@ -19,6 +22,23 @@ def register() -> None:
     jax.tree_util.register_pytree_node(KVCache, _flatten_cache, _unflatten_cache)
     numbers = [name for name in DecodePlan.__dataclass_fields__ if name not in COMPILED_IN]
     jax.tree_util.register_dataclass(DecodePlan, data_fields=numbers, meta_fields=COMPILED_IN)
+    for node in (ModelOutput, KVCache, Adapter):
+        register_pytree_node_serialization(
+            node,
+            serialized_name=f"gptj.{node.__name__}",
+            serialize_auxdata=_to_json,
+            deserialize_auxdata=_from_json,
+        )
+
+
+def _to_json(auxiliary: Any) -> bytes:
+    """Return what is beside the arrays of a node for a file of ``jax.export``."""
+    return json.dumps(auxiliary).encode()
+
+
+def _from_json(content: bytes | bytearray) -> Any:
+    value = json.loads(content)
+    return tuple(value) if isinstance(value, list) else value  # a tree's structure is hashed
 
 
 def _flatten_cache(cache: KVCache) -> tuple[tuple[Any, Any], bool]:

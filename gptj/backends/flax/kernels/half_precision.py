@@ -6,6 +6,7 @@ A single row it multiplies with them while it reads them, if the additions are s
 """
 
 import math
+import sys
 from typing import Final
 
 import jax
@@ -60,8 +61,9 @@ def multiply(x: Array, block: Array) -> Array:
 
 
 def rows_of(x: Array) -> int:
-    """Return the number of rows of an array (..., in)."""
-    return int(x.size // x.shape[-1])
+    """Return the number of rows of an array (..., in): many where ``jax.export`` leaves it open."""
+    rows = x.size // x.shape[-1]
+    return rows if isinstance(rows, int) else sys.maxsize
 
 
 def describe_blocks() -> str:

@@ -68,9 +68,13 @@ def tied_matmul(x: Array, table: Array) -> Array:
 
 def multiply_side_by_side(rows: Array, weight: Array, sums: DTypeLike) -> Array:
     """Return (M, in) x (in, out) of the same dtype in that of the sums, by slices of inputs."""
-    size = next((size for most, size in MIN_SPLIT_INPUTS.items() if len(rows) <= most), len(weight))
+    count = rows_of(rows)
+    size = next((size for most, size in MIN_SPLIT_INPUTS.items() if count <= most), len(weight))
     splits = even_divisor(len(weight), max(1, len(weight) // size))
-    cut, weights = rows.reshape(len(rows), splits, -1), weight.reshape(splits, -1, weight.shape[1])
+    cut, weights = (
+        rows.reshape(rows.shape[0], splits, -1),
+        weight.reshape(splits, -1, weight.shape[1]),
+    )
     # with the axes in any other order XLA does not see its kernel here, and upcasts the weight
     return jnp.einsum("mpi,pio->pmo", cut, weights, preferred_element_type=sums).sum(0)
 
