@@ -45,6 +45,12 @@ TOLERANCES = {
         reason="float32 logits of weights that the file has in float16: 0.0112 in the oracle "
         "(measured), which the backends' own rounding does not change",
     ),
+    "exported": Tolerance(
+        2e-5,
+        scaled=False,
+        reason="float32 in another runtime, which adds up in another order and has its own tanh: "
+        "ONNX Runtime, OpenVINO and LiteRT differ by 4e-6 at most on weights/tiny (measured)",
+    ),
     "rotary": Tolerance(
         3e-8,
         scaled=False,

@@ -6,6 +6,7 @@ EXTRA_FILES = {
     "tf/keras_checks": "Keras: what its training loop would take, and compute wrongly or never",
     "tf/saved_model": "TensorFlow: a SavedModel has signatures, which return dicts of tensors",
     "flax/automatic_axes": "jax: the type of an array says how it is divided, unless told not to",
+    "tf/conversion": "Keras: writes models for other runtimes, ONNX's, OpenVINO's and LiteRT's",
     "flax/compiled_forward": "jax: the call is compiled once per shape, outside the module",
     "flax/compiled_loop": "jax: the loop is compiled; PyTorch's is a loop of Python's in `decode`",
     "tf/compiled_loop": "TensorFlow: the loop is compiled; PyTorch runs one of Python in `decode`",

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.neutral
 MARKS = {"neutral", "frameworks"}
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "flax", "optax"}
 FIXTURES = {"backend", "framework", "torch_backend", "tf_backend", "flax_backend"}
+TOOLS = ("torch_tools/", "keras_jax_tools/")
 FILES = {str(path.relative_to(TESTS)): path for path in sorted(TESTS.rglob("test_*.py"))}
 
 
@@ -75,9 +76,9 @@ def skipped_without(tree):
     return {n.args[0].value.partition(".")[0] for n in skips}
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("torch_tools/")])
+@pytest.mark.parametrize("name", [name for name in FILES if not name.startswith(TOOLS)])
 def test_a_file_is_left_out_without_the_frameworks_that_it_imports(name):
-    """The tools' folder is left out as a whole."""
+    """The folders of tools are left out as a whole."""
     tree = ast.parse(FILES[name].read_text(encoding="utf-8"))
     at_the_top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     asked = FRAMEWORKS & set().union(*map(imported, at_the_top))

@@ -19,13 +19,14 @@ Words = tuple[Tensor, Tensor]
 
 def threefry2x32(key: Words, counter: Words) -> Words:
     """Return the two random words of Threefry-2x32-20 for a key and a counter, all uint32."""
-    left, right = tf.bitwise.left_shift, tf.bitwise.right_shift
+    right = tf.bitwise.right_shift
     keys = (key[0], key[1], key[0] ^ key[1] ^ PARITY)
     first, second = counter[0] + keys[0], counter[1] + keys[1]
     for injection in range(1, 6):
         for rotation in ROTATIONS[(injection - 1) % 2]:
             first = first + second
-            second = left(second, rotation) | right(second, 32 - rotation)
+            # turned to the left: LiteRT has neither that shift nor `|`
+            second = second * (1 << rotation) + right(second, 32 - rotation)
             second = second ^ first
         first = first + keys[injection % 3]
         second = second + keys[(injection + 1) % 3] + injection
