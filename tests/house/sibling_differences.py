@@ -42,6 +42,7 @@ EXCEPTIONS = {
         "Layer": "Keras: sublayers need explicit names, dtypes and variables",
         "Layer.variable": KERAS_WEIGHTS,
         "Layer.read": KERAS_WEIGHTS,
+        "Layer.quantize": "Keras: what its own models around this one call",
         "Layer.rebuild": FIXED_SHAPE,
         "Embedding.resize": FIXED_SHAPE,
         "Linear.resize": FIXED_SHAPE,

@@ -4,6 +4,7 @@ EXTRA_FILES = {
     "tf/call_inputs": "Keras: one argument may be a tensor, a list or a dict of all inputs",
     "tf/keras_fit": "Keras: its own training loop, which runs in a graph; others write theirs",
     "tf/keras_checks": "Keras: what its training loop would take, and compute wrongly or never",
+    "tf/keras_methods": "Keras: models inherit methods from it that other frameworks do not have",
     "tf/saved_model": "TensorFlow: a SavedModel has signatures, which return dicts of tensors",
     "flax/automatic_axes": "jax: the type of an array says how it is divided, unless told not to",
     "tf/conversion": "Keras: writes models for other runtimes, ONNX's, OpenVINO's and LiteRT's",

@@ -1,6 +1,6 @@
 """The layers of blocks and heads. Maths: ``gptj.spec.reference``; shape letters: ``gptj.spec``."""
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 import keras
 import tensorflow as tf
@@ -9,9 +9,16 @@ from keras import ops
 from gptj.backends.tf import params
 from gptj.backends.tf.capture import Capturable
 from gptj.backends.tf.kernels import bits, linear
+from gptj.errors import UnsupportedFeature
 
 if TYPE_CHECKING:
     from gptj.backends.tf.lora import Adapter
+
+QUANTIZE: Final = (
+    "Keras's quantize() changes Keras's own layers alone. Save the model with "
+    "save_pretrained(folder), and load it with gptj.load(folder, backend='tf', quantize='int8')."
+)
+"""What to do instead of quantizing a layer in place."""
 
 DTypePolicy: TypeAlias = keras.DTypePolicy | str | None
 """What a Keras layer takes as its dtype."""
@@ -30,6 +37,10 @@ class Layer(Capturable, keras.layers.Layer):
         for layer in vars(self).values():
             if isinstance(layer, keras.layers.Layer) and not layer.built:
                 layer.build(None)
+
+    def quantize(self, *args: Any, **options: Any) -> NoReturn:
+        """Refuse: a model around this one warns with what it says."""
+        raise UnsupportedFeature(QUANTIZE)
 
     def variable(self, leaf: str, *shape: int, dtype: str | None = None) -> keras.Variable:
         """Return a new variable with the value that is meant for it.

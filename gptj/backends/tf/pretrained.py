@@ -11,6 +11,7 @@ from gptj.backends.tf.cache import KVCache, init_cache
 from gptj.backends.tf.call_inputs import as_keywords
 from gptj.backends.tf.capture import Capturable
 from gptj.backends.tf.keras_fit import Fitted
+from gptj.backends.tf.keras_methods import KerasMethods
 from gptj.backends.tf.layers import Embedding, Linear
 from gptj.backends.tf.saved_model import Served
 from gptj.contract.backend import FrameworkBackend
@@ -30,7 +31,7 @@ BESIDE: Final = ("own_options", "source_folder", "loaded_as", "name_or_path", "m
 """What a model has besides what Keras keeps of it."""
 
 
-class TFPretrained(Capturable, Fitted, Served, Pretrained, keras.Model):
+class TFPretrained(Capturable, Fitted, KerasMethods, Served, Pretrained, keras.Model):
     """The base of every Keras model.
 
     A model has its variables from the start. Inputs may be keywords, one tensor, a list in the
@@ -56,7 +57,11 @@ class TFPretrained(Capturable, Fitted, Served, Pretrained, keras.Model):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Turn the inputs into keywords, and run the model."""
-        return super().__call__(**as_keywords(self.call_signature_parameters, args, kwargs))
+        given = as_keywords(self.call_signature_parameters, args, kwargs)
+        if any(isinstance(value, keras.KerasTensor) for value in given.values()):
+            # Keras: a functional model has tensors as outputs, and a cache's length is none
+            given.setdefault("use_cache", False)
+        return super().__call__(**given)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of `from_config` that make a model like this one."""
