@@ -140,3 +140,45 @@ def test_one_axis_may_be_mapped_by_hand_and_the_other_is_explicit():
     options = {"mesh": EXPLICIT, "in_specs": (whole, rows), "out_specs": rows}
     mapped = jax.jit(jax.shard_map(call, axis_names={"data"}, **options))
     assert_close(mapped(model.params, over_data(IDS)), alone(IDS).logits)
+
+
+def divided_rows(function):
+    """Return a function of whole parameters and of rows, mapped over eight devices."""
+    whole, rows = PartitionSpec(), PartitionSpec("data")
+    where = jax.make_mesh((8,), ("data",))
+    options = {"mesh": where, "in_specs": (whole, rows), "out_specs": whole}
+    ids = jax.device_put(draw_ids((8, 7), seed=3), NamedSharding(where, rows))
+    return jax.jit(jax.shard_map(function, **options))(tiny_model("flax").params, ids)
+
+
+def test_the_gradient_of_the_mean_loss_is_that_of_one_device():
+    model, ids = tiny_model("flax"), draw_ids((8, 7), seed=3)
+
+    def loss_of(params, ids):
+        return model(ids, params=params, labels=ids).loss
+
+    wanted = jax.jit(jax.grad(loss_of))(model.params, ids)
+    found = divided_rows(jax.grad(lambda *given: jax.lax.pmean(loss_of(*given), "data")))
+    jax.tree.map(lambda a, b: assert_close(a, np.asarray(b), name="gradient"), found, wanted)
+    summed = divided_rows(lambda *given: jax.lax.pmean(jax.grad(loss_of)(*given), "data"))
+    bias = summed["lm_head"]["bias"]
+    np.testing.assert_allclose(bias, 8 * np.asarray(wanted["lm_head"]["bias"]), rtol=1e-3)
+
+
+def test_the_page_says_how_to_take_it():
+    page = (ROOT / "docs" / "train.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (example,) = (block for block in blocks if "pmean" in block)
+    short = example.replace('gptj.load("demo"', f'gptj.load("{short_demo()}"')
+    found = {}
+    exec(compile(short, "train.md", "exec"), found)
+    model, ids = found["model"], np.asarray(found["ids"])
+
+    def loss_of(params):
+        return model(ids, params=params, labels=ids).loss
+
+    loss, gradients = jax.jit(jax.value_and_grad(loss_of))(model.params)
+    assert_close(found["loss"], np.asarray(loss))
+    bias = found["gradients"]["lm_head"]["bias"]
+    assert len(bias.sharding.device_set) == 8
+    assert_close(bias, np.asarray(gradients["lm_head"]["bias"]))

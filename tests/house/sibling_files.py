@@ -23,6 +23,7 @@ EXTRA_FILES = {
     "tf/kernels/bits": "XLA: upcasts half precision before a loop, unless it is given bits",
     "tf/kernels/platforms": "TensorFlow: what runs in XLA is compiled for a number of rows",
     "tf/kernels/own_gradient": "TensorFlow: keeps each graph with a custom gradient for ever",
+    "flax/other_trees": "jax: parameters are a tree beside the model, and users make others",
     "flax/seeds": "jax: users have keys, and trace them; elsewhere a seed is a number",
     "flax/parallel": "jax: a tree of shardings; TensorFlow users have tf.distribute around models",
     "torch/parallel": "PyTorch: modules are wrapped; TensorFlow users have tf.distribute",

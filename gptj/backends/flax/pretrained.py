@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from gptj.backends.flax import compiled_forward, lora
 from gptj.backends.flax import params as parameters
 from gptj.backends.flax.cache import KVCache, init_cache
+from gptj.backends.flax.other_trees import OtherTrees
 from gptj.backends.flax.params import Params
 from gptj.backends.flax.seeds import as_seed
 from gptj.contract.backend import FrameworkBackend
@@ -29,7 +30,7 @@ from gptj.spec.resize import check_word_table
 from gptj.spec.types import TensorLike
 
 
-class FlaxPretrained(Pretrained):
+class FlaxPretrained(OtherTrees, Pretrained):
     """The base of every Flax model: the class around a Linen module.
 
     `dtype` is that of the computation; the parameters start in `param_dtype`. The specification
@@ -82,24 +83,6 @@ class FlaxPretrained(Pretrained):
         parameters.check_tree(self.config, self.head, base)
         lora.check_adapters(self.config, self.head, tree.get(lora.LORA, {}))
         self._params = tree
-
-    def init_weights(self, rng: Array, input_shape: tuple[int, ...] = (1, 1)) -> Params:
-        """Return a new tree of parameters; ``jax.random.key(n)`` draws the same as ``seed=n``."""
-        high, low = (int(word) for word in jax.random.key_data(rng).ravel()[-2:])
-        seed = (high << 32) | low
-        return parameters.initialize(self.config, self.head, seed, self.param_dtype)
-
-    def to_bf16(self, params: Params, mask: Params | None = None) -> Params:
-        """Return parameters in bfloat16; `mask` is a tree of booleans that chooses some."""
-        return parameters.cast(params, jnp.bfloat16, mask)
-
-    def to_fp16(self, params: Params, mask: Params | None = None) -> Params:
-        """Return parameters in float16; `mask` is a tree of booleans that chooses some."""
-        return parameters.cast(params, jnp.float16, mask)
-
-    def to_fp32(self, params: Params, mask: Params | None = None) -> Params:
-        """Return parameters in float32; `mask` is a tree of booleans that chooses some."""
-        return parameters.cast(params, jnp.float32, mask)
 
     @classmethod
     def from_config(cls, config: GPTJConfig, **options: Any) -> Self:
