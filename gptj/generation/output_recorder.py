@@ -70,4 +70,5 @@ class OutputRecorder:
         }
         steps = {name: tuple(values) for name, values in self.steps.items()}
         cache = None if runner.cache is None else runner.cache.frozen()
-        return ModelOutput(sequences=sequences, **tensors, **steps, past_key_values=cache)
+        found = ModelOutput(sequences=sequences, **tensors, **steps, past_key_values=cache)
+        return found.known()

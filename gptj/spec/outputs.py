@@ -1,8 +1,9 @@
 """ModelOutput: the return value of every model, in every framework."""
 
+import sys
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from gptj.spec.heads import HEADS
 
@@ -12,7 +13,28 @@ GENERATED: Final = ("sequences", "sequences_scores", "scores", "logits", "beam_i
 FIELDS: Final = frozenset(name for head in HEADS.values() for name in head.outputs) | {*GENERATED}
 
 
-class ModelOutput(OrderedDict[str, Any]):
+class KnownToTransformers:
+    """Lets ``isinstance`` find an output to be one of transformers', where that is loaded.
+
+    Its pipelines, and TransformerLens, read an output by number or by attribute only then; of other
+    mappings they make plain dicts.
+    """
+
+    def known(self) -> Self:
+        """Return the output, from now on as one of transformers' for its programs.
+
+        Not for code that is being traced: PyTorch's compiler looks at the class, too.
+        """
+        vars(self)["_is_known"] = True
+        return self
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        theirs = getattr(sys.modules.get("transformers.utils.generic"), "ModelOutput", None)
+        return theirs if theirs and "_is_known" in vars(self) else type(self)
+
+
+class ModelOutput(OrderedDict[str, Any], KnownToTransformers):
     """The results of a forward pass: by attribute, by string key, by integer index, or as a tuple.
 
     A field that was not computed is None as an attribute and absent from keys, indices and the

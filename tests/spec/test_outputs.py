@@ -2,6 +2,9 @@
 
 import copy
 import pickle
+import sys
+from collections import OrderedDict
+from types import SimpleNamespace
 
 import pytest
 
@@ -125,3 +128,18 @@ def test_names_and_values_unpack_like_a_mapping(output):
 def test_a_tree_function_may_put_none_in_a_field(output):
     replaced = unflatten(("logits", "hidden_states"), (None, 1))
     assert list(replaced) == ["logits", "hidden_states"]
+
+
+def test_an_output_is_one_of_transformers_where_that_is_loaded(monkeypatch):
+    class Theirs(OrderedDict):
+        pass
+
+    output, name = ModelOutput(loss=1.0, logits=2.0), "transformers.utils.generic"
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    assert output.known() is output
+    assert output.__class__ is ModelOutput
+    monkeypatch.setitem(sys.modules, name, SimpleNamespace(ModelOutput=Theirs))
+    assert not isinstance(ModelOutput(loss=1.0), Theirs)
+    assert isinstance(output, Theirs) and isinstance(output, ModelOutput)
+    for other in (copy.copy(output), copy.deepcopy(output), pickle.loads(pickle.dumps(output))):
+        assert type(other) is ModelOutput and other == output

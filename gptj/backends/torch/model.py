@@ -195,7 +195,9 @@ class GPTJModel(TorchPretrained):
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the output, or the plain tuple that `return_dict=False` asks for."""
         wanted = self.config.return_dict if return_dict is None else return_dict
-        return output if wanted else output.to_tuple()
+        if not wanted:
+            return output.to_tuple()
+        return output if torch.compiler.is_compiling() else output.known()
 
 
 def _known_attention(name: str) -> str:
