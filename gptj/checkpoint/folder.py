@@ -11,7 +11,7 @@ from typing import Any, Final
 from gptj.checkpoint import mesh_transformer
 from gptj.checkpoint.adapter_files import CONFIG_NAME as ADAPTER_CONFIG
 from gptj.checkpoint.config_from_tensors import fitted, guessed, refuse_family
-from gptj.checkpoint.formats import FORMATS, Format
+from gptj.checkpoint.formats import FORMATS, FORMS, Format
 from gptj.checkpoint.missing_weights import no_weights, not_weights
 from gptj.checkpoint.name_prefixes import plain_names
 from gptj.checkpoint.snapshot import (
@@ -135,7 +135,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """Open a folder, a weight file or an index with its ``config.json`` beside it.
 
     A folder may hold any published form, whole or in shards, or the original's shards. If it holds
-    several, the first one in `FORMATS` counts. It is that of one moment: where another program
+    several, the first one in `FORMS` counts. It is that of one moment: where another program
     replaces the folder meanwhile, it is opened anew. What programs put before the names of tensors
     is left out, with a warning.
 
@@ -207,7 +207,7 @@ def is_adapter(path: Path) -> bool:
 
 def _weights_of(folder: Path) -> tuple[Format, Path] | None:
     """Return the preferred form of weights and its file; a broken link if there is nothing else."""
-    files = [(form, folder / n) for form in FORMATS.values() for n in (form.whole, form.index)]
+    files = [(form, folder / n) for form in FORMS for n in (form.whole, form.index)]
     found = (pair for is_there in (Path.exists, lexists) for pair in files if is_there(pair[1]))
     return next(found, None)
 

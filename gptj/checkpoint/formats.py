@@ -6,7 +6,7 @@ they can be mapped without a copy, and hold every dtype.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -175,3 +175,12 @@ FORMATS: Final = {
     )
 }
 """Name -> form, in order of preference."""
+
+QUANTIZED: Final = replace(FORMATS["safetensors"], whole="gptj_quantized.safetensors")
+"""What holds quantized weights, under a name that others do not look for.
+
+Some of them would load the integers as the weights, without their scales and without an error.
+"""
+
+FORMS: Final = (*FORMATS.values(), QUANTIZED)
+"""All that a folder may hold, in order of preference."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from gptj.checkpoint.formats import FORMATS
+from gptj.checkpoint.formats import FORMATS, FORMS
 from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
 from gptj.errors import CheckpointError, choices
 from gptj.system.file_kinds import NOT_ENDED, foreign_kind, how_to_fetch, is_unfinished
@@ -27,7 +27,7 @@ OTHER_WEIGHTS: Final[Mapping[str, str]] = {
 def no_weights(path: Path) -> CheckpointError:
     """Return the error that says what a folder has instead of weights, and what to do."""
     found = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
-    names = choices(name for form in FORMATS.values() for name in (form.whole, form.index))
+    names = choices(name for form in FORMS for name in (form.whole, form.index))
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     hint = _hint(path, found)
     return CheckpointError(

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from gptj.checkpoint import adapter_files, mesh_transformer_writer
 from gptj.checkpoint.folder import CONFIG_NAME
-from gptj.checkpoint.formats import FORMATS, Format
+from gptj.checkpoint.formats import FORMATS, FORMS, QUANTIZED, Format
 from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES, old_tokenizer
 from gptj.errors import ArgumentError, CheckpointError, UnsupportedFeature, choices, suggest
 from gptj.generation.options import FILE_NAME as GENERATION_NAME
@@ -22,9 +22,6 @@ from gptj.system.folder_saving import Plan
 
 MESH: Final = "mesh"
 ACCEPTED: Final = (*FORMATS, MESH)
-
-QUANTIZED: Final = "safetensors"
-"""The only form for quantized weights."""
 
 OWN_FILES: Final = frozenset(
     (
@@ -75,7 +72,8 @@ def save_checkpoint(
         if format == MESH:
             mesh_transformer_writer.write(new, config, tensors)
         else:
-            _write_files(new, FORMATS[format], tensors, limit)
+            form = QUANTIZED if config.is_quantized else FORMATS[format]
+            _write_files(new, form, tensors, limit)
         write_text(new / CONFIG_NAME, config.to_json_string())
         write_text(new / GENERATION_NAME, options.to_json_string())
         add_files(new)
@@ -110,10 +108,11 @@ def _check(config: GPTJConfig, tensors: Tensors, format: str) -> None:
             f"There is no format {format!r}.{suggest(str(format), ACCEPTED)} Accepted are "
             f"{choices(ACCEPTED)}."
         )
-    if config.is_quantized and format != QUANTIZED:
+    if config.is_quantized and format != QUANTIZED.name:
         raise UnsupportedFeature(
-            f"{config.quantization} weights are written as {QUANTIZED!r} only, not as {format!r}: "
-            "use that format. gptj.convert() then writes any other form, with dequantized weights."
+            f"{config.quantization} weights are written as {QUANTIZED.name!r} only, not as "
+            f"{format!r}: use that format. gptj.convert() then writes any other form, with "
+            "dequantized weights."
         )
     if format == MESH:
         mesh_transformer_writer.check(config, tensors)
@@ -139,7 +138,7 @@ def _weight_files(folder: Path, format: str) -> set[str]:
 def _is_weights(name: str, format: str) -> bool:
     if format == MESH:
         return re.fullmatch(r"step_\d+", name) is not None
-    return FORMATS[format].owns(name)
+    return any(form.owns(name) for form in FORMS if form.name == format)
 
 
 def _write_files(folder: Path, form: Format, tensors: Tensors, limit: int) -> None:

@@ -7,10 +7,11 @@ import numpy as np
 
 from gptj import hub
 from gptj.checkpoint.folder import open_checkpoint
+from gptj.checkpoint.formats import QUANTIZED
 from gptj.checkpoint.memory_map import DTYPES
 from gptj.checkpoint.parameter_matching import match_parameters
 from gptj.checkpoint.progress import byte_progress
-from gptj.checkpoint.saving import QUANTIZED, save_checkpoint
+from gptj.checkpoint.saving import save_checkpoint
 from gptj.checkpoint.snapshot import again_if_changed
 from gptj.checkpoint.stored_dtypes import cast
 from gptj.errors import ArgumentError, choices
@@ -75,7 +76,7 @@ def convert(
     head = head_of(opened.tensors)
     tensors = match_parameters(chosen, head, opened.tensors, str(source))
     wanted = next(iter(tensors.values())).dtype if dtype is None else _dtype(dtype)
-    if quantize is None and to != QUANTIZED:
+    if quantize is None and to != QUANTIZED.name:
         quantize = NONE
     chosen, tensors = requantized(chosen, head, tensors, quantize, wanted)
     if dtype is not None:

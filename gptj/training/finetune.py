@@ -7,7 +7,7 @@ from typing import Any, Final, Unpack
 
 from gptj import api
 from gptj.backends import get_backend
-from gptj.checkpoint.formats import FORMATS
+from gptj.checkpoint.formats import FORMS
 from gptj.checkpoint.saving import replacing_weights
 from gptj.contract.backend import Backend
 from gptj.datasets.source_files import Paths
@@ -140,7 +140,7 @@ def _make(folder: Path) -> None:
     """
     make_folder(folder)
     names = [path.name for path in folder.iterdir()]
-    holds_weights = any(form.owns(name) for form in FORMATS.values() for name in names)
+    holds_weights = any(form.owns(name) for form in FORMS for name in names)
     if holds_weights and checkpoints.newest(folder) is None:
         raise ArgumentError(
             f"{folder} holds a model that was not trained there, and would be overwritten. Give "

@@ -216,6 +216,33 @@ def test_weights_that_are_not_int8_are_refused_where_they_should_be(folder, tmp_
     assert not gptj.inspect(tmp_path).ok
 
 
+def test_the_file_has_a_name_that_others_do_not_look_for(folder, tmp_path):
+    assert {path.name for path in folder.glob("*.safetensors")} == {"gptj_quantized.safetensors"}
+    parts = gptj.convert(folder, tmp_path / "parts", max_shard_size="20KB")
+    names = sorted(path.name for path in parts.glob("*safetensors*"))
+    assert len(names) > 3 and all(name.startswith("gptj_quantized") for name in names)
+    assert hash_of(parts) == hash_of(folder)
+
+
+def hash_of(folder):
+    """Return the one hash of all weights."""
+    return gptj.inspect(folder).to_dict()["weights_sha256"]
+
+
+@pytest.mark.parametrize("shards", [{}, {"max_shard_size": "20KB"}], ids=["whole", "shards"])
+def test_a_folder_with_the_old_name_opens_and_is_renewed(folder, shards, tmp_path):
+    """Earlier versions wrote the usual name, which transformers reads without the scales."""
+    old = gptj.convert(folder, tmp_path / "old", **shards)
+    for path in old.glob("gptj_quantized*"):
+        new = path.rename(path.with_name(path.name.replace("gptj_quantized", "model")))
+        if new.suffix == ".json":
+            new.write_text(new.read_text().replace("gptj_quantized", "model"))
+    assert hash_of(old) == hash_of(folder)
+    gptj.convert(old, old)
+    assert not list(old.glob("model*"))
+    assert hash_of(old) == hash_of(folder)
+
+
 def test_scales_that_are_missing_are_named(folder, tmp_path):
     tensors = dict(open_checkpoint(folder).tensors)
     del tensors["lm_head.weight_scale"]
