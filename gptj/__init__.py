@@ -6,10 +6,12 @@
     tokenizer = gptj.load_tokenizer("demo")
     ids = model.generate(**tokenizer("def fib(n):", return_tensors="pt"), max_new_tokens=40)
 
-Importing gptj imports no framework: every public name is resolved on first use.
+Importing gptj imports no framework: every public name is resolved on first use. ``dir(gptj)`` lists
+the names, and ``help(gptj.load)`` describes one.
 """
 
 import importlib
+import sys
 from typing import Any, Final
 
 from gptj.errors import suggest
@@ -121,7 +123,9 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """List the public names, imported or not."""
+    """List the public names, imported or not; but what is imported where all are looked up."""
+    if sys._getframe(1).f_globals.get("__name__") == "inspect":  # for help(gptj)
+        return sorted(name for name in globals() if name[:1] != "_")
     return sorted([*PUBLIC, "__version__"])
 
 

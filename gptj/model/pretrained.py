@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self, Unpack, cast
+from typing import Any, ClassVar, Final, Self, Unpack, cast
 
 import numpy.typing as npt
 
@@ -26,13 +26,18 @@ from gptj.scoring.score_method import UnlessALayer
 from gptj.scoring.text_inputs import Text
 from gptj.spec import config as spec
 from gptj.spec.heads import find_head
-from gptj.spec.module_names import check_module_names
+from gptj.spec.module_names import find_module_names, module_names
 from gptj.spec.resize import padded_size, resized_parameters
 from gptj.spec.tensors import Tensors
 from gptj.spec.types import Tensor, TensorLike
 from gptj.system.atomic import folder_named
 from gptj.tokenizer import GPTJTokenizer
 from gptj.tokenizer.lookup import add_tokenizer
+
+HOW_TO_TRACE: Final = (
+    "trace() takes token ids and names of modules: model.trace(tokenizer('a text')['input_ids'], "
+    "'transformer.h.*.mlp'). A text is encoded first; model.module_names() lists the names."
+)
 
 
 class Pretrained(ToolProtocols, TextGeneration, Adapters, Optimizers):
@@ -165,25 +170,37 @@ class Pretrained(ToolProtocols, TextGeneration, Adapters, Optimizers):
             bos=bos,
         )
 
+    def module_names(self) -> list[str]:
+        """Return the names that `trace` takes, in order of computation, the same in every backend.
+
+        For example ``transformer.h.1.mlp.fc_out``; without ``transformer.`` in a base model.
+        """
+        return module_names(self.config, self.head)
+
     def trace(
-        self, input_ids: TensorLike | None = None, names: Iterable[str] = (), **inputs: Any
+        self,
+        input_ids: TensorLike | None = None,
+        names: str | Iterable[str] | None = None,
+        **inputs: Any,
     ) -> dict[str, npt.NDArray[Any]]:
         """Return what named modules compute, without dropout, on the plain eager path.
 
         Args:
             input_ids: (B, T) token ids, or `inputs_embeds` among the other inputs instead.
-            names: canonical names of modules, as in ``gptj.spec.module_names``, the same in every
-                backend: ``"transformer.h.1.mlp.fc_out"``; without the prefix in a base model.
+            names: names of modules, as `module_names` lists them, or patterns of the shell: either
+                ``"transformer.h.1.mlp.fc_out"`` or ``"transformer.h.*.mlp.fc_out"``.
             inputs: other inputs of the model, by name.
 
         Returns:
             Arrays by name, in the order of `names`: (B, T, width), in the dtype of the computation.
 
         Raises:
-            ArgumentError: for an unknown name, suggesting the nearest.
+            ArgumentError: without names, for a text, and for an unknown name, with the nearest.
         """
-        names = [names] if isinstance(names, str) else list(names)
-        check_module_names(self.config, self.head, names)
+        if names is None or isinstance(input_ids, str):
+            raise ArgumentError(HOW_TO_TRACE)
+        wanted = [names] if isinstance(names, str) else names
+        names = find_module_names(self.config, self.head, wanted)
         backend = self.backend
         given = {"input_ids": input_ids, **inputs}
         tensors = {

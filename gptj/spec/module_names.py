@@ -1,5 +1,6 @@
 """Canonical names of the modules that can be traced, the same in every backend."""
 
+import fnmatch
 from collections.abc import Iterable
 
 from gptj.errors import ArgumentError, suggest
@@ -34,16 +35,24 @@ def module_names(config: GPTJConfig, head: str) -> list[str]:
     return [*names, f"{prefix}ln_f", *find_head(head).modules]
 
 
-def check_module_names(config: GPTJConfig, head: str, names: Iterable[str]) -> None:
-    """Refuse names of modules that the model does not have.
+def find_module_names(config: GPTJConfig, head: str, wanted: Iterable[str]) -> list[str]:
+    """Return the names that are wanted, each once.
+
+    Args:
+        wanted: names, or patterns of the shell such as ``transformer.h.*.mlp``, each of which
+            stands for all names that match it, in order of computation.
 
     Raises:
-        ArgumentError: naming the first one, and the nearest known name.
+        ArgumentError: for one that the model does not have, with the nearest known name.
     """
-    known = module_names(config, head)
-    for name in names:
-        if name not in known:
+    known, found = module_names(config, head), []
+    for name in wanted:
+        matching = fnmatch.filter(known, str(name))
+        if not matching:
             raise ArgumentError(
                 f"The model has no module {name!r}.{suggest(str(name), known)} Names are canonical:"
-                f" {known[0]!r}, {known[1]!r} and so on to {known[-1]!r}."
+                f" {known[0]!r}, {known[1]!r} and so on to {known[-1]!r}; model.module_names() "
+                "lists them."
             )
+        found += matching
+    return list(dict.fromkeys(found))

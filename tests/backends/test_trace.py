@@ -52,7 +52,37 @@ def test_nothing_to_trace_gives_nothing(backend):
     assert tiny_model(backend.name).trace(IDS, []) == {}
 
 
+def test_a_trace_without_names_or_of_a_text_says_what_to_give(backend):
+    model = tiny_model(backend.name)
+    for given in ((IDS,), ("import os",), ("import os", ["lm_head"]), ()):
+        with pytest.raises(
+            ArgumentError, match=r"takes token ids and names.*module_names\(\) list"
+        ):
+            model.trace(*given)
+
+
+def test_patterns_stand_for_all_names_that_match(backend):
+    model = tiny_model(backend.name)
+    found = model.trace(IDS, ["lm_head", "transformer.h.*.mlp", "transformer.h.0.*p"])
+    assert list(found) == ["lm_head", "transformer.h.0.mlp", "transformer.h.1.mlp"]
+    assert np.array_equal(
+        found["transformer.h.1.mlp"], model.trace(IDS, "transformer.h.1.mlp")["transformer.h.1.mlp"]
+    )
+    assert list(model.trace(IDS, "*.ln_?")) == [
+        "transformer.h.0.ln_1",
+        "transformer.h.1.ln_1",
+        "transformer.ln_f",
+    ]
+
+
+def test_a_model_lists_its_names(backend):
+    names = tiny_model(backend.name, "base").module_names()
+    assert names[0] == "wte" and names[-1] == "ln_f" and "h.1.attn.q_proj" in names
+    assert names == module_names(tiny_config(), "base")
+
+
 UNKNOWN = {
+    "transformer.x.*": r"no module 'transformer\.x\.\*'.*model\.module_names\(\) lists them",
     "transformer.h.1.mlp.fc_ou": "Did you mean 'transformer.h.1.mlp.fc_out'",
     "h.1.mlp.fc_out": "Did you mean 'transformer.h.1.mlp.fc_out'",
     "transformer.h.2.attn": "no module 'transformer.h.2.attn'",

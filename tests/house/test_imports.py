@@ -52,3 +52,10 @@ def test_a_wrong_public_name_suggests_the_nearest():
         AttributeError, match=r"no attribute 'GPTJConfg'. Did you mean 'GPTJConfig'"
     ):
         _ = gptj.GPTJConfg
+
+
+def test_help_is_short_and_imports_no_framework():
+    text = run("import gptj, pydoc; print(pydoc.plaintext.document(gptj))")
+    assert 'gptj.load("demo", backend="torch")' in text
+    assert len(text.splitlines()) < 80
+    assert frameworks_after(["gptj", "pydoc; pydoc.plaintext.document(gptj)"]) == []

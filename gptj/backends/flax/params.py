@@ -71,9 +71,9 @@ def has_open_sizes(tensor: Array) -> bool:
     return not all(isinstance(size, int) for size in tensor.shape)
 
 
-def sizes_known(tensor: Any) -> Any:
+def sizes_known(tensor: Array) -> Array:
     """Return a tensor for checks of shapes, in which an open size is None."""
-    if tensor is None or not has_open_sizes(tensor):
+    if not has_open_sizes(tensor):
         return tensor
     shape = tuple(size if isinstance(size, int) else None for size in tensor.shape)
     return jax.ShapeDtypeStruct(shape, tensor.dtype)

@@ -222,7 +222,10 @@ class FlaxPretrained(OtherTrees, Pretrained):
         check_cache(cache, KVCache)
         past_length = 0 if cache is None else cache.known_length
         capacity = cache.capacity if cache is not None and cache.preallocated else None
-        known = {name: parameters.sizes_known(tensor) for name, tensor in inputs.items()}
+        known = {
+            name: None if tensor is None else parameters.sizes_known(tensor)
+            for name, tensor in inputs.items()
+        }
         check_inputs(
             self.config, known, parameters.concrete, past_length=past_length, capacity=capacity
         )

@@ -31,12 +31,12 @@ def register() -> None:
         )
 
 
-def _to_json(auxiliary: Any) -> bytes:
+def _to_json(auxiliary: object) -> bytes:
     """Return what is beside the arrays of a node for a file of ``jax.export``."""
     return json.dumps(auxiliary).encode()
 
 
-def _from_json(content: bytes | bytearray) -> Any:
+def _from_json(content: bytes | bytearray) -> object:
     value = json.loads(content)
     return tuple(value) if isinstance(value, list) else value  # a tree's structure is hashed
 
