@@ -19,6 +19,7 @@ from gptj.generation.option_rules import as_tuple, is_count
 from gptj.generation.options import GenerationConfig
 from gptj.generation.prompts import Inputs
 from gptj.generation.streaming import Streamer
+from gptj.generation.transition_scores import HOW, transition_scores
 from gptj.generation.virtual_tokens import with_virtual_tokens
 from gptj.model.text_batches import check_head, text_batches
 from gptj.spec.config import GPTJConfig
@@ -145,6 +146,36 @@ class TextGeneration:
             decode=self._text_decoder(settings, tokenizer),
         )
         return decoder_choice.decode(request)
+
+    def compute_transition_scores(
+        self,
+        sequences: TensorLike,
+        scores: Sequence[TensorLike] | None,
+        beam_indices: TensorLike | None = None,
+        normalize_logits: bool = False,
+    ) -> Tensor:
+        """Return the score with which every new token was chosen, from what `generate` returned.
+
+        Args:
+            sequences: (R, T + N) token ids, prompts included.
+            scores: of each of N steps (B, V), with ``output_scores=True``.
+            beam_indices: (R, N) of a search with beams.
+            normalize_logits: make log-probabilities of the scores first.
+
+        Returns:
+            (R, N) in the framework's tensors, 0 where a beam had ended.
+
+        Raises:
+            ArgumentError: without scores, or for what does not belong together.
+        """
+        if not scores:
+            raise ArgumentError(f"There are no scores of any step. Ask for them: {HOW}.")
+        values = self.backend.to_numpy
+        beams = None if beam_indices is None else values(beam_indices)
+        steps = [values(step) for step in scores]
+        found = transition_scores(values(sequences), steps, beams, normalize_logits)
+        scored: Tensor = self.backend.from_numpy(found, self)
+        return scored
 
     def own_cache(self, cache: Any) -> Any:
         """Return a cache as one of this backend, also another library's that it can read."""

@@ -157,3 +157,40 @@ def test_own_processors_see_tensors_of_the_framework(framework):
 
     model.generate(np.array([[5, 6]]), logits_processor=[remember], max_new_tokens=1)
     assert kinds == [True, True]
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_transition_scores_are_those_of_the_tokens(backend, model, normalize):
+    options = {**OPTIONS, "repetition_penalty": 1.7}
+    output = model.generate(PROMPT, LEFT, **ALL, **options)
+    text = backend.to_numpy(output.sequences)[:, PROMPT.shape[1] :]
+    found = model.compute_transition_scores(
+        output.sequences, output.scores, normalize_logits=normalize
+    )
+    assert isinstance(found, type(output.scores[0]))
+    for step, scores in enumerate(backend.to_numpy(each) for each in output.scores):
+        expected = scores[[0, 1], text[:, step]].astype(np.float64)
+        if normalize:
+            expected -= np.log(np.exp(scores.astype(np.float64)).sum(-1))
+        np.testing.assert_allclose(backend.to_numpy(found)[:, step], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_transition_scores_of_beams_add_up_to_those_of_sequences(backend, model):
+    options = {"num_beams": 3, "num_return_sequences": 2, "length_penalty": 0.0, **OPTIONS}
+    output = model.generate(PROMPT, LEFT, **ALL, **options)
+    found = model.compute_transition_scores(output.sequences, output.scores, output.beam_indices)
+    sums = backend.to_numpy(found).sum(axis=1)
+    np.testing.assert_allclose(backend.to_numpy(output.sequences_scores), sums, rtol=1e-4)
+
+
+def test_transition_scores_need_what_belongs_together(backend, model):
+    options = {"num_beams": 3, "num_return_sequences": 2, **OPTIONS}
+    output = model.generate(PROMPT, **ALL, **options)
+    for scores, beams, message in (
+        (None, None, r"no scores of any step. Ask for them: .*output_scores=True"),
+        (output.scores, None, "4 sequences and 6 rows of scores, with no beam_indices. Give"),
+        (output.scores, output.beam_indices[:3], "6 rows of scores, with 3 beam_indices. Give"),
+        (output.scores[:2], output.beam_indices, "scores of 2 steps.* but 4 were generated. Give"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            model.compute_transition_scores(output.sequences, scores, beams)

@@ -133,7 +133,6 @@ EXCEPTIONS = {
         "GPTJModel.deliver": DELIVERED,
         "length_of": "PyTorch: a length is a number; a graph's may be a tensor",
         "_known": "TensorFlow: in a graph a length may be a tensor",
-        "_known_attention": FUSED,
     },
     "causal_lm": {
         "GPTJForCausalLM.loss": "Linen: what a layer holds is looked up by its caller",

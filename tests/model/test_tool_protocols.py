@@ -1,5 +1,6 @@
 """Models of every backend answer what programs around them ask."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,29 @@ def test_a_dict_is_no_generation_config(framework):
     model = tiny_model(framework.name)
     with pytest.raises(ArgumentError, match=r"found dict\. A dict of options is passed as"):
         model.generate(draw_ids((1, 4)), generation_config={"max_new_tokens": 5})
+
+
+def test_a_part_that_does_not_fit_is_refused(torch_backend):
+    import torch
+
+    model, other = copy.deepcopy(tiny_model("torch")), copy.deepcopy(tiny_model("torch", "base"))
+    model.set_decoder(other)
+    assert model.get_decoder() is other.get_decoder() is other
+    classes = tiny_model("torch", "sequence_classification")
+    for call, message in (
+        (lambda: model.set_decoder(model.lm_head), r"another GPTJModel; found Linear for a GPTJF"),
+        (lambda: other.set_decoder(other), r"another GPTJModel; found GPTJModel for a GPTJModel"),
+        (lambda: model.set_output_embeddings(torch.nn.Linear(40, 7)), r"found .*\(7, 40\)"),
+        (lambda: model.set_output_embeddings(torch.nn.Linear(40, 96, bias=False)), r"'bias': \(\)"),
+        (lambda: classes.set_output_embeddings(model.lm_head), r"for a GPTJForSequenceClassific"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            call()
+
+
+def test_a_tied_head_stays_tied(torch_backend):
+    import torch
+
+    model = copy.deepcopy(tiny_model("torch", tie_word_embeddings=True))
+    model.set_output_embeddings(torch.nn.Linear(40, 96))
+    assert model.lm_head.weight is model.transformer.wte.weight

@@ -17,12 +17,10 @@ from gptj.backends.torch.masks import Mask, additive_mask, attention_bias, posit
 from gptj.backends.torch.packing import Packed, unpacked
 from gptj.backends.torch.pretrained import TorchPretrained
 from gptj.backends.torch.rotary import Rotary
-from gptj.errors import UnsupportedFeature, choices
+from gptj.backends.torch.tool_protocols import known_attention
 from gptj.spec.checks import check_cache, check_inputs
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-
-ATTENTION = ("sdpa", "eager")
 
 
 class GPTJModel(TorchPretrained):
@@ -39,7 +37,7 @@ class GPTJModel(TorchPretrained):
         self, config: GPTJConfig, *, seed: int = 0, attn_implementation: str = "sdpa"
     ) -> None:
         super().__init__(config)
-        self.attn_implementation = _known_attention(attn_implementation)
+        self.attn_implementation = known_attention(attn_implementation)
         self.wte = Embedding(config.vocab_size, config.n_embd)
         self.drop = nn.Dropout(config.embd_pdrop)
         self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
@@ -198,14 +196,6 @@ class GPTJModel(TorchPretrained):
         if not wanted:
             return output.to_tuple()
         return output if torch.compiler.is_compiling() else output.known()
-
-
-def _known_attention(name: str) -> str:
-    if name not in ATTENTION:
-        raise UnsupportedFeature(
-            f"attn_implementation {name!r} is not available; accepted are {choices(ATTENTION)}."
-        )
-    return name
 
 
 def length_of(cache: KVCache | None) -> int:

@@ -5,7 +5,9 @@ The names are those that transformers, PEFT, accelerate and TRL read.
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self, Unpack, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +18,15 @@ from gptj.backends.torch.foreign_cache import ForeignCache, own_cache
 from gptj.backends.torch.tied_state import TIED
 from gptj.errors import ArgumentError, UnsupportedFeature, choices, suggest
 from gptj.generation.option_rules import is_count
+from gptj.hub.options import HubOptions
 from gptj.model.tool_protocols import ToolProtocols
 from gptj.spec.config import GPTJConfig
 
 if TYPE_CHECKING:
     from gptj.backends.torch.model import GPTJModel
+
+ATTENTION: Final = ("sdpa", "eager")
+"""The ways to compute attention: PyTorch's fused kernels, and plain operations."""
 
 CHECKPOINTING: Final = (
     "use_reentrant",
@@ -60,6 +66,8 @@ class TorchToolProtocols(ToolProtocols):
 
         def get_base(self) -> "GPTJModel": ...
         def get_input_embeddings(self) -> nn.Module: ...
+        def tie_weights(self) -> None: ...
+        def load_lora(self, name: str | Path, **where: Unpack[HubOptions]) -> Self: ...
 
     @property
     def base_model(self) -> nn.Module:
@@ -70,6 +78,88 @@ class TorchToolProtocols(ToolProtocols):
     def loss_type(self) -> str | None:
         """The name by which trainers know how targets are counted: the language model's shift."""
         return "ForCausalLM" if self.can_generate() else None
+
+    # -- modules -----------------------------------------------------------------------------------
+
+    def get_decoder(self) -> "GPTJModel":
+        """Return the model without its head."""
+        return self.get_base()
+
+    def set_decoder(self, decoder: "GPTJModel") -> None:
+        """Replace the model below the head.
+
+        Raises:
+            ArgumentError: in a base model, and for what is no base model.
+        """
+        if self.head == "base" or not isinstance(decoder, type(self.get_base())):
+            raise ArgumentError(
+                f"set_decoder() gives a model with a head another GPTJModel; found "
+                f"{type(decoder).__name__} for a {type(self).__name__}."
+            )
+        self.transformer = decoder
+        self.tie_weights()
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        """Replace the language model's head by a layer of the same shapes, (V, E) and (V,).
+
+        Where the configuration ties the head to the word table, it stays tied.
+
+        Raises:
+            ArgumentError: for another head, and for other shapes.
+        """
+        config = self.config
+        wanted = {"weight": (config.vocab_size, config.n_embd), "bias": (config.vocab_size,)}
+        found = {
+            name: tuple(getattr(getattr(new_embeddings, name, None), "shape", ()))
+            for name in wanted
+        }
+        if not self.can_generate() or found != wanted:
+            raise ArgumentError(
+                f"set_output_embeddings() gives a language model another head with the shapes "
+                f"{wanted}; found {found} for a {type(self).__name__}. resize_token_embeddings() "
+                "changes the size of the vocabulary."
+            )
+        self.lm_head = new_embeddings
+        self.tie_weights()
+
+    def set_attn_implementation(self, attn_implementation: str) -> None:
+        """Compute attention by ``"sdpa"`` or ``"eager"`` from now on.
+
+        Raises:
+            UnsupportedFeature: for another name.
+        """
+        self.get_base().attn_implementation = known_attention(attn_implementation)
+
+    # -- adapters ----------------------------------------------------------------------------------
+
+    def load_adapter(
+        self,
+        peft_model_id: str | Path,
+        adapter_name: str | None = None,
+        **where: Unpack[HubOptions],
+    ) -> None:
+        """Give the model an adapter of a folder or the hub, as `load_lora` does.
+
+        Raises:
+            UnsupportedFeature: for a name: a model has one adapter.
+        """
+        if adapter_name not in (None, "default"):
+            raise UnsupportedFeature(
+                f"A model has one adapter, without a name; found adapter_name={adapter_name!r}. "
+                "Leave it out, or use several by peft.PeftModel.from_pretrained(model, folder)."
+            )
+        self.load_lora(peft_model_id, **where)
+
+    def add_adapter(self, adapter_config: object, adapter_name: str | None = None) -> NoReturn:
+        """Say what adds an adapter.
+
+        Raises:
+            UnsupportedFeature: always.
+        """
+        raise UnsupportedFeature(
+            "The model has no add_adapter(). add_lora(rank=8, targets=('q_proj', 'v_proj')) gives "
+            "it a new adapter; peft.get_peft_model(model, adapter_config) one of PEFT's."
+        )
 
     # -- parameters --------------------------------------------------------------------------------
 
@@ -96,6 +186,12 @@ class TorchToolProtocols(ToolProtocols):
             if (weight.requires_grad or not only_trainable)
             and not (exclude_embeddings and id(weight) in table)
         )
+
+    def get_memory_footprint(self, return_buffers: bool = True) -> int:
+        """Return the bytes of the parameters, and of the buffers."""
+        module = cast("nn.Module", self)
+        tensors = chain(module.parameters(), module.buffers() if return_buffers else ())
+        return sum(tensor.nbytes for tensor in tensors)
 
     def enable_input_require_grads(self) -> None:
         """Let gradients reach what follows the word table, also where that is not trained."""
@@ -188,3 +284,12 @@ def _require_gradients(module: nn.Module, inputs: object, output: Tensor) -> Non
     """Mark what a frozen word table returns as the start of a graph."""
     if torch.is_grad_enabled() and not output.requires_grad:
         output.requires_grad_(True)
+
+
+def known_attention(name: str) -> str:
+    """Return a name of `ATTENTION`; refuse any other."""
+    if name not in ATTENTION:
+        raise UnsupportedFeature(
+            f"attn_implementation {name!r} is not available; accepted are {choices(ATTENTION)}."
+        )
+    return name
