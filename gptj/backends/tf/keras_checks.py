@@ -18,7 +18,7 @@ UNTRAINED: Final = {
     "MultiWorkerMirroredStrategy": tf.distribute.MultiWorkerMirroredStrategy,
     "ParameterServerStrategy": tf.distribute.ParameterServerStrategy,
 }
-"""Strategies in which Keras cannot train any model, by name."""
+"""Strategies in which Keras cannot train any model, by name; a single worker has one replica."""
 
 
 def check_dtype(variables: Iterable[keras.Variable]) -> None:
@@ -43,13 +43,14 @@ def check_strategy(strategy: tf.distribute.Strategy, jit_compile: bool) -> None:
         UnsupportedFeature: with what trains.
     """
     name = next((name for name, kind in UNTRAINED.items() if isinstance(strategy, kind)), None)
-    if name is not None:
+    several = strategy.num_replicas_in_sync > 1
+    if name == "ParameterServerStrategy" or (name is not None and several):
         raise UnsupportedFeature(
             f"Keras {keras.__version__} does not train in a {name}, not even a model of one layer. "
             "Use tf.distribute.MirroredStrategy on one machine; PyTorch and Flax train on several: "
             "see docs/train.md."
         )
-    if jit_compile and strategy.num_replicas_in_sync > 1:
+    if jit_compile and several:
         raise UnsupportedFeature(
             "XLA does not compile the training step of several replicas. Give compile() "
             "jit_compile=False in a tf.distribute.MirroredStrategy."
