@@ -1,6 +1,7 @@
 """The keys and values of earlier tokens."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import jax
@@ -16,6 +17,7 @@ LayerCache = tuple[Array, Array]
 """Keys and values of one layer, each (B, H, C, D) with room for C tokens."""
 
 
+@dataclass(init=False, eq=False, repr=False)  # Flax's tables of modules look into dataclasses
 class KVCache:
     """Keys and values of all layers for the first `length` tokens.
 
@@ -24,6 +26,11 @@ class KVCache:
     (``donate_argnums``) and then writes in place. Any other grows in buckets. While tracing,
     `length` is an array too.
     """
+
+    layers: tuple[LayerCache, ...]
+    length: int | Array
+    preallocated: bool
+    attended: Array | None
 
     def __init__(
         self,
