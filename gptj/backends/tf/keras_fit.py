@@ -56,7 +56,7 @@ class Fitted:
     warned_of_loss = False
     warned_of_rounding = False
 
-    def fit(self, x: Data = None, y: Data = None, *args: Any, **options: Any) -> History:
+    def fit(self, x: Data = None, y: Data = None, *args: object, **options: object) -> History:
         """Train; `x` may hold labels, which shift inside, and y[t] is the target of position t.
 
         Raises:
@@ -73,19 +73,19 @@ class Fitted:
         given["callbacks"] = stopping_at_nan(given.get("callbacks"))
         return super().fit(**given)  # type: ignore[misc]
 
-    def evaluate(self, x: Data = None, y: Data = None, *args: Any, **options: Any) -> Scores:
+    def evaluate(self, x: Data = None, y: Data = None, *args: object, **options: object) -> Scores:
         """Return loss and metrics."""
         given = by_position(super().evaluate, (x, y, *args), options)  # type: ignore[misc]
         self.check_loss(x, y, given)
         self.check_data(x, y)
         return super().evaluate(**given)  # type: ignore[misc]
 
-    def predict(self, x: Data, *args: Any, **options: Any) -> ModelOutput:
+    def predict(self, x: Data, *args: object, **options: object) -> ModelOutput:
         """Return the outputs of all batches, joined."""
         self.check_data(x, None)
         return super().predict(x, *args, **options)  # type: ignore[misc]
 
-    def train_on_batch(self, x: Data, y: Data = None, *args: Any, **options: Any) -> Scores:
+    def train_on_batch(self, x: Data, y: Data = None, *args: object, **options: object) -> Scores:
         """Train one step."""
         given = by_position(super().train_on_batch, (x, y, *args), options)  # type: ignore[misc]
         self.check_trained()
@@ -94,7 +94,7 @@ class Fitted:
         self.warn_of_rounding()
         return super().train_on_batch(**given)  # type: ignore[misc]
 
-    def test_on_batch(self, x: Data, y: Data = None, *args: Any, **options: Any) -> Scores:
+    def test_on_batch(self, x: Data, y: Data = None, *args: object, **options: object) -> Scores:
         """Return loss and metrics of one batch."""
         given = by_position(super().test_on_batch, (x, y, *args), options)  # type: ignore[misc]
         self.check_loss(x, y, given)

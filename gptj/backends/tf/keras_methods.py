@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
+from typing import TYPE_CHECKING, ClassVar, Final, NoReturn
 
 import h5py
 import keras
@@ -31,16 +31,16 @@ class KerasMethods:
     config: GPTJConfig
     head: ClassVar[str]
 
-    def summary(self, *args: Any, **options: Any) -> None:
+    def summary(self, *args: object, **options: object) -> None:
         """Print the layers, their output shapes and their parameters."""
         with shown(self):  # type: ignore[arg-type]
             super().summary(*args, **options)  # type: ignore[misc]
 
-    def quantize(self, *args: Any, **options: Any) -> NoReturn:
+    def quantize(self, *args: object, **options: object) -> NoReturn:
         """Refuse: layers of this package take quantized weights when they are made."""
         raise UnsupportedFeature(QUANTIZE)
 
-    def load_weights(self, filepath: str | Path, *args: Any, **options: Any) -> None:
+    def load_weights(self, filepath: str | Path, *args: object, **options: object) -> None:
         """Load weights: a file of Keras's, or a checkpoint, a folder or a file, of any framework.
 
         Raises:

@@ -1,6 +1,6 @@
 """The layers of blocks and heads. Maths: ``gptj.spec.reference``; shape letters: ``gptj.spec``."""
 
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
 import keras
 import tensorflow as tf
@@ -38,7 +38,7 @@ class Layer(Capturable, keras.layers.Layer):
             if isinstance(layer, keras.layers.Layer) and not layer.built:
                 layer.build(None)
 
-    def quantize(self, *args: Any, **options: Any) -> NoReturn:
+    def quantize(self, *args: object, **options: object) -> NoReturn:
         """Refuse: a model around this one warns with what it says."""
         raise UnsupportedFeature(QUANTIZE)
 
