@@ -1,7 +1,9 @@
 """What scripts for other libraries' tokenizers ask of one, besides encoding and decoding."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
+
+from tokenizers import AddedToken, Tokenizer
 
 from gptj.errors import ArgumentError, UnsupportedFeature, choices, suggest
 
@@ -25,14 +27,27 @@ class ScriptCalls:
     Attributes:
         is_fast: the work is done by the package tokenizers.
         name_or_path: what the tokenizer was loaded by; "" for a new one.
+        chat_template: GPT-J has none.
+        mask_token, sep_token, cls_token, and their ids: None, as in every language model like this.
+        pad_token_type_id: what fills the padding of token types.
     """
 
     is_fast: Final = True
     name_or_path: str = ""
+    chat_template: Final = None
+    mask_token: Final = None
+    mask_token_id: Final = None
+    sep_token: Final = None
+    sep_token_id: Final = None
+    cls_token: Final = None
+    cls_token_id: Final = None
+    pad_token_type_id: Final = 0
 
     if TYPE_CHECKING:  # what the classes beside it have
+        bpe: Tokenizer
         roles: dict[str, str | None]
         model_max_length: int
+        all_special_ids: list[int]
     else:
 
         def __getattr__(self, name: str) -> Any:
@@ -45,6 +60,36 @@ class ScriptCalls:
     def special_tokens_map(self) -> dict[str, str]:
         """The tokens that have a role, by its name."""
         return {role: token for role, token in self.roles.items() if token is not None}
+
+    @property
+    def backend_tokenizer(self) -> Tokenizer:
+        """The object of the package tokenizers that does the work."""
+        return self.bpe
+
+    @property
+    def added_tokens_decoder(self) -> dict[int, AddedToken]:
+        """The tokens that were added to the vocabulary, by their ids."""
+        return self.bpe.get_added_tokens_decoder()
+
+    @property
+    def added_tokens_encoder(self) -> dict[str, int]:
+        """The ids of the tokens that were added to the vocabulary."""
+        return {token.content: index for index, token in self.added_tokens_decoder.items()}
+
+    def get_special_tokens_mask(
+        self,
+        token_ids_0: Sequence[int],
+        token_ids_1: Sequence[int] | None = None,
+        already_has_special_tokens: bool = False,
+    ) -> list[int]:
+        """Return 1 for every special token of a text, or of two one after the other, else 0."""
+        ids, special = [*token_ids_0, *(token_ids_1 or ())], set(self.all_special_ids)
+        return [int(index in special) for index in ids]
+
+    def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
+        """Return the text of tokens in the vocabulary's spelling."""
+        text: str = self.bpe.decoder.decode(list(tokens))
+        return text
 
     @property
     def max_len_single_sentence(self) -> int:

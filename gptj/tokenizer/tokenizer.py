@@ -131,6 +131,7 @@ class GPTJTokenizer(ScriptCalls, TokenTable, Uploads):
         return_token_type_ids: bool | None = None,
         return_overflowing_tokens: bool = False,
         return_offsets_mapping: bool = False,
+        return_special_tokens_mask: bool = False,
     ) -> BatchEncoding:
         """Encode a text, a pair of texts, or a list of either.
 
@@ -146,6 +147,7 @@ class GPTJTokenizer(ScriptCalls, TokenTable, Uploads):
             return_overflowing_tokens: return every window of a text that is too long as a
                 sequence, with the index of its text in ``overflow_to_sample_mapping``.
             return_offsets_mapping: add each token's (start, end) in its text.
+            return_special_tokens_mask: add 1 for tokens put around a text, 0 for its own.
 
         Raises:
             TokenizerError: for other types, lengths or names.
@@ -178,6 +180,8 @@ class GPTJTokenizer(ScriptCalls, TokenTable, Uploads):
             batch["attention_mask"] = [encoding.attention_mask for encoding in encodings]
         if return_offsets_mapping:
             batch["offset_mapping"] = [encoding.offsets for encoding in encodings]
+        if return_special_tokens_mask:
+            batch["special_tokens_mask"] = [encoding.special_tokens_mask for encoding in encodings]
         if return_overflowing_tokens:
             batch["overflow_to_sample_mapping"] = [n for n, shown in enumerate(kept) for _ in shown]
         is_one = isinstance(text, str) and not return_overflowing_tokens

@@ -26,6 +26,32 @@ def test_scripts_read_what_a_tokenizer_is(tokenizer):
     assert tokenizer.max_len_single_sentence == tokenizer.model_max_length == 2048
 
 
+def test_roles_that_no_language_model_has_are_none(tokenizer):
+    for role in ("mask_token", "sep_token", "cls_token"):
+        assert getattr(tokenizer, role) is None and getattr(tokenizer, f"{role}_id") is None
+    assert tokenizer.chat_template is None
+    assert tokenizer.pad_token_type_id == 0
+
+
+def test_added_tokens_are_listed_by_id_and_by_name(tokenizer):
+    assert tokenizer.backend_tokenizer.get_vocab_size() == 50400
+    assert tokenizer.added_tokens_decoder[50257].content == "<|extratoken_1|>"
+    assert tokenizer.added_tokens_encoder["<|extratoken_143|>"] == 50399
+    assert len(tokenizer.added_tokens_decoder) == len(tokenizer.added_tokens_encoder) == 144
+
+
+def test_special_tokens_are_marked(tokenizer):
+    assert tokenizer.get_special_tokens_mask([1, 50256, 50257], [50256]) == [0, 1, 0, 1]
+    batch = tokenizer(["a b c", "a"], return_special_tokens_mask=True, padding=True)
+    assert batch["special_tokens_mask"] == [[0, 0, 0], [0, 1, 1]]
+    assert "special_tokens_mask" not in tokenizer("a")
+
+
+def test_tokens_are_put_together(tokenizer):
+    text = " import os\n\u00e9"
+    assert tokenizer.convert_tokens_to_string(tokenizer.tokenize(text)) == text
+
+
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_what_a_tokenizer_does_not_have_is_refused_with_what_serves(tokenizer, name):
     with pytest.raises(UnsupportedFeature, match=rf"The tokenizer has no {name}\(\)\. \w+"):
