@@ -22,7 +22,7 @@ from installed import FRAMEWORKS, PLUGGED_IN, require
 MODULES = {"torch", "tensorflow", "keras", "jax", "flax"}
 
 
-@pytest.fixture(params=[*FRAMEWORKS, PLUGGED_IN])
+@pytest.fixture(params=[*FRAMEWORKS, pytest.param(PLUGGED_IN, marks=pytest.mark.plugged_in)])
 def backend(request):
     """Every backend in turn, the plugged-in one included."""
     return get_backend(request.param)
