@@ -1,8 +1,8 @@
 """The errors of the package: each is also the builtin that callers already catch.
 
-Every class takes one message string and nothing else, because Keras rebuilds an exception that
-passes through its call stack as ``type(error)(message)``. A message says what was wrong, what was
-found, what is accepted and what to do.
+Every class takes one message string and nothing else: TensorFlow's autograph, and pickles, make an
+exception anew as ``type(error)(message)``. Keras leaves ours as they are. A message says what was
+wrong, what was found, what is accepted and what to do.
 """
 
 import difflib
@@ -17,7 +17,7 @@ QUOTED: Final = 120
 class GPTJError(Exception):
     """Anything that gptj raises on purpose."""
 
-    # Keras adds all arguments of a layer to the message of an error without this
+    # Keras puts an error without this into another one, whose message has all arguments of a layer
     _keras_call_info_injected = True
 
     if not TYPE_CHECKING:  # where it would hide that these are exceptions

@@ -1,8 +1,12 @@
 """A Keras model that goes out of scope is freed, with everything that was made for it."""
 
+import ctypes
 import gc
+import resource
+import sys
 import tempfile
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,6 +100,35 @@ def test_a_graph_of_a_model_is_freed_in_every_form_of_weights(use, form, monkeyp
     alive = used(use, **options)
     assert graphs() <= before
     assert [one() for one in alive] == [None, None]
+
+
+def size_in_mb():
+    """Return the memory of the process, after everything that is free was given back."""
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the size from /proc")
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("form", ["float32", "bfloat16", "int8"])
+def test_twenty_models_in_turn_leave_less_than_20_mb(use, form):
+    options = {"quantize": "int8"} if form == "int8" else {"dtype": form}
+
+    def once():
+        model = gptj.load("demo", backend="tf", **options)
+        if form == "int8" and use in ("training", "our trainer"):
+            model.add_lora(2)
+        USES[use](model)
+
+    for _ in range(3):  # the first leave what later ones share
+        once()
+    before = size_in_mb()
+    for _ in range(20):
+        once()
+    assert size_in_mb() - before < 20
 
 
 def test_names_of_variables_are_those_of_every_model():
