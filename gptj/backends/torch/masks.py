@@ -76,9 +76,12 @@ def positions(
         return torch.arange(past_length, past_length + length, device=device)[None]
     attended = attention_mask != 0  # (B, S)
     index = torch.arange(attended.shape[1], device=device)
-    last = torch.where(attended, index, -1).cummax(dim=1).values  # last attended so far
-    before = attended.long().cumsum(dim=1) - 1  # attended positions before it
-    every = torch.where(last < 0, 0, before + index - last)
+    count = attended.long().cumsum(dim=1)  # attended so far
+    # converters have no running maximum: the last attended one is the count-th of them all
+    place = torch.where(attended, count, 0)
+    ascending = torch.nn.functional.pad(torch.zeros_like(count), (1, 0))  # (B, 1 + S)
+    last = ascending.scatter(1, place, index.expand_as(count)).gather(1, count)
+    every = torch.where(count == 0, 0, count - 1 + index - last)
     return every[:, past_length : past_length + length]
 
 
