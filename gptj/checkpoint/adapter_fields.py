@@ -62,6 +62,12 @@ ONLY_VALUES: Final[Mapping[str, tuple[Any, ...]]] = {
 }
 """Field -> its accepted values; it may also be unset."""
 
+MERGED: Final = (
+    "PEFT makes such an adapter part of a model's weights, which are loaded as usual: "
+    "PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder)."
+)
+"""What to do with an adapter that is more than LoRA."""
+
 SHOWN: Final = 8
 """Problems of a file that a message lists."""
 
@@ -107,7 +113,7 @@ def check_fields(content: Mapping[str, Any], path: Path) -> None:
         shown = "; ".join(problems[:SHOWN])
         raise CheckpointError(
             f"{path} asks for what is not done here: {shown}. Accepted is LoRA on "
-            "linear layers, also rank-stabilised and with patterns of ranks and alphas."
+            f"linear layers, also rank-stabilised and with patterns of ranks and alphas. {MERGED}"
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from gptj.checkpoint import pytorch_bin as bin_format
 from gptj.checkpoint import safetensors
-from gptj.checkpoint.adapter_fields import PREFIX, adapter_content, check_fields, to_lora
+from gptj.checkpoint.adapter_fields import MERGED, PREFIX, adapter_content, check_fields, to_lora
 from gptj.checkpoint.differences import describe_differences, find_differences
 from gptj.checkpoint.name_prefixes import WRAPPERS
 from gptj.checkpoint.snapshot import guarded, read_whole, state_of
@@ -18,6 +18,7 @@ from gptj.errors import ArgumentError, CheckpointError, choices
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import BASE_PREFIX, find_head
 from gptj.spec.lora import LoraConfig, adapter_shapes, linear_shapes
+from gptj.spec.params import parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors
 from gptj.system.atomic import staged, write_text
 from gptj.system.file_kinds import naming_downloads, require_file
@@ -106,7 +107,10 @@ def _read_adapter(
     try:
         shapes = adapter_shapes(lora, config, head)
     except ArgumentError as error:
-        raise CheckpointError(f"{folder / CONFIG_NAME} cannot be used: {error}") from error
+        raise CheckpointError(f"{folder / CONFIG_NAME} cannot be used: {error} {MERGED}") from error
+    _refuse_parameters(
+        {name: t for name, t in tensors.items() if name not in shapes}, folder, config, head
+    )
     differences = find_differences(tensors, shapes)
     if any(differences.values()):
         raise CheckpointError(
@@ -164,6 +168,19 @@ def _with_canonical_names(tensors: Tensors, head: str) -> dict[str, LazyTensor]:
         f"{prefix}{names[name]}" if names[name].startswith("h.") else names[name]: tensor
         for name, tensor in tensors.items()
     }
+
+
+def _refuse_parameters(tensors: Tensors, folder: Path, config: GPTJConfig, head: str) -> None:
+    """Refuse the parameters of the model itself that an adapter brings."""
+    own, prefix = parameter_table(config, head), find_head(head).prefix
+    found = [name for name in tensors if name in own or prefix + name in own]
+    if found:
+        listed = ", ".join(f"{name} {tensors[name].shape}" for name in found)
+        raise CheckpointError(
+            f"{folder} holds parameters of the model itself beside LoRA: {listed}. PEFT saves them "
+            "of modules_to_save, and after resize_token_embeddings. Accepted here are modules of "
+            f"the head alone. {MERGED}"
+        )
 
 
 def _is_copy(name: str) -> bool:

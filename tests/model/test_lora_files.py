@@ -182,6 +182,26 @@ def test_what_is_more_than_lora_is_refused_by_name(saved, case):
         read(saved)
 
 
+@pytest.mark.parametrize(
+    "name", ["transformer.wte.weight", "transformer.h.0.ln_1.bias", "lm_head.weight"]
+)
+def test_parameters_of_the_model_itself_are_refused_with_what_to_do(saved, name):
+    tensors = dict(safetensors.read(saved / FILE))
+    tensors[f"base_model.model.{name}"] = LazyTensor.of(np.zeros((5, 40), np.float32))
+    path = saved / "new"
+    safetensors.write(path, tensors, {"format": "pt"})
+    path.rename(saved / FILE)
+    message = rf"of the model itself beside LoRA: \S*{name[-9:]} \(5, 40\)\. .*merge_and_unload"
+    with pytest.raises(CheckpointError, match=message):
+        read(saved)
+
+
+def test_an_adapter_of_no_linear_layer_says_what_to_do(saved):
+    change(saved, target_modules=["wte"])
+    with pytest.raises(CheckpointError, match=r"no linear layer 'wte'.*merge_and_unload"):
+        read(saved)
+
+
 def test_a_folder_without_an_adapter_says_what_is_missing(saved, tmp_path):
     (saved / FILE).unlink()
     with pytest.raises(CheckpointError, match=r"no weights: accepted are adapter_model\.safet"):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import gptj
+from gptj.errors import CheckpointError
 from torch_pairs import draw, folder, pair
 
 pytestmark = pytest.mark.frameworks
@@ -171,3 +172,34 @@ def test_our_own_loader_reads_an_adapter_and_finds_its_base(targets, tmp_path):
     torch.testing.assert_close(found(IDS).logits, output_of(model), rtol=1e-5, atol=1e-5)
     named = json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"]
     assert named == str(folder())
+
+
+MORE = {
+    "the word table": ({"modules_to_save": ["wte"]}, r"beside LoRA: wte\.weight \(96, 32\)\."),
+    "a norm": ({"modules_to_save": ["ln_f"]}, r"beside LoRA: ln_f\.bias \(32,\), ln_f\.weight"),
+    "rows of the word table": (
+        {"trainable_token_indices": {"wte": [1, 2]}},
+        r"not done here: trainable_token_indices = ",
+    ),
+    "LoRA of the word table": ({"target_modules": ["wte"]}, "no linear layer 'wte'"),
+    "a bias": ({"bias": "lora_only"}, "not done here: bias = 'lora_only'"),
+}
+
+
+@pytest.mark.parametrize("case", MORE)
+def test_an_adapter_that_is_more_is_refused_and_loaded_when_it_is_merged(case, tmp_path):
+    options, message = MORE[case]
+    adapted = peft.get_peft_model(
+        pair()[0], peft.LoraConfig(**{"target_modules": ["fc_in"], **options})
+    )
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            parameter += 0.01 * parameter.requires_grad
+    adapted.save_pretrained(tmp_path / "adapter")
+    for load in (pair()[1].load_lora, lambda name: gptj.load(name, backend="torch")):
+        with pytest.raises(CheckpointError, match=rf"{message}.*merge_and_unload\(\)\.save_pre"):
+            load(tmp_path / "adapter")
+    merged = peft.PeftModel.from_pretrained(pair()[1], tmp_path / "adapter").merge_and_unload()
+    merged.save_pretrained(tmp_path / "merged")
+    found = gptj.load(tmp_path / "merged", backend="torch")(IDS).logits
+    torch.testing.assert_close(found, adapted.eval()(IDS).logits, rtol=1e-4, atol=1e-5)
