@@ -8,12 +8,13 @@ from os.path import lexists
 from pathlib import Path
 from typing import Any, Final
 
-from gptj.checkpoint import mesh_transformer
+from gptj.checkpoint import ggml_file, ggml_folder, mesh_transformer
 from gptj.checkpoint.adapter_files import CONFIG_NAME as ADAPTER_CONFIG
 from gptj.checkpoint.config_from_tensors import fitted, guessed, refuse_family
 from gptj.checkpoint.formats import FORMATS, FORMS, Format
 from gptj.checkpoint.missing_weights import no_weights, not_weights
 from gptj.checkpoint.name_prefixes import plain_names
+from gptj.checkpoint.shard_index import read_shards
 from gptj.checkpoint.snapshot import (
     State,
     guarded,
@@ -22,24 +23,17 @@ from gptj.checkpoint.snapshot import (
     state_of_folder,
     unchanged,
 )
-from gptj.errors import CheckpointError, choices
+from gptj.errors import CheckpointError
 from gptj.spec.config import GPTJConfig
 from gptj.spec.families import check_family
 from gptj.spec.heads import head_of
 from gptj.spec.params import parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors
-from gptj.spec.weight_names import DIALECTS
 from gptj.system.json_files import read_json
 
 CONFIG_NAME: Final = "config.json"
 TRAINER_STATE: Final = "trainer_state.json"
 """What transformers' Trainer writes beside the weights of its checkpoints."""
-
-LONGEST_NAME: Final = 255
-"""Bytes that the name of a file may have."""
-
-SHOWN: Final = 8
-"""Names that a message lists of those that a file has wrong."""
 
 log = logging.getLogger("gptj")
 
@@ -50,13 +44,15 @@ class Checkpoint:
 
     Attributes:
         folder: the folder of its ``config.json``.
-        form: ``"safetensors"``, ``"bin"``, ``"msgpack"``, ``"h5"`` or ``"mesh"``.
+        form: ``"safetensors"``, ``"bin"``, ``"msgpack"``, ``"h5"``, ``"mesh"`` or ``"ggml"``.
         files: its weight files.
         tensors: handles by canonical name, in canonical orientation; the base model's names have
             their prefix or not, as in the files. Read after the files were replaced, they raise
             an error.
-        notes: what was done to the names of the tensors, in sentences.
+        notes: what was done to the tensors and their names, in sentences.
         state: what its files were when it was opened.
+        header: what a ggml file shows of its configuration, before a ``config.json``.
+        vocabulary: the bytes of the tokens, where the file of the weights has them.
     """
 
     folder: Path
@@ -65,6 +61,8 @@ class Checkpoint:
     tensors: dict[str, LazyTensor]
     notes: tuple[str, ...] = ()
     state: State = field(default_factory=dict)
+    header: Mapping[str, Any] | None = None
+    vocabulary: Sequence[bytes] = ()
 
     def config(
         self, head: str | None = None, changes: Mapping[str, Any] | None = None
@@ -96,11 +94,15 @@ class Checkpoint:
             CheckpointError, ConfigError: as `config`.
         """
         path, head = config_path(self.folder), head or head_of(self.tensors)
-        if lexists(path):
-            content = read_json(path)
+        if lexists(path) or self.header is not None:
+            content = read_json(path) if lexists(path) else {}
+            notes: list[str] = []
             check_family(content)
             refuse_family(self.tensors, self.folder)
-            return fitted(content, self.tensors, self.folder, head, changes)
+            if self.header is not None:
+                content, notes = ggml_folder.with_header(content, self.header, changes or {})
+            content, more = fitted(content, self.tensors, self.folder, head, changes)
+            return content, notes + more
         if _is_6b(self.tensors):
             return GPTJConfig().to_dict() | dict(changes or {}), []
         refuse_family(self.tensors, self.folder)
@@ -167,7 +169,7 @@ def open_quietly(path: Path) -> Checkpoint:
 def _with_plain_names(opened: Checkpoint, path: Path) -> Checkpoint:
     """Return a checkpoint whose tensors have the names of GPT-J."""
     tensors, notes = plain_names(opened.tensors, path)
-    return replace(opened, tensors=tensors, notes=tuple(notes))
+    return replace(opened, tensors=tensors, notes=(*opened.notes, *notes))
 
 
 def _with_state(opened: Checkpoint) -> Checkpoint:
@@ -189,6 +191,9 @@ def _open(path: Path) -> Checkpoint:
     if step is not None:
         files = sorted(step.glob("shard_*/*.npz"))
         return Checkpoint(_folder_of_step(step), "mesh", files, mesh_transformer.read(step))
+    ggml = ggml_folder.find(path)
+    if ggml is not None:
+        return _open_ggml(ggml)
     if is_adapter(path):
         raise CheckpointError(
             f"{path} holds an adapter and no weights of a model. gptj.load({str(path)!r}) loads "
@@ -202,7 +207,16 @@ def is_adapter(path: Path) -> bool:
     """Return whether a folder holds an adapter and no model."""
     if not lexists(path / ADAPTER_CONFIG):
         return False
-    return _weights_of(path) is None and mesh_transformer.find_step(path) is None
+    others = (_weights_of, mesh_transformer.find_step, ggml_folder.find)
+    return all(find(path) is None for find in others)
+
+
+def ggml_files(place: Path) -> list[Path]:
+    """Return the ggml files that a folder is opened as, or may be; a file may be one itself."""
+    if place.is_file():
+        return [place] if ggml_file.is_ggml(place) else []
+    is_other = _weights_of(place) or mesh_transformer.find_step(place)
+    return [] if is_other else ggml_folder.find_all(place)
 
 
 def _weights_of(folder: Path) -> tuple[Format, Path] | None:
@@ -212,39 +226,10 @@ def _weights_of(folder: Path) -> tuple[Format, Path] | None:
     return next(found, None)
 
 
-def shard_files(index: Path, weight_map: object) -> list[str]:
-    """Return the names of the files that an index lists, all of them in its folder.
-
-    Raises:
-        CheckpointError: if it lists none, or one in another folder.
-    """
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{index} has no weight_map, so it names no files.")
-    nameless = [name for name, file in weight_map.items() if not isinstance(file, str)]
-    if nameless:
-        raise CheckpointError(
-            f"{index} has no weight_map to the files of {choices(nameless[:SHOWN])}."
-        )
-    files = sorted(set(weight_map.values()))
-    outside = [name for name in files if Path(name).name != name or name in ("..", "")]
-    if outside:
-        raise CheckpointError(
-            f"{index} names files outside its folder: {choices(outside[:SHOWN])}."
-        )
-    wrong = [
-        name
-        for name in files
-        if len(name.encode("utf-8", "replace")) > LONGEST_NAME or "\0" in name
-    ]
-    if wrong:
-        raise CheckpointError(
-            f"{index} names files that no folder can hold: {choices(wrong[:SHOWN])}."
-        )
-    return files
-
-
 def _open_file(path: Path) -> Checkpoint:
-    """Open a file as the form that its suffix names."""
+    """Open a file as the form that its suffix names; one in ggml may have any name."""
+    if ggml_file.is_ggml(path) or ggml_folder.owns(path.name):
+        return _open_ggml(path)
     for form in FORMATS.values():
         suffix = Path(form.whole).suffix
         if path.name.endswith((suffix, f"{suffix}.index.json")):
@@ -255,36 +240,26 @@ def _open_file(path: Path) -> Checkpoint:
 def _open_form(form: Format, path: Path) -> Checkpoint:
     if path.suffix != ".json":
         return Checkpoint(path.parent, form.name, [path], form.read(path))
-    weight_map: Any = read_json(path).get("weight_map")
-    files = {name: path.parent / name for name in shard_files(path, weight_map)}
-    missing = [name for name, file in files.items() if not file.exists()]
-    if missing:
-        raise CheckpointError(
-            f"{path.parent} lacks {len(missing)} of its {len(files)} weight files: "
-            f"{choices(missing[:SHOWN])}. Download or copy the folder again."
-        )
-    tensors = _read_shards(form, path, files, weight_map)
-    return Checkpoint(path.parent, form.name, list(files.values()), tensors)
+    files, tensors = read_shards(form, path)
+    return Checkpoint(path.parent, form.name, files, tensors)
 
 
-def _read_shards(
-    form: Format, index: Path, files: dict[str, Path], weight_map: dict[str, str]
-) -> dict[str, LazyTensor]:
-    """Return the tensors of all files that an index lists."""
-    shards = {name: form.read(file) for name, file in files.items()}
-    dialects = {name: DIALECTS[form.dialect_of(file)] for name, file in files.items()}
-    tensors, absent = {}, []
-    for key, file in weight_map.items():
-        name = dialects[file].canonical_name(key)
-        if name in shards[file]:
-            tensors[name] = shards[file][name]
-        else:
-            absent.append(key)
-    if absent:
-        raise CheckpointError(
-            f"{index} lists tensors that are not in their files: {choices(absent[:SHOWN])}."
-        )
-    return tensors
+def _open_ggml(path: Path) -> Checkpoint:
+    """Open a file of sizes, vocabulary and weights."""
+    found = ggml_file.read(path)
+    notes = [
+        f"{path.name} holds weights in {name}, which are read as float32"
+        for name in found.quantized
+    ]
+    return Checkpoint(
+        path.parent,
+        ggml_file.FORM,
+        [path],
+        found.tensors,
+        tuple(notes),
+        header=found.config,
+        vocabulary=found.vocabulary,
+    )
 
 
 def _folder_of_step(step: Path) -> Path:

@@ -31,8 +31,9 @@ def no_weights(path: Path) -> CheckpointError:
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     hint = _hint(path, found)
     return CheckpointError(
-        f"{path} holds no weights that gptj reads: none of {names}, and no mesh-transformer-jax "
-        f"step_N/shard_0. Found {choices(found[:SHOWN]) or 'nothing'}{more}.{hint}"
+        f"{path} holds no weights that gptj reads: none of {names}, no ggml-model*.bin, "
+        f"and no mesh-transformer-jax step_N/shard_0. Found "
+        f"{choices(found[:SHOWN]) or 'nothing'}{more}.{hint}"
     )
 
 

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from gptj.checkpoint import adapter_files, mesh_transformer_writer
+from gptj.checkpoint import adapter_files, ggml_folder, ggml_writer, mesh_transformer_writer
 from gptj.checkpoint.folder import CONFIG_NAME
 from gptj.checkpoint.formats import FORMATS, FORMS, QUANTIZED, Format
+from gptj.checkpoint.ggml_file import FORM as GGML
+from gptj.checkpoint.ggml_writer import GgmlOptions
 from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES, old_tokenizer
 from gptj.errors import ArgumentError, CheckpointError, UnsupportedFeature, choices, suggest
 from gptj.generation.options import FILE_NAME as GENERATION_NAME
@@ -21,7 +23,9 @@ from gptj.system.atomic import refuse_file, staged, write_text
 from gptj.system.folder_saving import Plan
 
 MESH: Final = "mesh"
-ACCEPTED: Final = (*FORMATS, MESH)
+ACCEPTED: Final = (*FORMATS, MESH, GGML)
+
+PLAIN: Final = GgmlOptions()
 
 OWN_FILES: Final = frozenset(
     (
@@ -45,6 +49,7 @@ def save_checkpoint(
     max_shard_size: int | str = "5GB",
     add_files: Callable[[Path], Any] = lambda folder: None,
     beside: bool = False,
+    ggml: GgmlOptions = PLAIN,
 ) -> None:
     """Write a checkpoint in a published form; an earlier one stays until the new one is complete.
 
@@ -52,9 +57,10 @@ def save_checkpoint(
         folder: created if it does not exist.
         format: one of `ACCEPTED`.
         max_shard_size: bytes of one weight file, as a number or as ``"500MB"``; the original's
-            shards ignore it.
+            shards and ggml's one file ignore it.
         add_files: writes further files into the folder, such as a tokenizer.
         beside: whether weights of other forms in the folder are the same and may stay.
+        ggml: what a ggml file has besides.
 
     Raises:
         ArgumentError: for an unknown format or an unreadable size.
@@ -64,19 +70,21 @@ def save_checkpoint(
             full.
     """
     limit = parse_size(max_shard_size, "max_shard_size")
-    _check(config, tensors, format)
+    _check(config, tensors, format, ggml)
     refuse_file(folder)
     plan = replacing_weights(folder, format, beside=beside)
     plan.check()  # before anything is written, and once more when it all is
     with staged(folder, plan) as new:
         if format == MESH:
             mesh_transformer_writer.write(new, config, tensors)
-        else:
+        elif format in FORMATS:
             form = QUANTIZED if config.is_quantized else FORMATS[format]
             _write_files(new, form, tensors, limit)
         write_text(new / CONFIG_NAME, config.to_json_string())
         write_text(new / GENERATION_NAME, options.to_json_string())
         add_files(new)
+        if format == GGML:  # its file holds the tokens too
+            ggml_writer.write(new, config, tensors, ggml)
 
 
 def replacing_weights(folder: Path, format: str, *, beside: bool = False) -> Plan:
@@ -101,7 +109,7 @@ def _owns(name: str) -> bool:
     return name in OWN_FILES or any(_is_weights(name, form) for form in ACCEPTED)
 
 
-def _check(config: GPTJConfig, tensors: Tensors, format: str) -> None:
+def _check(config: GPTJConfig, tensors: Tensors, format: str, ggml: GgmlOptions) -> None:
     """Refuse a checkpoint that cannot be saved, before anything is written."""
     if format not in ACCEPTED:
         raise ArgumentError(
@@ -116,6 +124,8 @@ def _check(config: GPTJConfig, tensors: Tensors, format: str) -> None:
         )
     if format == MESH:
         mesh_transformer_writer.check(config, tensors)
+    elif format == GGML:
+        ggml_writer.check(config, tensors, ggml)
     else:
         FORMATS[format].check_dtypes(tensors)
 
@@ -138,6 +148,8 @@ def _weight_files(folder: Path, format: str) -> set[str]:
 def _is_weights(name: str, format: str) -> bool:
     if format == MESH:
         return re.fullmatch(r"step_\d+", name) is not None
+    if format == GGML:
+        return ggml_folder.owns(name)
     return any(form.owns(name) for form in FORMS if form.name == format)
 
 

@@ -18,7 +18,9 @@ Examples:
 @click.option("--dtype", default="float32", help="float32, bfloat16 or float16.")
 @click.option("--head", default="causal_lm", help="base, causal_lm, sequence_classification, ...")
 @click.option("--seed", default=0, help="Seed of the random values.")
-@click.option("--to", "format", default="safetensors", help="safetensors, bin, msgpack, h5, mesh.")
+@click.option(
+    "--to", "format", default="safetensors", help="safetensors, bin, msgpack, h5, mesh, ggml."
+)
 @click.option(
     "--max-shard-size", default="5GB", help="Size of one weight file: 500MB, 2GiB or bytes."
 )

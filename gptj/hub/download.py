@@ -16,8 +16,10 @@ from huggingface_hub.utils import tqdm
 
 from gptj.checkpoint.adapter_files import CONFIG_NAME as ADAPTER_CONFIG
 from gptj.checkpoint.adapter_files import OLD_WEIGHTS_NAME, WEIGHTS_NAME
-from gptj.checkpoint.folder import CONFIG_NAME, shard_files
+from gptj.checkpoint.folder import CONFIG_NAME
 from gptj.checkpoint.formats import FORMS
+from gptj.checkpoint.ggml_folder import NAME as GGML_NAME
+from gptj.checkpoint.shard_index import shard_files
 from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES
 from gptj.errors import CheckpointError, choices
 from gptj.generation.options import FILE_NAME as GENERATION_NAME
@@ -29,9 +31,10 @@ SMALL_FILES: Final = (CONFIG_NAME, GENERATION_NAME, *TOKENIZER_FILES, ADAPTER_CO
 """The files beside the weights that gptj reads."""
 
 ADAPTERS: Final = (WEIGHTS_NAME, OLD_WEIGHTS_NAME)
-WHOLE_WEIGHTS: Final = (*(form.whole for form in FORMS), *ADAPTERS)
+WHOLE_WEIGHTS: Final = (*(form.whole for form in FORMS), GGML_NAME, *ADAPTERS)
 WEIGHTS: Final = (
     *(name for form in FORMS for name in (form.whole, form.index)),
+    GGML_NAME,
     *ADAPTERS,
 )
 """The files that hold or index weights, in order of preference.

@@ -101,7 +101,8 @@ class Pretrained(ToolProtocols, TextGeneration, Adapters, Optimizers):
         Args:
             folder: made if it is not there; what it holds stays whole if anything fails.
             max_shard_size: bytes of one file, as a number or as ``"500MB"``.
-            format: ``"safetensors"``, or ``"bin"``, ``"msgpack"``, ``"h5"``, ``"mesh"``.
+            format: ``"safetensors"``, or ``"bin"``, ``"msgpack"``, ``"h5"``, ``"mesh"``,
+                ``"ggml"``.
         """
         self._write(folder, self.whole_params(), max_shard_size, format)
 

@@ -19,6 +19,9 @@ HEAD_BYTES: Final = 1024
 
 TO_UTF8: Final = "Save it as UTF-8, for example with iconv -f UTF-16 -t UTF-8."
 
+LLAMA_MAGIC: Final = (b"fmgg", b"tjgg")
+LLAMA: Final = "Such files hold LLaMA models. Get the weights of a GPT-J in a form of the list."
+
 MAGIC: Final = (
     (b"\x1f\x8b\x08", 0, "a file packed by gzip", "Unpack it first, for example with gunzip."),
     (b"BZh", 0, "a file packed by bzip2", "Unpack it first, for example with bunzip2."),
@@ -28,7 +31,8 @@ MAGIC: Final = (
     (b"Rar!", 0, "a RAR archive", "Unpack it first, and give the folder."),
     (b"ustar", 257, "a tar archive", "Unpack it first, for example with tar -xf."),
     (b"GGUF", 0, "a GGUF file of llama.cpp", "Get the weights in another form of the list."),
-    (b"lmgg", 0, "a GGML file of llama.cpp", "Get the weights in another form of the list."),
+    (b"lmgg", 0, "a ggml file", "Name it ggml-model.bin."),
+    *((magic, 0, f"a {magic[::-1].decode()} file of llama.cpp", LLAMA) for magic in LLAMA_MAGIC),
     (b"\x89HDF\r\n\x1a\n", 0, "an HDF5 file", "Name it tf_model.h5."),
     (b"PK\3\4", 0, "a zip file", "Unpack it first, for example with unzip, and give the folder."),
     (b"PK\5\6", 0, "an empty zip file", ""),

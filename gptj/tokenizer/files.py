@@ -16,7 +16,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES, old_tokenizer
 from gptj.errors import QUOTED, TokenizerError, brief
-from gptj.spec.vocabulary import EOS_TOKEN, EXTRA_TOKENS, Merge, vocabulary
+from gptj.spec.vocabulary import EOS_TOKEN, EXTRA_TOKENS, VOCAB_SIZE, Merge, vocabulary
 from gptj.system.atomic import staged, write_text
 from gptj.system.file_kinds import foreign_kind, require_file
 from gptj.system.folder_saving import Plan
@@ -33,13 +33,18 @@ _TOLERATED = 16
 _VERSION_LINE = "#version: 0.2"
 
 
-def built_in_tokenizer() -> Tokenizer:
-    """Return GPT-J's tokenizer, made from the packaged merges."""
+def built_in_tokenizer(size: int = VOCAB_SIZE) -> Tokenizer:
+    """Return GPT-J's tokenizer, made from the packaged merges.
+
+    Args:
+        size: of the vocabulary, which may lack the last of the extra tokens.
+    """
     text = (files("gptj") / "data" / "gpt2_merges.txt").read_text(encoding="utf-8")
     merges = _parse_merges(text, "the packaged merges")
     tokenizer = _byte_level_bpe(vocabulary(merges), merges, add_prefix_space=False)
     tokenizer.add_special_tokens([AddedToken(EOS_TOKEN, normalized=True)])
-    tokenizer.add_tokens([AddedToken(token, normalized=True) for token in EXTRA_TOKENS])
+    extra = [token for token, index in EXTRA_TOKENS.items() if index < size]
+    tokenizer.add_tokens([AddedToken(token, normalized=True) for token in extra])
     return tokenizer
 
 

@@ -1,16 +1,21 @@
 """Find the tokenizer of a model, and save it with the model."""
 
+import logging
 import shutil
 from functools import lru_cache
 from pathlib import Path
 
+from gptj.checkpoint.folder import ggml_files
 from gptj.checkpoint.snapshot import state_of
 from gptj.checkpoint.tokenizer_files import TOKENIZER_FILES, files_of_tokenizer
 from gptj.errors import TokenizerError
 from gptj.spec.config import GPTJConfig
 from gptj.spec.vocabulary import VOCAB_SIZE
 from gptj.system.file_kinds import require_file
+from gptj.tokenizer.ggml_tokens import has_other_tokens
 from gptj.tokenizer.tokenizer import GPTJTokenizer
+
+log = logging.getLogger("gptj")
 
 
 def add_tokenizer(folder: Path, source: Path | None, config: GPTJConfig) -> None:
@@ -24,7 +29,15 @@ def add_tokenizer(folder: Path, source: Path | None, config: GPTJConfig) -> None
     for path in found:
         require_file(path, TokenizerError)
         shutil.copyfile(path, folder / path.name)
-    if not found and config.vocab_size == VOCAB_SIZE:
+    if found:
+        return
+    if source is not None and has_other_tokens(source):
+        log.warning(
+            "%s has a ggml file of other tokens than GPT-J's, without merges: no tokenizer is "
+            "written. Put the model's own there.",
+            source,
+        )
+    elif config.vocab_size == VOCAB_SIZE:
         GPTJTokenizer().save_pretrained(folder)
 
 
@@ -36,7 +49,8 @@ def find_tokenizer(source_folder: Path | None) -> GPTJTokenizer:
     if source_folder is None:
         return _built_in()
     folder = Path(source_folder)
-    state = state_of(folder / name for name in TOKENIZER_FILES)
+    weights = [] if files_of_tokenizer(folder) else ggml_files(folder)
+    state = state_of([*(folder / name for name in TOKENIZER_FILES), *weights])
     return _read(folder, tuple(state.items()))
 
 

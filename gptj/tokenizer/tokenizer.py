@@ -25,6 +25,7 @@ from gptj.tokenizer.encoding import (
     tensors,
 )
 from gptj.tokenizer.files import built_in_tokenizer, read_settings, read_tokenizer, write_tokenizer
+from gptj.tokenizer.ggml_tokens import ggml_tokenizer
 from gptj.tokenizer.options import TokenizerFiles
 from gptj.tokenizer.script_calls import ScriptCalls, refuse_unknown
 from gptj.tokenizer.token_table import ROLES, TokenTable
@@ -84,7 +85,8 @@ class GPTJTokenizer(ScriptCalls, TokenTable, Uploads):
         `where` takes what ``gptj.hub.locate`` takes: ``revision``, ``cache_dir`` and so on.
 
         Raises:
-            TokenizerError: for damaged files, or a vocabulary without its merges.
+            TokenizerError: for damaged files, or a vocabulary without its merges, as a ggml file
+                has, unless it is GPT-J's.
         """
         given = {
             "padding_side": padding_side,
@@ -95,12 +97,13 @@ class GPTJTokenizer(ScriptCalls, TokenTable, Uploads):
         settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         refuse_unknown(where, OPTIONS | given.keys())
         places: dict[str, Any] = {**where}
-        folder = _folder(name, {key: places[key] for key in OPTIONS & places.keys()})
-        if folder is None:
+        place = _place(name, {key: places[key] for key in OPTIONS & places.keys()})
+        if place is None:
             found = cls(**settings)
         else:
+            folder = place.parent if place.is_file() else place
             bpe, own = read_whole(folder, lambda: (read_tokenizer(folder), read_settings(folder)))
-            found = cls(bpe, **(own | settings))
+            found = cls(bpe or ggml_tokenizer(place), **(own | settings))
         found.name_or_path = str(name)
         return found
 
@@ -292,9 +295,6 @@ class GPTJTokenizer(ScriptCalls, TokenTable, Uploads):
         return self.pad_token_id
 
 
-def _folder(name: str | Path, where: Mapping[str, Any]) -> Path | None:
-    """Return the folder with the files of `name`, or None for a preset, which needs none."""
-    if is_preset(name):
-        return None
-    path = locate(name, weights=False, **where)
-    return path.parent if path.is_file() else path
+def _place(name: str | Path, where: Mapping[str, Any]) -> Path | None:
+    """Return the folder or the file of `name`, or None for a preset, which needs none."""
+    return None if is_preset(name) else locate(name, weights=False, **where)

@@ -8,13 +8,16 @@ import numpy as np
 from gptj import hub
 from gptj.checkpoint.folder import open_checkpoint
 from gptj.checkpoint.formats import QUANTIZED
+from gptj.checkpoint.ggml_blocks import QUANTIZED as BLOCKS
+from gptj.checkpoint.ggml_file import FORM as GGML
+from gptj.checkpoint.ggml_writer import GgmlOptions
 from gptj.checkpoint.memory_map import DTYPES
 from gptj.checkpoint.parameter_matching import match_parameters
 from gptj.checkpoint.progress import byte_progress
 from gptj.checkpoint.saving import save_checkpoint
 from gptj.checkpoint.snapshot import again_if_changed
 from gptj.checkpoint.stored_dtypes import cast
-from gptj.errors import ArgumentError, choices
+from gptj.errors import ArgumentError, UnsupportedFeature, choices
 from gptj.generation.options import GenerationConfig
 from gptj.hub.options import HubOptions
 from gptj.model.config import GPTJConfig
@@ -50,11 +53,12 @@ def convert(
     Args:
         source: a folder, a file, a preset or a hub id, in any form, also the original's shards.
         dest: the folder to write; `source` is allowed, for another form beside the first.
-        to: ``"safetensors"``, ``"bin"``, ``"msgpack"``, ``"h5"`` or ``"mesh"``.
+        to: ``"safetensors"``, ``"bin"``, ``"msgpack"``, ``"h5"``, ``"mesh"`` or ``"ggml"``.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"`` for all tensors that are not
             quantized; values that do not fit are refused.
         quantize: ``"int8"`` or ``"int4"`` for weights in eight or four bits, in safetensors only;
-            ``"none"`` to dequantize those of a quantized source.
+            ``"q8_0"``, ``"q5_1"``, ``"q5_0"``, ``"q4_1"`` or ``"q4_0"`` in ggml only; ``"none"`` to
+            dequantize those of a quantized source.
         max_shard_size: bytes of one weight file, as a number or as ``"500MB"``.
         config: for a source without one, such as the original's shards of other models than the
             6B; as for `gptj.init`.
@@ -76,7 +80,8 @@ def convert(
     head = head_of(opened.tensors)
     tensors = match_parameters(chosen, head, opened.tensors, str(source))
     wanted = next(iter(tensors.values())).dtype if dtype is None else _dtype(dtype)
-    if quantize is None and to != QUANTIZED.name:
+    ggml = GgmlOptions(_blocks(quantize, to), opened.vocabulary)
+    if (quantize is None and to != QUANTIZED.name) or ggml.blocks:
         quantize = NONE
     chosen, tensors = requantized(chosen, head, tensors, quantize, wanted)
     if dtype is not None:
@@ -86,7 +91,7 @@ def convert(
             for name, tensor in tensors.items()
         }
     chosen.architectures = [find_head(head).class_name]
-    chosen.dtype = str(next(iter(tensors.values())).dtype)
+    chosen.dtype = "float32" if ggml.blocks else str(next(iter(tensors.values())).dtype)
 
     def finish(new: Path) -> None:
         with opened.kept():
@@ -102,8 +107,25 @@ def convert(
             max_shard_size=max_shard_size,
             add_files=finish,
             beside=folder.resolve() == opened.folder.resolve(),
+            ggml=ggml,
         )
     return folder
+
+
+def _blocks(quantize: str | None, to: str) -> str | None:
+    """Return the blocks of a ggml file, None for ordinary weights.
+
+    Raises:
+        UnsupportedFeature: for such blocks in another form.
+    """
+    if quantize not in BLOCKS:
+        return None
+    if to != GGML:
+        raise UnsupportedFeature(
+            f"{quantize} weights are written as {GGML!r} only, not as {to!r}: use that format, or "
+            "quantize='int8'."
+        )
+    return quantize
 
 
 def _dtype(dtype: DType) -> np.dtype[Any]:

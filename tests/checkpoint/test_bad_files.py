@@ -27,8 +27,8 @@ FLIPS = int(os.environ.get("GPTJ_TRIALS", "60"))
 
 
 def weight_file(folder, form):
-    name = "step_0/shard_3/1.npz" if form == "mesh" else FORMATS[form].whole
-    return folder / name
+    others = {"mesh": "step_0/shard_3/1.npz", "ggml": "ggml-model.bin"}
+    return folder / (others.get(form) or FORMATS[form].whole)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,9 @@ import gptj
 from gptj.checkpoint import pytorch_bin_writer, safetensors
 from gptj.checkpoint.adapter_files import read_adapter, write_adapter
 from gptj.checkpoint.adapter_folder import open_adapter
+from gptj.checkpoint.formats import FORMATS
 from gptj.checkpoint.optimizer_file import read_optimizer
+from gptj.checkpoint.saving import ACCEPTED
 from gptj.errors import GPTJError
 from gptj.model.loading import load_model
 from gptj.spec.lora import LoraConfig, new_adapter
@@ -134,9 +136,9 @@ SHAPES = {
 def folders(tmp_path_factory):
     """Return one whole folder of every kind."""
     root = tmp_path_factory.mktemp("whole")
-    for form in ("safetensors", "bin", "msgpack", "h5", "mesh"):
+    for form in ACCEPTED:
         save(root / form, form)
-        if form != "mesh":
+        if form in FORMATS:
             save(root / f"{form} sharded", form, max_shard_size="2KB")
     shutil.copytree(root / "safetensors", root / "tokenizer")
     GPTJTokenizer().save_pretrained(root / "tokenizer")
@@ -198,6 +200,7 @@ CASES = [
         for form, name in WEIGHTS.items()
     ],
     (read_model, "mesh", "step_0/shard_3/1.npz"),
+    (read_model, "ggml", "ggml-model.bin"),
     *[(read_model, "safetensors", name) for name in ("config.json", "generation_config.json")],
     *[
         (gptj.load_tokenizer, "tokenizer", f"{name}.json")

@@ -57,6 +57,10 @@ def save(folder, tensors, form, **options):
     return folder
 
 
+def wide(tensor):
+    return LazyTensor.of(tensor.read().astype(np.float32))
+
+
 def assert_same_bits(found, expected):
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
@@ -110,12 +114,15 @@ def test_every_form_turns_into_every_other_and_back(first, second, size, tmp_pat
 @pytest.mark.parametrize("form", ACCEPTED)
 def test_a_round_trip_keeps_every_bit(form, dtype, head, tmp_path):
     expected = drawn(head, dtype)
-    if (form, dtype) == ("h5", "bfloat16") or (form == "mesh" and head != "causal_lm"):
+    is_language_model = head == "causal_lm" or form not in ("mesh", "ggml")
+    if (dtype == "bfloat16" and form in ("h5", "ggml")) or not is_language_model:
         with pytest.raises(UnsupportedFeature, match="'safetensors'"):
             save(tmp_path, expected, form)
         assert list(tmp_path.iterdir()) == []
         return
     found = open_checkpoint(save(tmp_path, expected, form)).tensors
+    if form == "ggml":  # its vectors are always float32, which changes no value
+        expected = {n: t if t.shape[1:] else wide(t) for n, t in expected.items()}
     prefix = "transformer." if (form, head) == ("h5", "base") else ""  # as TensorFlow writes it
     assert_same_bits(found, {prefix + name: tensor for name, tensor in expected.items()})
 

@@ -137,6 +137,7 @@ CASES = {
     "msgpack": (lambda f, v: save_model(f, v, "msgpack"), value_of, None),
     "h5": (lambda f, v: save_model(f, v, "h5"), value_of, None),
     "mesh": (lambda f, v: save_model(f, v, "mesh"), value_of, None),
+    "ggml": (lambda f, v: save_model(f, v, "ggml"), value_of, None),
     "shards beside a stranger's file": (save_model, value_of, stranger),
     "mesh beside a stranger's file": (lambda f, v: save_model(f, v, "mesh"), value_of, stranger),
     "another size beside a stranger's file": (

@@ -58,7 +58,7 @@ def test_the_originals_bfloat16_shards_are_computed_as_they_are(backend, tmp_pat
     assert_close(run(backend, model, input_ids=ids).logits, wanted)
 
 
-@pytest.mark.parametrize("form", ["bin", "msgpack", "h5", "safetensors"])
+@pytest.mark.parametrize("form", ["bin", "msgpack", "h5", "safetensors", "ggml"])
 def test_a_model_saves_itself_in_any_form(backend, form, tmp_path):
     source = GOLDEN / "formats" / "safetensors"
     load_model(backend, "causal_lm", source).save_pretrained(tmp_path, format=form)
