@@ -4,10 +4,11 @@ Importing this module registers the model, and needs lm-eval.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from gptj.errors import (
     ArgumentError,
@@ -43,6 +44,9 @@ from lm_eval.tasks import TaskManager
 from lm_eval.utils import handle_non_serializable, make_table
 
 Answer = TypeVar("Answer")
+
+MOST_SAID: Final = 300
+"""Characters of an error of lm-eval's that a message shows."""
 
 
 @register_model("gptj")
@@ -197,17 +201,20 @@ class Tasks(TaskManager):
 
         Raises:
             ArgumentError: for a name that no task has.
-            DataError: for data that cannot be read, or not without a network.
+            DataError: for a task that lm-eval cannot use, and for data that cannot be read, or not
+                without a network.
         """
         own = None if include_path is None else str(include_path)
-        super().__init__(include_path=own, include_defaults=False)
-        if not all(_is_file(name) or name in self.all_subtasks for name in names):
-            super().__init__(include_path=own)  # slow: lm-eval's own are thousands of files
+        with _reading(names):
+            super().__init__(include_path=own, include_defaults=False)
+            if not all(_is_file(name) or name in self.all_subtasks for name in names):
+                super().__init__(include_path=own)  # slow: lm-eval's own are thousands of files
         self.names = [found for name in names for found in self._matching(name)]
-        try:
+        with _reading(self.names):
             self.loaded = super().load(self.names)
-        except OSError as error:
-            raise DataError(f"The data of {choices(self.names)} cannot be read: {error}") from error
+        for name, task in self.loaded["tasks"].items():
+            with _reading([name]):
+                _try(task)
 
     def load(self, task_list: object) -> Any:
         """Return the tasks as they are."""
@@ -224,6 +231,29 @@ class Tasks(TaskManager):
                 "lists them; tasks of your own are found in include_path."
             )
         return found
+
+
+@contextmanager
+def _reading(names: Sequence[str]) -> Iterator[None]:
+    """Say in one line what is wrong with tasks; lm-eval raises whatever its parts raise."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"The data of {choices(names)} cannot be read: {error}") from error
+    except Exception as error:
+        said = " ".join(str(error).split()).removesuffix(".")
+        raise DataError(
+            f"lm-eval cannot use the task {choices(names)}: {type(error).__name__}: "
+            f"{said[:MOST_SAID]}. Check its YAML file, and the columns and splits of its data."
+        ) from error
+
+
+def _try(task: Any) -> None:
+    """Make the requests of the first document, and look up how scores are put together."""
+    task.build_all_requests(limit=1)
+    unknown = [name for name, function in task.aggregation().items() if not callable(function)]
+    if unknown:
+        raise ValueError(f"there is no such aggregation for the metric {choices(unknown)}")
 
 
 def _is_file(name: str) -> bool:

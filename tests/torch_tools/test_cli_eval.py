@@ -60,6 +60,41 @@ def test_a_task_without_its_data_is_one_line_before_a_model_is_loaded(tasks):
     assert len(result.stderr.splitlines()) == 1
 
 
+WRONG = {
+    "output_type": ({"output_type": "multiple_choise"}, "ValueError: Got invalid output_type"),
+    "data": ({"dataset_path": None}, "TypeError: expected str"),
+    "split": ({"test_split": "validation"}, "KeyError: 'validation'"),
+    "column": ({"doc_to_text": "{{nothing}}"}, "UndefinedError: 'nothing' is undefined"),
+    "template": ({"doc_to_text": "{{text"}, "TemplateSyntaxError: unexpected end of template"),
+    "field": ({"doc_to_texxt": "x"}, "unexpected keyword argument 'doc_to_texxt'"),
+    "aggregation": (
+        {"metric_list": [{"metric": "acc", "aggregation": "meen", "higher_is_better": True}]},
+        "no such aggregation for the metric 'acc'",
+    ),
+    "examples": ({"num_fewshot": 2, "fewshot_split": "train"}, "KeyError: 'train'"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_task_that_cannot_be_used_is_one_line_before_a_model_is_loaded(tasks, case):
+    fields, message = WRONG[case]
+    path = tasks / "tiny_choice.yaml"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+    result = call("no-such-model", "--tasks", path, "--include-path", tasks)
+    assert result.exit_code == 1
+    (line,) = (each for each in result.stderr.splitlines() if each.startswith("gptj: "))
+    assert line.startswith("gptj: lm-eval cannot use the task ") and message in line
+    assert isinstance(result.exception, SystemExit)
+
+
+@pytest.mark.parametrize("text", ["task: [", "- 1"], ids=["no YAML", "a list"])
+def test_a_file_that_is_no_task_is_one_line(tasks, text):
+    (tasks / "tiny_choice.yaml").write_text(text)
+    result = call("no-such-model", "--tasks", tasks / "tiny_choice.yaml")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("gptj: lm-eval cannot use the task ")
+
+
 @pytest.mark.parametrize("limit", [0, -1, 2.5])
 def test_a_limit_without_a_meaning_is_refused(folder, tasks, limit):
     result = call(folder, "--tasks", "tiny_choice", "--include-path", tasks, f"--limit={limit}")
