@@ -51,6 +51,7 @@ USES = {
     "training": fit,
     "our trainer": train,
     "an export": lambda model: model.export(tempfile.mkdtemp(), verbose=False),
+    "a conversion": lambda model: model.export(f"{tempfile.mkdtemp()}/m.tflite", "litert"),
 }
 
 
