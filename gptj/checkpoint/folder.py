@@ -219,6 +219,12 @@ def ggml_files(place: Path) -> list[Path]:
     return [] if is_other else ggml_folder.find_all(place)
 
 
+def vocabulary_of(folder: Path | None) -> Sequence[bytes]:
+    """Return the tokens of the only ggml file that a folder may be opened as, if there is one."""
+    files = ggml_files(folder) if folder else []
+    return ggml_file.read_vocabulary(files[0]) if len(files) == 1 else ()
+
+
 def _weights_of(folder: Path) -> tuple[Format, Path] | None:
     """Return the preferred form of weights and its file; a broken link if there is nothing else."""
     files = [(form, folder / n) for form in FORMS for n in (form.whole, form.index)]

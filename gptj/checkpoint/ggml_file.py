@@ -4,7 +4,7 @@ Sizes, then the vocabulary, then tensors with PyTorch's names, one after the oth
 the file. Of this form were the GPT-J files of gpt4all-j and pygmalion.cpp.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,12 +119,7 @@ def _read(cursor: ByteCursor) -> GgmlFile:
         tensors[name] = tensor
         kinds.add(kind)
     quantized = tuple(sorted(kinds.intersection(QUANTIZED)))
-    if quantized and ftype // VERSIONS != VERSION:
-        raise CheckpointError(
-            f"{cursor.path} holds {choices(quantized)} in blocks of version {ftype // VERSIONS}; "
-            f"gptj reads those of version {VERSION}, of May 2023. Quantize the model again, or get "
-            "it as f16."
-        )
+    _check_version(cursor.path, quantized, ftype)
     _check_complete(cursor.path, sizes, tensors)
     return GgmlFile(sizes, vocabulary, tensors, quantized)
 
@@ -137,13 +132,19 @@ def _header(cursor: ByteCursor) -> tuple[dict[str, int], int]:
         raise CheckpointError(f"{path} is not a ggml file: {about}")
     *values, ftype, count = cursor.numbers(len(SIZES) + 2, "the header")
     sizes = dict(zip(SIZES, values, strict=True))
-    known = {version * VERSIONS + t.ftype for t in TYPES.values() for version in range(VERSION + 1)}
-    if count != sizes["vocab_size"] or ftype not in known:
+    if count != sizes["vocab_size"]:
         raise CheckpointError(
-            f"{path} has no header of a GPT-J in ggml: vocab_size = {sizes['vocab_size']}, ftype = "
-            f"{ftype}, {count} tokens. It is damaged, or the file of another model: those of "
-            "GPT-2, GPT-NeoX or LLaMA begin alike, and gptj does not read them."
+            f"{path} has no header of a GPT-J in ggml: vocab_size = {sizes['vocab_size']}, and "
+            f"{count} tokens. It is damaged, or the file of another model: those of GPT-2, "
+            "GPT-NeoX or LLaMA begin alike, and gptj does not read them."
         )
+    names = {kind.ftype: name for name, kind in TYPES.items()}
+    if ftype < 0 or ftype % VERSIONS not in names:
+        raise CheckpointError(
+            f"{path} has weights of ftype {ftype}; gptj reads {', '.join(TYPES)}, which are "
+            f"{', '.join(map(str, names))} without the version."
+        )
+    _check_version(path, {names[ftype % VERSIONS]}.intersection(QUANTIZED), ftype)
     wrong = [f"{name} = {value}" for name, value in sizes.items() if value <= 0]
     if wrong or count > MOST_TOKENS:
         raise CheckpointError(
@@ -194,6 +195,16 @@ def _handle(path: Path, kind: NumberType, place: int, shape: tuple[int, ...]) ->
         return dequantized(map_array(path, kind.stored, place, blocks), kind).reshape(shape)
 
     return LazyTensor(shape, np.dtype(np.float32), load)
+
+
+def _check_version(path: Path, quantized: Collection[str], ftype: int) -> None:
+    """Refuse blocks of another version, whose sizes are others too."""
+    if quantized and ftype // VERSIONS != VERSION:
+        raise CheckpointError(
+            f"{path} holds {choices(quantized)} in blocks of version {ftype // VERSIONS}; gptj "
+            f"reads those of version {VERSION}, of May 2023. Quantize the model again, or get it "
+            "as f16."
+        )
 
 
 def _check_complete(path: Path, sizes: dict[str, int], tensors: dict[str, LazyTensor]) -> None:

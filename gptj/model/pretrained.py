@@ -6,6 +6,8 @@ from typing import Any, ClassVar, Final, Self, Unpack, cast
 
 import numpy.typing as npt
 
+from gptj.checkpoint.folder import vocabulary_of
+from gptj.checkpoint.ggml_writer import GgmlOptions
 from gptj.checkpoint.progress import byte_progress
 from gptj.checkpoint.saving import save_checkpoint
 from gptj.contract.backend import AnyBackend
@@ -123,6 +125,7 @@ class Pretrained(ToolProtocols, TextGeneration, Adapters, Optimizers):
                 format=format,
                 max_shard_size=max_shard_size,
                 add_files=lambda new: add_tokenizer(new, self.source_folder, config),
+                ggml=GgmlOptions(vocabulary=vocabulary_of(self.source_folder)),
             )
 
     @UnlessALayer  # of that name, which the classification head has

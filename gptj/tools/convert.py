@@ -25,7 +25,7 @@ from gptj.spec import config as spec
 from gptj.spec.config import dtype_name
 from gptj.spec.heads import find_head, head_of
 from gptj.spec.params import parameter_table
-from gptj.spec.quantization import NONE
+from gptj.spec.quantization import NONE, QUANTIZERS
 from gptj.spec.quantized_tensors import requantized
 from gptj.spec.types import DType
 from gptj.system.atomic import folder_named, refuse_file
@@ -116,8 +116,14 @@ def _blocks(quantize: str | None, to: str) -> str | None:
     """Return the blocks of a ggml file, None for ordinary weights.
 
     Raises:
+        ArgumentError: for what is none.
         UnsupportedFeature: for such blocks in another form.
     """
+    if to == GGML and quantize not in (None, NONE, *BLOCKS, *QUANTIZERS):
+        raise ArgumentError(
+            f"quantize {quantize!r} is not known; for {GGML!r} accepted are "
+            f"{choices((*BLOCKS, NONE))}."
+        )
     if quantize not in BLOCKS:
         return None
     if to != GGML:

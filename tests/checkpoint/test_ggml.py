@@ -14,7 +14,7 @@ from gptj.checkpoint import ggml_file
 from gptj.checkpoint.folder import open_checkpoint
 from gptj.checkpoint.ggml_blocks import QUANTIZED, TYPES, dequantized, quantized
 from gptj.checkpoint.ggml_vocabulary import token_bytes
-from gptj.errors import CheckpointError, TokenizerError, UnsupportedFeature
+from gptj.errors import ArgumentError, CheckpointError, TokenizerError, UnsupportedFeature
 from gptj.generation.options import GenerationConfig
 from gptj.model.config import GPTJConfig
 from gptj.spec.params import initial_value, parameter_table
@@ -86,8 +86,9 @@ def test_numbers_too_small_for_a_scale_become_zero(name):
 
 FORGED = {
     "another model's header": (header(count=1), "no header of a GPT-J.*GPT-NeoX or LLaMA begin"),
-    "an unknown ftype": (header(ftype=50_257), "no header of a GPT-J in ggml.*ftype = 50257"),
-    "a newer version": (header(ftype=3002), "no header of a GPT-J in ggml"),
+    "an unknown ftype": (header(ftype=2012), "has weights of ftype 2012; gptj reads f32, f16"),
+    "a negative ftype": (header(ftype=-1000), "has weights of ftype -1000"),
+    "a newer version": (header(ftype=3002), "'q4_0' in blocks of version 3"),
     "too many tokens": (header((2**31 - 1, *SIZES[1:]), count=2**31 - 1), "has 2147483647 tokens"),
     "more tokens than bytes": (header((1000, *SIZES[1:]), count=1000), "cut short"),
     "a negative size": (header((*SIZES[:3], -8, *SIZES[4:])), "its header has n_head = -8"),
@@ -113,7 +114,11 @@ FORGED = {
     "bytes after the end": (header() + ALL + b"\0\0\0", "the header of a tensor takes 12 bytes"),
     "a lacking tensor": (header() + ALL[: -len(BIAS)], r"lacks 1 tensors, from lm_head\.bias on"),
     "old blocks": (
-        header(ftype=2) + integers(1, 1, 2, 32) + b"x" + bytes(18) + ALL,
+        header(ftype=2) + integers(1, 1, 2, 32) + b"x" + bytes(20) + ALL,
+        "'q4_0' in blocks of version 0; gptj reads those of version 2",
+    ),
+    "old blocks among floats": (
+        header() + integers(1, 1, 2, 32) + b"x" + bytes(18) + ALL,
         "'q4_0' in blocks of version 0; gptj reads those of version 2",
     ),
 }
@@ -231,6 +236,10 @@ def test_blocks_are_for_ggml_and_for_widths_of_whole_blocks(tmp_path):
     save(tmp_path / "old", "bin")
     with pytest.raises(UnsupportedFeature, match="q4_0 weights are written as 'ggml' only"):
         gptj.convert(tmp_path / "old", tmp_path / "new", quantize="q4_0")
+    with pytest.raises(UnsupportedFeature, match="int8 weights are written as 'safetensors' only"):
+        gptj.convert(tmp_path / "old", tmp_path / "new", to="ggml", quantize="int8")
+    with pytest.raises(ArgumentError, match=r"quantize 'q4_K' is not known; .*'q8_0', 'none'"):
+        gptj.convert(tmp_path / "old", tmp_path / "new", to="ggml", quantize="q4_K")
     with pytest.raises(UnsupportedFeature, match="cannot hold n_embd = 16 in blocks of 32"):
         gptj.convert(tmp_path / "old", tmp_path / "new", to="ggml", quantize="q4_0")
 

@@ -4,7 +4,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import gptj
 from gptj.checkpoint.folder import open_checkpoint
+from gptj.checkpoint.ggml_blocks import QUANTIZED
 from gptj.checkpoint.saving import save_checkpoint
 from gptj.generation.options import GenerationConfig
 from gptj.model.config import GPTJConfig
@@ -12,7 +14,7 @@ from gptj.model.loading import load_model
 from gptj.spec.params import parameter_table
 from gptj.spec.reference import forward
 from gptj.spec.tensors import LazyTensor
-from models import run
+from models import draw_ids, run
 from paths import GOLDEN
 from tolerances import assert_close
 
@@ -68,3 +70,21 @@ def test_a_model_saves_itself_in_any_form(backend, form, tmp_path):
         np.testing.assert_array_equal(
             checkpoint.tensors[name].read(), open_checkpoint(source).tensors[name].read()
         )
+
+
+@pytest.mark.parametrize("blocks", QUANTIZED)
+def test_quantized_ggml_files_give_the_logits_of_their_numbers(backend, blocks, tmp_path):
+    config = GPTJConfig(vocab_size=96, n_embd=64, n_layer=1, n_head=4, rotary_dim=8, n_positions=32)
+    gptj.init(config, tmp_path / "old")
+    gptj.convert(tmp_path / "old", tmp_path / "new", to="ggml", quantize=blocks)
+    (tmp_path / "new" / "config.json").unlink()
+    model = load_model(backend, "causal_lm", tmp_path / "new")
+    ids = draw_ids((2, 7))
+    wanted = forward(config, open_checkpoint(tmp_path / "new").tensors, input_ids=ids).logits
+    assert_close(run(backend, model, input_ids=ids).logits, wanted)
+
+
+def test_a_model_that_is_saved_in_ggml_keeps_the_tokens_of_its_file(backend, tmp_path):
+    source = GOLDEN / "formats" / "ggml"
+    load_model(backend, "causal_lm", source).save_pretrained(tmp_path, format="ggml")
+    assert open_checkpoint(tmp_path).vocabulary == open_checkpoint(source).vocabulary

@@ -42,7 +42,7 @@ def assert_equal(found, expected):
         np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
-@pytest.mark.parametrize("to", ["safetensors", "bin", "msgpack", "h5"])
+@pytest.mark.parametrize("to", ["safetensors", "bin", "msgpack", "h5", "ggml"])
 def test_a_conversion_keeps_weights_and_configuration(to, tmp_path):
     gptj.convert(FORMATS / "bin_sharded", tmp_path / "new", to=to)
     assert_equal(arrays(tmp_path / "new"), arrays(FORMATS / "safetensors"))
