@@ -58,6 +58,13 @@ def test_a_summary_names_blocks_by_their_place_and_leaves_them_as_they_were():
     assert rows(tiny_model("tf", "base"))[0].startswith("wte (Embedding) (None, None, 40)")
 
 
+@pytest.mark.parametrize("name", ["model.h5", "model.hdf5"])
+def test_the_old_form_of_keras_is_refused_before_it_is_written(name, tmp_path):
+    with pytest.raises(UnsupportedFeature, match=r"not open the file again.*save\('model.keras'\)"):
+        fresh().save(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
 def test_quantize_says_how_a_model_is_quantized(mode):
     with pytest.raises(UnsupportedFeature, match=r"Keras's own layers.*quantize='int8'"):

@@ -36,6 +36,20 @@ class KerasMethods:
         with shown(self):  # type: ignore[arg-type]
             super().summary(*args, **options)  # type: ignore[misc]
 
+    def save(self, filepath: str | Path, *args: object, **options: object) -> None:
+        """Write a file of Keras's.
+
+        Raises:
+            UnsupportedFeature: for Keras's old form, of which Keras would open nothing again.
+        """
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise UnsupportedFeature(
+                f"{filepath}: Keras finds no classes of other packages in its old form, and would "
+                "not open the file again. Use save('model.keras'), save_weights('a.weights.h5'), "
+                "or save_pretrained(folder, format='h5')."
+            )
+        super().save(filepath, *args, **options)  # type: ignore[misc]
+
     def quantize(self, *args: object, **options: object) -> NoReturn:
         """Refuse: layers of this package take quantized weights when they are made."""
         raise UnsupportedFeature(QUANTIZE)
