@@ -94,7 +94,8 @@ class BeamSearch:
 
     def _processed(self, texts: Ids, scores: Floats, step: int) -> Floats:
         """Return the processed scores of one group, (B, beams, V)."""
-        flat = (texts.reshape(-1, texts.shape[-1]), scores.reshape(-1, scores.shape[-1]))
+        count = texts.shape[0] * texts.shape[1]  # -1 means nothing where there are no tokens
+        flat = (texts.reshape(count, -1), scores.reshape(count, -1))
         return self.pipeline.final(self.pipeline(*flat, step)).reshape(scores.shape)
 
     def _deliver(self) -> Tensor | ModelOutput:

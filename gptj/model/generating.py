@@ -11,7 +11,7 @@ from gptj.contract.model import Model
 from gptj.contract.tokenizer import Tokenizer
 from gptj.errors import ArgumentError
 from gptj.generation import decoder_choice, text
-from gptj.generation.decode_request import make_request
+from gptj.generation.decode_request import DecodeRequest, make_request
 from gptj.generation.foreign_options import OptionSource, as_options, start_options
 from gptj.generation.keywords import GenerateOptions, StreamOptions, TextOptions
 from gptj.generation.option_precedence import settle
@@ -145,7 +145,9 @@ class TextGeneration:
             assistant=assistant_model,
             decode=self._text_decoder(settings, tokenizer),
         )
-        return decoder_choice.decode(request)
+        if cache is past_key_values:
+            return decoder_choice.decode(request)
+        return self.decode_into(past_key_values, request)
 
     def compute_transition_scores(
         self,
@@ -180,6 +182,10 @@ class TextGeneration:
     def own_cache(self, cache: Any) -> Any:
         """Return a cache as one of this backend, also another library's that it can read."""
         return cache
+
+    def decode_into(self, cache: Any, request: DecodeRequest) -> Tensor | ModelOutput:
+        """Decode, and let another library's cache grow; for backends that can read one."""
+        raise NotImplementedError
 
     @overload
     def generate_text(self, prompts: str, **options: Unpack[TextOptions]) -> str: ...

@@ -47,6 +47,14 @@ def test_several_texts_continue_the_same_embeddings(backend, model):
     np.testing.assert_array_equal(tokens(backend, found), expected[:, 7:])
 
 
+@pytest.mark.parametrize("changes", [{}, {"num_beam_groups": 2, "diversity_penalty": 0.5}])
+def test_beams_continue_the_same_embeddings(backend, model, changes):
+    options = {**OPTIONS, "num_beams": 4, "num_return_sequences": 2, **changes}
+    found = model.generate(inputs_embeds=embeddings(model, PROMPT), **options)
+    expected = tokens(backend, model.generate(PROMPT, **options))
+    np.testing.assert_array_equal(tokens(backend, found), expected[:, 7:])
+
+
 def test_embeddings_padded_on_the_right_are_refused(model):
     with pytest.raises(InputError, match="sequence 1 ends with padding"):
         model.generate(

@@ -3,11 +3,18 @@
 Prefix tuning hands over one, and programs that make their own expect it to change in place.
 """
 
+import logging
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from gptj.backends.torch.cache import KVCache, LayerCache
+from gptj.generation import decoder_choice
+from gptj.generation.decode_request import DecodeRequest
+from gptj.spec.outputs import ModelOutput
+
+log = logging.getLogger("gptj")
 
 
 class ForeignCache(KVCache):
@@ -32,6 +39,31 @@ def own_cache(cache: Any) -> Any:
         return cache
     filled = int(length())
     return ForeignCache(cache, [_filled(layer, filled) for layer in layers if filled], filled)
+
+
+def decode_into(owner: Any, request: DecodeRequest) -> Tensor | ModelOutput:
+    """Decode, and let another library's cache grow by the prompt and the tokens that were run."""
+    options = request.options
+    found = decoder_choice.decode(
+        replace(request, options=replace(options, return_dict_in_generate=True))
+    )
+    assert isinstance(found, ModelOutput)
+    after, filled = found.past_key_values, int(owner.get_seq_length())
+    rows = owner.layers[0].keys.shape[0] if filled else None
+    if (
+        after is None
+        or options.num_beams > 1
+        or filled > (request.inputs.length or 0)
+        or rows not in (None, after.layers[0][0].shape[0])
+    ):
+        log.warning(
+            "generate() reads the cache that it was given and has not filled it: that needs "
+            "use_cache, no beams, and a row for every sequence, of no more tokens than the prompt."
+        )
+    else:
+        found.past_key_values = ForeignCache(owner, [], filled).handed_back(after)
+    sequences: Tensor = found.sequences
+    return found if options.return_dict_in_generate else sequences
 
 
 def _filled(layer: Any, length: int) -> LayerCache:

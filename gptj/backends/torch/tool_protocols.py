@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.hooks import RemovableHandle
 
-from gptj.backends.torch.foreign_cache import ForeignCache, own_cache
+from gptj.backends.torch.foreign_cache import ForeignCache, decode_into, own_cache
 from gptj.backends.torch.tied_state import TIED
 from gptj.errors import ArgumentError, UnsupportedFeature, choices, suggest
+from gptj.generation.decode_request import DecodeRequest
 from gptj.generation.option_rules import is_count
 from gptj.hub.options import HubOptions
 from gptj.model.tool_protocols import ToolProtocols
 from gptj.spec.config import GPTJConfig
+from gptj.spec.outputs import ModelOutput
 
 if TYPE_CHECKING:
     from gptj.backends.torch.model import GPTJModel
@@ -151,11 +153,7 @@ class TorchToolProtocols(ToolProtocols):
         self.load_lora(peft_model_id, **where)
 
     def add_adapter(self, adapter_config: object, adapter_name: str | None = None) -> NoReturn:
-        """Say what adds an adapter.
-
-        Raises:
-            UnsupportedFeature: always.
-        """
+        """Raise an UnsupportedFeature that says what adds an adapter."""
         raise UnsupportedFeature(
             "The model has no add_adapter(). add_lora(rank=8, targets=('q_proj', 'v_proj')) gives "
             "it a new adapter; peft.get_peft_model(model, adapter_config) one of PEFT's."
@@ -210,6 +208,10 @@ class TorchToolProtocols(ToolProtocols):
         own = own_cache(cache)
         return None if isinstance(own, ForeignCache) and not own.length else own
 
+    def decode_into(self, cache: Any, request: DecodeRequest) -> Tensor | ModelOutput:
+        """Decode, and let a cache of transformers' classes grow as in their own models."""
+        return decode_into(cache, request)
+
     # -- memory ------------------------------------------------------------------------------------
 
     @property
@@ -260,7 +262,7 @@ class TorchToolProtocols(ToolProtocols):
         base.run_again = partial(checkpoint, **{"use_reentrant": False, **given})
         base.every_n_layers = every_n_layers
         base.gradient_checkpointing = True
-        if given.get("use_reentrant"):  # it gives no gradients where its inputs need none
+        if given.get("use_reentrant"):  # else its inputs would have to need gradients
             self.enable_input_require_grads()
 
     def activation_checkpointing_enable(
