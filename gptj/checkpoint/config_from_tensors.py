@@ -204,7 +204,7 @@ def _check_table(values: Mapping[str, Any], tensors: Tensors, source: object) ->
     need, room = 4 * positions * rotated, sum(tensor.nbytes for tensor in tensors.values())
     if need > max(TABLE_BYTES, room):
         raise CheckpointError(
-            f"{source} has n_positions = {positions} in its config.json: the rotary table would "
+            f"{source} has n_positions = {positions} in its configuration: the rotary table would "
             f"take {need} bytes beside weights of {room}. Set n_positions to the context that the "
             "model was trained with; 2048 is the 6B's."
         )

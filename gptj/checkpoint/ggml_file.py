@@ -16,7 +16,7 @@ import numpy.typing as npt
 from gptj.checkpoint.byte_cursor import AGAIN, ByteCursor
 from gptj.checkpoint.ggml_blocks import BLOCK, QUANTIZED, TYPES, VERSION, NumberType, dequantized
 from gptj.checkpoint.memory_map import map_array
-from gptj.errors import QUOTED, CheckpointError, choices
+from gptj.errors import QUOTED, CheckpointError, ConfigError, choices
 from gptj.spec.config import GPTJConfig
 from gptj.spec.params import EMBEDDING, parameter_table
 from gptj.spec.tensors import LazyTensor
@@ -150,6 +150,10 @@ def _header(cursor: ByteCursor) -> tuple[dict[str, int], int]:
         raise CheckpointError(
             f"{path} is damaged: its header has {', '.join(wrong) or f'{count} tokens'}. {AGAIN}"
         )
+    try:
+        GPTJConfig.from_dict({**sizes, "bos_token_id": None, "eos_token_id": None})
+    except ConfigError as error:
+        raise CheckpointError(f"{path} has the header of no model: {error} {AGAIN}") from error
     return sizes, ftype
 
 
