@@ -31,8 +31,8 @@ def check_dtype(variables: Iterable[keras.Variable]) -> None:
         raise UnsupportedFeature(
             "The parameters are float16, in which they cannot be trained: squares of gradients and "
             "Adam's epsilon are 0 there, and its steps not a number. Load the model with "
-            "dtype='mixed_float16', which computes in float16 on float32 parameters, and give "
-            "compile() auto_scale_loss=True; or load it with dtype='float32'."
+            "dtype='mixed_float16', which computes in float16 on float32 parameters, with a loss "
+            "that compile() scales; or load it with dtype='float32'."
         )
 
 
@@ -131,8 +131,7 @@ class StopAtNaN(keras.callbacks.Callback):
             raise TrainingError(
                 f"The loss is {loss} in batch {batch + 1} of epoch {self.epoch + 1}, with a "
                 f"learning rate of {rate:.1e}, and the parameters are of no more use. Load the "
-                "model again, and lower the learning rate, or give the optimizer clipnorm=1.0; "
-                "with dtype='mixed_float16', give compile() auto_scale_loss=True."
+                "model again, and lower the learning rate, or give the optimizer clipnorm=1.0."
             )
 
 
