@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from gptj.checkpoint.adapter_folder import AdapterFolder, open_adapter
 from gptj.checkpoint.folder import CONFIG_NAME, config_path, is_adapter
 from gptj.checkpoint.tokenizer_files import files_of_tokenizer
-from gptj.errors import ArgumentError
+from gptj.errors import ArgumentError, brief
 from gptj.hub.names import DEMO, Source, base_name, hub_id, is_preset
 from gptj.hub.options import HubOptions
 from gptj.system.journal import settle
@@ -149,8 +149,10 @@ def locate_base(
     name = adapter.base
     try:
         found = locate(base_name(adapter), weights=weights, revision=adapter.revision, **access)
-    except OSError as error:  # a name from a file may be too long for a path
+    except CheckpointError as error:
         raise adapter.without_base(error) from error
+    except OSError as error:  # a name from a file may be too long for a path
+        raise adapter.without_base(f"{brief(name)}: {error.strerror}.") from error
     if is_adapter(found):
         raise adapter.without_base(f"{name!r} is an adapter itself.")
     return found

@@ -101,9 +101,9 @@ def test_what_was_loaded_with_an_adapter_is_saved_with_the_same_base(adapter, tm
 
 NO_BASE = {
     "no name": (None, "adapter_config.json has base_model_name_or_path = None."),
-    "no such folder": ("./nowhere", "'./nowhere': './nowhere' is neither an existing folder"),
+    "no such folder": ("./nowhere", "found: './nowhere' is neither an existing folder"),
     "itself": (".", "'.' is an adapter itself."),
-    "no path": ("x" * 5000, "x': "),
+    "no path": ("x" * 5000, "xxx': File name too long."),
 }
 
 
