@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from gptj.checkpoint.adapter_folder import AdapterFolder, open_adapter
 from gptj.checkpoint.folder import CONFIG_NAME, config_path, is_adapter
 from gptj.checkpoint.tokenizer_files import files_of_tokenizer
-from gptj.errors import ArgumentError, brief
+from gptj.errors import ArgumentError, CheckpointError, brief
 from gptj.hub.names import DEMO, Source, base_name, hub_id, is_preset
 from gptj.hub.options import HubOptions
 from gptj.system.journal import settle
