@@ -52,6 +52,7 @@ class FlaxOptions(LoadOptions, total=False):
     input_shape: tuple[int, ...]
     param_dtype: DType
     sharding: object
+    scan_layers: bool
 
 
 class AnyOptions(TorchOptions, FlaxOptions, total=False):

@@ -182,3 +182,29 @@ def test_the_page_says_how_to_take_it():
     bias = found["gradients"]["lm_head"]["bias"]
     assert len(bias.sharding.device_set) == 8
     assert_close(bias, np.asarray(gradients["lm_head"]["bias"]))
+
+
+@pytest.mark.parametrize("kind", [AxisType.Explicit, AxisType.Auto], ids=str)
+def test_stacked_layers_are_divided_as_single_ones(kind, tmp_path):
+    where = mesh(2, 4, kind)
+    tiny_model("flax").save_pretrained(tmp_path)
+    model = gptj.load(tmp_path, backend="flax", sharding=where, scan_layers=True)
+    alone = tiny_model("flax")
+    kernel = model.params["transformer"]["h"]["mlp"]["fc_in"]["kernel"]
+    assert kernel.shape == (2, 40, 112)
+    assert {shard.data.shape for shard in kernel.addressable_shards} == {(2, 40, 28)}
+    ids = over_data(IDS, where)
+
+    def loss_of(params):
+        return model(ids, params=params, labels=ids).loss
+
+    loss, gradients = jax.jit(jax.value_and_grad(loss_of))(model.params)
+    assert_close(loss, alone(IDS, labels=IDS).loss)
+    found = gradients["transformer"]["h"]["mlp"]["fc_in"]["kernel"]
+    assert found.sharding.is_equivalent_to(kernel.sharding, 3)
+    text = model.generate(ids, max_new_tokens=4)
+    assert text.tolist() == alone.generate(IDS, max_new_tokens=4).tolist()
+    place = model.abstract_params(where)
+    shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), (place, model.params))
+    assert shapes[0] == shapes[1]
+    assert place["transformer"]["h"]["mlp"]["fc_in"]["kernel"].sharding == kernel.sharding

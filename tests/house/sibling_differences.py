@@ -27,6 +27,7 @@ DELIVERED = "Linen: the module and the class around it share a function"
 STATES = "Adam's state: PyTorch has a dict per parameter, Keras lists of variables, Optax a tree"
 REGISTRY = "every framework's registry of trees asks for another form"
 IN_PLACE = "PyTorch: gradients add up in the parameters; in the others functions return them"
+SCANNED = "jax: layers may be stacked, and one block is compiled for all of them"
 TREE = "Linen: parameters are a tree beside the module, and a call may bring its own"
 EXCEPTIONS = {
     **KERNELS,
@@ -126,6 +127,8 @@ EXCEPTIONS = {
         "GPTJModel.mask": GRAPH_SHAPE,
         "GPTJModel.rotation": GRAPH_SHAPE,
         "GPTJModel.check": CHECKED,
+        "GPTJModel.run_blocks": SCANNED,
+        "GPTJModel.scan_blocks": SCANNED,
         "GPTJModel.close_cache": "Linen: what a program was given is put down outside of it",
         "GPTJModel.runner": "PyTorch: gradient checkpointing is chosen for every call, by layer",
         "GPTJModel.compute_loss": FIT,

@@ -24,6 +24,8 @@ EXTRA_FILES = {
     "tf/kernels/platforms": "TensorFlow: what runs in XLA is compiled for a number of rows",
     "tf/kernels/own_gradient": "TensorFlow: keeps each graph with a custom gradient for ever",
     "flax/other_trees": "jax: parameters are a tree beside the model, and users make others",
+    "flax/scanned_blocks": "jax: compiles one block for all; elsewhere blocks are called in turn",
+    "flax/stacked_layers": "jax: compiles one block for all; elsewhere blocks are called in turn",
     "flax/seeds": "jax: users have keys, and trace them; elsewhere a seed is a number",
     "flax/parallel": "jax: a tree of shardings; TensorFlow users have tf.distribute around models",
     "torch/parallel": "PyTorch: modules are wrapped; TensorFlow users have tf.distribute",

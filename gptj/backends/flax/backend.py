@@ -59,7 +59,13 @@ class FlaxBackend:
         training=True,
         quantization=(INT8,),
     )
-    build_options: tuple[str, ...] = ("input_shape", "param_dtype", "seed", "sharding")
+    build_options: tuple[str, ...] = (
+        "input_shape",
+        "param_dtype",
+        "scan_layers",
+        "seed",
+        "sharding",
+    )
 
     def build(
         self,
@@ -71,12 +77,14 @@ class FlaxBackend:
         device: Device | None = None,
         param_dtype: DType | None = None,
         sharding: object = None,
+        scan_layers: bool = False,
         **options: Any,
     ) -> FlaxPretrained:
-        """Return a model; options: `seed`, `input_shape`, `param_dtype` and `sharding`.
+        """Return a model; options: `seed`, `input_shape`, `param_dtype`, `sharding`, `scan_layers`.
 
         `param_dtype` is `dtype` if None; ``"auto"`` keeps what `params` have. `sharding`, in the
-        place of `device`, is what ``parallel.shardings`` takes.
+        place of `device`, is what ``parallel.shardings`` takes. `scan_layers` stacks the parameters
+        of all blocks, one of which is compiled for all: see ``stacked_layers``.
         """
         place = _place(config, head, device, sharding)
         keep = param_dtype == "auto"
@@ -84,10 +92,14 @@ class FlaxBackend:
         model = MODELS[head](config, dtype=dtype, param_dtype=wanted, _do_init=False, **options)
         if params is None:
             seed = options.get("seed", 0)
-            model.params = parameters.initialize(config, head, seed, model.param_dtype, place)
+            model.params = parameters.initialize(
+                config, head, seed, model.param_dtype, place, scan_layers
+            )
         else:
             own = None if keep else model.param_dtype
-            model.params = parameters.load_params(config, head, params, dtype=own, device=place)
+            model.params = parameters.load_params(
+                config, head, params, dtype=own, device=place, stacked=scan_layers
+            )
         return model
 
     def init_cache(self, model: FlaxPretrained, batch: int, max_length: int) -> KVCache:

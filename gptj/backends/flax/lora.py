@@ -17,7 +17,8 @@ from jax import Array
 
 from gptj.backends.flax import params as parameters
 from gptj.backends.flax.params import Params
-from gptj.errors import ArgumentError
+from gptj.backends.flax.stacked_layers import is_stacked
+from gptj.errors import ArgumentError, UnsupportedFeature
 from gptj.spec.config import GPTJConfig
 from gptj.spec.lora import LoraConfig, LoraLayer, linear_shapes, lora_layers, saved_parameters
 from gptj.spec.params import parameter_table
@@ -54,6 +55,11 @@ class Adapter:
 
 def add_adapter(model: Any, lora: LoraConfig, tensors: Tensors) -> None:
     """Give a model an adapter: a tree beside that of the base model."""
+    if is_stacked(model.params):
+        raise UnsupportedFeature(
+            "An adapter needs layers of their own: load the model without scan_layers, or set "
+            "model.params = unstack_layers(model.params), of gptj.backends.flax.stacked_layers."
+        )
     leaves: dict[str, Any] = {}
     for layer in lora_layers(lora, model.config, model.head).values():
         down, up = (_value(tensors[name]) for name in (layer.down, layer.up))

@@ -1,6 +1,6 @@
 """The base model: embeddings, blocks and the final norm."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -14,8 +14,13 @@ from gptj.backends.flax.masks import additive_mask, positions, whole_mask
 from gptj.backends.flax.params import Params
 from gptj.backends.flax.pretrained import FlaxPretrained, as_tensors, deliver
 from gptj.backends.flax.rotary import Rotary
+from gptj.backends.flax.scanned_blocks import by_layer, scan_blocks, stacked_inputs
+from gptj.backends.flax.stacked_layers import is_stacked
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
+
+BlockOutputs: TypeAlias = tuple[list[Array], list[Array], list[LayerCache]]
+"""Hidden states, attentions and caches, layer by layer."""
 
 
 class FlaxGPTJModule(nn.Module):
@@ -62,6 +67,32 @@ class FlaxGPTJModule(nn.Module):
         mask = self.mask(attention_mask, x, cache)
         rotation = self.rotation(position_ids, attention_mask, x, cache)
 
+        wanted = bool(output_hidden_states), bool(output_attentions), use_cache
+        run = self.scan_blocks if is_stacked(self.variables.get("params")) else self.run_blocks
+        hidden_states, attentions, layers = run(
+            x, rotation, mask, cache, head_mask, deterministic, wanted
+        )
+        hidden_states[-1] = x = self.ln_f(hidden_states[-1])
+        output = ModelOutput(
+            last_hidden_state=x,
+            past_key_values=self.close_cache(cache, layers, x.shape[1]) if use_cache else None,
+            hidden_states=tuple(hidden_states) if output_hidden_states else None,
+            attentions=tuple(attentions) if output_attentions else None,
+        )
+        return deliver(config, output, return_dict)
+
+    def run_blocks(
+        self,
+        x: Array,  # (B, T, E)
+        rotation: tuple[Array, Array],
+        mask: Array,
+        cache: KVCache | None,
+        head_mask: Array | None,
+        deterministic: bool,
+        wanted: tuple[bool, bool, bool],
+    ) -> BlockOutputs:
+        """Return the hidden states before and after every block, the attentions, the caches."""
+
         def compute(block: Any, *inputs: Any) -> tuple[Array, Array, LayerCache]:
             return block(*inputs, deterministic)
 
@@ -77,14 +108,33 @@ class FlaxGPTJModule(nn.Module):
             hidden_states.append(x)
             attentions.append(probs)
             layers.append(layer_cache)
-        hidden_states[-1] = x = self.ln_f(x)
-        output = ModelOutput(
-            last_hidden_state=x,
-            past_key_values=self.close_cache(cache, layers, x.shape[1]) if use_cache else None,
-            hidden_states=tuple(hidden_states) if output_hidden_states else None,
-            attentions=tuple(attentions) if output_attentions else None,
+        return hidden_states, attentions, layers
+
+    def scan_blocks(
+        self,
+        x: Array,  # (B, T, E)
+        rotation: tuple[Array, Array],
+        mask: Array,
+        cache: KVCache | None,
+        head_mask: Array | None,
+        deterministic: bool,
+        wanted: tuple[bool, bool, bool],
+    ) -> BlockOutputs:
+        """Return the same of stacked layers, if `wanted`; at least the last hidden states."""
+        drops = not deterministic and self.has_rng("dropout")
+        key = self.make_rng("dropout") if drops else None
+        inputs = stacked_inputs(self.config, self.variables["params"]["h"], key, cache, head_mask)
+        last, computed = scan_blocks(
+            self.config,
+            {"dtype": self.dtype, "param_dtype": self.param_dtype},
+            *(x, rotation, mask, cache, inputs),
+            wanted=wanted,
+            twice=self.gradient_checkpointing and cache is None,
         )
-        return deliver(config, output, return_dict)
+        hidden_states, attentions, layers = (
+            [] if stacked is None else by_layer(stacked) for stacked in computed
+        )
+        return [*hidden_states, last], attentions, layers
 
     def embed(
         self,

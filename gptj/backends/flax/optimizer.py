@@ -20,6 +20,7 @@ from gptj.backends.flax import params as parameters
 from gptj.backends.flax.lora import LEAF, LORA
 from gptj.backends.flax.params import Params
 from gptj.backends.flax.pretrained import FlaxPretrained
+from gptj.backends.flax.stacked_layers import map_apart, unstack_layers
 from gptj.errors import ArgumentError
 from gptj.spec.lora import lora_layers, saved_parameters
 from gptj.spec.optimizer import AdamState
@@ -93,8 +94,8 @@ def load_optimizer(model: FlaxPretrained, optimizer: Optimizer, state: AdamState
         if _is_adam(node):
             return optax.ScaleByAdamState(
                 count=_like(node.count, np.asarray(state.step)),
-                mu=_tree_like(node.mu, places, state.first),
-                nu=_tree_like(node.nu, places, state.second),
+                mu=map_apart(partial(_tree_like, places, state.first), node.mu),
+                nu=map_apart(partial(_tree_like, places, state.second), node.nu),
             )
         known = numbers.get(_last(path))
         return node if known is None else _like(node, np.asarray(known))
@@ -127,8 +128,8 @@ def _moments(places: dict[str, LeafInfo], optimizer: Optimizer) -> tuple[Tensors
             "The optimizer has no Adam in it: accepted is the state of an Optax transformation "
             f"such as optax.adamw, as its init returned it; found {type(optimizer).__name__}."
         )
-    first = [item for node in nodes for item in _leaves(node.mu)]
-    second = [item for node in nodes for item in _leaves(node.nu)]
+    first = [item for node in nodes for item in _leaves(unstack_layers(node.mu))]
+    second = [item for node in nodes for item in _leaves(unstack_layers(node.nu))]
     _check_leaves(places, first)
     return _handles(places, first), _handles(places, second)
 
@@ -184,7 +185,7 @@ def _float32(leaf: Array) -> npt.NDArray[Any]:
     return parameters.to_numpy(leaf).astype(np.float32, copy=False)
 
 
-def _tree_like(tree: Params, places: dict[str, LeafInfo], tensors: Tensors) -> Params:
+def _tree_like(places: dict[str, LeafInfo], tensors: Tensors, tree: Params) -> Params:
     """Return a tree like another, with these tensors."""
 
     def loaded(path: KeyPath, leaf: Array) -> Array:

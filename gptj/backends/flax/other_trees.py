@@ -12,6 +12,7 @@ from gptj.backends.flax import params as parameters
 from gptj.backends.flax.lora import LORA
 from gptj.backends.flax.parallel import Wanted, shardings
 from gptj.backends.flax.params import Params
+from gptj.backends.flax.stacked_layers import is_stacked, stack_leaves, unstack_layers
 from gptj.spec.config import GPTJConfig
 from gptj.spec.params import parameter_table
 
@@ -43,7 +44,8 @@ class OtherTrees:
             ArgumentError: for anything else, and for a sharding that does not fit its array.
         """
         chosen = shardings(sharding, self.config, self.head)
-        held = {} if self._params is None else flatten_dict(self._params, sep="/")
+        apart = {} if self._params is None else jax.eval_shape(unstack_layers, self._params)
+        held = flatten_dict(apart, sep="/")
         leaves = {}
         for parameter in parameter_table(self.config, self.head).values():
             path = parameters.native_name(parameter)
@@ -51,7 +53,8 @@ class OtherTrees:
             own = held[path].dtype if path in held else None
             dtype = own or parameter.dtype or self.param_dtype
             leaves[path] = jax.ShapeDtypeStruct(shape, dtype, sharding=chosen[path])
-        tree: Params = unflatten_dict(leaves, sep="/")
+        stacked = is_stacked(self._params)
+        tree: Params = unflatten_dict(stack_leaves(leaves) if stacked else leaves, sep="/")
         if self._params is None or LORA not in self._params:
             return tree
         place = _whole(next(iter(chosen.values())))

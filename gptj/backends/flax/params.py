@@ -13,6 +13,12 @@ from jax.sharding import Sharding
 from jax.tree_util import KeyPath
 from jax.typing import DTypeLike
 
+from gptj.backends.flax.stacked_layers import (
+    is_stacked,
+    stack_leaves,
+    stacked_place,
+    unstack_layers,
+)
 from gptj.errors import ArgumentError
 from gptj.spec.checks import values_are_checked
 from gptj.spec.config import GPTJConfig
@@ -108,6 +114,7 @@ def initialize(
     seed: int,
     dtype: DTypeLike,
     device: Place | Mapping[str, Sharding] = None,
+    stacked: bool = False,
 ) -> Params:
     """Return newly drawn parameters of a model."""
 
@@ -117,7 +124,7 @@ def initialize(
 
     table = parameter_table(config, head)
     tensors = {name: drawn(parameter) for name, parameter in table.items()}
-    return load_params(config, head, tensors, dtype=dtype, device=device)
+    return load_params(config, head, tensors, dtype=dtype, device=device, stacked=stacked)
 
 
 def load_params(
@@ -128,21 +135,31 @@ def load_params(
     dtype: DTypeLike | None = None,
     device: Place | Mapping[str, Sharding] = None,
     like: Params | None = None,
+    stacked: bool = False,
 ) -> Params:
     """Return the tree of a head's parameters, made one at a time.
 
     Each takes the dtype and place of the same one in `like`. Without `like` it takes `dtype`, or
-    keeps its own, and `device`: one for all, or a mapping with a sharding for every path.
+    keeps its own, and `device`: one for all, or a mapping with a sharding for every path. Layers
+    are `stacked` on request, or as in `like`.
     """
-    earlier = {} if like is None else flatten_dict(like, sep="/")
-    leaves = {}
+    earlier = {} if like is None else flatten_dict(unstack_layers(like), sep="/")
+    stacked = stacked or is_stacked(like)
+    groups: dict[str, list[tuple[str, Parameter]]] = {}
     for name, parameter in parameter_table(config, head).items():
         path = native_name(parameter)
-        place = device[path] if isinstance(device, Mapping) else device
-        if path in earlier:
-            dtype, place = earlier[path].dtype, earlier[path].sharding
-        leaves[path] = native_tensor(tensors[name], parameter, parameter.dtype or dtype, place)
-    return unflatten_dict(leaves, sep="/")
+        groups.setdefault(stacked_place(path)[0] if stacked else path, []).append((name, parameter))
+    tree: dict[str, Array] = {}
+    for group in groups.values():  # one at a time: a stacked array needs those of its layers beside
+        leaves = {}
+        for name, parameter in group:
+            path = native_name(parameter)
+            place = device[path] if isinstance(device, Mapping) else device
+            if path in earlier:
+                dtype, place = earlier[path].dtype, earlier[path].sharding
+            leaves[path] = native_tensor(tensors[name], parameter, parameter.dtype or dtype, place)
+        tree |= stack_leaves(leaves) if stacked else leaves
+    return unflatten_dict(tree, sep="/")
 
 
 def resize(model: "FlaxPretrained", vocab_size: int, tensors: Tensors) -> None:
@@ -160,10 +177,19 @@ def resize(model: "FlaxPretrained", vocab_size: int, tensors: Tensors) -> None:
 def dump_params(config: GPTJConfig, head: str, params: Params) -> dict[str, LazyTensor]:
     """Return parameters by canonical name, as handles that copy nothing before use."""
     leaves = flatten_dict(params, sep="/")
-    return {
-        name: _handle(leaves[native_name(parameter)], parameter)
-        for name, parameter in parameter_table(config, head).items()
-    }
+
+    def handle(parameter: Parameter) -> LazyTensor:
+        path = native_name(parameter)
+        if path in leaves:
+            return _handle(leaves[path], parameter)
+        path, layer = stacked_place(path)
+        dtype = np.dtype(leaves[path].dtype)
+        return LazyTensor(
+            parameter.shape, dtype, lambda: _handle(leaves[path][layer], parameter).read()
+        )
+
+    table = parameter_table(config, head)
+    return {name: handle(parameter) for name, parameter in table.items()}
 
 
 def cast(params: Params, dtype: DTypeLike, mask: Params | None) -> Params:
@@ -186,7 +212,11 @@ def check_tree(config: GPTJConfig, head: str, params: Params) -> None:
     found = {path: tuple(leaf.shape) for path, leaf in flatten_dict(params, sep="/").items()}
     wanted = {}
     for parameter in parameter_table(config, head).values():
-        wanted[native_name(parameter)] = native_order(parameter, parameter.shape)
+        path, shape = native_name(parameter), native_order(parameter, parameter.shape)
+        if is_stacked(params):
+            path, layer = stacked_place(path)
+            shape = shape if layer is None else (config.n_layer, *shape)
+        wanted[path] = shape
     problems = [f"{path} is missing" for path in wanted if path not in found]
     problems += [f"{path} is unexpected" for path in found if path not in wanted]
     problems += [

@@ -17,6 +17,7 @@ from gptj.backends.flax.cache import KVCache, init_cache
 from gptj.backends.flax.other_trees import OtherTrees
 from gptj.backends.flax.params import Params
 from gptj.backends.flax.seeds import as_seed
+from gptj.backends.flax.stacked_layers import is_stacked, unstack_layers
 from gptj.contract.backend import FrameworkBackend
 from gptj.errors import ArgumentError
 from gptj.generation.keywords import GenerateOptions
@@ -175,8 +176,8 @@ class FlaxPretrained(OtherTrees, Pretrained):
     ) -> None:
         """Compute the inside of each block twice in training, to save memory: a third slower.
 
-        This is ``jax.checkpoint`` around every block, which XLA undoes on a CPU. Source: Chen et
-        al., arXiv:1604.06174.
+        This is ``jax.checkpoint`` around every block, which XLA undoes on a CPU unless the layers
+        are stacked. Source: Chen et al., arXiv:1604.06174.
 
         Args:
             gradient_checkpointing_kwargs: accepted for old code and ignored.
@@ -241,6 +242,8 @@ class FlaxPretrained(OtherTrees, Pretrained):
     ) -> ModelOutput | tuple[Any, ...]:
         """Run the compiled module on checked inputs."""
         params = self.resolve(params)
+        if self.captured and is_stacked(params):  # a scan has one module for all layers
+            params = unstack_layers(params)
         drops = _drops(self.config) or lora.has_dropout(params)
         if not options["deterministic"] and dropout_rng is None and drops:
             raise ArgumentError("train=True needs dropout_rng, a key such as jax.random.key(0).")
