@@ -16,6 +16,7 @@ TOOLS = (
     "onnxruntime",
     "openvino",
     "pydot",
+    "tensorboard",
     "tf2onnx",
 )
 MISSING = [name for name in TOOLS if find_spec(name) is None]

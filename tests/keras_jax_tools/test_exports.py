@@ -86,7 +86,7 @@ TEXTS = {"greedy": GREEDY, "sampled": {**GREEDY, **SAMPLED}}
 
 @pytest.mark.parametrize("options", TEXTS.values(), ids=TEXTS)
 def test_litert_writes_the_text_of_the_model_with_its_own_operators(options, tmp_path):
-    model = tiny_model("tf")
+    model = tiny_model("tf", n_layer=1)
     model.export(tmp_path, generate=options)
     converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path), signature_keys=["generate"])
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
