@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 import gptj
 from gptj.errors import UnsupportedFeature
+from models import short_demo
 from torch_pairs import draw, folder, pair
 
 pytestmark = pytest.mark.frameworks
@@ -84,6 +85,35 @@ def test_a_tied_model_is_kept_elsewhere_with_its_whole_state(place, tmp_path):
     torch.testing.assert_close(model(IDS).logits, theirs(IDS).logits, rtol=1e-4, atol=1e-5)
     wanted = theirs.generate(IDS, attention_mask=torch.ones_like(IDS), do_sample=False, **OPTIONS)
     assert torch.equal(model.generate(IDS, **OPTIONS), wanted)
+
+
+@pytest.mark.parametrize("offload", OFFLOADS)
+def test_a_model_whose_weights_are_elsewhere_is_scored_and_looked_into(offload, tmp_path):
+    theirs, model = pair()
+    OFFLOADS[offload](model, str(tmp_path))
+    with torch.no_grad():
+        output = theirs(IDS, output_hidden_states=True)
+    chances = torch.log_softmax(output.logits[:, :-1].double(), dim=-1)
+    wanted = chances.gather(2, IDS[:, 1:, None]).sum((1, 2)).tolist()
+    assert [each.total for each in model.score(IDS.tolist())] == pytest.approx(wanted, abs=1e-3)
+    found = model.trace(IDS, ["transformer.h.0"])["transformer.h.0"]
+    torch.testing.assert_close(
+        torch.from_numpy(found), output.hidden_states[1], rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("place", ["cpu", "disk"])
+def test_a_model_whose_weights_are_elsewhere_writes_text(place, tmp_path):
+    whole, model = (gptj.load(short_demo(), backend="torch") for _ in range(2))
+    state, here = whole_state(model), torch.device("cpu")
+    if place == "cpu":
+        cpu_offload(model, here, state_dict=state)
+    else:
+        offload_state_dict(str(tmp_path), state)
+        disk_offload(model, str(tmp_path), here)
+    wanted = whole.generate_text(["import os", "class A:"], max_new_tokens=6)
+    assert model.generate_text(["import os", "class A:"], max_new_tokens=6) == wanted
+    assert "import os" + "".join(model.stream_text("import os", max_new_tokens=6)) == wanted[0]
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])

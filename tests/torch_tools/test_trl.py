@@ -1,5 +1,7 @@
 """TRL's trainers train our models, to the losses that they give transformers' own."""
 
+from functools import partial
+
 import pytest
 import transformers
 from datasets import Dataset
@@ -114,6 +116,32 @@ def test_rewards_are_learnt_from_generated_texts(folder, tmp_path):
     trainer, found = trained("grpo", ours(folder), folder, tmp_path, reward_funcs=lengths)
     assert len(found) == 2
     assert trainer.state.log_history[0]["completions/mean_length"] > 0
+
+
+def test_policies_learn_as_transformers_own_from_the_same_texts(folder, tmp_path):
+    def places(completions, **rest):
+        return [float(place) for place in range(len(completions))]
+
+    written, logs = [], []
+
+    def note(generate, *args, **options):
+        written.append(generate(*args, seed=len(written), **options))
+        return written[-1]
+
+    options = {"reward_funcs": places, "max_steps": 3, "beta": 0.1, "optim": "sgd"}
+    options |= {"learning_rate": 0.05, "temperature": 2.0}  # so that the texts differ
+    for model in (ours(folder), theirs(folder)):
+        if not logs:
+            model.generate = partial(note, model.generate)
+        else:  # what ours drew
+            model.generate = lambda *args, **options: written.pop(0)
+        trainer, _ = trained("grpo", model, folder, tmp_path, **options)
+        logs.append([entry for entry in trainer.state.log_history if "kl" in entry])
+    assert not written
+    assert logs[0][0]["grad_norm"] > 0.1 and logs[0][2]["kl"] > 1e-4
+    for name in ("loss", "kl", "entropy", "reward_std", "grad_norm"):
+        found, expected = ([entry[name] for entry in log] for log in logs)
+        assert found == pytest.approx(expected, rel=1e-3, abs=1e-5), name
 
 
 def test_packed_texts_train_as_the_same_texts_in_rows(folder, tmp_path):
