@@ -6,7 +6,8 @@
 #        `**kwargs`, trained with `gradient_accumulation_steps=8`
 # Seen:  the gradient is 8 times that of the same forward without `**kwargs`, as Trainer hands over
 #        `num_items_in_batch` and leaves out its own division. A forward that names
-#        `num_items_in_batch` without `**kwargs` never gets it: it stays None
+#        `num_items_in_batch` without `**kwargs` never gets it: it stays None. Its own GPT-J with a
+#        classification head is such a forward: loss and gradient are 8 times those of one batch of 8
 # Due:   the number for a forward that names it, and the division for one that does not
 set -euo pipefail
 folder=$(mktemp -d)
@@ -16,7 +17,7 @@ python3 -m venv "$folder/venv"
 cd "$folder"
 "$folder/venv/bin/python" - <<'PY' 2>"$folder/log" || { cat "$folder/log"; exit 1; }
 import torch
-from transformers import Trainer, TrainingArguments
+from transformers import GPTJConfig, GPTJForSequenceClassification, Trainer, TrainingArguments
 
 
 class Mean(torch.nn.Module):
@@ -55,10 +56,34 @@ def step(model):
     return (1 - model.weight.item()) / 0.01
 
 
+def classified(batch_size):
+    """Return the loss that eight examples are logged with, and how far they move the head."""
+    torch.manual_seed(0)
+    config = GPTJConfig(
+        vocab_size=20, n_embd=16, n_layer=1, n_head=2, rotary_dim=4, n_positions=8, num_labels=2,
+        pad_token_id=0, resid_pdrop=0.0, embd_pdrop=0.0,
+    )
+    model = GPTJForSequenceClassification(config)
+    before = model.score.weight.detach().clone()
+    settings = TrainingArguments(
+        "run", per_device_train_batch_size=batch_size, gradient_accumulation_steps=8 // batch_size,
+        max_steps=1, optim="sgd", learning_rate=0.01, lr_scheduler_type="constant",
+        max_grad_norm=0, report_to=[], use_cpu=True, save_strategy="no", disable_tqdm=True,
+        logging_steps=1,
+    )
+    data = [{"input_ids": torch.tensor([1, 2, 3]), "labels": 1}] * 8
+    trainer = Trainer(model, settings, train_dataset=data)
+    trainer.train()
+    return trainer.state.log_history[0]["loss"], (model.score.weight - before).norm().item()
+
+
 plain, keywords, named = step(Mean()), step(WithKeywords()), step(Named())
 print("step without keywords %.2f, with **kwargs %.2f" % (plain, keywords))
+(loss, moved), (loss_of_parts, moved_by_parts) = classified(8), classified(1)
+print("GPT-J's classification: loss %.2f in one batch, %.2f in eight" % (loss, loss_of_parts))
 print("num_items_in_batch as a named argument:", Named.handed)
 assert abs(plain - 1) < 1e-3 and abs(named - 1) < 1e-3
 assert abs(keywords - 8) < 1e-3, "Trainer does otherwise now"
+assert abs(loss_of_parts / loss - 8) < 1e-2 and abs(moved_by_parts / moved - 8) < 1e-2
 assert Named.handed is None, "Trainer hands the number to a named argument now"
 PY
