@@ -36,9 +36,11 @@ STORAGES: Final = {
     "torch.BoolStorage": "bool",
     "torch.ComplexFloatStorage": "complex64",
     "torch.ComplexDoubleStorage": "complex128",
-    **{f"torch.{name}": name for name in READABLE},  # tensors that name a dtype of their own
 }
-"""PyTorch's type of a storage, or its name of a dtype -> dtype of the elements."""
+"""PyTorch's type of a storage -> dtype of the elements."""
+
+KINDS: Final = {**STORAGES, **{f"torch.{name}": name for name in READABLE}}
+"""The same, and the names of dtypes, which newer tensors have in their place."""
 
 MOST_LEVELS: Final = 8
 """Tables within tables that are looked through: a training's file has the weights under a key."""
@@ -176,9 +178,9 @@ def _extent(view: View) -> int:
 
 
 def _dtype(kind: str) -> np.dtype[Any]:
-    if kind not in STORAGES:
+    if kind not in KINDS:
         raise CheckpointError(f"a {kind} is none of the known storages, {choices(STORAGES)}.")
-    return READABLE[STORAGES[kind]]
+    return READABLE[KINDS[kind]]
 
 
 @contextmanager

@@ -1,10 +1,11 @@
-"""What PyTorch itself writes around a model's tensors, in its new format and its old."""
+"""What PyTorch writes around a model's tensors, in its new format and its old; what it reads."""
 
 import shutil
 
 import numpy as np
 import pytest
 
+import gptj
 from gptj.checkpoint.folder import open_checkpoint
 from gptj.errors import CheckpointError
 from gptj.model.loading import load_model
@@ -78,3 +79,20 @@ def test_a_whole_module_says_how_to_save_it(is_old, tmp_path, torch_backend):
     folder = saved(tmp_path, torch.nn.Linear(2, 3), is_old)
     with pytest.raises(CheckpointError, match=r"Nothing was run.*torch\.save\(model\.state_dict"):
         open_checkpoint(folder)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("size", ["5GB", "20KB"], ids=["whole", "shards"])
+def test_pytorch_opens_what_is_written(dtype, size, tmp_path, torch_backend):
+    import torch
+
+    gptj.convert(TINY, tmp_path / "new", to="bin", dtype=dtype, max_shard_size=size)
+    files = sorted((tmp_path / "new").glob("*.bin"))
+    assert (len(files) > 1) == (size == "20KB")
+    found = {}
+    for file in files:
+        found |= torch.load(file, weights_only=True)
+        assert found.keys() == (found | torch.load(file, mmap=True)).keys()
+    assert found.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        assert torch.equal(found[name], torch.from_numpy(np.array(array)).to(getattr(torch, dtype)))
