@@ -66,7 +66,7 @@ def read_lines(file: str) -> list[str]:
     if not texts:
         raise ArgumentError(f"{name} is {'blank' if numbered else 'empty'}. Give a text per line.")
     _warn_of_blank([number for number, line in numbered if not line.strip()], texts[-1][0], name)
-    are_json = name.endswith(JSON_LINES) or (file == "-" and _is_json(texts[0][1]))
+    are_json = name.lower().endswith(JSON_LINES) or (file == "-" and _is_json(texts[0][1]))
     if not are_json:
         return [line for _, line in texts]
     return [_prompt_of(line, f"Line {number} of {name}") for number, line in texts]

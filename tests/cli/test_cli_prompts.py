@@ -29,7 +29,7 @@ def test_the_lines_are_the_prompts_whichever_system_wrote_them(tmp_path, end, ma
     assert read(tmp_path, content) == LINES
 
 
-@pytest.mark.parametrize("name", ["prompts.jsonl", "prompts.ndjson"])
+@pytest.mark.parametrize("name", ["prompts.jsonl", "prompts.ndjson", "PROMPTS.JSONL"])
 def test_json_lines_hold_a_prompt_or_a_text(tmp_path, name):
     assert read(tmp_path, JSON, name) == LINES
     assert read(tmp_path, "\ufeff" + JSON.replace("\n", "\r\n"), name) == LINES
