@@ -4,7 +4,7 @@ Shapes and dtypes are always checked, values when a backend can see them on the 
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ from gptj.spec.input_arrays import input_array
 from gptj.spec.number_checks import is_plain_number
 from gptj.spec.tensor_checks import Concrete, agree, check_integer, is_floating, is_integer, place
 from gptj.spec.types import Size, Tensor
+
+ON_HOST: Final = (np.ndarray, np.generic)
+"""NumPy's own tensors and numbers; not as a union, of which PyTorch's compiler makes nothing."""
 
 
 def find_problem_type(config: GPTJConfig, labels: Tensor) -> str:
@@ -166,7 +169,7 @@ def _only_number(count: Any, concrete: Concrete) -> Any:
         return count
     if not (is_integer(count) or is_floating(count)):
         return count
-    value = count if isinstance(count, np.ndarray | np.generic) else concrete(count)
+    value = count if isinstance(count, ON_HOST) else concrete(count)
     return None if value is None else value.item()
 
 

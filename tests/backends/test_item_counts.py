@@ -174,3 +174,20 @@ def test_the_sum_is_differentiated_twice(torch_backend):
 
     found, expected = curvature(num_items_in_batch=56), curvature()
     torch.testing.assert_close(found * 4, expected)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_number_is_part_of_one_compiled_graph(torch_backend, head):
+    import torch
+
+    model = tiny_model("torch", head)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    targets = {
+        "causal_lm": {"labels": LABELS},
+        "sequence_classification": {"labels": np.zeros(8, np.int64)},
+        "question_answering": {"start_positions": STARTS, "end_positions": ENDS},
+    }[head]
+    inputs = tensors(torch_backend, part(targets, slice(None)))
+    for count in (4, 28, torch.tensor(28)):
+        expected = model(**inputs, num_items_in_batch=count).loss
+        torch.testing.assert_close(compiled(**inputs, num_items_in_batch=count).loss, expected)

@@ -19,6 +19,7 @@ from gptj.errors import UnsupportedFeature
 from gptj.spec.checks import values_are_checked
 from gptj.spec.heads import BASE_PREFIX
 from gptj.spec.input_arrays import input_array
+from gptj.spec.number_checks import is_plain_number
 from gptj.spec.params import Parameter, initial_value, parameter_table
 from gptj.spec.targets import check_item_count
 from gptj.spec.tensors import LazyTensor, Tensors, in_own_order
@@ -67,6 +68,8 @@ def from_numpy(array: TensorLike, device: Device = None, dtype: str | None = Non
 
 def input_tensor(value: TensorLike, name: str, model: "TorchPretrained | None" = None) -> Tensor:
     """Return an input, a list, an array or a tensor, as a tensor; integers are wide and signed."""
+    if is_plain_number(value):  # a compiled call knows nothing of NumPy's scalars
+        return torch.tensor(value, device=None if model is None else model.device)
     if not isinstance(value, Tensor):
         return from_numpy(input_array(value, name), None if model is None else model.device)
     whole = not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
