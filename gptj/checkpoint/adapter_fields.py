@@ -64,9 +64,9 @@ ONLY_VALUES: Final[Mapping[str, tuple[Any, ...]]] = {
 
 MERGED: Final = (
     "PEFT makes such an adapter part of a model's weights, which are loaded as usual: "
-    "PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder). Where the "
-    "adapter changes the word table or the head of a model with tie_word_embeddings, PEFT merges "
-    "another model than it trained: compare the logits before and after."
+    "PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder). Where "
+    "the adapter changes the word table or the head of a model with tie_word_embeddings, PEFT "
+    "merges another model than it trained: compare the logits before and after."
 )
 """What to do with an adapter that is more than LoRA."""
 
