@@ -91,27 +91,6 @@ def test_torch_compile_takes_and_returns_a_cache(torch_backend):
     assert_close(second.logits.numpy(), expected, "float32", "logits")
 
 
-TARGETS = {
-    "causal_lm": {"labels": IDS},
-    "sequence_classification": {"labels": np.array([1, 0])},
-    "question_answering": {"start_positions": np.array([1, 2]), "end_positions": np.array([3, 2])},
-}
-
-
-@pytest.mark.parametrize("is_tensor", [False, True])
-@pytest.mark.parametrize("head", TARGETS)
-def test_torch_compile_takes_a_number_of_targets(torch_backend, head, is_tensor):
-    import torch
-
-    model = tiny_model("torch", head)
-    given = {name: torch.from_numpy(array) for name, array in TARGETS[head].items()}
-    given |= {"input_ids": torch.from_numpy(IDS)}
-    expected = model(**given, num_items_in_batch=5).loss
-    count = torch.tensor(5) if is_tensor else 5
-    compiled = torch.compile(model, backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(**given, num_items_in_batch=count).loss, expected)
-
-
 @every_head
 @every_dtype
 def test_torch_export_runs_at_other_sizes(torch_backend, head, dtype):

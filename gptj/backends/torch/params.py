@@ -82,14 +82,9 @@ def item_count(
     *targets: Tensor | None,
     outside: int | None = None,
 ) -> Tensor | None:
-    """Return what a loss is divided by, checked as far as values are known.
-
-    While a function is compiled none is: what does not depend on values is then left to PyTorch.
-    """
-    if count is None or torch.compiler.is_compiling():
-        return None if count is None else torch.as_tensor(count)
+    """Return what a loss is divided by, checked as far as values are known."""
     check_item_count(count, concrete, *targets, outside=outside)
-    return input_tensor(count, "num_items_in_batch", model)
+    return None if count is None else input_tensor(count, "num_items_in_batch", model)
 
 
 def concrete(tensor: Tensor) -> npt.NDArray[Any] | None:
