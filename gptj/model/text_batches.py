@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gptj.contract.tokenizer import Tokenizer
-from gptj.errors import UnsupportedFeature
+from gptj.errors import GPTJError, SequenceTooLong, UnsupportedFeature
 from gptj.generation import decoder_choice, text
 from gptj.generation.decode_request import DecodeRequest, make_request
 from gptj.generation.foreign_options import start_options
@@ -63,14 +64,16 @@ class TextBatches:
         """Return the new texts of some prompts, a list for each.
 
         Raises:
-            NoToken: with the number of the prompt among all.
+            NoToken, SequenceTooLong: with the number of the prompt among all.
         """
-        request, count = self._request(batch), self.options.num_return_sequences
-        width = request.inputs.given.shape[1]
-        try:
-            tokens = self.model.backend.to_numpy(decoder_choice.decode(request))[:, width:]
-        except NoToken as error:
-            raise of_prompt(error, batch) from None
+        longest = max(batch, key=lambda index: len(self.encoded[index]))
+        with naming_prompt(longest, len(self.encoded), SequenceTooLong):
+            request, count = self._request(batch), self.options.num_return_sequences
+            width = request.inputs.given.shape[1]
+            try:
+                tokens = self.model.backend.to_numpy(decoder_choice.decode(request))[:, width:]
+            except NoToken as error:
+                raise of_prompt(error, batch) from None
         texts = [text.decode_text(new, self.reader, self.options) for new in tokens]
         return [texts[start : start + count] for start in range(0, len(texts), count)]
 
@@ -97,7 +100,10 @@ def text_batches(
     check_head(model)
     reader = tokenizer or find_tokenizer(model.source_folder)
     prefix = prompt_prefix(model.config)
-    encoded = [text.encode(reader, prefix + one) for one in texts]
+    encoded = []
+    for number, one in enumerate(texts):
+        with naming_prompt(number, len(texts), GPTJError):
+            encoded.append(text.encode(reader, prefix + one))
     unseen = len(reader.encode(prefix)) if prefix else 0
     changes = dict(options)
     given = changes.pop("generation_config", None)
@@ -108,6 +114,17 @@ def text_batches(
         settings = GenerationConfig.for_task(model.config, settings, longest)
     settings = settle(settings.updated(**changes), changes, model.config.vocab_size)
     return TextBatches(model, encoded, reader, beyond(settings, unseen))
+
+
+@contextmanager
+def naming_prompt(number: int, count: int, kind: type[GPTJError]) -> Iterator[None]:
+    """Put the number of a prompt before errors of a kind, where it is one of several."""
+    try:
+        yield
+    except kind as error:
+        if count == 1:
+            raise
+        raise type(error)(f"Prompt {number}: {error}") from error
 
 
 def check_head(model: "TextGeneration") -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import gptj
-from gptj.errors import ArgumentError, UnsupportedFeature
+from gptj.errors import ArgumentError, SequenceTooLong, TokenizerError, UnsupportedFeature
 from gptj.generation.options import GenerationConfig
 from installed import PLUGGED_IN
 from models import DEMO, load, tiny_model
@@ -131,6 +131,18 @@ def test_an_empty_prompt_is_refused(model):
         model.generate_text("")
     with pytest.raises(ArgumentError, match="The prompt is empty"):
         model.generate_text(["a", ""])
+
+
+def test_an_error_of_one_of_several_prompts_names_it(model):
+    long = "x " * 600
+    for prompts, kind, match in (
+        ([*PROMPTS, ""], ArgumentError, "Prompt 3: The prompt is empty"),
+        (["a", "\ud800", "b"], TokenizerError, "Prompt 1: .* half of a surrogate pair"),
+        (["a", long, "b"], SequenceTooLong, r"Prompt 1: .* n_positions"),
+        (long, SequenceTooLong, r"^(?!Prompt).* n_positions"),
+    ):
+        with pytest.raises(kind, match=match):
+            model.generate_text(prompts, batch_size=2, **SHORT)
 
 
 def test_an_unknown_option_suggests_the_nearest(model):
