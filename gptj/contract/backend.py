@@ -24,7 +24,8 @@ Its models take these arguments, in this order, where the head has them:
     cache_position        PyTorch: (T,) places of the new tokens in the cache, which may be left out
     num_items_in_batch    how many targets the loss is the mean of, where it is one part of a larger
                           batch's: the sum over its own targets is divided by this number,
-                          a whole one
+                          a whole one; 0 beside targets is refused, and counts as 1 in a
+                          compiled function, where its value is not seen
     cu_seq_lens_q         PyTorch, base and causal LM: (N + 1,) where sequences begin that are
                           packed into a single row, and its length; no token sees another's, and
                           positions begin anew. ``cu_seq_lens_k``, ``max_length_q``,
