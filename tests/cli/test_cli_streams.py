@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -87,10 +88,13 @@ def test_ctrl_c_while_the_modules_are_imported_is_one_line(tmp_path):
 def test_ctrl_c_while_a_command_waits_is_one_line():
     command = [sys.executable, "-m", "gptj", "score", "--file", "-"]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    with subprocess.Popen(command, text=True, **pipes) as process:
+    # a shell's background job ignores Ctrl-C, and so would what it starts
+    heeds = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(command, text=True, **pipes, **heeds) as process:
         # a pipe takes 64 KiB, and no more before the command reads
         process.stdin.write("x" * 2**17)
         process.stdin.flush()
+        time.sleep(1)  # it reads what is left, and waits
         process.send_signal(signal.SIGINT)
         process.wait(60)
         assert process.stderr.read() == "gptj: interrupted.\n"

@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+pytest.importorskip("jax")
+
 from gptj.errors import ArgumentError
 from meshes import build
 from models import tiny_model

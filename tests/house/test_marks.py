@@ -12,6 +12,8 @@ MARKS = {"neutral", "frameworks"}
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "flax", "optax"}
 FIXTURES = {"backend", "framework", "torch_backend", "tf_backend", "flax_backend"}
 TOOLS = ("torch_tools/", "keras_jax_tools/")
+HELPERS = TESTS / "helpers"
+TOOLS = ("torch_tools/", "keras_jax_tools/")
 FILES = {str(path.relative_to(TESTS)): path for path in sorted(TESTS.rglob("test_*.py"))}
 
 
@@ -76,10 +78,17 @@ def skipped_without(tree):
     return {n.args[0].value.partition(".")[0] for n in skips}
 
 
+def needed(path):
+    """Return the frameworks that reading a file imports, by itself or by a helper."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    at_the_top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = set().union(*map(imported, at_the_top))
+    helpers = [HELPERS / f"{name}.py" for name in names]
+    return (FRAMEWORKS & names).union(*(needed(one) for one in helpers if one.exists()))
+
+
 @pytest.mark.parametrize("name", [name for name in FILES if not name.startswith(TOOLS)])
 def test_a_file_is_left_out_without_the_frameworks_that_it_imports(name):
     """The folders of tools are left out as a whole."""
     tree = ast.parse(FILES[name].read_text(encoding="utf-8"))
-    at_the_top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    asked = FRAMEWORKS & set().union(*map(imported, at_the_top))
-    assert not asked or FRAMEWORKS & skipped_without(tree)
+    assert not needed(FILES[name]) or FRAMEWORKS & skipped_without(tree)

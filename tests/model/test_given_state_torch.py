@@ -65,7 +65,7 @@ def test_a_quantized_state_is_saved(torch_backend, kind, tmp_path):
     model = gptj.load(short_demo(), backend="torch", quantize=kind)
     model.save_pretrained(tmp_path / "whole")
     model.save_pretrained(tmp_path / "state", state_dict=model.state_dict())
-    whole, state = (tmp_path / name / "model.safetensors" for name in ("whole", "state"))
+    whole, state = (tmp_path / name / "gptj_quantized.safetensors" for name in ("whole", "state"))
     assert whole.read_bytes() == state.read_bytes()
 
 

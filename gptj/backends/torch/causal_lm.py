@@ -17,7 +17,7 @@ from gptj.backends.torch.quantized_linear import linear_class
 from gptj.backends.torch.tied_state import warn_of_replaced
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.targets import check_label_values, check_labels
+from gptj.spec.targets import check_item_count, check_label_values, check_labels
 
 
 class GPTJForCausalLM(TorchPretrained):
@@ -69,7 +69,8 @@ class GPTJForCausalLM(TorchPretrained):
             self.check_labels(labels, inputs["input_ids"], inputs["inputs_embeds"], logits_to_keep)
             targets = labels[:, 1:]
             use_cache = bool(use_cache)  # a loss needs no cache, unless it is asked for
-        items = params.item_count(num_items_in_batch, self, targets)
+        check_item_count(num_items_in_batch, params.concrete, targets)
+        items = self._as_tensors(items=num_items_in_batch)["items"]
         output = self.transformer(
             **inputs,
             past_key_values=past_key_values,

@@ -21,7 +21,6 @@ from gptj.spec.heads import BASE_PREFIX
 from gptj.spec.input_arrays import input_array
 from gptj.spec.number_checks import is_plain_number
 from gptj.spec.params import Parameter, initial_value, parameter_table
-from gptj.spec.targets import check_item_count
 from gptj.spec.tensors import LazyTensor, Tensors, in_own_order
 from gptj.spec.types import Device, TensorLike
 
@@ -74,17 +73,6 @@ def input_tensor(value: TensorLike, name: str, model: "TorchPretrained | None" =
         return from_numpy(input_array(value, name), None if model is None else model.device)
     whole = not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
     return value.long() if whole and value.dtype not in (torch.int32, torch.int64) else value
-
-
-def item_count(
-    count: TensorLike | None,
-    model: "TorchPretrained",
-    *targets: Tensor | None,
-    outside: int | None = None,
-) -> Tensor | None:
-    """Return what a loss is divided by, checked as far as values are known."""
-    check_item_count(count, concrete, *targets, outside=outside)
-    return None if count is None else input_tensor(count, "num_items_in_batch", model)
 
 
 def concrete(tensor: Tensor) -> npt.NDArray[Any] | None:

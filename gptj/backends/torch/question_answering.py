@@ -12,7 +12,7 @@ from gptj.backends.torch.model import GPTJModel
 from gptj.backends.torch.pretrained import TorchPretrained
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.targets import check_answers
+from gptj.spec.targets import check_answers, check_item_count
 
 
 class GPTJForQuestionAnswering(TorchPretrained):
@@ -58,7 +58,8 @@ class GPTJForQuestionAnswering(TorchPretrained):
         )
         targets = self._as_tensors(start_positions=start_positions, end_positions=end_positions)
         given = {"input_ids": inputs["input_ids"], "embeds": inputs["inputs_embeds"]}
-        items = self.check_labels(**targets, items=num_items_in_batch, **given)
+        self.check_labels(**targets, items=num_items_in_batch, **given)
+        items = self._as_tensors(items=num_items_in_batch)["items"]
         output = self.transformer(
             **inputs,
             past_key_values=past_key_values,
@@ -85,11 +86,10 @@ class GPTJForQuestionAnswering(TorchPretrained):
         items: int | Tensor | None,
         input_ids: Tensor | None,
         embeds: Tensor | None,
-    ) -> Tensor | None:
-        """Refuse positions that do not fit the input, and return their number if it is given."""
+    ) -> None:
+        """Refuse positions, and a number of them, that do not fit the input."""
         given = embeds if input_ids is None else input_ids
         if given is not None:
             check_answers(start_positions, end_positions, given.shape[0])
-        places = start_positions, end_positions
-        length = None if given is None else given.shape[1]
-        return params.item_count(items, self, *places, outside=length)
+            places = start_positions, end_positions
+            check_item_count(items, params.concrete, *places, outside=given.shape[1])

@@ -15,7 +15,7 @@ from gptj.backends.torch.model import GPTJModel, length_of
 from gptj.backends.torch.pretrained import TorchPretrained
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.targets import check_class_labels, find_problem_type
+from gptj.spec.targets import check_class_labels, check_item_count, find_problem_type
 
 
 class GPTJForSequenceClassification(TorchPretrained):
@@ -66,7 +66,8 @@ class GPTJForSequenceClassification(TorchPretrained):
         if labels is not None:
             self.check_labels(labels, inputs["input_ids"], inputs["inputs_embeds"])
             use_cache = bool(use_cache)
-        items = params.item_count(num_items_in_batch, self, labels)
+        check_item_count(num_items_in_batch, params.concrete, labels)
+        items = self._as_tensors(items=num_items_in_batch)["items"]
         past = own_cache(past_key_values)  # another library's will have grown
         output = self.transformer(
             **inputs,
