@@ -87,7 +87,10 @@ def _warn_of_blank(blank: list[int], last: int, name: str) -> None:
     between = [number for number in blank if number < last]
     if between:
         log.warning(
-            "%s: %d blank lines are left out, first line %d.", name, len(between), between[0]
+            "%s: blank lines are left out: %d of them, first line %d.",
+            name,
+            len(between),
+            between[0],
         )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gptj.cli.counting_tokenizer import CountingTokenizer
+from gptj.errors import GPTJError
 from gptj.generation.option_precedence import settled
 from gptj.generation.options import GenerationConfig
 from gptj.system.progress import progress_bar
@@ -50,7 +51,7 @@ class Writer:
             for piece in pieces:
                 click.echo(piece, nl=False)
                 written.append(piece)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, GPTJError):
             click.echo()  # keeps the text so far on a separate line
             raise
         click.echo()

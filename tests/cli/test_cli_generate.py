@@ -13,6 +13,7 @@ from click.testing import CliRunner
 import gptj
 from gptj.cli import main
 from gptj.cli.generate import EXAMPLES
+from gptj.errors import ArgumentError
 from gptj.model.generating import TextGeneration
 from installed import FRAMEWORKS
 from models import load as load_folder
@@ -247,18 +248,19 @@ def test_an_option_without_effect_is_named_once(caplog):
     assert caplog.messages == ["generate(): length_penalty has no effect here."]
 
 
-def test_an_interrupted_stream_ends_its_line(monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [(KeyboardInterrupt, 130, "interrupted."), (ArgumentError("no"), 2, "no")],
+    ids=["Ctrl-C", "error"],
+)
+def test_an_interrupted_stream_ends_its_line(monkeypatch, error, code, said):
     def interrupted(*_, **__):
         yield "text"
-        raise KeyboardInterrupt
+        raise error
 
     monkeypatch.setattr(TextGeneration, "stream_text", interrupted)
     result = invoke("A")
-    assert (result.exit_code, result.stdout, result.stderr) == (
-        130,
-        "Atext\n",
-        "gptj: interrupted.\n",
-    )
+    assert (result.exit_code, result.stdout, result.stderr) == (code, "Atext\n", f"gptj: {said}\n")
 
 
 WRONG = {
