@@ -87,11 +87,10 @@ def test_a_model_is_freed_with_what_was_compiled_for_it(use):
     assert len(shared_programs._programs) == programs
 
 
-IN_A_GRAPH = ("predict", "a graph", "training", "an export")
-
-
-@pytest.mark.parametrize("use", IN_A_GRAPH)
-@pytest.mark.parametrize("form", ["bfloat16", "int8"])
+@pytest.mark.parametrize(
+    ("use", "form"),
+    [("predict", "bfloat16"), ("training", "int8"), ("a graph", "int8"), ("an export", "bfloat16")],
+)
 def test_a_graph_of_a_model_is_freed_in_every_form_of_weights(use, form, monkeypatch):
     monkeypatch.setattr(half_precision, "is_native", lambda dtype: False)
     own_gradient._graph.cache_clear()

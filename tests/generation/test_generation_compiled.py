@@ -123,8 +123,9 @@ def test_pytorch_is_as_its_caller_left_it_between_two_streamed_tokens(torch_back
         assert torch.is_grad_enabled()
 
 
-@pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])
-@pytest.mark.parametrize("options", [{}, SAMPLED], ids=["greedy", "sampled"])
+@pytest.mark.parametrize(
+    ("options", "jit"), [({}, False), (SAMPLED, True)], ids=["greedy-graph", "sampled-xla"]
+)
 def test_a_saved_model_generates_from_prompts_of_any_shape(tf_backend, tmp_path, options, jit):
     import tensorflow as tf
 
