@@ -10,6 +10,7 @@ import pytest
 
 jax = pytest.importorskip("jax")
 pytest.importorskip("flax")
+pytest.importorskip("flatbuffers", reason="the files of jax.export need it")
 
 import jax.numpy as jnp
 from jax import export
