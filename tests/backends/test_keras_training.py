@@ -88,20 +88,6 @@ def test_gradient_accumulation_equals_the_larger_batch():
     assert_close(parts(IDS).logits, whole(IDS).logits)
 
 
-def test_a_sample_weight_of_zero_leaves_a_token_out_like_the_ignored_label(plain_losses):
-    kept = SHIFTED >= 0
-    loss = keras.losses.SparseCategoricalCrossentropy(
-        from_logits=True, reduction="mean_with_sample_weight"
-    )
-    found = train(
-        compiled(loss=loss),
-        {"input_ids": IDS},
-        np.where(kept, SHIFTED, 0),
-        sample_weight=kept.astype(np.float32),
-    )
-    assert_close(found, plain_losses)
-
-
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_lowers_the_loss(policy, plain_losses, caplog):
     optimizer = keras.optimizers.Adam(**ADAM)
@@ -210,55 +196,11 @@ def test_text_beyond_the_context_is_refused(in_memory):
         compiled().fit(given, verbose=0, shuffle=False)
 
 
-@pytest.mark.parametrize("weights", ["sample_weight", "class_weight"])
-def test_the_models_own_loss_refuses_weights_that_it_would_ignore(weights):
-    model, labels = compiled("sequence_classification"), AS_Y["sequence_classification"]
-    given = {"sample_weight": np.ones(8), "class_weight": {0: 1.0, 1: 2.0}}[weights]
-    with pytest.raises(ArgumentError, match=r"takes no sample_weight.*Give compile\(\) a loss"):
-        model.fit(IDS, labels, **{weights: given}, verbose=0)
-
-
-@pytest.mark.parametrize("x", [inputs(), {"input_ids": IDS}], ids=["labels inside x", "none"])
-@pytest.mark.parametrize("weights", ["sample_weight", "class_weight"])
-def test_weights_without_targets_as_y_are_refused(model, x, weights):
-    given = {"sample_weight": np.ones(8), "class_weight": {0: 1.0}}[weights]
-    with pytest.raises(ArgumentError, match=rf"{weights} needs the targets as y.*with the label"):
-        model.fit(x, **{weights: given})
-
-
 @pytest.mark.parametrize("head", CLASSES)
 @pytest.mark.parametrize("way", ["fit", "evaluate", "train_on_batch", "test_on_batch"])
 def test_a_batch_without_targets_is_refused_in_words(head, way):
     with pytest.raises(ArgumentError, match=r"nothing to compute a loss from.*'labels': ids"):
         getattr(compiled(head), way)({"input_ids": IDS})
-
-
-PROBABILITIES = {
-    "a name": "sparse_categorical_crossentropy",
-    "another name": "categorical_crossentropy",
-    "a function": keras.losses.sparse_categorical_crossentropy,
-    "an object": keras.losses.SparseCategoricalCrossentropy(),
-    "a list": ["mse", "binary_crossentropy"],
-    "a dict": {"logits": keras.losses.BinaryFocalCrossentropy()},
-}
-
-
-@pytest.mark.parametrize("way", ["fit", "evaluate", "train_on_batch", "test_on_batch"])
-@pytest.mark.parametrize("loss", PROBABILITIES.values(), ids=PROBABILITIES)
-def test_a_loss_of_probabilities_is_refused(loss, way):
-    model = compiled("sequence_classification", loss=loss)
-    with pytest.raises(ArgumentError, match=r"expects probabilities.*\(from_logits=True\)"):
-        getattr(model, way)({"input_ids": IDS}, AS_Y["sequence_classification"])
-
-
-@pytest.mark.parametrize(
-    "metric", ["sparse_categorical_crossentropy", keras.metrics.AUC()], ids=["a name", "an object"]
-)
-def test_a_metric_of_probabilities_is_refused(metric):
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model = compiled("sequence_classification", loss=loss, metrics=["accuracy", metric])
-    with pytest.raises(ArgumentError, match=r"expects probabilities"):
-        model.fit({"input_ids": IDS}, AS_Y["sequence_classification"])
 
 
 @pytest.mark.parametrize("name", keras_checks.UNTRAINED)
@@ -267,15 +209,6 @@ def test_strategies_in_which_keras_does_not_train_are_refused(name, monkeypatch)
     strategy = object.__new__(getattr(tf.distribute, name))  # a real one waits for workers
     with pytest.raises(UnsupportedFeature, match=rf"does not train in a {name}.*MirroredStrategy"):
         keras_checks.check_strategy(strategy, False)
-
-
-def test_a_compiled_loss_takes_the_weights_of_classes():
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model = compiled("sequence_classification", loss=loss)
-    labels = AS_Y["sequence_classification"]
-    losses = train(model, IDS, labels, class_weight={0: 1.0, 1: 0.0}, epochs=9)
-    assert losses[-1] < losses[0]
-    assert (model.predict(IDS, verbose=0).logits.argmax(-1) == 0).all()
 
 
 def test_a_base_model_is_trained_towards_given_hidden_states():

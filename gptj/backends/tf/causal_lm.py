@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from gptj.backends.tf import params
 from gptj.backends.tf.cache import KVCache
+from gptj.backends.tf.keras_checks import check_weights_of_tokens
 from gptj.backends.tf.keras_fit import on_host
 from gptj.backends.tf.losses import causal_lm_loss, next_token_loss
 from gptj.backends.tf.model import TFGPTJModel
@@ -145,6 +146,7 @@ class TFGPTJForCausalLM(TFPretrained):
     ) -> Tensor:
         """Return the compiled loss of the logits and y, or the model's own if there is none."""
         if y is not None and self.loss is not None:
+            check_weights_of_tokens(sample_weight)
             return super().compute_loss(x, y, y_pred.logits, sample_weight, training)
         own = y_pred.loss if y is None else next_token_loss(y_pred.logits, y)
         return self.own_loss(own, sample_weight)

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from gptj.errors import ArgumentError, TrainingError, UnsupportedFeature
+from gptj.spec.types import TensorLike
 
 TARGETS: Final = ("labels", "start_positions", "end_positions")
 """Inputs that hold targets, from which a model computes its own loss."""
@@ -19,6 +20,9 @@ UNTRAINED: Final = {
     "ParameterServerStrategy": tf.distribute.ParameterServerStrategy,
 }
 """Strategies in which Keras cannot train any model, by name; a single worker has one replica."""
+
+SHORT: Final = ("ce", "crossentropy")
+"""What Keras makes a cross-entropy of probabilities of, once it knows the targets."""
 
 
 def check_dtype(variables: Iterable[keras.Variable]) -> None:
@@ -72,7 +76,8 @@ def check_logits(losses: object) -> None:
         for loss in losses:
             check_logits(loss)
     elif _expects_probabilities(losses):
-        name = losses if isinstance(losses, str) else getattr(losses, "name", losses)
+        named = getattr(losses, "name", None) or getattr(losses, "__name__", losses)
+        name = losses if isinstance(losses, str) else named
         raise ArgumentError(
             f"{name} expects probabilities, and the model returns logits, from which it would "
             "compute a wrong number. Give compile() an object with from_logits=True, such as "
@@ -96,6 +101,24 @@ def check_targets_of_weights(options: Mapping[str, object], y: object) -> None:
             f"{weights[0]} needs the targets as y, without which Keras drops it. Give compile() a "
             "loss, such as keras.losses.SparseCategoricalCrossentropy(from_logits=True), and "
             "fit(x, y, sample_weight=...); or leave tokens out with the label -100."
+        )
+
+
+def check_weights_of_tokens(weights: TensorLike | None) -> None:
+    """Refuse one weight for each example (B,), where there is a loss for each token (B, T).
+
+    Keras would multiply T by B of them, or fail. The weights that it makes of `class_weight` have
+    this shape too; its classes are the largest elements of rows of tokens.
+
+    Raises:
+        ArgumentError: with the forms that fit.
+    """
+    if weights is not None and len(weights.shape) == 1:
+        raise ArgumentError(
+            f"There is a loss for each token, (B, T), and a weight for each example, "
+            f"{tuple(weights.shape)}, which Keras would take for weights of positions. Give "
+            "sample_weight of (B, 1) or (B, T) instead of (B,) or class_weight, or leave tokens "
+            "out with the label -100 and no loss in compile()."
         )
 
 
@@ -150,7 +173,7 @@ def rounding(optimizer: keras.optimizers.Optimizer) -> str:
 def _expects_probabilities(loss: object) -> bool:
     """Return whether a loss or metric has the option `from_logits`, and it is not set."""
     if isinstance(loss, str):
-        return any(_expects_probabilities(known) for known in _named(loss))
+        return loss.lower() in SHORT or any(_expects_probabilities(known) for known in _named(loss))
     if inspect.isfunction(loss):
         option = inspect.signature(loss).parameters.get("from_logits")
         return option is not None and option.default is False

@@ -9,6 +9,7 @@ from keras import ops
 from gptj.backends.tf import params
 from gptj.backends.tf.block import Block
 from gptj.backends.tf.cache import KVCache, LayerCache, has_fixed_shapes
+from gptj.backends.tf.keras_checks import check_weights_of_tokens
 from gptj.backends.tf.layers import Dropout, Embedding, LayerNorm
 from gptj.backends.tf.masks import additive_mask, positions, whole_mask
 from gptj.backends.tf.pretrained import TFPretrained
@@ -209,6 +210,7 @@ class TFGPTJModel(TFPretrained):
         training: bool = True,
     ) -> Tensor:
         """Return the compiled loss of the last hidden state and y."""
+        check_weights_of_tokens(sample_weight)
         return super().compute_loss(x, y, y_pred.last_hidden_state, sample_weight, training)
 
     def compute_metrics(
