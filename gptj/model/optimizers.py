@@ -34,7 +34,8 @@ class Optimizers:
         Raises:
             ArgumentError: for another optimizer, or one of another model.
             CheckpointError: if the folder cannot be written.
-            UnsupportedFeature: for a backend without optimizers.
+            UnsupportedFeature: for a backend without optimizers, and for an optimizer with arrays
+                besides the moments, such as accumulated gradients, momentum or averages of weights.
         """
         backend, optimizer = self._find_optimizer("save_optimizer()", optimizer)
         write_optimizer(folder_named(folder), backend.dump_optimizer(self, optimizer))

@@ -10,10 +10,15 @@ PyTorch and Optax update a weight by ``-rate * m_hat / (sqrt(v_hat) + epsilon)``
 epsilon to the uncorrected root, see `keras_epsilon`.
 """
 
+import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gptj.errors import UnsupportedFeature, choices
 from gptj.spec.tensors import Tensors
+
+log = logging.getLogger("gptj")
 
 
 @dataclass(frozen=True)
@@ -51,3 +56,30 @@ def pytorch_epsilon(epsilon: float, beta_2: float, step: int) -> float:
     The inverse of `keras_epsilon`.
     """
     return epsilon / math.sqrt(1.0 - beta_2**step)
+
+
+def check_nothing_lost(lost: Sequence[str], whole: str) -> None:
+    """Refuse an optimizer with arrays besides the moments, without which updates are others.
+
+    Args:
+        lost: what they are called in the optimizer.
+        whole: what saves all of an optimizer.
+
+    Raises:
+        UnsupportedFeature: naming them, unless there are none.
+    """
+    if lost:
+        raise UnsupportedFeature(
+            f"The optimizer's {choices(lost)} would be lost: what is saved are the two moments of "
+            "Adam and the number of updates. Gradients that accumulate are empty at the end of a "
+            f"cycle: save then. Save any other whole state with {whole}."
+        )
+
+
+def name_left_out(names: Sequence[str]) -> None:
+    """Log one warning of the numbers that are not moved, if there are any."""
+    if names:
+        log.warning(
+            "The optimizer's %s is not moved with its moments: set it where the optimizer is made.",
+            choices(names),
+        )

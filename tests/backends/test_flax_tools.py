@@ -18,6 +18,7 @@ from flax import nnx, serialization
 from flax.training.train_state import TrainState
 from flax.traverse_util import flatten_dict, path_aware_map
 
+from gptj.errors import UnsupportedFeature
 from models import draw_ids, tiny_model
 from tolerances import assert_close
 
@@ -152,8 +153,14 @@ OPTIMIZERS = {
         {"head": optax.adamw(RATE), "rest": optax.set_to_zero()}, kinds
     ),
     "apply_if_finite": lambda: optax.apply_if_finite(optax.adamw(RATE), 3),
-    "ema of adamw": lambda: optax.chain(optax.adamw(RATE), optax.ema(0.9)),
 }
+
+REFUSED = {
+    "acc_grads', 'mini_step": lambda: optax.MultiSteps(optax.adamw(RATE), 3),
+    "ema": lambda: optax.chain(optax.adamw(RATE), optax.ema(0.9)),
+    "trace": lambda: optax.chain(optax.trace(0.9), optax.adamw(RATE)),
+}
+"""The fields that no file has a place for, after four steps."""
 
 
 def train(optimizer, params, steps):
@@ -185,6 +192,53 @@ def test_an_optimizer_trains_and_its_state_is_saved_and_loaded(model, promotion,
     ]
     assert len(adam[0]) == 1
     jax.tree.map(np.testing.assert_array_equal, *adam)
+
+
+@pytest.mark.parametrize("fields", REFUSED)
+def test_what_a_file_of_moments_would_lose_is_refused(model, promotion, tmp_path, fields):
+    optimizer = REFUSED[fields]()
+    _, state, _ = train(optimizer, model.params, 4)
+    with pytest.raises(
+        UnsupportedFeature, match=rf"The optimizer's '{fields}' would be lost.*Orba"
+    ):
+        model.save_optimizer(tmp_path, state)
+    model.save_optimizer(tmp_path, optimizer.init(model.params))  # a new one loses nothing
+
+
+def numbers_of(kind, params):
+    """Return a state with changed numbers, and their names."""
+    plateau = optax.contrib.reduce_on_plateau
+    if kind == "inject_hyperparams":
+        state = OPTIMIZERS[kind]().init(params)
+        return state, "'hyperparams/learning_rate', 'hyperparams/weight_decay'"
+    if kind == "apply_if_finite":
+        state = OPTIMIZERS[kind]().init(params)
+        return state._replace(total_notfinite=jnp.int32(2)), "'total_notfinite'"
+    state = optax.chain(optax.adamw(RATE), plateau()).init(params)
+    return (state[0], state[1]._replace(best_value=jnp.float32(3))), "'best_value', 'scale'"
+
+
+@pytest.mark.parametrize("kind", ["inject_hyperparams", "apply_if_finite", "reduce_on_plateau"])
+def test_numbers_that_no_file_holds_are_named(model, promotion, tmp_path, caplog, kind):
+    state, names = numbers_of(kind, model.params)
+    model.save_optimizer(tmp_path, state)
+    assert [names in message for message in caplog.messages] == [True]
+
+
+def test_numbers_of_a_schedule_follow_its_count_and_are_not_named(model, tmp_path, caplog):
+    rate = optax.linear_schedule(RATE, 0.0, 10)
+    state = optax.inject_hyperparams(optax.adamw)(rate, weight_decay=0.0).init(model.params)
+    model.save_optimizer(tmp_path, state)
+    assert caplog.messages == []
+
+
+def test_counts_of_averages_and_plateaus_stay_with_them(model, promotion, tmp_path):
+    _, state, _ = train(optax.adamw(RATE), model.params, 2)
+    model.save_optimizer(tmp_path, state)
+    plateau = optax.contrib.reduce_on_plateau()
+    new = optax.chain(optax.adamw(RATE), optax.ema(0.9), plateau).init(model.params)
+    loaded = model.load_optimizer(tmp_path, new)
+    assert [int(n) for n in (loaded[0][0].count, loaded[1].count, loaded[2].count)] == [2, 0, 0]
 
 
 def is_adam(node):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gptj.errors import ArgumentError
+from gptj.errors import ArgumentError, UnsupportedFeature
 from optimizer_helpers import (
     BATCHES,
     BETAS,
@@ -47,6 +47,13 @@ def test_pytorch_tells_no_constants_that_differ_between_groups(torch_backend):
     groups = [{"params": parameters[1:]}, {"params": parameters[:1], "eps": 1.0, "betas": (0, 0)}]
     state = torch_backend.dump_optimizer(model, torch.optim.Adam(groups))
     assert (state.betas, state.epsilon) == (None, None)
+
+
+def test_a_relative_of_pytorchs_adam_that_keeps_more_is_refused(torch_backend, tmp_path):
+    model, optimizer = trained("torch")
+    next(iter(optimizer.state.values()))["previous"] = 1
+    with pytest.raises(UnsupportedFeature, match=r"The optimizer's 'previous' would be lost"):
+        model.save_optimizer(tmp_path, optimizer)
 
 
 def test_pytorch_parameters_with_other_numbers_of_updates_are_refused(torch_backend, tmp_path):
@@ -107,6 +114,27 @@ def test_keras_counts_updates_and_not_the_micro_batches(tf_backend, tmp_path):
     assert int(model.load_optimizer(tmp_path, in_parts).iterations) == 2
     assert int(in_parts._iterations) == 6
     assert tf_backend.dump_optimizer(model, in_parts).step == 2
+
+
+def test_what_keras_accumulates_is_refused_and_its_scale_named(tf_backend, tmp_path, caplog):
+    import keras
+
+    model = new_model("tf")
+    for name, options in {
+        "accumulated gradients": {"gradient_accumulation_steps": 3},
+        r"averages of weights \(use_ema\)": {"use_ema": True},
+    }.items():
+        adam = keras.optimizers.Adam(**options)
+        adam.build(model.trainable_variables)
+        model.save_optimizer(tmp_path, adam)
+        adam._iterations.assign(4)
+        with pytest.raises(UnsupportedFeature, match=f"The optimizer's '{name}' would be lost"):
+            model.save_optimizer(tmp_path, adam)
+    scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam())
+    scaled.build(model.trainable_variables)
+    scaled.dynamic_scale.assign(8.0)
+    model.save_optimizer(tmp_path, scaled)
+    assert ["'dynamic_scale'" in message for message in caplog.messages] == [True]
 
 
 def test_the_adamw_for_keras_is_serialisable_and_refuses_amsgrad(tf_backend):

@@ -4,7 +4,7 @@ An Optax state is a tree. An `optax.ScaleByAdamState` in it holds the moments, w
 that of the parameters; masked parameters have no leaves there, and are not trained.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard
 
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import optax
 from jax import Array
-from jax.tree_util import KeyPath
+from jax.tree_util import GetAttrKey, KeyPath
 
 from gptj.backends.flax import params as parameters
 from gptj.backends.flax.lora import LEAF, LORA
@@ -23,7 +23,7 @@ from gptj.backends.flax.pretrained import FlaxPretrained
 from gptj.backends.flax.stacked_layers import map_apart, unstack_layers
 from gptj.errors import ArgumentError
 from gptj.spec.lora import lora_layers, saved_parameters
-from gptj.spec.optimizer import AdamState
+from gptj.spec.optimizer import AdamState, check_nothing_lost, name_left_out
 from gptj.spec.params import parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors
 
@@ -36,6 +36,12 @@ Node: TypeAlias = object
 
 COUNTS: Final = ("count", "gradient_step")
 """Optax's names for the number of updates in the states of Adam, schedules and others."""
+
+HELD: Final = (*COUNTS, "b1", "b2", "eps")
+"""Optax's names for what is saved besides the moments."""
+
+OWN_COUNTS: Final = (optax.EmaState, optax.contrib.ReduceLROnPlateauState)
+"""States whose count belongs to what no file holds: with another count they would go wrong."""
 
 
 class LeafInfo(NamedTuple):
@@ -54,13 +60,15 @@ def dump_optimizer(model: FlaxPretrained, optimizer: Optimizer) -> AdamState:
 
     Args:
         optimizer: the state of an Optax transformation that has Adam in it, over ``model.params``,
-            or over ``model.params["lora"]`` where the model has an adapter. Accumulated gradients
-            and averages of weights are left out.
+            or over ``model.params["lora"]`` where the model has an adapter. One warning names the
+            numbers that are left out, such as rates in ``optax.inject_hyperparams``.
 
     Raises:
         ArgumentError: for a state without Adam, or one of other parameters.
+        UnsupportedFeature: for one with accumulated gradients, momentum or averages of weights.
     """
     first, second = _moments(_places(model), optimizer)
+    _check_leftovers(optimizer)
     known = {_last(path): leaf for path, leaf in _others(optimizer)}
     has_betas = "b1" in known and "b2" in known
     return AdamState(
@@ -91,6 +99,8 @@ def load_optimizer(model: FlaxPretrained, optimizer: Optimizer, state: AdamState
     numbers = _numbers(state)
 
     def loaded(path: KeyPath, node: Node) -> Node:
+        if isinstance(node, OWN_COUNTS):
+            return node
         if _is_adam(node):
             return optax.ScaleByAdamState(
                 count=_like(node.count, np.asarray(state.step)),
@@ -100,7 +110,35 @@ def load_optimizer(model: FlaxPretrained, optimizer: Optimizer, state: AdamState
         known = numbers.get(_last(path))
         return node if known is None else _like(node, np.asarray(known))
 
-    return jax.tree_util.tree_map_with_path(loaded, optimizer, is_leaf=_is_adam)
+    return jax.tree_util.tree_map_with_path(loaded, optimizer, is_leaf=_is_whole)
+
+
+def _check_leftovers(optimizer: Optimizer) -> None:
+    """Refuse what a file cannot hold and updates depend on; name the numbers that it lacks."""
+    lost, left = [], []
+    others = [(_path_in_state(path), leaf) for path, leaf in _others(optimizer)]
+    paths = [
+        jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in _others(optimizer)
+    ]
+    for name, leaf in others:
+        field = name.split("/")[0]
+        is_float = jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+        if (np.ndim(leaf) and is_float) or field == "mini_step":
+            lost += [field] if jnp.any(leaf) else []
+        elif np.ndim(leaf) == 0 and _is_left_out(name, leaf, paths):
+            left.append(name)
+    check_nothing_lost(sorted(set(lost)), "Orbax")
+    name_left_out(sorted(set(left)))
+
+
+def _is_left_out(name: str, leaf: Array, paths: Collection[str]) -> bool:
+    """Return whether a number is neither saved nor what a new state or a schedule has there."""
+    dtype = jnp.result_type(leaf)
+    if name.split("/")[-1] in HELD or not jnp.issubdtype(dtype, jnp.number):
+        return False
+    schedule = name.replace("hyperparams/", "hyperparams_states/", 1)
+    scheduled = schedule != name and any(f"{schedule}/" in path for path in paths)
+    return not scheduled and bool(leaf != 0) and bool(jnp.isfinite(leaf))
 
 
 def _places(model: FlaxPretrained) -> dict[str, LeafInfo]:
@@ -216,6 +254,10 @@ def _others(optimizer: Optimizer) -> list[Leaf]:
     return [(path, leaf) for path, leaf in leaves if not _is_adam(leaf)]
 
 
+def _is_whole(node: Node) -> bool:
+    return _is_adam(node) or isinstance(node, OWN_COUNTS)
+
+
 def _is_adam(node: Node) -> TypeGuard[optax.ScaleByAdamState]:
     return isinstance(node, optax.ScaleByAdamState)
 
@@ -227,6 +269,13 @@ def _leaves(tree: Params) -> list[Leaf]:
 def _path(path: KeyPath) -> str:
     """Return a path as ``transformer/h/0/attn/q_proj/kernel``, whatever the tree's containers."""
     return jax.tree_util.keystr(path, simple=True, separator="/").removeprefix(f"{LORA}/")
+
+
+def _path_in_state(path: KeyPath) -> str:
+    """Return a path from the name of a state's field on: ``hyperparams/learning_rate``."""
+    fields = [i for i, key in enumerate(path) if isinstance(key, GetAttrKey)]
+    start = fields[-1] if fields else 0
+    return jax.tree_util.keystr(path[start:], simple=True, separator="/")
 
 
 def _last(path: KeyPath) -> str:

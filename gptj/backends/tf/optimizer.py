@@ -13,7 +13,13 @@ from gptj.backends.tf.capture import find_layer
 from gptj.backends.tf.pretrained import TFPretrained
 from gptj.errors import ArgumentError
 from gptj.spec.lora import lora_layers
-from gptj.spec.optimizer import AdamState, keras_epsilon, pytorch_epsilon
+from gptj.spec.optimizer import (
+    AdamState,
+    check_nothing_lost,
+    keras_epsilon,
+    name_left_out,
+    pytorch_epsilon,
+)
 from gptj.spec.tensors import LazyTensor
 
 Tensor: TypeAlias = tf.Tensor
@@ -71,12 +77,14 @@ def dump_optimizer(model: TFPretrained, optimizer: Optimizer) -> AdamState:
         optimizer: the `AdamW` above, or ``keras.optimizers.Adam`` or ``AdamW``, also in a
             ``LossScaleOptimizer``, for the trainable variables of the model. It is built if
             necessary. Keras's own epsilon is converted so that the next update is the same.
-            Accumulated gradients and averages of weights are left out.
+            One warning names a loss scale that has changed, which is left out.
 
     Raises:
         ArgumentError: for another kind of optimizer, or one of other variables.
+        UnsupportedFeature: for one with accumulated gradients or averages of weights.
     """
     adam, places = _adam(model, optimizer)
+    _check_leftovers(optimizer, adam)
     step, epsilon = int(adam.iterations), adam.epsilon
     if not isinstance(adam, AdamW):
         epsilon = pytorch_epsilon(epsilon, adam.beta_2, step + 1)
@@ -113,6 +121,18 @@ def load_optimizer(model: TFPretrained, optimizer: Optimizer, state: AdamState) 
     if getattr(model, "optimizer", None) is optimizer:  # a compiled step holds the old constants
         model.train_function = None
     return optimizer
+
+
+def _check_leftovers(optimizer: Optimizer, adam: keras.optimizers.Adam) -> None:
+    """Refuse what a file cannot hold and updates depend on; name the numbers that it lacks."""
+    lost = []
+    if int(adam._iterations) % (adam.gradient_accumulation_steps or 1):
+        lost.append("accumulated gradients")
+    if adam.use_ema and int(adam._iterations):
+        lost.append("averages of weights (use_ema)")
+    check_nothing_lost(lost, 'Keras\'s model.save("model.keras")')
+    if optimizer is not adam and float(optimizer.dynamic_scale) != optimizer.initial_scale:
+        name_left_out(["dynamic_scale"])
 
 
 def _set_constants(adam: keras.optimizers.Adam, state: AdamState) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,12 @@ from gptj.backends.torch.params import from_numpy, native_name, to_numpy
 from gptj.backends.torch.pretrained import TorchPretrained
 from gptj.errors import ArgumentError
 from gptj.spec.lora import lora_layers
-from gptj.spec.optimizer import AdamState
+from gptj.spec.optimizer import AdamState, check_nothing_lost
 from gptj.spec.params import parameter_table
 from gptj.spec.tensors import LazyTensor
+
+HELD: Final = frozenset({"step", "exp_avg", "exp_avg_sq"})
+"""PyTorch's names for what is saved of a parameter's state."""
 
 
 def dump_optimizer(model: TorchPretrained, optimizer: Optimizer) -> AdamState:
@@ -30,9 +33,12 @@ def dump_optimizer(model: TorchPretrained, optimizer: Optimizer) -> AdamState:
 
     Raises:
         ArgumentError: for another kind of optimizer, or one of other parameters.
+        UnsupportedFeature: for a relative of Adam that keeps more than the moments.
     """
     trained = _trained(model, optimizer)
     states = {name: optimizer.state.get(tensor, {}) for name, tensor in trained.items()}
+    kept = {str(key) for state in states.values() for key in state}
+    check_nothing_lost(sorted(kept - HELD), "torch.save of optimizer.state_dict()")
     pairs = [group["betas"] for group in optimizer.param_groups]
     betas = {(float(beta_1), float(beta_2)) for beta_1, beta_2 in pairs}
     epsilons = {float(group["eps"]) for group in optimizer.param_groups}
