@@ -3,7 +3,7 @@
 import fnmatch
 from collections.abc import Iterable
 
-from gptj.errors import ArgumentError, suggest
+from gptj.errors import ArgumentError, brief, suggest
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import find_head
 
@@ -43,8 +43,14 @@ def find_module_names(config: GPTJConfig, head: str, wanted: Iterable[str]) -> l
             stands for all names that match it, in order of computation.
 
     Raises:
-        ArgumentError: for one that the model does not have, with the nearest known name.
+        ArgumentError: for one that the model does not have, with the nearest known name; for what
+            is no list of names.
     """
+    if not isinstance(wanted, Iterable) or isinstance(wanted, bytes):
+        raise ArgumentError(
+            f"names must be a name of a module or a list of them; found {brief(wanted)}. "
+            "model.module_names() lists them."
+        )
     known, found = module_names(config, head), []
     for name in wanted:
         matching = fnmatch.filter(known, str(name))

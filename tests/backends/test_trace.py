@@ -97,6 +97,12 @@ def test_an_unknown_name_is_refused_with_the_nearest(backend, name):
         tiny_model(backend.name).trace(IDS, ["lm_head", name])
 
 
+@pytest.mark.parametrize("names", [3, b"lm_head", 0.5])
+def test_what_is_no_list_of_names_is_refused(backend, names):
+    with pytest.raises(ArgumentError, match=rf"names must be .* a list of them; found {names!r}"):
+        tiny_model(backend.name).trace(IDS, names)
+
+
 def test_a_module_that_does_not_run_is_refused(backend):
     model = tiny_model(backend.name)
     embeds = np.zeros((1, 3, 40), np.float32)

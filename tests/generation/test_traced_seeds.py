@@ -108,12 +108,26 @@ def test_vmap_goes_over_keys(model, drawn):
             r"seed must be an integer; found an array of shape \(2,",
         ),
         ({"seed": jnp.float32(1)}, r"seed must be an integer; found .* dtype float32"),
+        ({"prng_key": 3}, r"prng_key must be one key, .*; found 3\. An integer is a seed"),
+        ({"prng_key": "x"}, r"prng_key must be one key, .*; found 'x'"),
     ],
-    ids=["both", "two keys", "two raw keys", "two seeds", "a float"],
+    ids=["both", "two keys", "two raw keys", "two seeds", "a float", "a number", "a text"],
 )
 def test_what_is_no_key_or_seed_is_refused(model, options, message):
     with pytest.raises(ArgumentError, match=message):
         model.generate(IDS, **options, **DRAW)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("temperature", 0.5), ("top_p", 0.5), ("max_new_tokens", 3), ("do_sample", True)],
+)
+def test_any_other_option_that_is_traced_is_named(model, name, value):
+    def write(value):
+        return model.generate(IDS, **{"seed": 0, **DRAW, name: value})
+
+    with pytest.raises(ArgumentError, match=f"'{name}' of generate.* must be known .* is traced"):
+        jax.jit(write)(value)
 
 
 def test_a_traced_key_beside_what_no_compiled_loop_has_is_refused(model):

@@ -16,7 +16,7 @@ from gptj.backends.flax import params as parameters
 from gptj.backends.flax.cache import KVCache, init_cache
 from gptj.backends.flax.other_trees import OtherTrees
 from gptj.backends.flax.params import Params
-from gptj.backends.flax.seeds import as_seed
+from gptj.backends.flax.seeds import as_seed, check_static
 from gptj.backends.flax.stacked_layers import is_stacked, unstack_layers
 from gptj.contract.backend import FrameworkBackend
 from gptj.errors import ArgumentError
@@ -157,7 +157,11 @@ class FlaxPretrained(OtherTrees, Pretrained):
 
         Args:
             prng_key: in the place of `seed`: ``jax.random.key(n)`` draws the same as ``seed=n``.
+
+        Raises:
+            ArgumentError: for another `prng_key`, and for an option besides it that is traced.
         """
+        check_static(options)
         seed = as_seed(options.get("seed"), prng_key)
         options |= {} if seed is None else {"seed": seed}
         bound = self.bind(self.resolve(params))

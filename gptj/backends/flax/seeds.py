@@ -1,12 +1,14 @@
-"""Seeds and keys of JAX as seeds of generate(), also while they are traced."""
+"""What generate() takes of JAX's own: seeds and keys, also while they are traced."""
 
-from typing import TypeAlias
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from gptj.contract.decoding import SeedWords
-from gptj.errors import ArgumentError
+from gptj.errors import ArgumentError, brief, choices
+from gptj.generation.keywords import GenerationOptions
 
 Array: TypeAlias = jax.Array
 Words = tuple[Array, Array]
@@ -36,8 +38,37 @@ def as_seed(seed: int | Array | None, prng_key: Array | None) -> int | SeedWords
     return int(high) << 32 | int(low)
 
 
+def check_static(options: Mapping[str, Any]) -> None:
+    """Refuse options that are traced, as they decide what is compiled; a seed may be.
+
+    Raises:
+        ArgumentError: naming them.
+    """
+    names = (*GenerationOptions.__annotations__, "num_return_sequences", "generation_config")
+    traced = [name for name in names if name != "seed" and _has_tracer(options.get(name))]
+    if traced:
+        raise ArgumentError(
+            f"{choices(traced)} of generate() must be known when it is compiled, and is traced: "
+            "give the value outside of jax.jit, or name the argument in its static_argnames. Only "
+            "seed and prng_key may be arguments of a compiled function."
+        )
+
+
+def _has_tracer(value: object) -> bool:
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    if isinstance(value, list | tuple):
+        return any(_has_tracer(item) for item in value)
+    return isinstance(value, jax.core.Tracer)
+
+
 def _key_words(key: Array) -> Words:
     """Return the high and the low word of one key of either kind."""
+    if not hasattr(key, "dtype"):
+        raise ArgumentError(
+            f"prng_key must be one key, as jax.random.key(0) makes it; found {brief(key)}. An "
+            "integer is a seed: seed=0 draws the same as jax.random.key(0)."
+        )
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     data = jax.random.key_data(key) if typed else key
     if data.dtype != jnp.uint32 or data.ndim != 1 or data.shape[0] < 2:
