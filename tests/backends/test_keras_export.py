@@ -164,12 +164,16 @@ def test_a_signature_of_other_inputs_is_refused(wrong, format, tmp_path):
     ("format", "options", "message"),
     [
         ("tf_saved_model", {"opset_version": 17}, r"'opset_version'\. It has none\."),
+        *(
+            ("onnx", {"opset_version": wrong}, rf"integer from 12 to 18; found {wrong!r}\.")
+            for wrong in (10, 11, 19, "17", 17.0, True)
+        ),
         ("onnx", {"opset_versions": 17}, r"Did you mean 'opset_version'\? It has"),
         ("openvino", {"is_static": True}, r"'openvino' has no option 'is_static'\."),
         ("litert", {"generate": GENERATE}, r"none of 'litert'.*signature_keys=\['generate'\]"),
     ],
 )
-def test_an_option_that_a_format_does_not_have_is_refused(format, options, message, tmp_path):
+def test_an_option_that_a_format_does_not_take_is_refused(format, options, message, tmp_path):
     with pytest.raises(ArgumentError, match=message):
         tiny_model("tf").export(tmp_path, format, **options)
 

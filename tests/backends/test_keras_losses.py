@@ -94,7 +94,6 @@ PROBABILITIES = {
     "a function": keras.losses.sparse_categorical_crossentropy,
     "an object": keras.losses.SparseCategoricalCrossentropy(),
     "a list": ["mse", "binary_crossentropy"],
-    "a dict": {"logits": keras.losses.BinaryFocalCrossentropy()},
 }
 
 
@@ -128,3 +127,42 @@ def test_a_compiled_loss_takes_the_weights_of_classes():
     losses = train(model, IDS, labels, class_weight={0: 1.0, 1: 0.0}, epochs=9)
     assert losses[-1] < losses[0]
     assert (model.predict(IDS, verbose=0).logits.argmax(-1) == 0).all()
+
+
+@pytest.mark.parametrize("metrics", ["metrics", "weighted_metrics"])
+@pytest.mark.parametrize("way", ["fit", "evaluate", "train_on_batch", "test_on_batch"])
+def test_metrics_without_targets_as_y_are_refused(way, metrics):
+    with pytest.raises(ArgumentError, match=r"metrics of compile\(\) need the targets as y"):
+        getattr(compiled(**{metrics: ["accuracy"]}), way)(inputs())
+
+
+def test_metrics_of_a_stream_without_targets_as_y_are_refused():
+    stream = tf.data.Dataset.from_tensors((inputs(),))
+    with pytest.raises(ArgumentError, match=r"metrics of compile\(\) need the targets as y"):
+        compiled(metrics=["accuracy"]).evaluate(stream, verbose=0)
+
+
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+@pytest.mark.parametrize(
+    ("loss", "y"),
+    [({"logits": LOSS}, {"logits": SHIFTED}), ({"logits": LOSS}, SHIFTED), (LOSS, {"a": SHIFTED})],
+    ids=["both", "loss", "targets"],
+)
+def test_a_loss_or_targets_by_name_are_refused(loss, y):
+    with pytest.raises(ArgumentError, match=r"no names of outputs.*one loss and.* y as one array"):
+        compiled(loss=loss).fit(IDS, y)
+
+
+def test_answers_have_losses_in_a_list_and_targets_as_a_pair():
+    starts, ends = np.arange(8), np.full(8, 8)
+    model = compiled("question_answering", loss={"start_logits": LOSS, "end_logits": LOSS})
+    with pytest.raises(ArgumentError, match=r"loss=\[start, end\], and fit\(\) y=\(starts, ends"):
+        model.fit(IDS, {"start_logits": starts, "end_logits": ends})
+    model = compiled("question_answering", loss=[LOSS, LOSS])
+    with pytest.raises(ArgumentError, match=r"dict of 'start_positions'.*found 'start_logits'"):
+        model.fit(IDS, {"start_logits": starts, "end_logits": ends}, verbose=0)
+    as_pair = model.test_on_batch(IDS, (starts, ends), return_dict=True)["loss"]
+    own = compiled("question_answering").test_on_batch(IDS, (starts, ends))
+    assert_close(as_pair, 2 * own)

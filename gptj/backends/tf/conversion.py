@@ -29,6 +29,9 @@ PACKAGES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Format -> the packages that write it; LiteRT's is part of TensorFlow."""
 
+OPSETS: Final = range(12, 19)
+"""The versions of ONNX's operators with which tf2onnx writes files that run."""
+
 MAX_ONNX_BYTES: Final = 2**31
 """What a file of ONNX, which is one message of protobuf, may hold."""
 
@@ -50,13 +53,19 @@ class Endpoint(keras.Model):
 
 
 def check_options(format: str, options: Mapping[str, object]) -> None:
-    """Refuse options that Keras would pass over."""
+    """Refuse options that Keras would pass over, and versions of ONNX that do not work."""
     known = OPTIONS.get(format)
     unknown = [name for name in options if known is not None and name not in known]
     if unknown:
         hints = "".join(suggest(name, known or ()) for name in unknown)
         has = f"It has {choices(known)}." if known else "It has none."
         raise ArgumentError(f"The format {format!r} has no option {choices(unknown)}.{hints} {has}")
+    opset = options.get("opset_version")
+    if format == "onnx" and opset is not None and (type(opset) is not int or opset not in OPSETS):
+        raise ArgumentError(
+            f"opset_version must be an integer from {OPSETS[0]} to {OPSETS[-1]}; found {opset!r}. "
+            "tf2onnx knows no later ones, and with earlier ones it writes files that do not run."
+        )
 
 
 def check_conversion(

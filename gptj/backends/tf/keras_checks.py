@@ -9,7 +9,7 @@ from typing import Final
 import keras
 import tensorflow as tf
 
-from gptj.errors import ArgumentError, TrainingError, UnsupportedFeature
+from gptj.errors import ArgumentError, TrainingError, UnsupportedFeature, choices
 from gptj.spec.types import TensorLike
 
 TARGETS: Final = ("labels", "start_positions", "end_positions")
@@ -86,6 +86,27 @@ def check_logits(losses: object) -> None:
         )
 
 
+def check_names(head: str, loss: object, y: object) -> None:
+    """Refuse losses and targets by names of outputs, which Keras would look for in its own models.
+
+    Args:
+        head: the model's, of which question answering has two outputs, and names for its targets.
+        loss: as `compile` takes it.
+        y: the targets.
+
+    Raises:
+        ArgumentError: with the form that fits.
+    """
+    is_answer = head == "question_answering"
+    if isinstance(loss, Mapping) or (isinstance(y, Mapping) and not is_answer):
+        form = "y=(starts, ends)" if is_answer else "y as one array"
+        number = "one loss, or loss=[start, end]," if is_answer else "one loss"
+        raise ArgumentError(
+            f"Losses and targets have no names of outputs here; found {_keys(loss)} for the loss "
+            f"and {_keys(y)} for y. Give compile() {number} and fit() {form}."
+        )
+
+
 def check_targets_of_weights(options: Mapping[str, object], y: object) -> None:
     """Refuse weights of examples without targets as y: Keras would drop them.
 
@@ -128,6 +149,15 @@ def missing_targets() -> ArgumentError:
         "There is nothing to compute a loss from. Put the targets into x, as in "
         "fit({'input_ids': ids, 'labels': ids}), which the model shifts itself "
         "(start_positions and end_positions for question answering), or give them as y."
+    )
+
+
+def missing_targets_of_metrics() -> ArgumentError:
+    """Return the error of metrics without targets to compare with."""
+    return ArgumentError(
+        "The metrics of compile() need the targets as y, and there is no y. Give fit() or "
+        "evaluate() the targets as y (of a language model shifted: y[t] is the target of position "
+        "t), or give compile() no metrics: the loss of labels inside x is shown without."
     )
 
 
@@ -179,6 +209,11 @@ def _expects_probabilities(loss: object) -> bool:
         return option is not None and option.default is False
     config = loss.get_config() if hasattr(loss, "get_config") else {}
     return config.get("from_logits") is False
+
+
+def _keys(given: object) -> str:
+    """Return the names in a dict, as part of a sentence."""
+    return choices(given) if isinstance(given, Mapping) else "none"
 
 
 def _named(name: str) -> list[object]:

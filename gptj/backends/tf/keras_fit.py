@@ -116,8 +116,9 @@ class Fitted:
             keras_checks.check_targets_of_weights(options, y)
         if isinstance(x, Mapping) and y is None and model.loss is not None:
             self.warn_of_unused_loss(x)
+        metrics = getattr(model, "_compile_metrics", None)
+        keras_checks.check_names(self.head, model.loss, y)
         if self.head != "base":
-            metrics = getattr(model, "_compile_metrics", None)
             keras_checks.check_logits(model.loss)
             keras_checks.check_logits(getattr(metrics, "_user_metrics", None))
 
@@ -151,6 +152,18 @@ class Fitted:
         # Keras: the gradients of all replicas are added up, and so is the loss that is shown
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         return tf.add_n([loss, *self.losses]) / replicas  # type: ignore[attr-defined]
+
+    def compute_metrics(
+        self, x: object, y: object, y_pred: object, sample_weight: object = None
+    ) -> dict[str, Any]:
+        """Return the metrics of a batch.
+
+        Raises:
+            ArgumentError: for metrics where there are no targets as y.
+        """
+        if y is None and getattr(self, "_compile_metrics", None) is not None:
+            raise keras_checks.missing_targets_of_metrics()
+        return super().compute_metrics(x, y, y_pred, sample_weight)  # type: ignore[misc]
 
     def warn_of_unused_loss(self, x: Mapping[str, object]) -> None:
         """Warn once if the labels are inside x, from which the model computes its own loss."""

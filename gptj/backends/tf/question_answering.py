@@ -12,6 +12,7 @@ from gptj.backends.tf.layers import Linear
 from gptj.backends.tf.losses import question_answering_loss
 from gptj.backends.tf.model import TFGPTJModel
 from gptj.backends.tf.pretrained import TFPretrained
+from gptj.errors import ArgumentError, choices
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.targets import check_answers, check_item_count
@@ -144,8 +145,18 @@ class TFGPTJForQuestionAnswering(TFPretrained):
 
 
 def starts_and_ends(y: Targets) -> tuple[Tensor, Tensor]:
-    """Return the two targets of question answering, given as a pair or as a dict."""
+    """Return the two targets of question answering, given as a pair or as a dict.
+
+    Raises:
+        ArgumentError: for a dict of other names.
+    """
     if isinstance(y, Mapping):
-        return y["start_positions"], y["end_positions"]
+        names = "start_positions", "end_positions"
+        if {*y} != {*names}:
+            raise ArgumentError(
+                f"The targets of question answering are (starts, ends), or a dict of "
+                f"{choices(names)}; found {choices(y)}."
+            )
+        return y[names[0]], y[names[1]]
     start, end = y
     return start, end

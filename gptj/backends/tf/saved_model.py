@@ -46,12 +46,12 @@ class Served:
             generate: options of ``model.generate``, `max_new_tokens` among them, for a second
                 signature ``generate`` of a SavedModel with the same inputs, which returns a dict
                 of `sequences` (B, T + max_new_tokens).
-            options: those of Keras's converters: `opset_version` of ONNX, and of LiteRT what a
-                ``tf.lite.TFLiteConverter`` has.
+            options: those of Keras's converters: `opset_version` of ONNX, 12 to 18, and of
+                LiteRT what a ``tf.lite.TFLiteConverter`` has.
 
         Raises:
             ArgumentError: for a signature of other inputs, for options that the format does not
-                have or that a graph cannot follow, and for an int8 model with one shape.
+                have or take, or that a graph cannot follow, and for an int8 model with one shape.
             UnsupportedFeature: for half precision in another format than a SavedModel, and for
                 more than two gigabytes in ONNX.
             BackendUnavailable: where a package that writes the format is missing.
