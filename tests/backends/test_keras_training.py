@@ -229,3 +229,54 @@ def test_a_generator_is_read_by_training_alone(model):
     read = []
     train(model, batches(), batch_size=None, epochs=1, steps_per_epoch=2)
     assert len(read) == 2
+
+
+class Around(keras.Model):
+    """A model of somebody else's, whose `training` Keras hands on to ours."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def call(self, ids, training=None):
+        return self.model(ids).logits
+
+
+def functional(model):
+    """Return a functional model around one of ours."""
+    ids = keras.Input((None,), dtype="int32")
+    return keras.Model(ids, model(ids).logits)
+
+
+def warnings_of_training(around, caplog):
+    """Train a model of somebody else's twice, and return what is said."""
+    around.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    y = np.zeros((8, 9) if around.output_is_of_tokens else 8, np.int32)
+    with caplog.at_level(logging.WARNING, "gptj"):
+        for _ in range(2):
+            around.fit(IDS, y, verbose=0)
+    return [record.getMessage() for record in caplog.records if record.name == "gptj"]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("head", ["causal_lm", "sequence_classification"])
+@pytest.mark.parametrize("way", [Around, functional])
+def test_parameters_in_half_precision_are_named_once_in_models_around_ours(
+    way, head, dtype, caplog
+):
+    around = way(fresh(head, dtype))
+    around.output_is_of_tokens = head == "causal_lm"
+    (message,) = warnings_of_training(around, caplog)
+    assert f"its parameters are {dtype}" in message
+    assert f"Make the model with dtype='mixed_{dtype}'" in message
+
+
+@pytest.mark.parametrize("case", ["mixed", "adapter", "frozen", "inference"])
+def test_what_trains_no_parameters_in_half_precision_is_not_warned_of(case, caplog):
+    model = fresh(dtype="mixed_bfloat16" if case == "mixed" else "bfloat16")
+    if case == "adapter":
+        model.add_lora(rank=2)
+    model.trainable = case != "frozen"
+    with caplog.at_level(logging.WARNING, "gptj"):
+        model(IDS, training=case != "inference")
+    assert not caplog.records

@@ -83,6 +83,7 @@ class TFGPTJForCausalLM(TFPretrained):
         num_items_in_batch: int | Tensor | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["causal_lm"]``; arguments: ``gptj.contract.backend``."""
+        self.warn_of_half(training)
         targets = None
         if labels is not None:
             self.check_labels(labels, input_ids, inputs_embeds, logits_to_keep)

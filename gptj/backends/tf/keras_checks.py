@@ -21,6 +21,12 @@ UNTRAINED: Final = {
 }
 """Strategies in which Keras cannot train any model, by name; a single worker has one replica."""
 
+IN_HALF: Final = {
+    "float16": ": squares of gradients and Adam's epsilon are 0, and its steps not a number",
+    "bfloat16": ": Adam's beta_2 of 0.999 is rounded to 1, and its steps are 0 or not a number",
+}
+"""What training loses in parameters of a dtype."""
+
 SHORT: Final = ("ce", "crossentropy")
 """What Keras makes a cross-entropy of probabilities of, once it knows the targets."""
 

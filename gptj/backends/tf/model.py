@@ -79,6 +79,7 @@ class TFGPTJModel(TFPretrained):
         training: bool | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["base"]``; arguments: ``gptj.contract.backend``."""
+        self.warn_of_half(training)
         self.check(
             past_key_values,
             input_ids=input_ids,

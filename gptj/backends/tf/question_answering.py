@@ -70,6 +70,7 @@ class TFGPTJForQuestionAnswering(TFPretrained):
         num_items_in_batch: int | Tensor | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["question_answering"]``, without a cache."""
+        self.warn_of_half(training)
         targets = start_positions, end_positions
         self.check_labels(*targets, num_items_in_batch, input_ids, inputs_embeds)
         output = self.transformer(

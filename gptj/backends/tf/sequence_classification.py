@@ -75,6 +75,7 @@ class TFGPTJForSequenceClassification(TFPretrained):
         num_items_in_batch: int | Tensor | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["sequence_classification"]``; logits are (B, L)."""
+        self.warn_of_half(training)
         if labels is not None:
             self.check_labels(labels, input_ids, inputs_embeds)
             use_cache = bool(use_cache)
