@@ -26,6 +26,9 @@ from gptj.spec.tensors import LazyTensor, Tensors
 
 _BASE_NAME: Final = re.compile(r"(wte|h\.\d+|ln_f)\.")
 
+STACKED: Final = re.compile(r"(^|\.)h\.(attn|mlp|ln_1)\.")
+"""The start of names in a Flax tree that has one array for all blocks."""
+
 _LEFT_OVER: Final = re.compile(
     r"(^|\.)(rotary_emb\..*|inv_freq|embed_positions|exp_avg(_sq)?|max_exp_avg_sq|momentum_buffer"
     r"|grad|step|(cos|sin)_cached)$"
@@ -150,6 +153,11 @@ def _misfit(
     hint = "Check that config.json belongs to these weights, and that they are GPT-J's."
     if set(match.unexpected) & set(match.left_out):
         hint = "strict=True refuses what is left out otherwise."
+    if any(STACKED.search(name) for name in (*match.left_out, *match.unexpected)):
+        hint = (
+            "Its layers are stacked: save unstack_layers(params), of "
+            "gptj.backends.flax.stacked_layers, or use model.save_pretrained, which does so."
+        )
     if LM_HEAD in match.missing and "lm_head.bias" in match.found:
         hint += " If the head is tied to the word table, pass tie_word_embeddings=True."
     return CheckpointError(

@@ -5,7 +5,7 @@ import pytest
 
 from gptj.errors import GPTJError
 from gptj.spec.tensors import LazyTensor
-from models import draw_ids, tiny_config, tiny_weights
+from models import draw_ids, tiny_config, tiny_model, tiny_weights
 
 pytestmark = pytest.mark.frameworks
 
@@ -111,6 +111,13 @@ def test_gradients_in_jax_stay_and_less_is_kept(flax_backend, capsys, dropout):
     assert kept_again < 0.6 * kept
     model.gradient_checkpointing_disable()
     assert gradients()[1] == kept
+
+
+def test_jax_computes_every_block_twice_and_no_part_of_them(flax_backend):
+    model = tiny_model("flax")
+    model.gradient_checkpointing_enable(every_n_layers=1)
+    with pytest.raises(GPTJError, match="leave out every_n_layers"):
+        model.gradient_checkpointing_enable(every_n_layers=2)
 
 
 @pytest.mark.parametrize("options", [{}, {"every_n_layers": 2}, {"use_reentrant": True}], ids=str)

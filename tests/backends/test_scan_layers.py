@@ -12,11 +12,12 @@ pytest.importorskip("flax")
 
 import jax.numpy as jnp
 import optax
+from flax import serialization
 from flax.traverse_util import flatten_dict
 
 import gptj
 from gptj.backends.flax.stacked_layers import is_stacked, stack_layers, unstack_layers
-from gptj.errors import ArgumentError, UnsupportedFeature
+from gptj.errors import ArgumentError, CheckpointError, UnsupportedFeature
 from gptj.spec.heads import HEADS
 from meshes import build
 from models import draw_ids, tiny_config, tiny_model
@@ -136,11 +137,31 @@ def test_files_are_those_of_any_model(tmp_path, quantize):
     jax.tree.map(np.testing.assert_array_equal, again.params, alone.params)
 
 
+def test_a_file_of_the_stacked_tree_is_refused_with_a_way(tmp_path):
+    model = tiny_model("flax")
+    model.save_pretrained(tmp_path, format="msgpack")
+    content = serialization.to_bytes(stack_layers(model.params))
+    (tmp_path / "flax_model.msgpack").write_bytes(content)
+    with pytest.raises(
+        CheckpointError, match=r"20 missing.*layers are stacked: save unstack_layer"
+    ):
+        gptj.load(tmp_path, backend="flax")
+
+
 def test_new_weights_are_those_of_the_seed():
     found = gptj.FlaxGPTJForCausalLM.from_config(tiny_config(), seed=4, scan_layers=True)
     wanted = gptj.FlaxGPTJForCausalLM.from_config(tiny_config(), seed=4)
     assert is_stacked(found.params)
     jax.tree.map(np.testing.assert_array_equal, unstack_layers(found.params), wanted.params)
+
+
+def test_a_class_stacks_the_weights_it_draws():
+    model = tiny_model("flax")
+    found = type(model)(model.config, seed=3, scan_layers=True)
+    wanted = type(model)(model.config, seed=3)
+    jax.tree.map(np.testing.assert_array_equal, found.params, stack_layers(wanted.params))
+    with pytest.raises(ArgumentError, match="scan_layers=True has no effect"):
+        type(model)(model.config, _do_init=False, scan_layers=True)
 
 
 def test_the_state_of_an_optimizer_moves_between_both_forms(tmp_path, promotion):

@@ -55,6 +55,20 @@ def test_the_tree_has_the_shapes_and_dtypes_of_the_parameters(flax_backend):
     assert dtypes == {"float16"}
 
 
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_without_a_sharding_the_tree_leaves_it_open(flax_backend, scan_layers):
+    import jax
+
+    model = tiny_model("flax")
+    model = type(model)(model.config, scan_layers=scan_layers)
+    tree = model.abstract_params()
+    wanted = jax.eval_shape(lambda tree: tree, model.params)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), tree) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), wanted
+    )
+    assert {leaf.sharding for leaf in jax.tree.leaves(tree)} == {None}
+
+
 def test_what_is_no_sharding_is_refused(flax_backend):
     with pytest.raises(ArgumentError, match="sharding 'model' is none"):
         tiny_model("flax").abstract_params("model")

@@ -121,7 +121,6 @@ EXCEPTIONS = {
         "as_tensors": CHECKED,
         "Pretrained._as_tensors": "PyTorch: lists go to the model's device; Keras: `call_inputs`",
         "deliver": DELIVERED,
-        "_drops": "Linen: dropout needs a key, which the caller has",
     },
     "model": {
         "GPTJModel.mask": GRAPH_SHAPE,

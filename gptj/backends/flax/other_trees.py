@@ -31,19 +31,20 @@ class OtherTrees:
         seed = (high << 32) | low
         return parameters.initialize(self.config, self.head, seed, self.param_dtype)
 
-    def abstract_params(self, sharding: Wanted) -> Params:
+    def abstract_params(self, sharding: Wanted | None = None) -> Params:
         """Return a tree like `params` of shapes, dtypes and shardings, which holds no values.
 
         Orbax restores into it on another number of devices than it saved from. Dtypes are those of
         the model's parameters, or its `param_dtype` if it has none. An adapter is whole everywhere.
 
         Args:
-            sharding: as `load` takes it: a mesh, a sharding, a tree of them, or a function.
+            sharding: as `load` takes it: a mesh, a sharding, a tree of them, or a function. None
+                leaves it open, as ``jax.eval_shape`` does.
 
         Raises:
             ArgumentError: for anything else, and for a sharding that does not fit its array.
         """
-        chosen = shardings(sharding, self.config, self.head)
+        chosen = {} if sharding is None else shardings(sharding, self.config, self.head)
         apart = {} if self._params is None else jax.eval_shape(unstack_layers, self._params)
         held = flatten_dict(apart, sep="/")
         leaves = {}
@@ -52,12 +53,12 @@ class OtherTrees:
             shape = parameters.native_order(parameter, parameter.shape)
             own = held[path].dtype if path in held else None
             dtype = own or parameter.dtype or self.param_dtype
-            leaves[path] = jax.ShapeDtypeStruct(shape, dtype, sharding=chosen[path])
+            leaves[path] = jax.ShapeDtypeStruct(shape, dtype, sharding=chosen.get(path))
         stacked = is_stacked(self._params)
         tree: Params = unflatten_dict(stack_leaves(leaves) if stacked else leaves, sep="/")
         if self._params is None or LORA not in self._params:
             return tree
-        place = _whole(next(iter(chosen.values())))
+        place = _whole(next(iter(chosen.values()), None))
         adapter = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
             self._params[LORA],
@@ -77,7 +78,7 @@ class OtherTrees:
         return parameters.cast(params, jnp.float32, mask)
 
 
-def _whole(sharding: Sharding) -> Sharding:
+def _whole(sharding: Sharding | None) -> Sharding | None:
     """Return the sharding that puts a whole array on all devices of another one."""
     if isinstance(sharding, NamedSharding):
         return NamedSharding(sharding.mesh, PartitionSpec())

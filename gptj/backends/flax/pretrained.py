@@ -19,7 +19,7 @@ from gptj.backends.flax.params import Params
 from gptj.backends.flax.seeds import as_seed, check_static
 from gptj.backends.flax.stacked_layers import is_stacked, unstack_layers
 from gptj.contract.backend import FrameworkBackend
-from gptj.errors import ArgumentError
+from gptj.errors import ArgumentError, UnsupportedFeature
 from gptj.generation.keywords import GenerateOptions
 from gptj.model.pretrained import Pretrained
 from gptj.spec.checks import check_cache, check_inputs
@@ -36,7 +36,8 @@ class FlaxPretrained(OtherTrees, Pretrained):
 
     `dtype` is that of the computation; the parameters start in `param_dtype`. The specification
     draws new ones, so a `seed` gives the same model on every backend. With ``_do_init=False`` there
-    are none, and every call takes `params`. `input_shape` is accepted for old code and ignored.
+    are none, and every call takes `params`. `scan_layers` stacks those of all blocks: see
+    ``stacked_layers``. `input_shape` is accepted for old code and ignored.
     """
 
     backend: ClassVar[FrameworkBackend["FlaxPretrained", Array, KVCache]]
@@ -53,6 +54,7 @@ class FlaxPretrained(OtherTrees, Pretrained):
         _do_init: bool = True,
         *,
         param_dtype: DTypeLike = jnp.float32,
+        scan_layers: bool = False,
     ) -> None:
         find_head(self.head).check_config(config.num_labels)  # without _do_init nothing else would
         self.config = config
@@ -62,7 +64,11 @@ class FlaxPretrained(OtherTrees, Pretrained):
         self._params: Params | None = None
         self.unmerged: Params | None = None  # the tree from before a merge
         if _do_init:
-            self._params = parameters.initialize(config, self.head, seed, self.param_dtype)
+            self._params = parameters.initialize(
+                config, self.head, seed, self.param_dtype, stacked=scan_layers
+            )
+        elif scan_layers:
+            raise ArgumentError("Without parameters scan_layers=True has no effect: leave it out.")
 
     @property
     def params(self) -> Params:
@@ -176,7 +182,9 @@ class FlaxPretrained(OtherTrees, Pretrained):
         return self.params if self.head == "base" else self.params["transformer"]
 
     def gradient_checkpointing_enable(
-        self, gradient_checkpointing_kwargs: Mapping[str, object] | None = None
+        self,
+        gradient_checkpointing_kwargs: Mapping[str, object] | None = None,
+        every_n_layers: int = 1,
     ) -> None:
         """Compute the inside of each block twice in training, to save memory: a third slower.
 
@@ -185,7 +193,10 @@ class FlaxPretrained(OtherTrees, Pretrained):
 
         Args:
             gradient_checkpointing_kwargs: accepted for old code and ignored.
+            every_n_layers: 1 alone, as every block is computed twice.
         """
+        if every_n_layers != 1:
+            raise UnsupportedFeature("Flax computes every block twice: leave out every_n_layers.")
         self.module = self.module.clone(gradient_checkpointing=True)
 
     def gradient_checkpointing_disable(self) -> None:
@@ -248,7 +259,8 @@ class FlaxPretrained(OtherTrees, Pretrained):
         params = self.resolve(params)
         if self.captured and is_stacked(params):  # a scan has one module for all layers
             params = unstack_layers(params)
-        drops = _drops(self.config) or lora.has_dropout(params)
+        rates = self.config.resid_pdrop, self.config.embd_pdrop, self.config.attn_pdrop
+        drops = any(rates) or lora.has_dropout(params)
         if not options["deterministic"] and dropout_rng is None and drops:
             raise ArgumentError("train=True needs dropout_rng, a key such as jax.random.key(0).")
         if not options["deterministic"] and lora.LORA not in params:
@@ -286,7 +298,3 @@ def deliver(
     """Return the output, or the plain tuple that `return_dict=False` asks for."""
     wanted = config.return_dict if return_dict is None else return_dict
     return output if wanted else output.to_tuple()
-
-
-def _drops(config: GPTJConfig) -> bool:
-    return max(config.resid_pdrop, config.embd_pdrop, config.attn_pdrop) > 0.0
