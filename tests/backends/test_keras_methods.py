@@ -101,6 +101,23 @@ def test_load_weights_reads_the_files_of_keras(name, tmp_path):
     np.testing.assert_array_equal(model(IDS).logits, source(IDS).logits)
 
 
+@pytest.mark.parametrize("name", ["a.weights.h5", "a.keras"])
+def test_load_weights_leaves_out_no_adapter(name, tmp_path):
+    source = fresh().add_lora(4)
+    for matrix in source.trainable_variables:
+        matrix.assign(np.full(matrix.shape, 0.2))
+    (source.save_weights if "weights" in name else source.save)(tmp_path / name)
+    model, expected = fresh(), source(BATCH).logits
+    before = model(BATCH).logits
+    with pytest.raises(ArgumentError, match=r"adapter of rank 4 on 'q_proj', 'v_proj'.*add_lora"):
+        model.load_weights(tmp_path / name)
+    if name.endswith("h5"):
+        model.load_weights(tmp_path / name, skip_mismatch=True)
+        np.testing.assert_array_equal(model(BATCH).logits, before)
+    model.add_lora(4).load_weights(tmp_path / name)
+    np.testing.assert_array_equal(model(BATCH).logits, expected)
+
+
 def test_load_weights_refuses_what_does_not_fit():
     model = fresh()
     with pytest.raises(CheckpointError, match="shape"):

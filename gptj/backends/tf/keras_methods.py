@@ -1,9 +1,10 @@
 """Methods of Keras's own models that would do nothing here, or something else than they say."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
+from zipfile import ZipFile
 
 import h5py
 import keras
@@ -14,6 +15,7 @@ from gptj.checkpoint.parameter_matching import match_parameters
 from gptj.contract.backend import AnyBackend
 from gptj.errors import ArgumentError, UnsupportedFeature, choices
 from gptj.spec.config import GPTJConfig
+from gptj.spec.lora import LoraConfig
 
 if TYPE_CHECKING:
     from gptj.backends.tf.pretrained import TFPretrained
@@ -30,6 +32,7 @@ class KerasMethods:
     backend: ClassVar[AnyBackend]
     config: GPTJConfig
     head: ClassVar[str]
+    lora: LoraConfig | None
 
     def summary(self, *args: object, **options: object) -> None:
         """Print the layers, their output shapes and their parameters."""
@@ -58,10 +61,13 @@ class KerasMethods:
         """Load weights: a file of Keras's, or a checkpoint, a folder or a file, of any framework.
 
         Raises:
-            ArgumentError: for a checkpoint, with options of Keras's.
+            ArgumentError: for a checkpoint, with options of Keras's; for an adapter that this
+                model does not have, which Keras would leave out without a word.
             CheckpointError: for one that does not fit this model.
         """
         if not is_checkpoint(Path(filepath)):
+            if self.lora is None and not options.get("skip_mismatch"):
+                check_adapter(Path(filepath))
             return super().load_weights(filepath, *args, **options)  # type: ignore[misc]
         if args or options.get("skip_mismatch"):
             raise ArgumentError(
@@ -83,6 +89,40 @@ def is_checkpoint(path: Path) -> bool:
         with h5py.File(path) as file:
             return "model_weights" not in file  # where Keras's old form has them
     return path.suffix in FILES
+
+
+def check_adapter(path: Path) -> None:
+    """Refuse a file of Keras's that holds an adapter, for a model without one.
+
+    Raises:
+        ArgumentError: with the layers that have it, and its rank.
+    """
+    if not path.name.endswith((".weights.h5", ".keras")) or not path.is_file():
+        return  # Keras says what is wrong
+    with open_weights(path) as file:
+        names: list[str] = []
+        file.visit(names.append)
+        downs = [name for name in names if name.endswith("/adapter/vars/0")]
+        if downs:
+            layers = {name.split("/")[-4] for name in downs}
+            rank = file[downs[0]].shape[-1]  # (in, r)
+            raise ArgumentError(
+                f"{path} holds an adapter of rank {rank} on {choices(sorted(layers))}, and the "
+                "model has none, so that Keras would leave it out. Call model.add_lora with the "
+                "same options first; or keras.models.load_model reads a .keras file with its "
+                "adapter; or give skip_mismatch=True to leave it out."
+            )
+
+
+@contextmanager
+def open_weights(path: Path) -> Iterator[h5py.File]:
+    """Open the weights of a file of Keras's, which in a ``.keras`` file are one of several."""
+    with ExitStack() as stack:
+        source: Any = path
+        if path.suffix == ".keras":
+            archive = stack.enter_context(ZipFile(path))
+            source = stack.enter_context(archive.open("model.weights.h5"))
+        yield stack.enter_context(h5py.File(source))
 
 
 @contextmanager
