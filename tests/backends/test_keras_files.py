@@ -15,7 +15,7 @@ import gptj
 from gptj.backends import get_backend
 from gptj.spec.heads import HEADS
 from models import draw_ids, tiny_model
-from paths import TINY
+from paths import GOLDEN, TINY
 
 BACKEND = get_backend("tf")  # before Keras, whose backend it chooses
 
@@ -103,3 +103,15 @@ def test_the_names_wait_for_keras_and_bring_no_framework():
     )
     done = run(code)
     assert done.stdout.split() == ["1", "False", "0", "False", "True"], done.stderr[-2000:]
+
+
+def test_a_file_of_an_older_keras_opens(tmp_path):
+    """Keras 3.10.0 wrote it, after ``fit``, with the logits of these tokens."""
+    model = keras.models.load_model(GOLDEN / "keras" / "written-by-3.10.0.keras")
+    ids = np.array([[5, 17, 42, 8, 2], [1, 2, 3, 4, 9]])
+    expected = np.load(GOLDEN / "keras" / "logits.npy")
+    np.testing.assert_allclose(model(ids).logits, expected, rtol=1e-5, atol=1e-5)
+    model.save_weights(tmp_path / "of.weights.h5")
+    other = gptj.load(TINY, backend="tf")
+    other.load_weights(tmp_path / "of.weights.h5")
+    np.testing.assert_allclose(other(ids).logits, expected, rtol=1e-5, atol=1e-5)
