@@ -215,6 +215,9 @@ def test_a_policy_of_all_models_that_is_not_here_is_refused(policy):
     with pytest.raises(UnsupportedFeature, match=r"'float64', which is set for all.*dtype="):
         gptj.load(TINY, backend="tf")
     assert gptj.load(TINY, backend="tf", dtype="bfloat16").dtype_policy.name == "bfloat16"
+    with pytest.raises(UnsupportedFeature, match=r"not have the dtype 'float64'.*set_dtype_policy"):
+        TFGPTJModel(CONFIG)
+    assert TFGPTJModel(CONFIG, dtype="float32").dtype_policy.name == "float32"
 
 
 def test_dropout_follows_the_training_argument():

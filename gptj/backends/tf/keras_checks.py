@@ -10,7 +10,6 @@ import keras
 import tensorflow as tf
 
 from gptj.errors import ArgumentError, TrainingError, UnsupportedFeature, choices
-from gptj.spec.types import TensorLike
 
 TARGETS: Final = ("labels", "start_positions", "end_positions")
 """Inputs that hold targets, from which a model computes its own loss."""
@@ -29,6 +28,19 @@ IN_HALF: Final = {
 
 SHORT: Final = ("ce", "crossentropy")
 """What Keras makes a cross-entropy of probabilities of, once it knows the targets."""
+
+
+def check_policy(policy: keras.DTypePolicy) -> None:
+    """Refuse to make a model in float64, as ``gptj.load`` does.
+
+    Raises:
+        UnsupportedFeature: with the dtypes that there are.
+    """
+    if policy.compute_dtype == "float64":
+        raise UnsupportedFeature(
+            "The backend 'tf' does not have the dtype 'float64'. Give the model one of its own, "
+            "such as dtype='float32', or set another with keras.config.set_dtype_policy."
+        )
 
 
 def check_dtype(variables: Iterable[keras.Variable]) -> None:
@@ -131,7 +143,7 @@ def check_targets_of_weights(options: Mapping[str, object], y: object) -> None:
         )
 
 
-def check_weights_of_tokens(weights: TensorLike | None) -> None:
+def check_weights_of_tokens(weights: tf.Tensor | None) -> None:
     """Refuse one weight for each example (B,), where there is a loss for each token (B, T).
 
     Keras would multiply T by B of them, or fail. The weights that it makes of `class_weight` have

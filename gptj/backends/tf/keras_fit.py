@@ -154,7 +154,7 @@ class Fitted:
         return tf.add_n([loss, *self.losses]) / replicas  # type: ignore[attr-defined]
 
     def compute_metrics(
-        self, x: object, y: object, y_pred: object, sample_weight: object = None
+        self, x: object, y: Any, y_pred: Any, sample_weight: Tensor | None = None
     ) -> dict[str, Any]:
         """Return the metrics of a batch.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self, TypeAlia
 import keras
 import tensorflow as tf
 
+from gptj.backends.tf import keras_checks
 from gptj.backends.tf.cache import KVCache, init_cache
 from gptj.backends.tf.call_inputs import as_keywords
 from gptj.backends.tf.capture import Capturable
@@ -50,6 +51,7 @@ class TFPretrained(Capturable, Fitted, KerasMethods, Served, Pretrained, keras.M
     ) -> None:
         # Keras: autocasting would round the caller's masks and embeddings
         super().__init__(name=name, dtype=dtype, trainable=trainable, autocast=False)
+        keras_checks.check_policy(self.dtype_policy)
         self.config = config
         self.seed = seed
         # compiled loops, in a wrapper: Keras and TensorFlow would track a plain dict
