@@ -182,7 +182,7 @@ class Fitted:
         Adam has a factor ``sqrt(1 - beta_2**t)``. A bfloat16 has 8 significant bits, which round
         0.999 to 1: the factor is 0, and every step with it.
         """
-        if "bfloat16" in self.halves_to_warn_of():
+        if "bfloat16" in self._halves_to_warn_of():
             log.warning(
                 "The parameters are bfloat16, and Keras's optimizers compute in the dtype of the "
                 "parameters%s. Make the model with dtype='mixed_bfloat16': it computes as fast, "
@@ -195,7 +195,7 @@ class Fitted:
 
         Called in a model of somebody else's, or in a loop, only a call with `training` shows it.
         """
-        for name in self.halves_to_warn_of() if training else ():
+        for name in self._halves_to_warn_of() if training else ():
             log.warning(
                 "The model is called with training=True, and its parameters are %s, in which small "
                 "steps are lost%s. Make the model with dtype='mixed_%s': it computes as fast, and "
@@ -205,7 +205,7 @@ class Fitted:
                 name,
             )
 
-    def halves_to_warn_of(self) -> set[str]:
+    def _halves_to_warn_of(self) -> set[str]:
         """Return the half precisions that are trained, the first time; what has none is free."""
         base = self.get_base()  # type: ignore[attr-defined]
         if base.warned_of_rounding or base.variable_dtype not in keras_checks.IN_HALF:
