@@ -13,6 +13,7 @@ from accelerate import (
     load_checkpoint_and_dispatch,
 )
 from accelerate.hooks import remove_hook_from_submodules
+from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import offload_state_dict
 from safetensors.torch import load_file
 
@@ -153,6 +154,8 @@ def test_a_model_without_weights_anywhere_is_still_refused():
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_an_accelerator_trains_and_saves(tied, tmp_path):
+    AcceleratorState._reset_state(reset_partial_state=True)  # a trainer's, in half precision
+    GradientState._reset_state()
     losses = []
     for model in pair(tied=tied):
         accelerator = Accelerator(cpu=True)
