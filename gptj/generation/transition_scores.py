@@ -7,6 +7,7 @@ import numpy as np
 
 from gptj.errors import ArgumentError
 from gptj.generation.cached_forward import Floats
+from gptj.generation.logits_pipeline import log_softmax
 from gptj.generation.prompts import Ids
 
 HOW: Final = (
@@ -33,7 +34,7 @@ def transition_scores(
     """
     stacked = np.stack(scores)  # (N, B, V)
     if normalize:
-        stacked = _log_softmax(stacked)
+        stacked = log_softmax(stacked.astype(np.float64)).astype(stacked.dtype)
     rows = _rows(len(sequences), stacked.shape, beam_indices)  # (R, N')
     width = int((rows >= 0).sum(axis=-1).max())
     if width > min(len(stacked), sequences.shape[-1]):
@@ -59,10 +60,3 @@ def _rows(count: int, shape: tuple[int, ...], beam_indices: Ids | None) -> Ids:
             f"belongs together: {HOW}."
         )
     return beam_indices
-
-
-def _log_softmax(scores: Floats) -> Floats:
-    """Return log-probabilities over the last axis."""
-    shifted = scores - scores.max(axis=-1, keepdims=True)
-    total = np.exp(shifted, dtype=np.float64).sum(axis=-1, keepdims=True)
-    return (shifted - np.log(total)).astype(scores.dtype)
