@@ -2,15 +2,13 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from gptj.datasets.array_store import CONTENTS, Store
-from gptj.errors import DataError, GPTJError
-from gptj.system.atomic import staged
-from gptj.system.folder_saving import Plan
+from gptj.errors import DataError
+from gptj.system.built_folders import build_once, cache_folder
 from gptj.tokenizer import GPTJTokenizer
 
 FORMAT: Final = 1
@@ -19,7 +17,7 @@ FORMAT: Final = 1
 
 def default_folder() -> Path:
     """Return ``$XDG_CACHE_HOME/gptj/datasets``, by default below ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gptj" / "datasets"
+    return cache_folder("datasets")
 
 
 def cache_key(files: Sequence[Path], tokenizer: GPTJTokenizer, options: dict[str, Any]) -> str:
@@ -43,13 +41,8 @@ def cached(cache_dir: str | Path | None, key: str, build: Callable[[Path], None]
     """
     parent = default_folder() if cache_dir is None else Path(cache_dir)
     found = parent / key
-    if _is_store(found):
-        return Store(found)
     try:
-        with staged(found, _replacing(found)) as new:
-            build(new)
-    except _Overtaken:
-        pass
+        build_once(found, _is_store, build)
     except DataError:
         raise
     except OSError as error:
@@ -59,24 +52,6 @@ def cached(cache_dir: str | Path | None, key: str, build: Callable[[Path], None]
             "Make room, or give another folder as cache_dir."
         ) from error
     return Store(found)
-
-
-class _Overtaken(GPTJError):
-    """Another program has built the same meanwhile."""
-
-
-def _replacing(found: Path) -> Plan:
-    """Return how a store takes the place of one whose files were cut or changed."""
-
-    def check() -> None:
-        if _is_store(found):
-            raise _Overtaken
-
-    return Plan(
-        owns=lambda name: True,
-        superseded=lambda names: {path.name for path in found.iterdir()} - names,
-        check=check,
-    )
 
 
 def _is_store(folder: Path) -> bool:
