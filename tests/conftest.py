@@ -1,7 +1,8 @@
 """Fixtures of the whole suite: the backends to test, and small models in each of them.
 
-Every test that takes `backend` runs once per backend found: the built-in ones whose framework is
-installed, and the NumPy one of ``tests/plugin``, which is plugged in as a stranger's would be.
+Every test that takes `backend` runs once per backend found: those whose framework is installed,
+and NumPy's. What they compute is compared with the oracle, which ``tests/plugin`` plugs in as a
+stranger would plug in a backend.
 ``GPTJ_REQUIRE=torch,tf`` turns a missing framework from a skip into a failure.
 """
 
@@ -17,14 +18,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 
 from gptj.backends import get_backend
-from installed import FRAMEWORKS, PLUGGED_IN, require
+from installed import FRAMEWORKS, NUMPY, require
 
 MODULES = {"torch", "tensorflow", "keras", "jax", "flax"}
 
 
-@pytest.fixture(params=[*FRAMEWORKS, pytest.param(PLUGGED_IN, marks=pytest.mark.plugged_in)])
+@pytest.fixture(params=[*FRAMEWORKS, pytest.param(NUMPY, marks=pytest.mark.numpy_backend)])
 def backend(request):
-    """Every backend in turn, the plugged-in one included."""
+    """Every backend in turn that needs no engine."""
     return get_backend(request.param)
 
 

@@ -9,12 +9,22 @@ from gptj.contract.backend import Backend
 from gptj.errors import ArgumentError, BackendUnavailable, choices, suggest
 from gptj.system.versions import install_command
 
-BUILT_IN: Final = {
+FRAMEWORKS: Final = {
     "torch": "torch",
     "tf": "tensorflow",
     "flax": "flax",
 }
-"""Name of a built-in backend -> the package it stands on, in the order of preference."""
+"""Name of a backend -> the framework it stands on, in the order of preference."""
+
+ENGINES: Final = {
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+    "ctranslate2": "ctranslate2",
+}
+"""Name of a backend -> the engine that runs a converted model."""
+
+BUILT_IN: Final = {**FRAMEWORKS, "numpy": "numpy", **ENGINES}
+"""Name of a built-in backend -> the package it stands on."""
 
 ALIASES: Final = {
     "pytorch": "torch",
@@ -39,18 +49,13 @@ def is_installed(name: str) -> bool:
 
 
 def default_backend() -> str:
-    """Return the first built-in backend whose framework is installed.
+    """Return the first backend whose framework is installed, NumPy's if none is."""
+    return installed_frameworks()[0]
 
-    Raises:
-        BackendUnavailable: if there is none.
-    """
-    for name in BUILT_IN:
-        if is_installed(name):
-            return name
-    raise BackendUnavailable(
-        "No framework is installed. Choose one: "
-        f"{', '.join(install_command(name) for name in BUILT_IN)}."
-    )
+
+def installed_frameworks() -> list[str]:
+    """Return the backends whose frameworks are installed, NumPy's alone if none is."""
+    return [name for name in FRAMEWORKS if is_installed(name)] or ["numpy"]
 
 
 def resolve_name(name: str | None) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gptj.backends import BUILT_IN, default_backend, is_installed, resolve_name
+from gptj.backends import installed_frameworks, resolve_name
 from gptj.bench.contenders import QUIET, Contender, backend_command
 from gptj.bench.log import Log
 from gptj.bench.quiet_gate import Gate, Reference, check_quiet
@@ -173,8 +173,7 @@ def note_roofline(log: Log, commands: dict[str, tuple[str, ...]], sizes: Sizes) 
 def _installed_backends(backends: Sequence[str] | None) -> list[str]:
     """Return the names of backends that are installed."""
     if backends is None:
-        default_backend()  # says what to install where there is none
-        return [name for name in BUILT_IN if is_installed(name)]
+        return installed_frameworks()
     return [resolve_name(name) for name in backends]
 
 

@@ -13,9 +13,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def backend_option(command: Command) -> Command:
     """Add ``--backend``."""
     names = f"{', '.join(BUILT_IN)} (or {', '.join(ALIASES)})"
-    return click.option("-b", "--backend", help=f"Framework: {names}. Default: first installed.")(
-        command
-    )
+    told = f"{names}. Default: the first framework that is installed."
+    return click.option("-b", "--backend", help=told)(command)
 
 
 def dtype_option(command: Command) -> Command:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gptj.backends import BUILT_IN, is_installed, resolve_name
+from gptj.backends import installed_frameworks, resolve_name
 from gptj.cli.quiet_start import start_backend
 
 EXAMPLES = """\b
@@ -40,7 +40,7 @@ def parity(
     from gptj.parity.report import parity as compare  # not needed by the other commands
 
     names = backends.split(",") if backends is not None else None
-    for name in names or [name for name in BUILT_IN if is_installed(name)]:
+    for name in names or installed_frameworks():
         start_backend(resolve_name(name))
     report = compare(checkpoint, backends=names, dtypes=dtype.split(","), head=head)
     if html is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gptj import hub
-from gptj.backends import BUILT_IN, default_backend, get_backend, is_installed, resolve_name
+from gptj.backends import get_backend, installed_frameworks, resolve_name
 from gptj.checkpoint.folder import open_checkpoint
 from gptj.checkpoint.parameter_matching import match_parameters
 from gptj.errors import ArgumentError, choices, suggest
@@ -171,8 +171,7 @@ def _against_oracle(found: Recording, oracle: Recording, task: Task, dtype: str)
 
 def _chosen_backends(backends: Sequence[str] | None) -> list[str]:
     if backends is None:
-        default_backend()  # says what to install where there is none
-        return [name for name in BUILT_IN if is_installed(name)]
+        return installed_frameworks()
     if not backends:
         raise ArgumentError("backends is empty: name at least one, or leave it out for all.")
     return list(dict.fromkeys(resolve_name(name) for name in backends))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Unpack
 
 from gptj import hub
-from gptj.backends import BUILT_IN, resolve_name
+from gptj.backends import FRAMEWORKS, resolve_name
 from gptj.errors import ArgumentError, UnsupportedFeature, choices
 from gptj.generation.finished_sequences import most_room
 from gptj.generation.length_buckets import bucket_length
@@ -156,7 +156,8 @@ def plan(
     system = resolve_name(backend or "torch")
     if system not in TRAINING:
         raise UnsupportedFeature(
-            f"The needs of the backend {system!r} were not measured; known are {choices(BUILT_IN)}."
+            f"The needs of the backend {system!r} were not measured; known are "
+            f"{choices(FRAMEWORKS)}."
         )
     config = _config(name, quantize, **where)
     length = config.n_positions if length is None else length

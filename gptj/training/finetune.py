@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, Final, Unpack
 
 from gptj import api
-from gptj.backends import get_backend
+from gptj.backends import FRAMEWORKS, get_backend
 from gptj.checkpoint.formats import FORMS
 from gptj.checkpoint.saving import replacing_weights
 from gptj.contract.backend import Backend
 from gptj.datasets.source_files import Paths
-from gptj.errors import ArgumentError, BackendUnavailable, UnsupportedFeature
+from gptj.errors import ArgumentError, BackendUnavailable, UnsupportedFeature, choices
 from gptj.model.config import GPTJConfig
 from gptj.model.pretrained import Pretrained
 from gptj.spec.quantization import check_trainable
@@ -118,7 +118,10 @@ def finetune(
 def _training_backend(name: str | None) -> Backend:
     framework = get_backend(name)
     if not framework.capabilities.training:
-        raise UnsupportedFeature(f"The backend {framework.name!r} does not train.")
+        raise UnsupportedFeature(
+            f"The backend {framework.name!r} does not train; accepted are {choices(FRAMEWORKS)}. "
+            f"One is installed with {install_command('torch')}, or [tf], or [flax]."
+        )
     return framework
 
 

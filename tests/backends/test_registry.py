@@ -56,6 +56,8 @@ def test_a_backend_has_a_name_and_aliases(name, backend):
         (("torch", "tensorflow", "flax"), "torch"),
         (("tensorflow", "flax"), "tf"),
         (("flax",), "flax"),
+        (("onnxruntime",), "numpy"),
+        ((), "numpy"),
     ],
 )
 def test_the_default_is_the_first_that_is_installed(monkeypatch, packages, backend):
@@ -63,15 +65,12 @@ def test_the_default_is_the_first_that_is_installed(monkeypatch, packages, backe
     assert backends.resolve_name(None) == backend
 
 
-def test_without_any_framework_every_extra_is_named(monkeypatch):
-    install(monkeypatch)
-    with pytest.raises(BackendUnavailable) as caught:
-        backends.get_backend()
-    for name in ("torch", "tf", "flax"):
-        assert f"gptj-trio[{name}]" in str(caught.value)
+def test_without_any_framework_numpy_is_there(monkeypatch):
+    install(monkeypatch, "numpy")
+    assert backends.get_backend().name == "numpy"
 
 
-@pytest.mark.parametrize("name", ["torch", "tf", "flax"])
+@pytest.mark.parametrize("name", ["torch", "tf", "flax", *backends.ENGINES])
 def test_a_missing_framework_names_the_extra_that_installs_it(monkeypatch, name):
     install(monkeypatch)
     message = rf"The backend '{name}' needs \w+, .* pip install 'gptj-trio\[{name}\]'"
@@ -98,7 +97,9 @@ def test_an_unknown_backend_suggests_the_nearest(name, nearest):
 
 @pytest.mark.parametrize("name", ["mxnet", 3, ""], ids=repr)
 def test_an_unknown_backend_says_which_there_are(name):
-    message = f"Unknown backend {name!r}.* 'torch', 'tf', 'flax' and the aliases 'pytorch'"
+    message = (
+        f"Unknown backend {name!r}.* 'torch', 'tf', 'flax', 'numpy', .* and the aliases 'pytorch'"
+    )
     with pytest.raises(ArgumentError, match=message):
         backends.get_backend(name)
 
@@ -121,7 +122,7 @@ def test_another_distribution_can_plug_in_a_backend(monkeypatch):
 
 def test_a_backend_that_is_plugged_in_is_listed_and_suggested(monkeypatch):
     plug_in(monkeypatch, mine="gptj.model.config:GPTJConfig")
-    assert backends.backend_names() == ["torch", "tf", "flax", "mine"]
+    assert backends.backend_names() == [*backends.BUILT_IN, "mine"]
     with pytest.raises(ArgumentError, match="Did you mean 'mine'"):
         backends.resolve_name("mina")
 

@@ -17,7 +17,7 @@ from prediction_cases import ANSWERS, CLASSES, TEXTS, save_model
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.usefixtures("models_are_loaded_once")]
 
-FIRST = FRAMEWORKS[0] if FRAMEWORKS else "oracle"
+FIRST = FRAMEWORKS[0] if FRAMEWORKS else "numpy"
 NAMES = {0: "bad", 1: "so so", 2: "good"}
 LONG = "w1 w2 w3 w4 w5 w6 w7 " * 20
 

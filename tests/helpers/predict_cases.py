@@ -13,7 +13,7 @@ from prediction_cases import (
     make_tokenizer,
 )
 
-FIRST = FRAMEWORKS[0] if FRAMEWORKS else "oracle"
+FIRST = FRAMEWORKS[0] if FRAMEWORKS else "numpy"
 TOKENIZER = make_tokenizer()
 LONG = " ".join(f"w{7 * number % 59}" for number in range(150))
 QUESTION = "w58 w3"

@@ -6,7 +6,7 @@ import tomllib
 import pytest
 
 import gptj
-from gptj.backends import BUILT_IN, get_backend
+from gptj.backends import FRAMEWORKS, get_backend
 from gptj.spec.heads import HEADS
 from installed import require
 from paths import ROOT
@@ -55,10 +55,10 @@ def test_the_examples_that_cannot_run_here_are_python():
 
 
 def test_the_readme_has_an_example_for_every_backend():
-    assert {framework_of(example) for example in examples_of(README)} == set(BUILT_IN)
+    assert {framework_of(example) for example in examples_of(README)} == set(FRAMEWORKS)
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", FRAMEWORKS)
 def test_the_table_lists_the_heads_that_a_backend_has(name):
     require(name)
     for head in get_backend(name).capabilities.heads:

@@ -51,7 +51,7 @@ def backward(
     output = forward(config, params, head=head, observe=observe, **inputs)
     if output.loss is None:
         raise ArgumentError(f"A gradient needs a loss: give the targets of the head {head!r}.")
-    gradients = {
+    gradients: Gradients = {
         name: np.zeros(parameter.shape) for name, parameter in parameter_table(config, head).items()
     }
     dy = _head(config, params, head, output, inputs, gradients)
@@ -190,7 +190,7 @@ def _linear(
     weight_name: str | None = None,
 ) -> Array:
     weight_name = weight_name or f"{name}.weight"
-    dx, d_weight, d_bias = ops_backward.linear(dy, x, ops.as_float64(params[weight_name]))
+    dx, d_weight, d_bias = ops_backward.linear(dy, x, ops.read(params[weight_name], np.float64))
     gradients[weight_name] += d_weight
     if f"{name}.bias" in gradients:
         gradients[f"{name}.bias"] += d_bias
@@ -205,7 +205,7 @@ def _norm(
     x: Array,
     gradients: Gradients,
 ) -> Array:
-    weight = ops.as_float64(params[f"{name}.weight"])
+    weight = ops.read(params[f"{name}.weight"], np.float64)
     dx, d_weight, d_bias = ops_backward.layer_norm(dy, x, weight, config.layer_norm_epsilon)
     gradients[f"{name}.weight"] += d_weight
     gradients[f"{name}.bias"] += d_bias

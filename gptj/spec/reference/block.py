@@ -1,9 +1,11 @@
-"""One layer in float64: attention and MLP side by side on the same normalised input."""
+"""One layer: attention and MLP side by side on the same normalised input."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from gptj.spec import MASK_VALUE
 from gptj.spec.config import GPTJConfig
@@ -18,9 +20,15 @@ class Block:
     """One layer: attention and MLP side by side on the same normalised input."""
 
     def __init__(
-        self, config: GPTJConfig, params: Mapping[str, Any], prefix: str, observe: Observe
+        self,
+        config: GPTJConfig,
+        params: Mapping[str, Any],
+        prefix: str,
+        observe: Observe,
+        dtype: npt.DTypeLike = np.float64,
     ) -> None:
         self.config, self.params, self.prefix, self.observe = config, params, prefix, observe
+        self.dtype = dtype
 
     def __call__(
         self,
@@ -51,19 +59,20 @@ class Block:
         if past is not None:
             key = np.concatenate((past[0], key), axis=2)  # (B, H, S, D)
             value = np.concatenate((past[1], value), axis=2)
-        scores = query @ key.swapaxes(2, 3) / np.sqrt(self.config.head_dim)  # (B, H, T, S)
+        scores = query @ key.swapaxes(2, 3) / math.sqrt(self.config.head_dim)  # (B, H, T, S)
         probs = ops.softmax(np.maximum(scores + mask, MASK_VALUE))
         if head_mask is not None:
             probs = probs * head_mask
         self.record("attn.probs", probs)
         merged = (probs @ value).swapaxes(1, 2).reshape(x.shape)  # (B, T, E)
-        output = merged @ self.read("attn.out_proj.weight").T
+        output = ops.linear(merged, self.read("attn.out_proj.weight"))
         self.record("attn.out_proj", output)
         return self.record("attn", output), probs, (key, value)
 
     def heads(self, name: str, x: Array) -> Array:
         """Project (B, T, E) and split it into heads, (B, H, T, D)."""
-        return self.split(self.record(f"attn.{name}", x @ self.read(f"attn.{name}.weight").T))
+        projected = ops.linear(x, self.read(f"attn.{name}.weight"))
+        return self.split(self.record(f"attn.{name}", projected))
 
     def split(self, x: Array) -> Array:
         """Split (B, T, E) into heads, (B, H, T, D)."""
@@ -71,10 +80,11 @@ class Block:
         return split.swapaxes(1, 2)
 
     def mlp(self, x: Array) -> Array:
-        inner = x @ self.read("mlp.fc_in.weight").T + self.read("mlp.fc_in.bias")  # (B, T, F)
+        weight, bias = self.read("mlp.fc_in.weight"), self.read("mlp.fc_in.bias")
+        inner = ops.linear(x, weight, bias)  # (B, T, F)
         self.record("mlp.fc_in", inner)
         inner = ops.ACTIVATION[self.config.activation_function](inner)
-        output = inner @ self.read("mlp.fc_out.weight").T + self.read("mlp.fc_out.bias")
+        output = ops.linear(inner, self.read("mlp.fc_out.weight"), self.read("mlp.fc_out.bias"))
         self.record("mlp.fc_out", output)
         return self.record("mlp", output)
 
@@ -84,4 +94,4 @@ class Block:
         return output
 
     def read(self, name: str) -> Array:
-        return ops.as_float64(self.params[self.prefix + name])
+        return ops.read(self.params[self.prefix + name], self.dtype)

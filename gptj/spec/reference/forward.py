@@ -1,4 +1,4 @@
-"""The forward pass in float64, layer by layer.
+"""The forward pass, layer by layer: in float64, or in another dtype of NumPy.
 
     x      = wte[ids] (+ wte[token_type_ids])
     block  : h = ln_1(x);  x <- attn(h) + mlp(h) + x      one norm feeds both branches
@@ -47,8 +47,10 @@ def forward(
     start_positions: Ints | None = None,
     end_positions: Ints | None = None,
     observe: Observe | None = None,
+    dtype: npt.DTypeLike = np.float64,
+    keep: Ints | None = None,
 ) -> ModelOutput:
-    """Run a model in float64 and return every output.
+    """Run a model and return every output.
 
     Args:
         params: canonical names to arrays or lazy tensors, each read when it is needed; for a
@@ -61,28 +63,33 @@ def forward(
         start_positions, end_positions: (B,), for question answering.
         observe: called with name and output of every module of ``gptj.spec.module_names`` when it
             is computed, and with every layer's attention probabilities, ``attn.probs``.
+        dtype: of the computation: float64, unless speed matters more.
+        keep: (K,) positions at which a language model's logits are computed, all by default; not
+            beside labels.
 
     Returns:
         The fields of the head, always with hidden states (n_layer + 1 of (B, T, E)), attentions
         (n_layer of (B, H, T, S)) and the cache.
     """
     prefix, observe = find_head(head).prefix, observe or _ignore
-    params = dequantized_tensors(config, params, np.float64)
-    x = _embed(params, prefix, input_ids, inputs_embeds, token_type_ids, observe)  # (B, T, E)
+    params = dequantized_tensors(config, params, dtype)
+    embedded = (input_ids, inputs_embeds, token_type_ids)
+    x = _embed(params, prefix, dtype, *embedded, observe)  # (B, T, E)
     past: Sequence[LayerCache | None] = past_key_values or [None] * config.n_layer
     past_length = 0 if past_key_values is None else past_key_values[0][0].shape[2]
-    mask = additive_mask(attention_mask, x.shape[1], past_length)
-    turn = rotation(config, attention_mask, position_ids, x.shape[:2], past_length)
+    mask = additive_mask(attention_mask, x.shape[1], past_length, dtype)
+    turn = rotation(config, attention_mask, position_ids, x.shape[:2], past_length, dtype)
 
     hidden_states, attentions, cache = [x], [], []
     for layer in range(config.n_layer):
-        block = Block(config, params, f"{prefix}h.{layer}.", observe)
-        x, probs, layer_cache = block(x, turn, mask, past[layer], layer_of(head_mask, layer))
+        block = Block(config, params, f"{prefix}h.{layer}.", observe, dtype)
+        factors = layer_of(head_mask, layer, dtype)
+        x, probs, layer_cache = block(x, turn, mask, past[layer], factors)
         observe(f"{prefix}h.{layer}", x)
         hidden_states.append(x)
         attentions.append(probs)
         cache.append(layer_cache)
-    weight, bias = (ops.as_float64(params[f"{prefix}ln_f.{part}"]) for part in ("weight", "bias"))
+    weight, bias = (ops.read(params[f"{prefix}ln_f.{part}"], dtype) for part in ("weight", "bias"))
     hidden_states[-1] = ops.layer_norm(x, weight, bias, config.layer_norm_epsilon)
     observe(f"{prefix}ln_f", hidden_states[-1])
     shared = {
@@ -95,7 +102,9 @@ def forward(
         "start_positions": start_positions,
         "end_positions": end_positions,
     }
-    inputs = HeadInputs(config, params, targets, attention_mask, input_ids, past_length, observe)
+    inputs = HeadInputs(
+        config, params, targets, attention_mask, input_ids, past_length, observe, dtype, keep
+    )
     return HEAD_OUTPUTS[head](inputs, hidden_states[-1], shared)
 
 
@@ -106,6 +115,7 @@ def _ignore(name: str, output: Array) -> None:
 def _embed(
     params: Mapping[str, Any],
     prefix: str,
+    dtype: npt.DTypeLike,
     input_ids: Ints | None,
     embeds: Array | None,
     token_type_ids: Ints | None,
@@ -113,27 +123,32 @@ def _embed(
 ) -> Array:
     table = np.asarray(params[f"{prefix}wte.weight"])
     if embeds is None:
-        x = ops.as_float64(table[np.asarray(input_ids)])
+        x = ops.read(table[np.asarray(input_ids)], dtype)
         observe(f"{prefix}wte", x)
     else:
-        x = ops.as_float64(embeds)
+        x = ops.read(embeds, dtype)
     if token_type_ids is not None:  # token types share the embedding
-        x = x + ops.as_float64(table[np.asarray(token_type_ids)])
+        x = x + ops.read(table[np.asarray(token_type_ids)], dtype)
     return x
 
 
-def additive_mask(mask: npt.ArrayLike | None, length: int, past_length: int) -> Array:
+def additive_mask(
+    mask: npt.ArrayLike | None,
+    length: int,
+    past_length: int,
+    dtype: npt.DTypeLike = np.float64,
+) -> Array:
     """Return 0 where a query attends and the mask value elsewhere, (B or 1, 1, T, S)."""
     total = past_length + length
     if mask is not None and np.ndim(mask) == 4:
         mask = np.asarray(mask)
         added = mask if is_floating(mask) else np.where(mask != 0, 0.0, MASK_VALUE)
-        return np.maximum(ops.as_float64(added), MASK_VALUE)
+        return np.maximum(ops.read(added, dtype), MASK_VALUE)
     allowed = np.tril(np.ones((length, total), bool), past_length)[None, None]
     if mask is not None:
         kept = whole_mask(np.asarray(mask), length, past_length)
         allowed = allowed & (kept[:, None, None, :total] != 0)
-    return np.where(allowed, 0.0, MASK_VALUE)
+    return np.where(allowed, 0.0, MASK_VALUE).astype(dtype)
 
 
 def rotation(
@@ -142,6 +157,7 @@ def rotation(
     position_ids: Ints | None,
     shape: tuple[int, ...],
     past_length: int,
+    dtype: npt.DTypeLike = np.float64,
 ) -> tuple[Array, Array]:
     """Return sine and cosine at every position, (B or 1, 1, T, R)."""
     if position_ids is None:
@@ -150,14 +166,16 @@ def rotation(
             mask = np.ones((1, total), np.int64)
         whole = whole_mask(np.asarray(mask), shape[1], past_length)
         position_ids = positions_from_mask(whole)[:, past_length:total]
-    sin, cos = rotary_table(config, np.float64)
+    sin, cos = rotary_table(config, dtype)
     chosen = np.atleast_2d(position_ids)
     return sin[chosen][:, None], cos[chosen][:, None]
 
 
-def layer_of(head_mask: Array | None, layer: int) -> Array | None:
+def layer_of(
+    head_mask: Array | None, layer: int, dtype: npt.DTypeLike = np.float64
+) -> Array | None:
     """Return one layer's factors as (1, H, 1, 1)."""
     if head_mask is None:
         return None
-    factors = ops.as_float64(head_mask)
+    factors = ops.read(head_mask, dtype)
     return (factors if factors.ndim == 1 else factors[layer]).reshape(1, -1, 1, 1)

@@ -1,4 +1,4 @@
-"""The heads on top of the base model in float64: from its last states to logits and loss."""
+"""The heads on top of the base model: from its last states to logits and loss."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,10 +31,12 @@ class HeadInputs:
     input_ids: npt.ArrayLike | None
     past_length: int
     observe: Observe
+    dtype: npt.DTypeLike = np.float64
+    keep: Ints | None = None
 
     def read(self, name: str) -> Array:
-        """Return a parameter in float64."""
-        return ops.as_float64(self.params[name])
+        """Return a parameter in the dtype of the computation."""
+        return ops.read(self.params[name], self.dtype)
 
     def output_weight(self) -> str:
         """Return the name of a language model's output matrix."""
@@ -54,8 +56,9 @@ def base(inputs: HeadInputs, last: Array, shared: dict[str, Any]) -> ModelOutput
 
 
 def causal_lm(inputs: HeadInputs, last: Array, shared: dict[str, Any]) -> ModelOutput:
-    """Return the logits of every next token, (B, T, V)."""
-    logits = last @ inputs.read(inputs.output_weight()).T + inputs.read("lm_head.bias")
+    """Return the logits of every next token, (B, T, V), or those at the positions kept."""
+    states = last if inputs.keep is None else last[:, inputs.keep]
+    logits = ops.linear(states, inputs.read(inputs.output_weight()), inputs.read("lm_head.bias"))
     inputs.observe("lm_head", logits)
     labels = inputs.targets["labels"]
     loss = None if labels is None else losses.causal_lm_loss(logits, labels)
@@ -75,7 +78,7 @@ def sequence_classification(inputs: HeadInputs, last: Array, shared: dict[str, A
 
 def question_answering(inputs: HeadInputs, last: Array, shared: dict[str, Any]) -> ModelOutput:
     """Return the logits of an answer's start and end, (B, T) each."""
-    logits = last @ inputs.read("qa_outputs.weight").T + inputs.read("qa_outputs.bias")
+    logits = ops.linear(last, inputs.read("qa_outputs.weight"), inputs.read("qa_outputs.bias"))
     inputs.observe("qa_outputs", logits)
     start, end = logits[..., 0], logits[..., 1]
     first, final = inputs.targets["start_positions"], inputs.targets["end_positions"]

@@ -1,17 +1,22 @@
-"""The elementary operations of GPT-J in float64."""
+"""The elementary operations of GPT-J, each in the dtype of its input."""
 
 import math
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from gptj.spec.tensors import LazyTensor
 
-Array = npt.NDArray[np.float64]
+Array = npt.NDArray[np.floating[Any]]
 
-erf = np.vectorize(math.erf, otypes=[np.float64])
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def erf(x: Array) -> Array:
+    """Error function, computed in float64: NumPy has none."""
+    return _erf(x).astype(x.dtype)
 
 
 def gelu(x: Array) -> Array:
@@ -21,7 +26,7 @@ def gelu(x: Array) -> Array:
 
 def gelu_new(x: Array) -> Array:
     """The tanh approximation of GELU, which GPT-2 and GPT-J were trained with."""
-    return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
+    return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
 
 
 def sigmoid(x: Array) -> Array:
@@ -80,6 +85,12 @@ def apply_rotary(x: Array, sin: Array, cos: Array) -> Array:
     return np.concatenate((rotated, x[..., width:]), axis=-1)
 
 
-def as_float64(value: npt.ArrayLike | LazyTensor) -> Array:
-    """Read an array, or a lazy tensor, in float64."""
-    return np.asarray(value).astype(np.float64)
+def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
+    """Multiply (..., in) by a weight (out, in), which is read once, and add the bias (out,)."""
+    product = (x.reshape(-1, x.shape[-1]) @ weight.T).reshape(*x.shape[:-1], -1)
+    return product if bias is None else product + bias
+
+
+def read(value: npt.ArrayLike | LazyTensor, dtype: npt.DTypeLike) -> Array:
+    """Read an array, or a lazy tensor, in a dtype; one that has it is not copied."""
+    return np.asarray(value).astype(dtype, copy=False)

@@ -1,0 +1,116 @@
+"""The part of the contract that is the same in every backend whose tensors are NumPy arrays."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gptj.contract.backend import Capabilities
+from gptj.contract.refusals import Refusals
+from gptj.errors import ArgumentError, UnsupportedFeature, choices
+from gptj.model.array_cache import Array
+from gptj.model.array_models import ArrayModel
+from gptj.spec.config import GPTJConfig
+from gptj.spec.input_arrays import input_array
+from gptj.spec.params import initial_value, parameter_table
+from gptj.spec.tensors import LazyTensor, Tensors
+from gptj.spec.types import Device
+
+
+class ArrayBackend(Refusals):
+    """A backend whose models are `ArrayModel`; one that can do more overrides the refusals.
+
+    Attributes:
+        name: its name in the registry.
+        capabilities: what it can do.
+        build_options: the names of the options that `build` takes.
+    """
+
+    name: str
+    capabilities: Capabilities
+    build_options: tuple[str, ...] = ("seed",)
+
+    @abstractmethod
+    def make(
+        self,
+        config: GPTJConfig,
+        head: str,
+        params: Tensors,
+        dtype: str,
+        device: Device,
+        **options: Any,
+    ) -> ArrayModel:
+        """Return a model with these parameters; arguments as in `build`, checked."""
+
+    def build(
+        self,
+        config: GPTJConfig,
+        head: str,
+        *,
+        params: Tensors | None = None,
+        dtype: str = "float32",
+        device: Device = None,
+        seed: int = 0,
+        **options: Any,
+    ) -> ArrayModel:
+        """Return a model; `seed` draws new parameters if there are none.
+
+        Raises:
+            ArgumentError: for a device that it does not have.
+            UnsupportedFeature: for a dtype that it does not have.
+        """
+        if device is not None and str(device) not in self.devices():
+            raise ArgumentError(
+                f"The backend {self.name!r} has no device {str(device)!r}; accepted are "
+                f"{choices(self.devices())}."
+            )
+        if dtype not in self.capabilities.dtypes:
+            raise UnsupportedFeature(
+                f"The backend {self.name!r} has no dtype {dtype!r}; accepted are "
+                f"{choices(self.capabilities.dtypes)}."
+            )
+        if params is None:
+            params = {
+                name: LazyTensor.of(initial_value(parameter, config, seed))
+                for name, parameter in parameter_table(config, head).items()
+            }
+        return self.make(config, head, params, dtype, device, **options)
+
+    def forward(self, model: ArrayModel, **inputs: Any) -> Any:
+        """Run a model, which has neither gradients nor dropout to turn off."""
+        return model(**inputs, return_dict=True)
+
+    def load_params(self, model: ArrayModel, params: Tensors) -> None:
+        """Replace a model's parameters, keeping their dtype."""
+        model.replace(params)
+
+    def resize(self, model: ArrayModel, vocab_size: int, params: Tensors) -> None:
+        """Change the size of a model's vocabulary; `params` have a row per token."""
+        model.config.vocab_size = vocab_size
+        model.replace({**model.params, **params})
+
+    def dump_params(self, model: ArrayModel) -> dict[str, LazyTensor]:
+        """Return a model's parameters by canonical name, without copying them yet."""
+        return dict(model.params)
+
+    def to_numpy(self, tensor: npt.ArrayLike) -> Array:
+        """Return a tensor's values: it is an array already."""
+        return np.asarray(tensor)
+
+    def from_numpy(self, array: Any, model: Any = None) -> Array:
+        """Return an array or a list as an array."""
+        return np.asarray(array) if model is None else input_array(array)
+
+    def concrete(self, tensor: Array) -> Array:
+        """Return a tensor's values for a check; nothing is ever traced."""
+        return np.asarray(tensor)
+
+    def devices(self) -> list[str]:
+        """Return the names of the devices it sees."""
+        return ["cpu"]
+
+    def compiled(self, function: Callable[..., Any], dtype: str) -> Callable[..., Any]:
+        """Return a function as it is: there is nothing to compile."""
+        return function

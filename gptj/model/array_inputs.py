@@ -1,0 +1,51 @@
+"""Inputs of models whose tensors are NumPy arrays: as arrays, their shape, their mask."""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from gptj.model.array_cache import Array
+from gptj.spec.input_arrays import input_array
+from gptj.spec.positions import whole_mask
+
+Inputs: TypeAlias = dict[str, Any]
+"""A model's inputs by name: arrays, or None."""
+
+Flags: TypeAlias = dict[str, bool]
+"""Which of the optional fields of an output are wanted."""
+
+
+def given_arrays(**inputs: npt.ArrayLike | None) -> Inputs:
+    """Return lists as arrays; missing inputs stay None."""
+    return {
+        name: None if value is None else input_array(value, name) for name, value in inputs.items()
+    }
+
+
+def shape_of(inputs: Inputs) -> tuple[int, ...] | None:
+    """Return batch and length, None if the input is missing, which is refused later."""
+    given = inputs["inputs_embeds"] if inputs["input_ids"] is None else inputs["input_ids"]
+    return None if given is None else given.shape[:2]
+
+
+def batch_of(inputs: Inputs) -> int | None:
+    """Return the batch size, None if the input is missing."""
+    shape = shape_of(inputs)
+    return None if shape is None else shape[0]
+
+
+def filled_mask(inputs: Inputs, past: Any) -> Any:
+    """Return a mask, 2-D or 4-D, of the filled keys: the whole cache has more, the input fewer."""
+    mask, shape = inputs["attention_mask"], shape_of(inputs)
+    if mask is None or past is None or shape is None:
+        return mask
+    length = shape[1]
+    return whole_mask(mask, length, past.length, past.attended)[..., : past.length + length]
+
+
+def kept_positions(length: int, keep: int | npt.ArrayLike) -> Array | None:
+    """Return the last `keep` positions of so many, None for all, or those of an index array."""
+    if isinstance(keep, int | np.integer):
+        return np.arange(length)[-keep:] if keep else None
+    return np.arange(length)[np.asarray(keep)]
