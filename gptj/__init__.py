@@ -38,6 +38,7 @@ PUBLIC: Final = {
     "parity": "gptj.parity.report",
     "finetune": "gptj.training.finetune",
     "convert": "gptj.tools.convert",
+    "export": "gptj.exporting.export",
     "init": "gptj.tools.init",
     "inspect": "gptj.tools.inspect",
     "plan": "gptj.tools.plan",

@@ -46,6 +46,7 @@ from gptj.datasets.classification import classification_dataset
 from gptj.datasets.question_answering import question_dataset
 from gptj.datasets.text import text_dataset
 from gptj.errors import GPTJError
+from gptj.exporting.export import export
 from gptj.generation.options import GenerationConfig
 from gptj.generation.streaming import TextIteratorStreamer, TextStreamer
 from gptj.model.config import GPTJConfig
@@ -100,6 +101,7 @@ __all__ = [
     "add_lora",
     "classification_dataset",
     "convert",
+    "export",
     "finetune",
     "generate",
     "infer_device",

@@ -60,6 +60,10 @@ class TrainingError(GPTJError, ArithmeticError):
     """A training that cannot continue because its loss is not finite."""
 
 
+class ExportError(GPTJError, RuntimeError):
+    """An export that its runtime does not run, or not with the numbers of the model."""
+
+
 class BackendUnavailable(GPTJError, ImportError):
     """A backend whose framework is not installed, or set up for something else."""
 

@@ -11,6 +11,7 @@ import click
 from gptj.cli.bench import bench
 from gptj.cli.convert import convert
 from gptj.cli.eval import evaluate
+from gptj.cli.export import export
 from gptj.cli.finetune import finetune
 from gptj.cli.generate import generate
 from gptj.cli.info import info
@@ -68,6 +69,7 @@ for command in (
     bench,
     convert,
     evaluate,
+    export,
     finetune,
     generate,
     info,

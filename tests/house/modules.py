@@ -10,6 +10,7 @@ OWN_FRAMEWORKS = {
     "backends.torch": {"torch"},
     "backends.tf": {"tensorflow", "keras", "optree"},
     "backends.flax": {"jax", "flax", "optax"},
+    "exporting.saved_model": {"tensorflow"},
 }
 
 FILES = {

@@ -27,6 +27,7 @@ ROOMS = (
     "prediction",
     "training",
     "parity",
+    "exporting",
     "bench",
     "integrations",
     "cli",

@@ -1,0 +1,23 @@
+"""The targets that there are."""
+
+from typing import Final
+
+from gptj.errors import ArgumentError, choices, suggest
+from gptj.exporting.ggml import Ggml
+from gptj.exporting.saved_model import SavedModel
+from gptj.exporting.target import Target
+
+TARGETS: Final[dict[str, Target]] = {target.name: target for target in (SavedModel(), Ggml())}
+"""Name -> target, in the order in which they are listed."""
+
+
+def find_target(name: str) -> Target:
+    """Return the target called `name`.
+
+    Raises:
+        ArgumentError: for an unknown name, listing the accepted ones.
+    """
+    if name not in TARGETS:
+        hint = suggest(str(name), TARGETS)
+        raise ArgumentError(f"Unknown target {name!r}.{hint} Accepted are {choices(TARGETS)}.")
+    return TARGETS[name]
