@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gptj.model.array_cache import Array
-from gptj.model.array_inputs import batch_of, given_arrays, kept_positions, shape_of
+from gptj.model.array_inputs import batch_of, given_arrays, shape_of
 from gptj.model.array_models import ArrayModel
 from gptj.spec.input_arrays import input_array
 from gptj.spec.outputs import ModelOutput
@@ -57,16 +57,14 @@ class ArrayForCausalLM(ArrayModel):
             head_mask=head_mask,
             inputs_embeds=inputs_embeds,
         )
-        shape = shape_of(inputs)
-        keep = None if shape is None else kept_positions(shape[1], logits_to_keep)
         if labels is not None:
-            labels = input_array(labels, "labels")
+            labels, shape = input_array(labels, "labels"), shape_of(inputs)
             if shape is not None:
                 check_labels(self.config, labels, shape, logits_to_keep)
                 check_label_values(self.config, labels, np.asarray)
             use_cache = bool(use_cache)  # a loss needs no cache, unless it is asked for
         flags = self.flags(use_cache, output_attentions, output_hidden_states)
-        output = self.run(inputs, past_key_values, flags, keep)
+        output = self.run(inputs, past_key_values, flags, logits_to_keep)
         if labels is not None:
             output["loss"] = _loss(causal_lm_loss(_wide(output.logits), labels))
         return self.deliver(output, flags, return_dict)

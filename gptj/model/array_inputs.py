@@ -44,8 +44,10 @@ def filled_mask(inputs: Inputs, past: Any) -> Any:
     return whole_mask(mask, length, past.length, past.attended)[..., : past.length + length]
 
 
-def kept_positions(length: int, keep: int | npt.ArrayLike) -> Array | None:
-    """Return the last `keep` positions of so many, None for all, or those of an index array."""
-    if isinstance(keep, int | np.integer):
-        return np.arange(length)[-keep:] if keep else None
-    return np.arange(length)[np.asarray(keep)]
+def kept_positions(inputs: Inputs, keep: int | npt.ArrayLike) -> Array | None:
+    """Return the last `keep` positions of an input, None for all, or those of an index array."""
+    shape = shape_of(inputs)
+    if shape is None or (isinstance(keep, int | np.integer) and not keep):
+        return None
+    every = np.arange(shape[1])
+    return every[-keep:] if isinstance(keep, int | np.integer) else every[np.asarray(keep)]

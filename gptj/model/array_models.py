@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gptj.model.array_cache import Array, ArrayCache
-from gptj.model.array_inputs import Flags, Inputs, filled_mask, given_arrays
+from gptj.model.array_inputs import Flags, Inputs, filled_mask, given_arrays, kept_positions
 from gptj.model.pretrained import Pretrained
 from gptj.spec.checks import check_cache, check_inputs
 from gptj.spec.config import GPTJConfig
@@ -82,9 +82,12 @@ class ArrayModel(Pretrained):
         """
 
     def run(
-        self, inputs: Inputs, past: Any, flags: Flags, keep: Array | None = None
+        self, inputs: Inputs, past: Any, flags: Flags, keep: int | npt.ArrayLike = 0
     ) -> ModelOutput:
         """Check the inputs and compute.
+
+        Args:
+            keep: how many of the last positions logits are wanted at, all for 0, or which.
 
         Raises:
             ArgumentError, InputError, SequenceTooLong, TokenOutOfRange: see ``gptj.spec.checks``.
@@ -93,9 +96,8 @@ class ArrayModel(Pretrained):
         capacity = past.capacity if past is not None and past.preallocated else None
         past_length = 0 if past is None else past.length
         check_inputs(self.config, inputs, np.asarray, past_length=past_length, capacity=capacity)
-        return self.compute(
-            {**inputs, "attention_mask": filled_mask(inputs, past)}, past, flags, keep
-        )
+        complete = {**inputs, "attention_mask": filled_mask(inputs, past)}
+        return self.compute(complete, past, flags, kept_positions(inputs, keep))
 
     def flags(
         self, use_cache: bool | None, attentions: bool | None, hidden_states: bool | None
