@@ -3,7 +3,8 @@
 Every test that takes `backend` runs once per backend found: those whose framework is installed,
 and NumPy's. What they compute is compared with the oracle, which ``tests/plugin`` plugs in as a
 stranger would plug in a backend.
-``GPTJ_REQUIRE=torch,tf`` turns a missing framework from a skip into a failure.
+``GPTJ_REQUIRE=torch,tf`` turns a missing framework from a skip into a failure, and
+``GPTJ_ENGINES=onnxruntime`` adds engines.
 """
 
 import os
@@ -18,14 +19,16 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 
 from gptj.backends import get_backend
-from installed import FRAMEWORKS, NUMPY, require
+from installed import ENGINES, FRAMEWORKS, NUMPY, require
 
 MODULES = {"torch", "tensorflow", "keras", "jax", "flax"}
 
 
-@pytest.fixture(params=[*FRAMEWORKS, pytest.param(NUMPY, marks=pytest.mark.numpy_backend)])
+@pytest.fixture(
+    params=[*FRAMEWORKS, *ENGINES, pytest.param(NUMPY, marks=pytest.mark.numpy_backend)]
+)
 def backend(request):
-    """Every backend in turn that needs no engine."""
+    """Every backend in turn; of the engines, those that are asked for."""
     return get_backend(request.param)
 
 

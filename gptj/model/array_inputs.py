@@ -24,9 +24,9 @@ def given_arrays(**inputs: npt.ArrayLike | None) -> Inputs:
 
 
 def shape_of(inputs: Inputs) -> tuple[int, ...] | None:
-    """Return batch and length, None if the input is missing, which is refused later."""
+    """Return batch and length, None if the input is missing or flat, which is refused later."""
     given = inputs["inputs_embeds"] if inputs["input_ids"] is None else inputs["input_ids"]
-    return None if given is None else given.shape[:2]
+    return None if given is None or given.ndim < 2 else given.shape[:2]
 
 
 def batch_of(inputs: Inputs) -> int | None:

@@ -2,7 +2,7 @@
 
 A folder's name follows from the configuration, the head and every number of the weights, so a
 model that changed is converted anew. Nothing is removed here: to make room, delete any folder below
-``$XDG_CACHE_HOME/gptj/engines``; a program that has it open keeps it until it ends.
+``$XDG_CACHE_HOME/gptj/engines`` that no program is using.
 """
 
 import hashlib

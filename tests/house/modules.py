@@ -5,11 +5,15 @@ from functools import cache
 
 from paths import SOURCE
 
-FRAMEWORKS = ("torch", "tensorflow", "keras", "jax", "flax", "optax", "optree", "transformers")
+FRAMEWORKS = (
+    *("torch", "tensorflow", "keras", "jax", "flax", "optax", "optree", "transformers"),
+    *("onnx", "onnxruntime"),
+)
 OWN_FRAMEWORKS = {
     "backends.torch": {"torch"},
     "backends.tf": {"tensorflow", "keras", "optree"},
     "backends.flax": {"jax", "flax", "optax"},
+    "backends.onnxruntime": {"onnx", "onnxruntime"},
     "exporting.saved_model": {"tensorflow"},
 }
 
