@@ -20,7 +20,7 @@ from gptj.errors import CheckpointError, brief
 from gptj.spec.number_checks import is_plain_number
 from gptj.spec.optimizer import AdamState
 from gptj.spec.tensors import LazyTensor
-from gptj.system.atomic import make_folder
+from gptj.system.atomic import made_folder
 from gptj.system.file_kinds import naming_downloads, require_file
 from gptj.system.json_files import parse_json
 
@@ -46,12 +46,12 @@ def write_optimizer(folder: Path, state: AdamState) -> None:
     Raises:
         CheckpointError: if `folder` is a file, or the disk is full.
     """
-    make_folder(folder)
     fields = {"step": state.step, "betas": state.betas, "epsilon": state.epsilon}
     metadata = {name: json.dumps(value) for name, value in fields.items()}
     tensors = {f"{FIRST_MOMENT}{name}": tensor for name, tensor in state.first.items()}
     tensors |= {f"{SECOND_MOMENT}{name}": tensor for name, tensor in state.second.items()}
-    safetensors.write(folder / FILE_NAME, tensors, {"version": str(VERSION), **metadata})
+    with made_folder(folder):
+        safetensors.write(folder / FILE_NAME, tensors, {"version": str(VERSION), **metadata})
 
 
 def read_optimizer(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> AdamState:

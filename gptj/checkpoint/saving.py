@@ -100,7 +100,6 @@ def replacing_weights(folder: Path, format: str, *, beside: bool = False) -> Pla
             (_weight_files(folder, format) | old_tokenizer(folder, names)) - names
         ),
         check=lambda: _refuse_mixture(folder, format, beside),
-        claims=True,
     )
 
 

@@ -11,7 +11,7 @@ from gptj.contract.decoding import SeedWords
 from gptj.errors import ArgumentError, ConfigError, choices, suggest
 from gptj.generation.lacking_options import lacking
 from gptj.spec.config import GPTJConfig
-from gptj.system.atomic import folder_named, make_folder, write_text
+from gptj.system.atomic import folder_named, made_folder, write_text
 from gptj.system.json_files import read_json
 
 FILE_NAME: Final = "generation_config.json"
@@ -162,8 +162,8 @@ class GenerationConfig:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``generation_config.json`` into `folder`, which is made if it is not there."""
-        make_folder(folder_named(folder))
-        write_text(Path(folder) / FILE_NAME, self.to_json_string())
+        with made_folder(folder_named(folder)):
+            write_text(Path(folder) / FILE_NAME, self.to_json_string())
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "GenerationConfig":

@@ -7,7 +7,8 @@ model that changed is converted anew. Nothing is removed here: to make room, del
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from gptj.checkpoint.tensor_writing import announced, as_bytes
 from gptj.errors import CheckpointError
 from gptj.spec.config import GPTJConfig
 from gptj.spec.tensors import Tensors
-from gptj.system.atomic import make_folder, write_text
+from gptj.system.atomic import made_folder, write_text
 from gptj.system.built_folders import build_once, cache_folder
 from gptj.system.json_files import read_json
 
@@ -53,8 +54,6 @@ def converted(
         CheckpointError: if the disk does not take it, or the weights cannot be read.
     """
     parent = (cache_folder("engines") if folder is None else Path(folder)) / engine
-    _make_parent(parent)
-    found = parent / conversion_key(config, head, params, details)
 
     def build(new: Path) -> None:
         with byte_progress(params, f"Converting for {engine}") as counted:
@@ -63,7 +62,9 @@ def converted(
         contents = {"engine": engine, "head": head, "details": dict(details), "files": sizes}
         write_text(new / CONTENTS, json.dumps(contents, indent=1) + "\n")
 
-    build_once(found, _is_complete, build)
+    with _made(parent):
+        found = parent / conversion_key(config, head, params, details)
+        build_once(found, _is_complete, build)
     return found
 
 
@@ -83,14 +84,17 @@ def _text(facts: Any) -> bytes:
     return json.dumps(facts, sort_keys=True, default=str).encode()
 
 
-def _make_parent(parent: Path) -> None:
-    try:
-        make_folder(parent)
-    except CheckpointError as error:
-        raise CheckpointError(
-            f"{error} Models converted for engines are kept there. Give another folder as "
-            "engine_cache, or set XDG_CACHE_HOME."
-        ) from error
+@contextmanager
+def _made(parent: Path) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(made_folder(parent))
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{error} Models converted for engines are kept there. Give another folder as "
+                "engine_cache, or set XDG_CACHE_HOME."
+            ) from error
+        yield
 
 
 def _is_complete(folder: Path) -> bool:

@@ -18,7 +18,7 @@ from gptj.spec.number_checks import is_positive_int
 from gptj.spec.quantization import METHODS
 from gptj.spec.types import DType
 from gptj.spec.vocabulary import EOS_TOKEN_ID, VOCAB_SIZE
-from gptj.system.atomic import folder_named, make_folder, write_text
+from gptj.system.atomic import folder_named, made_folder, write_text
 from gptj.system.json_files import read_json
 
 DTYPES: Final = ("float32", "bfloat16", "float16")
@@ -208,8 +208,8 @@ class GPTJConfig(ConfigProtocols):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json`` into `folder`, which is created if it does not exist."""
-        make_folder(folder_named(folder))
-        self.to_json_file(Path(folder) / "config.json")
+        with made_folder(folder_named(folder)):
+            self.to_json_file(Path(folder) / "config.json")
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], **changes: Any) -> Self:

@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -77,13 +77,11 @@ def staged(folder: Path, plan: Plan | None = None) -> Iterator[Path]:
     try:
         folder = Path(os.path.realpath(folder))
         plan = plan or Plan()
-        is_new = not folder.exists()
-        make_folder(folder if plan.claims else folder.parent)
-        with ExitStack() as stack:
+        with made_folder(folder.parent), ExitStack() as stack:
             settle(folder)
             for place in (folder, folder.parent):
                 remove_leftovers(place)
-            new = _temporary_folder(folder, is_new or may_exchange(folder, plan.owns), stack)
+            new = _temporary_folder(folder, plan, stack)
             yield new
             sync_files(new)
             commit(folder, new, plan)
@@ -108,17 +106,25 @@ def folder_named(name: str | Path) -> Path:
     return Path(name)
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder to save into, unless it is there.
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Make a folder to save into, unless it is there, with those above it.
+
+    If the body fails, those that it made are removed, unless they hold something by then.
 
     Raises:
         CheckpointError: if `folder` is a file, or cannot be made.
     """
     refuse_file(folder)
+    made: list[Path] = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unusable(folder, error.strerror or str(error)) from error
+        _make_missing(folder, made)
+        yield
+    except BaseException:
+        for place in reversed(made):
+            with suppress(OSError):
+                place.rmdir()
+        raise
 
 
 def refuse_file(folder: Path) -> None:
@@ -158,13 +164,29 @@ def unwritable(what: str, error: OSError) -> CheckpointError:
     )
 
 
-def _temporary_folder(folder: Path, beside: bool, stack: ExitStack) -> Path:
+def _make_missing(folder: Path, made: list[Path]) -> None:
+    """Make a folder and those above it; list what is made before it is, so that none is missed."""
+    try:
+        for place in reversed([folder, *folder.parents]):
+            if not place.exists():
+                made.append(place)
+                try:
+                    place.mkdir()
+                except FileExistsError:  # by another program, in this moment
+                    made.remove(place)
+    except OSError as error:
+        raise _unusable(folder, error.strerror or str(error)) from error
+
+
+def _temporary_folder(folder: Path, plan: Plan, stack: ExitStack) -> Path:
     """Make a temporary folder beside the folder if it may take its place, else inside it."""
-    if beside:
+    is_new = not folder.exists()
+    if is_new or may_exchange(folder, plan.owns):
         try:
             return stack.enter_context(temporary_folder(folder.parent))
-        except OSError:  # the folder above is not ours to write
-            pass
+        except OSError as error:  # the folder above is not ours to write
+            if is_new:
+                raise _unusable(folder, error.strerror or str(error)) from error
     return stack.enter_context(temporary_folder(folder))
 
 

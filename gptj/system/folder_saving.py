@@ -31,13 +31,11 @@ class Plan:
         superseded: from the new names to those that the folder holds and that go.
         check: raises an error if the folder may not be replaced. It is called while no other
             writer can change the folder, like `superseded`.
-        claims: whether an empty folder is made before anything is written, and stays if it fails.
     """
 
     owns: Callable[[str], bool] = lambda name: False
     superseded: Callable[[set[str]], set[str]] = _nothing
     check: Callable[[], None] = lambda: None
-    claims: bool = False
 
 
 def commit(folder: Path, new: Path, plan: Plan) -> None:

@@ -10,7 +10,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,11 +19,11 @@ from gptj.checkpoint.folder import CONFIG_NAME
 from gptj.contract.trainer import Optimizer
 from gptj.errors import ArgumentError, CheckpointError, choices
 from gptj.model.pretrained import Pretrained
-from gptj.system.atomic import make_folder, staged, write_text
+from gptj.system.atomic import made_folder, staged, write_text
 from gptj.system.folder_saving import Plan
 from gptj.system.json_files import read_json
 from gptj.system.leftovers import remove_folder
-from gptj.system.locks import release, try_lock
+from gptj.system.locks import is_at, release, try_lock
 from gptj.training.settings import Settings
 
 FOLDER: Final = "checkpoints"
@@ -113,21 +113,21 @@ def save(
 def only_training(output: Path) -> Iterator[None]:
     """Keep other trainings out of a folder while this one runs.
 
+    The folder is made, and is gone again if the training fails before it has written something.
+
     Raises:
         CheckpointError: if another one runs there, or the folder cannot be made.
     """
     folder = output / FOLDER
-    make_folder(folder)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        if try_lock(handle) is False:
+    with ExitStack() as stack, made_folder(folder):
+        handle = os.open(folder, os.O_RDONLY)
+        stack.callback(release, handle)  # once the folder is gone, if it goes
+        if try_lock(handle) is False or not is_at(folder, handle):
             raise CheckpointError(
                 f"Another training is writing into {output}. Wait for its end or stop it, or give "
                 "another output folder."
             )
         yield
-    finally:
-        release(handle)
 
 
 def save_model(model: Pretrained, folder: Path) -> None:

@@ -16,7 +16,7 @@ from gptj.model.config import GPTJConfig
 from gptj.model.pretrained import Pretrained
 from gptj.spec.quantization import check_trainable
 from gptj.spec.types import Device
-from gptj.system.atomic import folder_named, make_folder, staged
+from gptj.system.atomic import folder_named, refuse_file, staged
 from gptj.system.progress import report
 from gptj.system.versions import install_command
 from gptj.tokenizer.lookup import add_tokenizer
@@ -96,7 +96,7 @@ def finetune(
     chosen, folder = Settings.of(**settings), folder_named(output)
     _require_extras()
     framework = _training_backend(backend)
-    _make(folder)
+    _refuse_other_model(folder)
     with checkpoints.only_training(folder):
         config, tokenizer = GPTJConfig.from_pretrained(model), api.load_tokenizer(model)
         examples = open_data(data, held_out_data, chosen, config, tokenizer, cache_dir)
@@ -134,15 +134,15 @@ def _require_extras() -> None:
         )
 
 
-def _make(folder: Path) -> None:
-    """Make the folder, unless it holds a model from elsewhere.
+def _refuse_other_model(folder: Path) -> None:
+    """Refuse a folder, which may not exist, with a model from elsewhere.
 
     Raises:
-        CheckpointError: if it cannot be made.
+        CheckpointError: if it is no folder.
         ArgumentError: for a folder with a model that was not trained there.
     """
-    make_folder(folder)
-    names = [path.name for path in folder.iterdir()]
+    refuse_file(folder)
+    names = [path.name for path in folder.glob("*")]
     holds_weights = any(form.owns(name) for form in FORMS for name in names)
     if holds_weights and checkpoints.newest(folder) is None:
         raise ArgumentError(

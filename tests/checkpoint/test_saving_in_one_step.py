@@ -21,7 +21,7 @@ TRIALS = int(os.environ.get("GPTJ_TRIALS", "30"))
 
 
 def program(folder, what, case, *numbers):
-    """Run kills, races or reads in a program without threads; return what it counted."""
+    """Run a way in which saves end in a program without threads; return what it counted."""
     command = [sys.executable, HELPERS / "killed_saves.py", what, folder, case, *numbers]
     done = subprocess.run(
         [str(word) for word in command], capture_output=True, text=True, check=False
@@ -41,18 +41,20 @@ SOME_KILLS = {
 """Case -> every how many-th call is tried."""
 
 
+@pytest.mark.parametrize("way", ["kills", "interrupts"])
 @pytest.mark.parametrize("case", SOME_KILLS)
-def test_a_killed_save_leaves_the_old_model_or_the_new_one(case, tmp_path):
-    counts = program(tmp_path, "kills", case, 0, SOME_KILLS[case])
+def test_a_save_that_is_ended_leaves_the_old_model_or_the_new_one(case, way, tmp_path):
+    counts = program(tmp_path, way, case, 0, SOME_KILLS[case])
     assert counts["old"] and counts["new"] and counts["nothing"]
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("way", ["kills", "interrupts"])
 @pytest.mark.parametrize("case", [name for name in CASES if name != "safetensors and bin"])
-def test_a_save_may_be_killed_before_any_call(case, tmp_path):
+def test_a_save_may_end_before_any_call(case, way, tmp_path):
     is_long = case.startswith(("mesh", "tokenizer"))  # of many files, or slow to make
-    counts = program(tmp_path, "kills", case, 0, 5 if is_long else 1)
-    assert counts["kills"]
+    counts = program(tmp_path, way, case, 0, 5 if is_long else 1)
+    assert counts["ends"]
 
 
 def test_of_two_savers_one_wins(tmp_path):

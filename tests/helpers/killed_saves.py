@@ -1,9 +1,10 @@
-"""Saves that are killed before any call that changes files, race, or are read meanwhile.
+"""Saves that are killed or interrupted before any call that changes files, race, or are read.
 
 Run as a program, so that the processes that it forks have no threads and no framework. It prints a
 JSON object of what was found:
 
     python killed_saves.py kills FOLDER CASE FIRST STEP    before every STEP-th call from FIRST on
+    python killed_saves.py interrupts FOLDER CASE FIRST STEP    by Ctrl-C
     python killed_saves.py races FOLDER CASE TRIALS
     python killed_saves.py reads FOLDER CASE TRIALS
 """
@@ -34,6 +35,7 @@ from gptj.training import checkpoints
 EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.chmod", "shutil.rmtree"}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 KILLED = 9
+INTERRUPTED = 130
 
 
 def small(value, **changes):
@@ -164,18 +166,28 @@ CASES = {
 """Name -> how to save a value, how to read it, and what else is in the folder."""
 
 
-def die_before(number):
-    """End this process, as a kill does, before call `number` that changes the file system."""
+def before_call(number, strike):
+    """Have `strike` called before call `number` that changes the file system."""
     seen = 0
 
     def count(event, arguments):
         nonlocal seen
         if event in EVENTS or (event == "open" and (arguments[2] or 0) & WRITING):
-            if seen == number:
-                os._exit(KILLED)
             seen += 1
+            if seen == number + 1:
+                strike()
 
     sys.addaudithook(count)
+
+
+def die():
+    """End this process as a kill does."""
+    os._exit(KILLED)
+
+
+def press_ctrl_c():
+    """Interrupt this process as its user does."""
+    signal.raise_signal(signal.SIGINT)
 
 
 def start(action):
@@ -184,6 +196,8 @@ def start(action):
     if child == 0:
         try:
             action()
+        except KeyboardInterrupt:
+            os._exit(INTERRUPTED)
         except BaseException as error:
             print(repr(error), file=sys.stderr, flush=True)
             os._exit(1)
@@ -200,8 +214,8 @@ def leftovers(root):
     return [path.name for path in root.rglob(".*") if path.name.startswith((".saving", ".saved"))]
 
 
-def trial(root, case, number, has_old):
-    """Kill one save, read, save again; return what was read and whether it was killed."""
+def trial(root, case, number, has_old, strike):
+    """End one save, read, save again; return what was read and whether the save was ended."""
     save, read, add = CASES[case]
     folder = root / "model"
     if has_old:
@@ -209,17 +223,18 @@ def trial(root, case, number, has_old):
         if add:
             add(folder)
 
-    def killed():
-        die_before(number)
+    def ended():
+        before_call(number, strike)
         save(folder, 2.0)
 
-    status = wait(start(killed))
-    assert status in (0, KILLED), f"the save ended with {status}"
+    status = wait(start(ended))
+    assert status in (0, KILLED if strike is die else INTERRUPTED), f"the save ended with {status}"
     # in a folder of our own, old and new are the same for programs that know nothing of journals
     assert add or not list(folder.glob(".*"))
     found = read(folder) if any(folder.glob("[!.]*")) else None
     assert found in ((1.0, 2.0) if has_old else (None, 2.0)), f"found {found}"
-    assert status == KILLED or found == 2.0
+    assert status or found == 2.0
+    check_remains(root, folder, case, strike, found)
     if add and has_old:
         assert (folder / "notes.md").read_text() == "mine"
     save(folder, 2.0)
@@ -227,26 +242,40 @@ def trial(root, case, number, has_old):
     assert not leftovers(root), f"left: {leftovers(root)}"
     shutil.rmtree(root)
     root.mkdir()
-    return status == KILLED, found
+    return bool(status), found
 
 
-def kills(root, case, first, step):
-    """Kill a save of every case before one call after the other."""
-    counts = {"kills": 0, "old": 0, "new": 0, "nothing": 0, "wrong": []}
+def check_remains(root, folder, case, strike, found):
+    """Nothing is left of a save that an interrupt undid, and no empty folder of a killed one."""
+    if strike is press_ctrl_c and found != 2.0:
+        assert not leftovers(root), f"left: {leftovers(root)}"
+        assert found or not folder.exists(), "left: the folder"
+    if found is None and "training" not in case:  # which saves into a folder of that folder
+        assert not folder.exists(), "left: the folder"
+
+
+def kills(root, case, first, step, strike=die):
+    """End a save of every case before one call after the other."""
+    counts = {"ends": 0, "old": 0, "new": 0, "nothing": 0, "wrong": []}
     for has_old in (True, False):
-        number, is_killed = int(first), True
-        while is_killed:
+        number, is_ended = int(first), True
+        while is_ended:
             try:
-                is_killed, found = trial(root, case, number, has_old)
+                is_ended, found = trial(root, case, number, has_old, strike)
                 counts[{1.0: "old", 2.0: "new", None: "nothing"}[found]] += 1
             except Exception as error:
                 counts["wrong"].append(f"{case}, call {number}, old: {has_old}: {error!r}")
                 shutil.rmtree(root)
                 root.mkdir()
-            counts["kills"] += is_killed
+            counts["ends"] += is_ended
             number += int(step)
-            is_killed &= number < 2000
+            is_ended &= number < 2000
     return counts
+
+
+def interrupts(root, case, first, step):
+    """Press Ctrl-C before one call after the other."""
+    return kills(root, case, first, step, press_ctrl_c)
 
 
 def quietly(save, folder, value):
@@ -322,7 +351,7 @@ def main(what, folder, case, *numbers):
         for value in (1.0, 2.0):
             TOKENIZERS[value] = GPTJTokenizer(model_max_length=int(value))
             TOKENIZERS[value].add_tokens([f"<{number}>" for number in range(int(value))])
-    ways = {"kills": kills, "races": races, "reads": reads}
+    ways = {"kills": kills, "interrupts": interrupts, "races": races, "reads": reads}
     print(json.dumps(ways[what](root, case, *numbers)))
 
 

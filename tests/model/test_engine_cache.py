@@ -108,7 +108,7 @@ def test_configuration_head_and_details_count(other):
 def test_what_fails_in_the_middle_leaves_nothing(tmp_path):
     with pytest.raises(RuntimeError, match="in the middle"):
         convert(tmp_path, Writer(RuntimeError("in the middle")))
-    assert [*(tmp_path / "engine").iterdir()] == []
+    assert not (tmp_path / "engine").exists()
 
 
 KILLED = """

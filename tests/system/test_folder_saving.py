@@ -9,7 +9,7 @@ import pytest
 
 from gptj.errors import ArgumentError, CheckpointError
 from gptj.system import exchange, folder_saving, journal, locks
-from gptj.system.atomic import folder_named, make_folder, replacing, staged, write_text
+from gptj.system.atomic import folder_named, made_folder, replacing, staged, write_text
 from gptj.system.folder_saving import Plan
 from gptj.system.journal import settle
 from gptj.system.leftovers import temporary_folder
@@ -239,7 +239,14 @@ PLACES = {
     "NUL": ("a\0b", "a name cannot hold the character NUL"),
     "a file": ("file", "it is a file, not a folder"),
 }
-WRITERS = {"files": put, "one folder": lambda folder, text: make_folder(folder)}
+
+
+def make(folder, text):
+    with made_folder(folder):
+        (folder / "file").write_text(text)
+
+
+WRITERS = {"files": put, "one folder": make}
 
 
 @pytest.mark.parametrize("writer", WRITERS)
@@ -273,7 +280,7 @@ def test_a_read_only_file_system_is_one_line(is_new, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(CheckpointError, match=r"model: Read-only file system\."):
-        put(tmp_path / "model", "new", Plan(claims=True))
+        put(tmp_path / "model", "new")
 
 
 def test_a_disk_that_is_full_while_a_file_is_copied_is_one_line(tmp_path):

@@ -140,7 +140,7 @@ def test_numbers_that_a_dtype_cannot_hold_are_refused(tmp_path):
     save_checkpoint(tmp_path / "large", config, GenerationConfig(), tensors)
     with pytest.raises(CheckpointError, match=r"bias holds 70000\.0, which float16 cannot"):
         gptj.convert(tmp_path / "large", tmp_path / "small", dtype="float16")
-    assert names(tmp_path / "small") == []
+    assert not (tmp_path / "small").exists()
 
 
 def test_the_tokenizer_comes_along(tmp_path):

@@ -255,6 +255,7 @@ def test_data_that_make_no_step_are_refused(tmp_path, output, torch_backend):
         train("torch", output, batch_size=1000, accumulate=4)
     with pytest.raises(DataError, match="does not exist"):
         train("torch", output, data=tmp_path / "nowhere.txt")
+    assert not output.exists()
 
 
 def test_questions_without_answers_are_refused(tmp_path, output, torch_backend):
