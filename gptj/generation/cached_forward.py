@@ -56,7 +56,7 @@ class CachedForward:
         with already_checked():  # the prompt was checked, and drawn tokens are in the vocabulary
             self.output = self.backend.forward(self.model, **self._inputs(new, mask, keep))
         self.filled, self.embeds = count, None
-        self.cache = self.output.past_key_values
+        self.cache = self.output.pop("past_key_values", None)  # held here alone: it may be large
         return self.backend.to_numpy(self.output.logits)[:, -keep:].astype(np.float32)
 
     def places(self, length: int) -> int:

@@ -59,8 +59,10 @@ Mode = Callable[[DecodeRequest, CachedForward, OutputRecorder], Iterator[Ids]]
 
 def fits_compiled_loop(request: DecodeRequest) -> bool:
     """Return whether the backend's compiled loop can decode a request, at once or in steps."""
-    inputs = request.inputs
-    if not request.backend.capabilities.in_graph_decode or needs_reference_decoder(request.options):
+    inputs, can = request.inputs, request.backend.capabilities
+    if not can.in_graph_decode or needs_reference_decoder(request.options):
+        return False
+    if request.plan.do_sample and not can.in_graph_sampling:
         return False
     if request.processors or request.criteria or request.assistant is not None:
         return False

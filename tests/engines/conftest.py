@@ -2,6 +2,9 @@
 
 import pytest
 
+from engine_cases import ENGINES
+from gptj.backends import get_backend
+
 
 @pytest.fixture(scope="session")
 def engine_cache(tmp_path_factory):
@@ -13,3 +16,9 @@ def engine_cache(tmp_path_factory):
 def own_cache(engine_cache, monkeypatch):
     """Let engines keep converted models there."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(engine_cache))
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request):
+    """Every engine that runs the tests of all, in turn."""
+    return get_backend(request.param)

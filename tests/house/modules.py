@@ -7,13 +7,15 @@ from paths import SOURCE
 
 FRAMEWORKS = (
     *("torch", "tensorflow", "keras", "jax", "flax", "optax", "optree", "transformers"),
-    *("onnx", "onnxruntime"),
+    *("onnx", "onnxruntime", "openvino", "ctranslate2"),
 )
 OWN_FRAMEWORKS = {
     "backends.torch": {"torch"},
     "backends.tf": {"tensorflow", "keras", "optree"},
     "backends.flax": {"jax", "flax", "optax"},
     "backends.onnxruntime": {"onnx", "onnxruntime"},
+    "backends.openvino": {"openvino"},
+    "backends.ctranslate2": {"ctranslate2"},
     "exporting.saved_model": {"tensorflow"},
 }
 
