@@ -19,7 +19,7 @@ Examples:
 
 @click.command(epilog=EXAMPLES, context_settings={"show_default": True})
 @click.argument("checkpoint")
-@click.option("--backends", help="Comma-separated. Default: all that are installed.")
+@click.option("--backends", help="Comma-separated. Default: every framework that is installed.")
 @click.option("--dtype", default="float32", help="float32, bfloat16, float16; comma-separated.")
 @click.option("--head", default="causal_lm", help="Head to run.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="HTML page to write.")
