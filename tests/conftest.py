@@ -4,10 +4,12 @@ Every test that takes `backend` runs once per backend found: those whose framewo
 and NumPy's. What they compute is compared with the oracle, which ``tests/plugin`` plugs in as a
 stranger would plug in a backend.
 ``GPTJ_REQUIRE=torch,tf`` turns a missing framework from a skip into a failure, and
-``GPTJ_ENGINES=onnxruntime`` adds engines.
+``GPTJ_ENGINES=onnxruntime`` adds engines. ``--backends=mlx`` tests just those backends, also a
+stranger's.
 """
 
 import os
+import re
 import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny matrices lose time to a second thread
@@ -18,21 +20,51 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 
-from gptj.backends import get_backend
+from gptj.backends import get_backend, resolve_name
+from gptj.errors import ArgumentError
 from installed import ENGINES, FRAMEWORKS, NUMPY, require
 
 MODULES = {"torch", "tensorflow", "keras", "jax", "flax"}
 
 
-@pytest.fixture(
-    params=[*FRAMEWORKS, *ENGINES, pytest.param(NUMPY, marks=pytest.mark.numpy_backend)]
-)
+def pytest_addoption(parser):
+    """Let a backend's author choose what is tested."""
+    parser.addoption(
+        "--backends", metavar="NAME,...", help="test these backends alone, built in or plugged in"
+    )
+
+
+def pytest_configure(config):
+    """Take the chosen backends for those that are installed, before any test is collected."""
+    chosen = config.getoption("backends")
+    if chosen is not None:
+        try:
+            FRAMEWORKS[:] = [resolve_name(name) for name in chosen.split(",")]
+        except ArgumentError as error:
+            raise pytest.UsageError(f"--backends: {error}") from error
+
+
+def pytest_generate_tests(metafunc):
+    """Run a test of `backend` or `framework` once for each."""
+    names = FRAMEWORKS or [pytest.param(None, marks=pytest.mark.skip("no framework"))]
+    own = [str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize")]
+    own_names = re.findall(r"\w+", " ".join(own))
+    fixtures = {*metafunc.fixturenames} - {*own_names}
+    if "framework" in fixtures:
+        metafunc.parametrize("framework", names, indirect=True)
+    if "backend" in fixtures:
+        numpy = pytest.param(NUMPY, marks=pytest.mark.numpy_backend)
+        others = [*ENGINES, numpy] if metafunc.config.getoption("backends") is None else []
+        metafunc.parametrize("backend", [*FRAMEWORKS, *others], indirect=True)
+
+
+@pytest.fixture
 def backend(request):
     """Every backend in turn; of the engines, those that are asked for."""
     return get_backend(request.param)
 
 
-@pytest.fixture(params=FRAMEWORKS or [pytest.param(None, marks=pytest.mark.skip("no framework"))])
+@pytest.fixture
 def framework(request):
     """Every backend that stands on a framework."""
     return get_backend(request.param)
@@ -70,8 +102,12 @@ def promotion():
         yield
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """Refuse a test without a mark, and one whose name is another in each process."""
+    if config.getoption("backends") is not None:
+        without = [item for item in items if asks_too_much(item)]
+        items[:] = [item for item in items if item not in without]
+        config.hook.pytest_deselected(items=without)
     for item in items:
         if " at 0x" in item.nodeid:
             raise pytest.UsageError(f"{item.nodeid} has an address in its name: give it `ids=`.")
@@ -80,6 +116,15 @@ def pytest_collection_modifyitems(items):
                 f"{item.nodeid} has neither mark: mark it, or its file, as `neutral` where no "
                 "framework can change it, so that it runs in one environment, else `frameworks`."
             )
+
+
+def asks_too_much(item):
+    """Return whether a test needs a capability that the chosen backend does not declare."""
+    needed, call = item.get_closest_marker("needs"), getattr(item, "callspec", None)
+    name = call and (call.params.get("framework") or call.params.get("backend"))
+    if needed is None or name is None:
+        return False
+    return not getattr(get_backend(name).capabilities, needed.args[0])
 
 
 @pytest.hookimpl(wrapper=True)

@@ -103,8 +103,8 @@ class ArrayBackend(Refusals):
         """Return an array or a list as an array."""
         return np.asarray(array) if model is None else input_array(array)
 
-    def concrete(self, tensor: Array) -> Array:
-        """Return a tensor's values for a check; nothing is ever traced."""
+    def concrete(self, tensor: Array) -> Array | None:
+        """Return a tensor's values for a check; of NumPy's, nothing is ever traced."""
         return np.asarray(tensor)
 
     def devices(self) -> list[str]:

@@ -29,5 +29,6 @@ def test_a_backend_refuses_what_it_does_not_declare(method):
 
 
 def test_type_checkers_know_the_options_of_a_backend(framework):
-    known = {*KEYWORDS[framework.name].__annotations__} - {*options.LoadOptions.__annotations__}
+    own = KEYWORDS.get(framework.name, options.LoadOptions)
+    known = {*own.__annotations__} - {*options.LoadOptions.__annotations__}
     assert known | {"seed"} == {*framework.build_options}

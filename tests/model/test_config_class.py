@@ -62,6 +62,7 @@ def test_a_model_made_from_a_plain_configuration_has_a_public_one(backend):
 
 
 @pytest.mark.frameworks
+@pytest.mark.needs("adapters")
 def test_a_model_with_an_adapter_keeps_a_public_configuration(framework):
     model = gptj.load(TINY, backend=framework.name)
     model.add_lora(rank=2)

@@ -51,6 +51,7 @@ def test_a_tied_model_is_tied_after_copying(torch_backend, how):
 
 
 @pytest.mark.frameworks
+@pytest.mark.needs("adapters")
 @pytest.mark.parametrize("how", COPIES)
 def test_a_copied_model_has_its_adapter(framework, how):
     model = copy.deepcopy(tiny_model(framework.name)).add_lora(rank=2, seed=1)
