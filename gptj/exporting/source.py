@@ -93,11 +93,16 @@ class Source:
             config: another configuration for the same weights.
             options: of ``gptj.checkpoint.saving.save_checkpoint``.
         """
+        config = self.written_config(config)
+        options.setdefault("tensors", self.tensors)
+        save_checkpoint(folder, config, self.options, add_files=self.add_tokenizer, **options)
+
+    def written_config(self, config: GPTJConfig | None = None) -> GPTJConfig:
+        """Return a configuration, by default the model's, with the head and the dtype in it."""
         config = GPTJConfig.from_dict((config or self.config).to_dict())
         config.architectures = [find_head(self.head).class_name]
         config.dtype = self.dtype
-        options.setdefault("tensors", self.tensors)
-        save_checkpoint(folder, config, self.options, add_files=self.add_tokenizer, **options)
+        return config
 
     @contextmanager
     def saved(self, **options: Any) -> Iterator[Path]:

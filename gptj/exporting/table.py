@@ -4,10 +4,13 @@ from typing import Final
 
 from gptj.errors import ArgumentError, choices, suggest
 from gptj.exporting.ggml import Ggml
+from gptj.exporting.onnx import Onnx
 from gptj.exporting.saved_model import SavedModel
 from gptj.exporting.target import Target
 
-TARGETS: Final[dict[str, Target]] = {target.name: target for target in (SavedModel(), Ggml())}
+TARGETS: Final[dict[str, Target]] = {
+    target.name: target for target in (SavedModel(), Onnx(), Ggml())
+}
 """Name -> target, in the order in which they are listed."""
 
 

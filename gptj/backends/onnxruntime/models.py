@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import onnx
-import onnxruntime
+from onnxruntime import InferenceSession
 
 from gptj.backends.onnxruntime.cache import OnnxCache, to_engine
 from gptj.backends.onnxruntime.feeds import (
@@ -19,6 +19,7 @@ from gptj.backends.onnxruntime.feeds import (
 from gptj.backends.onnxruntime.files import MODEL, write_files
 from gptj.backends.onnxruntime.interface import WHOLE, Interface, cache_names
 from gptj.backends.onnxruntime.outputs import OutputNames, as_array
+from gptj.backends.onnxruntime.session import open_session
 from gptj.backends.onnxruntime.weights import stored_params
 from gptj.model.array_cache import Array
 from gptj.model.array_heads import (
@@ -40,8 +41,6 @@ WHOLE_MODEL: Final = "whole.onnx"
 
 INTERFACES: Final = {MODEL: Interface(cache=True, positions=True, chosen=True), WHOLE_MODEL: WHOLE}
 """File -> what its graph takes: the usual, and all that a model can be asked for."""
-
-PROVIDERS: Final = ("CPUExecutionProvider",)
 
 
 class OnnxGPTJModel(ArrayModel):
@@ -78,14 +77,13 @@ class OnnxGPTJModel(ArrayModel):
             self.backend_name, config, head, params, write, details, self.engine_cache
         )
         self.params = stored_params(self.folder / MODEL, config, head)
-        self.sessions: dict[str, onnxruntime.InferenceSession] = {}
+        self.sessions: dict[str, InferenceSession] = {}
         self.session(MODEL)
 
-    def session(self, name: str) -> onnxruntime.InferenceSession:
+    def session(self, name: str) -> InferenceSession:
         """Return the session of one of the model's files."""
         if name not in self.sessions:
-            path = str(self.folder / name)
-            self.sessions[name] = onnxruntime.InferenceSession(path, providers=list(PROVIDERS))
+            self.sessions[name] = open_session(self.folder / name)
         return self.sessions[name]
 
     def compute(
