@@ -4,8 +4,7 @@ Every test that takes `backend` runs once per backend found: those whose framewo
 and NumPy's. What they compute is compared with the oracle, which ``tests/plugin`` plugs in as a
 stranger would plug in a backend.
 ``GPTJ_REQUIRE=torch,tf`` turns a missing framework from a skip into a failure, and
-``GPTJ_ENGINES=onnxruntime`` adds engines. ``--backends=mlx`` tests just those backends, also a
-stranger's.
+``--backends=mlx`` tests just those backends, also an engine's or a stranger's.
 """
 
 import os
@@ -22,7 +21,8 @@ import pytest
 
 from gptj.backends import get_backend, resolve_name
 from gptj.errors import ArgumentError
-from installed import ENGINES, FRAMEWORKS, NUMPY, require
+from gptj.spec.config import DTYPES
+from installed import FRAMEWORKS, NUMPY, require
 
 MODULES = {"torch", "tensorflow", "keras", "jax", "flax"}
 
@@ -53,14 +53,14 @@ def pytest_generate_tests(metafunc):
     if "framework" in fixtures:
         metafunc.parametrize("framework", names, indirect=True)
     if "backend" in fixtures:
-        numpy = pytest.param(NUMPY, marks=pytest.mark.numpy_backend)
-        others = [*ENGINES, numpy] if metafunc.config.getoption("backends") is None else []
+        numpy = [pytest.param(NUMPY, marks=pytest.mark.numpy_backend)]
+        others = numpy if metafunc.config.getoption("backends") is None else []
         metafunc.parametrize("backend", [*FRAMEWORKS, *others], indirect=True)
 
 
 @pytest.fixture
 def backend(request):
-    """Every backend in turn; of the engines, those that are asked for."""
+    """Every backend in turn that needs no engine, or those that are asked for."""
     return get_backend(request.param)
 
 
@@ -119,12 +119,14 @@ def pytest_collection_modifyitems(config, items):
 
 
 def asks_too_much(item):
-    """Return whether a test needs a capability that the chosen backend does not declare."""
+    """Return whether a test needs a capability or a dtype that the chosen backend lacks."""
     needed, call = item.get_closest_marker("needs"), getattr(item, "callspec", None)
     name = call and (call.params.get("framework") or call.params.get("backend"))
-    if needed is None or name is None:
+    if name is None:
         return False
-    return not getattr(get_backend(name).capabilities, needed.args[0])
+    has = get_backend(name).capabilities
+    lacks_dtype = call.params.get("dtype", "float32") in {*DTYPES} - {*has.dtypes}
+    return lacks_dtype or (needed is not None and not getattr(has, needed.args[0]))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -40,7 +40,9 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]  # generic in new rele
 
 @click.command(epilog=EXAMPLES, context_settings={"show_default": True})
 @click.argument("model", default="demo")
-@click.option("-b", "--backend", help="Comma-separated. Default: every framework that is installed.")
+@click.option(
+    "-b", "--backend", help="Comma-separated. Default: every framework that is installed."
+)
 @click.option("--dtype", default="float32", help="Comma-separated: float32, bfloat16, int8 ...")
 @click.option("--batch", default="1,8", type=Numbers(","), help="Sequences per batch.")
 @click.option("--prompt", type=int, help="Prompt tokens. Default: 128, if the context allows.")

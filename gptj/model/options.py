@@ -1,6 +1,7 @@
 """The options of loading as keyword arguments, for type checkers."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypedDict
 
 from gptj.hub.options import HubOptions
@@ -55,7 +56,13 @@ class FlaxOptions(LoadOptions, total=False):
     scan_layers: bool
 
 
-class AnyOptions(TorchOptions, FlaxOptions, total=False):
+class EngineOptions(LoadOptions, total=False):
+    """What the models of engines take besides."""
+
+    engine_cache: str | Path | None
+
+
+class AnyOptions(TorchOptions, FlaxOptions, EngineOptions, total=False):
     """What the models of one backend or another take."""
 
 

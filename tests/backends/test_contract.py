@@ -14,6 +14,7 @@ KEYWORDS = {
     "torch": options.TorchOptions,
     "tf": options.TFOptions,
     "flax": options.FlaxOptions,
+    "onnxruntime": options.EngineOptions,
 }
 """What type checkers know of the options of a backend."""
 

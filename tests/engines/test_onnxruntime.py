@@ -1,5 +1,6 @@
 """The backend of ONNX Runtime, beside what the tests of all backends show of it."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -16,8 +17,12 @@ from tolerances import assert_close
 
 pytestmark = pytest.mark.frameworks
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
+
+from onnx import helper  # noqa: E402
+
+from gptj.backends.onnxruntime import files, models  # noqa: E402
 
 IDS = draw_ids((2, 7))
 
@@ -73,6 +78,20 @@ def test_a_model_is_converted_once(tmp_path):
     assert first.folder == second.folder
     assert first.folder.parent == tmp_path / "onnxruntime"
     assert len([*first.folder.parent.iterdir()]) == 1
+
+
+def test_other_graphs_are_of_another_form(tmp_path):
+    config = tiny_config()
+    tensors = {name: LazyTensor.of(array) for name, array in tiny_weights().items()}
+    files.write_files(tmp_path, config, "causal_lm", tensors, models.INTERFACES)
+    digest = hashlib.sha256()
+    for name in models.INTERFACES:
+        graph = onnx.load(tmp_path / name, load_external_data=False).graph
+        for node in graph.node:
+            found = {pair.name: str(helper.get_attribute_value(pair)) for pair in node.attribute}
+            digest.update(repr((node.op_type, *node.input, *node.output, found)).encode())
+    # another digest is another form: raise FORM, so that what is in users' caches is not used
+    assert (models.FORM, digest.hexdigest()[:16]) == (1, "91095cf176ce5543")
 
 
 def test_other_parameters_are_converted_anew(tmp_path):

@@ -9,9 +9,6 @@ from gptj.backends import get_backend, is_installed
 
 REQUIRED = [name for name in os.environ.get("GPTJ_REQUIRE", "").split(",") if name]
 FRAMEWORKS = [name for name in backends.FRAMEWORKS if is_installed(name) or name in REQUIRED]
-ENGINES = [name for name in os.environ.get("GPTJ_ENGINES", "").split(",") if name]
-"""Engines that take part in the tests of all backends."""
-
 NUMPY = "numpy"
 PLUGGED_IN = "oracle"
 """The NumPy backend in float64, whose numbers and texts the others are compared with."""

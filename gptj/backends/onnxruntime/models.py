@@ -1,10 +1,10 @@
 """The models of all heads: inputs in NumPy, sessions of ONNX Runtime, outputs in NumPy."""
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-import onnx
 from onnxruntime import InferenceSession
 
 from gptj.backends.onnxruntime.cache import OnnxCache, to_engine
@@ -35,7 +35,7 @@ from gptj.spec.outputs import ModelOutput
 from gptj.spec.tensors import Tensors
 
 FORM: Final = 1
-"""Raised when the same model would make other files."""
+"""Part of every key of the cache: raised when the same model would make other files."""
 
 WHOLE_MODEL: Final = "whole.onnx"
 
@@ -72,13 +72,21 @@ class OnnxGPTJModel(ArrayModel):
         def write(folder: Path, tensors: Tensors) -> None:
             write_files(folder, config, head, tensors, INTERFACES)
 
-        details = {"form": FORM, "onnx": onnx.__version__}
-        self.folder = converted(
-            self.backend_name, config, head, params, write, details, self.engine_cache
-        )
+        name, details = self.backend_name, {"form": FORM}
+        self.folder = converted(name, config, head, params, write, details, self.engine_cache)
         self.params = stored_params(self.folder / MODEL, config, head)
         self.sessions: dict[str, InferenceSession] = {}
         self.session(MODEL)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy, or another process on this machine, opens the same files with."""
+        return {**vars(self), "params": None, "sessions": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the files of another model."""
+        import_module("gptj.backends.onnxruntime.backend")  # which all models belong to
+        vars(self).update(state)
+        self.params = stored_params(self.folder / MODEL, self.config, self.head)
 
     def session(self, name: str) -> InferenceSession:
         """Return the session of one of the model's files."""
