@@ -232,6 +232,7 @@ EXCEPTIONS = {
         "AdamW": "Keras: its own adds epsilon elsewhere than PyTorch and Optax do",
         "AdamW._all_reduce_sum_gradients": "TensorFlow: the graph of its sum is never freed",
         "AdamW.update_step": "Keras: its own adds epsilon elsewhere than PyTorch and Optax do",
+        "_named_alike": "TensorFlow: a kernel is kept for each new name of a variable",
         "LeafInfo": STATES,
         "_trained": STATES,
         "_check_kind": STATES,
