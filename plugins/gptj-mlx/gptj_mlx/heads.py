@@ -56,8 +56,8 @@ class MLXGPTJForCausalLM(MLXGPTJModel):
 
     def project(self, hidden_states: mx.array) -> mx.array:
         """Return the logits of (B, K, E), (B, K, V)."""
-        weight = (self.get_input_embeddings(),) if self.config.tie_word_embeddings else ()
-        return self.module.lm_head(hidden_states, *weight).astype(mx.float32)
+        table = self.get_input_embeddings()
+        return self.module.lm_head(hidden_states, table).astype(mx.float32)
 
 
 class MLXGPTJForSequenceClassification(MLXGPTJModel):

@@ -1,9 +1,14 @@
 """The losses: float32 scalars in every compute dtype."""
 
+from typing import Final
+
 import mlx.core as mx
 from mlx import nn
 
 from gptj.spec import IGNORE_INDEX
+
+BLOCK: Final = 256
+"""Numbers that are added up at a time."""
 
 
 def causal_lm_loss(logits: mx.array, labels: mx.array, items: mx.array | None) -> mx.array:
@@ -45,8 +50,19 @@ def cross_entropy(logits: mx.array, targets: mx.array, items: mx.array | None) -
     """Return the sum for (N, V) logits and (N,) targets, divided by the targets or by `items`."""
     kept = targets != IGNORE_INDEX
     known = mx.clip(targets, 0, logits.shape[-1] - 1)[:, None]
-    losses = mx.logsumexp(logits, axis=-1) - mx.take_along_axis(logits, known, axis=-1)[:, 0]
+    losses = log_sum_exp(logits) - mx.take_along_axis(logits, known, axis=-1)[:, 0]
     return mx.where(kept, losses, 0.0).sum() / at_least_one(kept.sum() if items is None else items)
+
+
+def log_sum_exp(rows: mx.array) -> mx.array:
+    """Return the logarithm of the sum of the exponentials of every row of (N, V), (N,).
+
+    By blocks: MLX on a CPU adds one number after the other, and small ones are lost beside a large
+    sum. Over a vocabulary of 50,400 that is 3e-4 of a loss.
+    """
+    missing = -rows.shape[1] % BLOCK
+    padded = mx.pad(rows, ((0, 0), (0, missing)), constant_values=-mx.inf)
+    return mx.logsumexp(mx.logsumexp(padded.reshape(len(rows), -1, BLOCK), axis=-1), axis=-1)
 
 
 def at_least_one(count: mx.array) -> mx.array:

@@ -116,7 +116,7 @@ class MLXGPTJModel(ArrayModel):
         self.check(inputs, wanted, logits_to_keep, num_items_in_batch)
         items = tensors.inputs(items=num_items_in_batch)["items"]
         with self.computing():
-            output = self.compute_base(inputs, past_key_values, flags)
+            output = self.compute(inputs, past_key_values, flags)
             past = 0 if past_key_values is None else past_key_values.length
             output |= self.finish(output, inputs, past, logits_to_keep, wanted, items)
             return self.deliver(output, flags, return_dict)
@@ -146,12 +146,10 @@ class MLXGPTJModel(ArrayModel):
         """Return what the head adds to the output of the base model."""
         return {}
 
-    def compute(self, inputs: Any, past: Any, flags: Flags, keep: Any = None) -> ModelOutput:
-        """Return the outputs of the head without a loss; inputs are checked."""
-        raise NotImplementedError
-
-    def compute_base(self, inputs: Inputs, past: KVCache | None, flags: Flags) -> ModelOutput:
-        """Check the inputs; return the output of the base model, all fields that it has."""
+    def compute(
+        self, inputs: Inputs, past: KVCache | None, flags: Flags, keep: object = None
+    ) -> ModelOutput:
+        """Check the inputs and run the base model; `finish` adds what the head does."""
         check_cache(past, KVCache)
         start, fixed = (0, False) if past is None else (past.length, past.preallocated)
         room = past.capacity if past is not None and fixed else None

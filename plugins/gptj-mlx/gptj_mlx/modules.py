@@ -4,7 +4,7 @@ Maths: ``gptj.spec.reference``; shape letters: ``gptj.spec``.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import mlx.core as mx
 from mlx import nn
@@ -13,6 +13,9 @@ from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import HEADS
 from gptj.spec.rotary import rotary_table
 from gptj_mlx.cache import LayerCache, extend
+
+ROWS: Final = 1024
+"""Rows of a head's weight whose part of a gradient is added up at a time."""
 
 ACTIVATION = {
     "gelu": nn.gelu,
@@ -148,30 +151,49 @@ class Transformer(nn.Module):
 
 
 class WithHead(nn.Module):
-    """The base model with the one linear layer of a head, or the table in its place if tied."""
+    """The base model with the one layer of a head."""
 
     def __init__(self, config: GPTJConfig, head: str) -> None:
         super().__init__()
         self.transformer = Transformer(config)
-        (name,) = HEADS[head].modules
-        outputs = config.vocab_size if head == "causal_lm" else config.num_labels
-        if head == "causal_lm" and config.tie_word_embeddings:
-            self.lm_head = TiedHead(config.vocab_size)
+        if head == "causal_lm":
+            self.lm_head = LanguageModelHead(config)
         else:
-            bias = head != "sequence_classification"
-            setattr(self, name, nn.Linear(config.n_embd, outputs, bias=bias))
+            (name,) = HEADS[head].modules
+            bias = head == "question_answering"
+            setattr(self, name, nn.Linear(config.n_embd, config.num_labels, bias=bias))
 
 
-class TiedHead(nn.Module):
-    """The bias of a head whose weight is the word table."""
+class LanguageModelHead(nn.Module):
+    """The head over the vocabulary: a bias, and a weight of its own if it is not tied."""
 
-    def __init__(self, vocab_size: int) -> None:
+    def __init__(self, config: GPTJConfig) -> None:
         super().__init__()
-        self.bias = mx.zeros(vocab_size)
+        if not config.tie_word_embeddings:
+            self.weight = mx.zeros((config.vocab_size, config.n_embd))
+        self.bias = mx.zeros(config.vocab_size)
 
-    def __call__(self, x: mx.array, weight: mx.array) -> mx.array:
-        """Map (B, T, E) to (B, T, V)."""
-        return mx.addmm(self.bias, x, weight.T)
+    def __call__(self, x: mx.array, table: mx.array) -> mx.array:
+        """Map (..., E) to (..., V), by the word table where the head is tied."""
+        return multiply(x, self.get("weight", table)) + self.bias
+
+
+@mx.custom_function
+def multiply(x: mx.array, weight: mx.array) -> mx.array:
+    """Return the matmul of (..., E) with a weight (V, E)."""
+    return x @ weight.T
+
+
+@multiply.vjp
+def multiply_vjp(
+    primals: tuple[mx.array, mx.array], cotangent: mx.array, _: mx.array
+) -> tuple[mx.array, mx.array]:
+    """Return the gradients; that of x is summed by blocks, see ``losses.log_sum_exp``."""
+    x, weight = primals
+    starts = range(0, len(weight), ROWS)
+    parts = [cotangent[..., s : s + ROWS] @ weight[s : s + ROWS] for s in starts]
+    flat = cotangent.reshape(-1, len(weight))
+    return mx.sum(mx.stack(parts), axis=0), flat.T @ x.reshape(-1, x.shape[-1])
 
 
 def apply_rotary(x: mx.array, sin: mx.array, cos: mx.array) -> mx.array:

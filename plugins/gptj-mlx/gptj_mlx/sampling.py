@@ -4,6 +4,7 @@ import mlx.core as mx
 
 from gptj.contract.decoding import NOT_NUMBERS, NOTHING_LEFT, DecodePlan
 from gptj.spec.random import PARITY, ROTATIONS, UNIFORM_BITS, split_seed
+from gptj_mlx.losses import log_sum_exp
 
 Words = tuple[mx.array, mx.array]
 
@@ -65,7 +66,7 @@ def candidates(logits: mx.array, plan: DecodePlan) -> Words:
     ids = mx.argsort(-logits, axis=-1)[:, : plan.top_k].astype(mx.int32)  # of equals the lower id
     values = mx.take_along_axis(logits, ids, axis=-1)
     if plan.top_p < 1.0:
-        probs = mx.softmax(values, axis=-1)
+        probs = mx.exp(values - log_sum_exp(values)[:, None])
         before = mx.cumsum(probs, axis=-1) - probs  # probability of the likelier ones
         values = mx.where(before < plan.top_p, values, -mx.inf)
     return values, ids

@@ -10,8 +10,9 @@ from mlx.utils import tree_flatten
 import gptj
 from gptj.errors import ArgumentError
 from gptj.spec.params import parameter_table
-from gptj_mlx import decode
-from models import draw_ids, tiny_config, tiny_model
+from gptj.spec.reference import backward
+from gptj_mlx import decode, losses
+from models import draw_ids, tiny_config, tiny_model, tiny_weights
 from paths import TINY
 
 pytestmark = pytest.mark.frameworks
@@ -79,6 +80,23 @@ def test_gradients_leave_the_parameters_as_they_were():
     expected = np.array(model(PROMPT).logits)
     model.backend.gradients(model, input_ids=PROMPT, labels=PROMPT)
     np.testing.assert_array_equal(model(PROMPT).logits, expected)
+
+
+def test_small_numbers_are_not_lost_beside_a_large_sum():
+    rows = np.zeros((1, 50400), np.float32)
+    rows[0, 0] = 17.0
+    expected = np.log(np.exp(rows.astype(np.float64)).sum())
+    assert abs(float(losses.log_sum_exp(mx.array(rows))[0]) - expected) < 3e-5
+    assert abs(float(mx.logsumexp(mx.array(rows))) - expected) > 3e-4  # which is why
+
+
+def test_gradients_are_summed_over_a_large_vocabulary():
+    changes, ids = {"vocab_size": 50400}, draw_ids((2, 60), seed=3)
+    model, name = tiny_model("mlx", **changes), "transformer.ln_f.weight"
+    _, found = model.backend.gradients(model, input_ids=ids, labels=ids)
+    config, weights = tiny_config(**changes), tiny_weights(**changes)
+    _, expected = backward(config, weights, input_ids=ids, labels=ids)
+    assert np.abs(found[name] - expected[name]).max() < 5e-7  # in one go it would be 4e-6
 
 
 def test_a_device_is_found_by_its_name_or_refused_in_one_line():
