@@ -101,10 +101,6 @@ class Onnx(Target):
         """Return a program for ONNX Runtime, and one for onnxruntime-genai."""
         return (TEXT if source.head == "causal_lm" else OTHER) + REPORTS
 
-    def memory_bytes(self, source: Source) -> int:
-        """Return the memory of the file, and of the layout that matmuls read."""
-        return 2 * super().memory_bytes(source)
-
 
 class OnnxRunner(Runner):
     """A session of ONNX Runtime, alone."""
