@@ -70,6 +70,7 @@ class Capabilities:
         in_graph_decode: whether it has a compiled decode loop besides the reference decoder:
             `decode`, and `stream`, which yields every token as it is drawn.
         in_graph_sampling: whether that loop can sample; else it is for the likeliest tokens alone.
+        inner_outputs: whether its models return attentions and hidden states.
         capture: whether it can return the outputs of named modules.
         adapters: whether its models can have adapters.
         optimizers: whether the state of an optimizer can be taken out and put in.
@@ -83,6 +84,7 @@ class Capabilities:
     gradients: bool = False
     in_graph_decode: bool = False
     in_graph_sampling: bool = True
+    inner_outputs: bool = True
     capture: bool = False
     adapters: bool = False
     optimizers: bool = False

@@ -3,13 +3,15 @@
 from typing import Final
 
 from gptj.errors import ArgumentError, choices, suggest
+from gptj.exporting.ctranslate2 import CTranslate2
 from gptj.exporting.ggml import Ggml
 from gptj.exporting.onnx import Onnx
+from gptj.exporting.openvino import OpenVINO
 from gptj.exporting.saved_model import SavedModel
 from gptj.exporting.target import Target
 
 TARGETS: Final[dict[str, Target]] = {
-    target.name: target for target in (SavedModel(), Onnx(), Ggml())
+    target.name: target for target in (SavedModel(), Onnx(), OpenVINO(), CTranslate2(), Ggml())
 }
 """Name -> target, in the order in which they are listed."""
 

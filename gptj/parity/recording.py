@@ -18,6 +18,7 @@ from gptj.parity import memory_needs
 from gptj.parity.inputs import ParityBatch
 from gptj.spec.heads import find_head
 from gptj.spec.module_names import module_names
+from gptj.spec.outputs import ModelOutput
 from gptj.spec.params import parameter_table
 from gptj.spec.reference import backward, forward
 from gptj.spec.tensors import LazyTensor, Tensors
@@ -120,22 +121,41 @@ def _no_gradients(task: Task, backend: Backend, dtype: str, free: int) -> str | 
 def _activations(
     backend: Backend, model: Pretrained, batch: ParityBatch
 ) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """Yield the outputs of all modules, or of the blocks where a backend captures nothing."""
+    """Yield the outputs of all modules; of blocks and head where a backend captures nothing.
+
+    Of the head alone where it returns no inner outputs either.
+    """
     prefix, inputs = find_head(model.head).prefix, _tensors(backend, model, batch.inputs)
     if backend.capabilities.capture:
         names = module_names(model.config, model.head)
         output, captured = backend.capture(model, names, **inputs)
         named = {name: captured[name] for name in names}
     else:
-        flags = {"output_hidden_states": True, "output_attentions": True}
+        wanted = backend.capabilities.inner_outputs
+        flags = {"output_hidden_states": wanted, "output_attentions": wanted}
         output = backend.forward(model, **inputs, **flags)
-        states = output.hidden_states
+        states = output.hidden_states or ()
         named = {f"{prefix}h.{layer}": x for layer, x in enumerate(states[1:-1])}
-        named |= {f"{prefix}wte": states[0], f"{prefix}ln_f": states[-1]}
+        named |= {
+            f"{prefix}{name}": states[at] for name, at in (("wte", 0), ("ln_f", -1)) if states
+        }
+        yield from _of_head(backend, model.head, output)
     for name, tensor in named.items():
         yield name, backend.to_numpy(tensor)
-    for layer, probs in enumerate(output.attentions):
+    for layer, probs in enumerate(output.attentions or ()):
         yield f"{prefix}h.{layer}.{PROBS}", backend.to_numpy(probs)
+
+
+def _of_head(
+    backend: Backend, head: str, output: ModelOutput
+) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """Yield a model's output as that of its last module."""
+    if head == "base":
+        yield "ln_f", backend.to_numpy(output.last_hidden_state)
+        return
+    names = ("logits",) if "logits" in output else ("start_logits", "end_logits")
+    arrays = [backend.to_numpy(output[name]) for name in names]
+    yield find_head(head).modules[0], arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=-1)
 
 
 def _tensors(backend: Backend, model: Pretrained, arrays: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,10 +31,10 @@ def lazy(weights):
     return {name: LazyTensor.of(array) for name, array in weights.items()}
 
 
-def written(folder, tokens=(), quantization=None, **changes):
+def written(folder, tokens=None, quantization=None, **changes):
     """Write a variant of the tiny model, and return its generator."""
     config, params = tiny_config(**changes), lazy(tiny_weights(**changes))
-    write_model(folder, config, params, tokens, quantization=quantization)
+    write_model(folder, config, params, tokens or {}, quantization=quantization)
     return ctranslate2.Generator(str(folder), compute_type=quantization or "float32")
 
 
@@ -59,7 +59,7 @@ def test_tied_weights_are_stored_once(tmp_path):
 def test_weights_keep_their_dtype(tmp_path, dtype):
     config, weights = tiny_config(), tiny_weights()
     halved = {name: array.astype(np.dtype(dtype)) for name, array in weights.items()}
-    write_model(tmp_path, config, lazy(halved), ())
+    write_model(tmp_path, config, lazy(halved), {})
     itemsize = (tmp_path / "model.bin").stat().st_size / sum(a.size for a in weights.values())
     assert 2.0 < itemsize < 2.2
     found = logits(ctranslate2.Generator(str(tmp_path), compute_type="float32"), IDS)
@@ -77,16 +77,17 @@ def test_int8_is_close(tmp_path):
 
 
 def test_epsilon_and_special_tokens_are_in_the_configuration(tmp_path):
-    written(tmp_path, ("a", "b", "c"), layer_norm_epsilon=0.01, eos_token_id=2)
+    written(tmp_path, {2: "c"}, layer_norm_epsilon=0.01, eos_token_id=2)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["layer_norm_epsilon"] == 0.01
     assert {config[f"{kind}_token"] for kind in ("bos", "eos", "unk")} == {"c"}
 
 
 def test_the_vocabulary_has_a_name_for_every_row():
-    assert fitted_vocabulary("abc", 2) == ["a", "b"]
-    assert fitted_vocabulary("ab", 4) == ["a", "b", "<|row_2|>", "<|row_3|>"]
-    assert fitted_vocabulary(["a", "<|row_2|>"], 3) == ["a", "<|row_2|>", "<<|row_2|>>"]
+    assert fitted_vocabulary({0: "a", 1: "b", 2: "c"}, 2) == ["a", "b"]
+    assert fitted_vocabulary({0: "a", 2: "c"}, 4) == ["a", "<|row_1|>", "c", "<|row_3|>"]
+    tokens = {0: "<|row_1|>", 1: "<|row_2|>"}
+    assert fitted_vocabulary(tokens, 3) == [*tokens.values(), "<<|row_2|>>"]
 
 
 @pytest.mark.parametrize("name", ["lm_head.bias", "lm_head.weight"])
@@ -94,7 +95,7 @@ def test_a_head_that_is_not_all_numbers_is_refused(tmp_path, name):
     weights = {**tiny_weights(), name: tiny_weights()[name].copy()}
     weights[name][5] = np.nan
     with pytest.raises(UnsupportedFeature, match=f"{name} holds NaN"):
-        write_model(tmp_path, tiny_config(), lazy(weights), ())
+        write_model(tmp_path, tiny_config(), lazy(weights), {})
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])

@@ -22,7 +22,9 @@ class CTranslate2Backend(ArrayBackend):
     """GPT-J in CTranslate2: the causal language model, on a CPU."""
 
     name = "ctranslate2"
-    capabilities = Capabilities(heads=("causal_lm",), in_graph_decode=True, in_graph_sampling=False)
+    capabilities = Capabilities(
+        heads=("causal_lm",), in_graph_decode=True, in_graph_sampling=False, inner_outputs=False
+    )
     build_options = ("seed", "engine_cache")
 
     def make(

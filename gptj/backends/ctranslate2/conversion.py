@@ -4,7 +4,7 @@ CTranslate2 has queries, keys and values in one matmul, and rotates the two halv
 rotated dimensions against each other: rows 0, 2, 4 ... of a head become its first half.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,7 +39,7 @@ def write_model(
     folder: Path,
     config: GPTJConfig,
     params: Tensors,
-    tokens: Sequence[str],
+    tokens: Mapping[int, str],
     *,
     quantization: str | None = None,
 ) -> None:
@@ -49,7 +49,7 @@ def write_model(
 
     Args:
         params: those of the causal language model, float32, bfloat16 or float16.
-        tokens: of the tokenizer, in the order of their ids; see `fitted_vocabulary`.
+        tokens: of the tokenizer, by id; see `fitted_vocabulary`.
         quantization: a compute type of CTranslate2, such as ``"int8"``.
 
     Raises:
@@ -79,13 +79,13 @@ def write_model(
     spec.save(str(folder))
 
 
-def fitted_vocabulary(tokens: Iterable[str], size: int) -> list[str]:
-    """Return exactly `size` tokens: what has no row is cut, a row without a token gets a name."""
-    fitted = list(tokens)[:size]
-    known = set(fitted)
-    for row in range(len(fitted), size):
-        name = f"<|row_{row}|>"
-        while name in known:
+def fitted_vocabulary(tokens: Mapping[int, str], size: int) -> list[str]:
+    """Return exactly `size` tokens: what has no row is left out, a row without a token is named."""
+    known = set(tokens.values())
+    fitted = []
+    for row in range(size):
+        name = tokens.get(row, f"<|row_{row}|>")
+        while row not in tokens and name in known:
             name = f"<{name}>"
         fitted.append(name)
     return fitted

@@ -8,6 +8,7 @@ import ctranslate2
 import numpy as np
 
 from gptj.backends.ctranslate2.conversion import FORM, write_model
+from gptj.backends.ctranslate2.forward import logits_at
 from gptj.model.array_cache import Array
 from gptj.model.array_heads import ArrayForCausalLM
 from gptj.model.array_inputs import Flags, Inputs
@@ -43,7 +44,7 @@ class CTranslate2GPTJForCausalLM(ArrayForCausalLM):
 
     def _load(self) -> None:
         config = self.config
-        names = [str(token) for token in range(config.vocab_size)]  # the loop takes strings alone
+        names = {n: str(n) for n in range(config.vocab_size)}  # the loop takes strings alone
 
         def write(folder: Path, params: Tensors) -> None:
             write_model(folder, config, params, names)
@@ -71,21 +72,10 @@ class CTranslate2GPTJForCausalLM(ArrayForCausalLM):
         _check_positions(inputs["position_ids"], attended[:, :total], past.length)
         cache = past.extended(ids, attended.astype(np.int64))
         kept = np.arange(ids.shape[1]) if keep is None else keep
-        return ModelOutput(logits=self._logits(cache, past.length + kept), past_key_values=cache)
-
-    def _logits(self, texts: TextCache, kept: Array) -> Array:
-        """Return the logits at some places of texts, (B, K, V)."""
-        rows = [row[mask != 0] for row, mask in zip(texts.ids, texts.attended, strict=True)]
-        lengths = np.array([max(len(row), 1) for row in rows], np.int32)
-        ids = np.zeros((len(rows), lengths.max()), np.int32)
-        for number, row in enumerate(rows):
-            ids[number, : len(row)] = row
-        view = ctranslate2.StorageView.from_array
-        found = np.asarray(self.generator.forward_batch(view(ids), view(lengths)))  # (B, L, V)
-        attended = texts.attended[:, kept] != 0
-        places = np.maximum(np.cumsum(texts.attended, axis=1)[:, kept] - 1, 0)
-        logits = np.take_along_axis(found, places[:, :, None], axis=1)
-        return np.where(attended[:, :, None], logits, np.float32(0))
+        return ModelOutput(
+            logits=logits_at(self.generator, cache.ids, cache.attended, past.length + kept),
+            past_key_values=cache,
+        )
 
     def init_cache(self, batch: int, max_length: int) -> TextCache:
         """Return an empty cache of `max_length` tokens at most."""

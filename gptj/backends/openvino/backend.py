@@ -32,7 +32,7 @@ class OpenVINOBackend(ArrayBackend):
             OpenVINOGPTJForQuestionAnswering,
         )
     }
-    capabilities = Capabilities(heads=tuple(models))
+    capabilities = Capabilities(heads=tuple(models), inner_outputs=False)
 
     def make(
         self,
