@@ -70,12 +70,10 @@ class CTranslate2Runner(Runner):
     """A generator of CTranslate2."""
 
     def __init__(self, folder: Path, source: Source) -> None:
-        import ctranslate2
+        from gptj.backends.ctranslate2.conversion import fitted_vocabulary  # needs ctranslate2
+        from gptj.backends.ctranslate2.forward import open_folder
 
-        from gptj.backends.ctranslate2.conversion import fitted_vocabulary
-
-        compute_type = _compute_type(source) or "float32"
-        self.generator = ctranslate2.Generator(str(folder), compute_type=compute_type)
+        self.generator = open_folder(folder, _compute_type(source) or "float32")
         self.tokens = fitted_vocabulary(_tokens(folder), source.config.vocab_size)
 
     def outputs(self, ids: Ints, mask: Ints) -> dict[str, Floats]:

@@ -59,14 +59,9 @@ class OpenVINO(Target):
 
     def write(self, source: Source, folder: Path) -> None:
         """Write the graph, whose weights have the source's dtype and are computed in float32."""
-        import openvino as ov
+        from gptj.backends.openvino.files import write_graph  # needs openvino
 
-        from gptj.backends.openvino.graph import call_graph, text_graph
-
-        make = text_graph if source.head == "causal_lm" else call_graph
-        graph = make(source.config, source.head, source.tensors)
-        graph.set_rt_info("f32", ["runtime_options", "KV_CACHE_PRECISION"])
-        ov.save_model(graph, folder / FILE, compress_to_fp16=False)
+        write_graph(folder / FILE, source.config, source.head, source.tensors)
 
     def open(self, folder: Path, source: Source) -> Runner:
         """Open the files in OpenVINO."""
@@ -81,9 +76,9 @@ class OpenVINORunner(Runner):
     """A compiled graph, run as the page of the folder says."""
 
     def __init__(self, path: Path, fields: tuple[str, ...]) -> None:
-        import openvino as ov
+        from gptj.backends.openvino.files import open_graph  # needs openvino
 
-        self.model = ov.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        self.model = open_graph(path)
         self.fields = fields
 
     def outputs(self, ids: Ints, mask: Ints) -> dict[str, Floats]:

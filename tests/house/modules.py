@@ -16,8 +16,6 @@ OWN_FRAMEWORKS = {
     "backends.onnxruntime": {"onnx", "onnxruntime"},
     "backends.openvino": {"openvino"},
     "backends.ctranslate2": {"ctranslate2"},
-    "exporting.openvino": {"openvino"},
-    "exporting.ctranslate2": {"ctranslate2"},
     "exporting.saved_model": {"tensorflow"},
 }
 

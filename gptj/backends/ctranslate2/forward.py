@@ -1,10 +1,23 @@
-"""Whole texts through a generator of CTranslate2, which takes them without padding."""
+"""A generator of CTranslate2, and whole texts through it, which it takes without padding."""
+
+import os
+from pathlib import Path
 
 import ctranslate2
 import numpy as np
 import numpy.typing as npt
 
 from gptj.model.array_cache import Array
+from gptj.system import processor
+
+
+def open_folder(folder: Path, compute_type: str) -> ctranslate2.Generator:
+    """Return the generator of a folder, on all cores unless OMP_NUM_THREADS says how many.
+
+    The engine itself would take four.
+    """
+    threads = 0 if "OMP_NUM_THREADS" in os.environ else processor.cores()
+    return ctranslate2.Generator(str(folder), compute_type=compute_type, intra_threads=threads)
 
 
 def logits_at(

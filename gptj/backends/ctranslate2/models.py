@@ -1,6 +1,5 @@
 """The model: a generator of CTranslate2, which runs whole texts and has a decode loop."""
 
-import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -8,7 +7,7 @@ import ctranslate2
 import numpy as np
 
 from gptj.backends.ctranslate2.conversion import FORM, write_model
-from gptj.backends.ctranslate2.forward import logits_at
+from gptj.backends.ctranslate2.forward import logits_at, open_folder
 from gptj.model.array_cache import Array
 from gptj.model.array_heads import ArrayForCausalLM
 from gptj.model.array_inputs import Flags, Inputs
@@ -19,7 +18,6 @@ from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.positions import positions_from_mask
 from gptj.spec.tensors import Tensors
-from gptj.system import processor
 
 
 class CTranslate2GPTJForCausalLM(ArrayForCausalLM):
@@ -52,9 +50,7 @@ class CTranslate2GPTJForCausalLM(ArrayForCausalLM):
         folder = converted(
             "ctranslate2", config, self.head, self.params, write, FORM, self.engine_cache
         )
-        self.generator = ctranslate2.Generator(
-            str(folder), compute_type="float32", intra_threads=_threads()
-        )
+        self.generator = open_folder(folder, "float32")
 
     def compute(
         self, inputs: Inputs, past: Any, flags: Flags, keep: Array | None = None
@@ -80,11 +76,6 @@ class CTranslate2GPTJForCausalLM(ArrayForCausalLM):
     def init_cache(self, batch: int, max_length: int) -> TextCache:
         """Return an empty cache of `max_length` tokens at most."""
         return TextCache.empty(batch, self.config.n_layer, max_length)
-
-
-def _threads() -> int:
-    """Return 0 where the environment says how many, else one per core: the engine takes four."""
-    return 0 if "OMP_NUM_THREADS" in os.environ else processor.cores()
 
 
 def _check_positions(positions: Array | None, attended: Array, past_length: int) -> None:
