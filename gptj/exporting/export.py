@@ -5,7 +5,7 @@ import hashlib
 import json
 import logging
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Unpack
 
@@ -21,7 +21,7 @@ from gptj.errors import (
 )
 from gptj.exporting.proof import prove
 from gptj.exporting.readme import readme
-from gptj.exporting.source import Source, open_source
+from gptj.exporting.source import TOKENIZER, Source, open_source
 from gptj.exporting.table import find_target
 from gptj.exporting.target import Target, install, missing, versions
 from gptj.hub.options import HubOptions
@@ -107,6 +107,7 @@ def export(
     _check(target, source)
     with progress_bar(3, "step", f"Exporting to {to}", leave=False) as bar, staged(place) as new:
         source.add_tokenizer(new)
+        source = replace(source, has_tokenizer=(new / TOKENIZER).exists())
         target.write(source, new)
         bar.update()
         write_text(new / README, readme(target, source))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from gptj.checkpoint.folder import vocabulary_of
 from gptj.checkpoint.ggml_blocks import QUANTIZED
 from gptj.checkpoint.ggml_file import FORM
 from gptj.checkpoint.ggml_writer import GgmlOptions
+from gptj.exporting import example
 from gptj.exporting.source import Source
 from gptj.exporting.target import Floats, Ints, Runner, Target
 from gptj.exporting.texts import ENDED
@@ -19,14 +20,12 @@ from gptj.parity.tolerances import Tolerance
 
 USAGE: Final = """```python
 from ctransformers import AutoModelForCausalLM
-from tokenizers import Tokenizer
-
-tokenizer = Tokenizer.from_file("tokenizer.json")
-model = AutoModelForCausalLM.from_pretrained("{file}", model_type="gptj", context_length={context})
-ids = tokenizer.encode("def fibonacci(n):").ids
+{imports}
+{ids}model = AutoModelForCausalLM.from_pretrained(
+    "{file}", model_type="gptj", context_length={context}
+)
 new = model.generate(ids, top_k=1, repetition_penalty=1.0)  # the most likely tokens
-print(tokenizer.decode(ids + [token for token, _ in zip(new, range(20))]))
-```
+{shown}```
 
 Give ids, not text: the tokenizer inside ctransformers finds other tokens than GPT-J's.
 """
@@ -55,7 +54,13 @@ class Ggml(Target):
 
     def usage(self, source: Source) -> str:
         """Return a program for ctransformers."""
-        return USAGE.format(file=ggml_folder.NAME, context=source.config.n_positions)
+        return USAGE.format(
+            imports=example.imports(source),
+            ids=example.ids(source),
+            shown=example.shown(source, "ids + [token for token, _ in zip(new, range(20))]"),
+            file=ggml_folder.NAME,
+            context=source.config.n_positions,
+        )
 
     def tolerance(self, source: Source) -> Tolerance | None:
         """Return what the engine's own rounding explains."""
@@ -76,7 +81,7 @@ class GgmlRunner(Runner):
     def __init__(self, folder: Path, context: int) -> None:
         from ctransformers import AutoModelForCausalLM
 
-        self.model: Any = AutoModelForCausalLM.from_pretrained(
+        self.model = AutoModelForCausalLM.from_pretrained(
             str(folder / ggml_folder.NAME), model_type="gptj", context_length=context
         )
 

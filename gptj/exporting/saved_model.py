@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
+from gptj.exporting import example
 from gptj.exporting.source import Source
 from gptj.exporting.target import Floats, Ints, Runner, Target
 from gptj.exporting.texts import ENDED
@@ -13,18 +14,15 @@ from gptj.spec.heads import HEADS
 
 USAGE: Final = """```python
 import tensorflow as tf
-from tokenizers import Tokenizer
-
-tokenizer = Tokenizer.from_file("tokenizer.json")
+{imports}
+{ids}ids = tf.constant([ids])
 model = tf.saved_model.load(".")
-ids = tf.constant([tokenizer.encode("def fibonacci(n):").ids])
-inputs = {"input_ids": ids, "attention_mask": tf.ones_like(ids)}
-print({name: value.shape for name, value in model.signatures["serve"](**inputs).items()})
+inputs = {{"input_ids": ids, "attention_mask": tf.ones_like(ids)}}
+print({{name: value.shape for name, value in model.signatures["serve"](**inputs).items()}})
+{text}```
 """
 
-TEXT: Final = """\
-print(tokenizer.decode(model.signatures["generate"](**inputs)["sequences"][0].numpy()))
-"""
+TEXT: Final = 'model.signatures["generate"](**inputs)["sequences"][0].numpy().tolist()'
 
 SERVING: Final = """
 `serve` takes any batch and length, padded on either side.{about} TensorFlow Serving takes the
@@ -69,7 +67,9 @@ class SavedModel(Target):
         """Return a program for TensorFlow."""
         is_text = source.head == "causal_lm"
         about = ABOUT_TEXT.format(count=new_tokens(source.config)) if is_text else ""
-        return USAGE + TEXT * is_text + "```\n" + SERVING.format(about=about)
+        text = example.shown(source, TEXT) if is_text else ""
+        lines = {"imports": example.imports(source), "ids": example.ids(source), "text": text}
+        return USAGE.format(**lines) + SERVING.format(about=about)
 
 
 class SavedModelRunner(Runner):

@@ -17,15 +17,19 @@ from gptj.checkpoint.memory_map import DTYPES
 from gptj.checkpoint.parameter_matching import match_parameters
 from gptj.checkpoint.saving import save_checkpoint
 from gptj.checkpoint.stored_dtypes import cast as in_dtype
+from gptj.checkpoint.tokenizer_files import files_of_tokenizer
 from gptj.errors import ArgumentError
 from gptj.generation.options import GenerationConfig
+from gptj.hub.options import HubOptions
 from gptj.model.config import GPTJConfig
 from gptj.model.pretrained import Pretrained
 from gptj.spec.heads import find_head, head_of
 from gptj.spec.quantization import NONE
 from gptj.spec.quantized_tensors import requantized
 from gptj.spec.tensors import Tensors
-from gptj.tokenizer.lookup import add_tokenizer
+from gptj.tokenizer.lookup import add_tokenizer, find_tokenizer
+
+TOKENIZER: Final = "tokenizer.json"
 
 PIECE: Final = 2**20
 """Numbers that are hashed at a time."""
@@ -45,6 +49,7 @@ class Source:
         options: the options of generation that belong to the model.
         folder: where its tokenizer is; None for a model that came from no folder.
         stored: how its weights were quantized, None where they were not.
+        has_tokenizer: whether the exported folder has a ``tokenizer.json``.
     """
 
     name: str
@@ -56,6 +61,7 @@ class Source:
     options: GenerationConfig
     folder: Path | None
     stored: str | None = None
+    has_tokenizer: bool = True
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -83,8 +89,10 @@ class Source:
         return model
 
     def add_tokenizer(self, folder: Path) -> None:
-        """Copy the model's tokenizer into a folder, or write GPT-J's."""
+        """Copy the model's tokenizer into a folder, in one file too, or write GPT-J's."""
         add_tokenizer(folder, self.folder, self.config)
+        if files_of_tokenizer(folder) and not (folder / TOKENIZER).exists():
+            find_tokenizer(self.folder).save_pretrained(folder)
 
     def save(self, folder: Path, config: GPTJConfig | None = None, **options: Any) -> None:
         """Write the model as a checkpoint, for targets that begin with one.
@@ -124,7 +132,11 @@ class Source:
 
 
 def open_source(
-    model: str | Path | Pretrained, head: str | None, dtype: str, quantize: str | None, where: Any
+    model: str | Path | Pretrained,
+    head: str | None,
+    dtype: str,
+    quantize: str | None,
+    where: HubOptions,
 ) -> Source:
     """Return what a name, a path or a model stands for; no weights are read yet.
 

@@ -9,7 +9,11 @@ import sys
 from paths import ROOT, TESTS
 
 PAGE = (ROOT / "docs" / "tools.md").read_text(encoding="utf-8")
-ENVIRONMENTS = {"tools": "torch_tools", "keras-jax-tools": "keras_jax_tools"}
+ENVIRONMENTS = {
+    "tools": "torch_tools",
+    "keras-jax-tools": "keras_jax_tools",
+    "engines": "engines",
+}
 """The word after ``python`` of an example -> the folder of the tests that run it."""
 
 

@@ -16,7 +16,11 @@ OWN_FRAMEWORKS = {
     "backends.onnxruntime": {"onnx", "onnxruntime"},
     "backends.openvino": {"openvino"},
     "backends.ctranslate2": {"ctranslate2"},
+    # a target runs what it writes
+    "exporting.aoti": {"torch"},
+    "exporting.litert": {"tensorflow"},
     "exporting.saved_model": {"tensorflow"},
+    "exporting.stablehlo": {"jax", "flax"},
 }
 
 FILES = {

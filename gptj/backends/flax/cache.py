@@ -51,7 +51,8 @@ class KVCache:
     @property
     def capacity(self) -> int:
         """Tokens that the buffers have room for."""
-        return int(self.layers[0][0].shape[2])
+        capacity: int = self.layers[0][0].shape[2]  # jax.export: a size may be open
+        return capacity
 
     @property
     def known_length(self) -> int | None:
