@@ -49,8 +49,8 @@ while not generator.is_done():
 print(tokenizer.decode(generator.get_sequence(0)))
 ```
 
-It takes the tokens at the end of a prompt that are the `pad_token_id` of `genai_config.json` for
-padding, even of a single prompt.
+A prompt that ends with the `pad_token_id` of `genai_config.json` is continued from the token before
+that: genai takes it for padding, also in a single prompt.
 """
 
 OTHER: Final = """```python
