@@ -20,7 +20,7 @@ def refuse(backend: str, asked: Mapping[str, bool]) -> None:
         raise UnsupportedFeature(
             f"The backend {backend!r} does not have {choices(found)}: its engine takes ids and a "
             "mask, and returns the outputs of the head. Leave it out, or load the model in torch, "
-            "tf, flax or numpy."
+            "tf, flax, numpy or onnxruntime."
         )
 
 
