@@ -23,6 +23,7 @@ from gptj.exporting.texts import ENDED
 from gptj.parity.compare import log_softmax
 from gptj.spec.heads import HEADS
 from gptj.spec.reference import forward
+from models import tiny_config
 
 pytestmark = pytest.mark.neutral
 
@@ -146,7 +147,7 @@ def test_a_runtime_that_gives_no_numbers_leaves_nothing(fake, model, tmp_path):
 
 def test_a_wrong_token_is_found_by_its_margin(fake, model, tmp_path):
     def changed(found):
-        found[3, 2] = (found[3, 2] + 1) % 512
+        found[3, 2] = (found[3, 2] + 1) % tiny_config().vocab_size
         return found
 
     fake(lambda source: FakeRunner(source, tokens=changed))

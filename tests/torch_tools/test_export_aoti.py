@@ -14,7 +14,7 @@ pytestmark = pytest.mark.frameworks
 def test_a_language_model_is_measured_and_writes_ids_without_us(tmp_path):
     source = redrawn(tmp_path / "model", n_layer=1)
     assert_measured(gptj.export(source, tmp_path / "out", to="aoti"))
-    assert run_readme(tmp_path / "out").startswith("[torch.Size([1, 3, 512])]")
+    assert run_readme(tmp_path / "out").startswith("[torch.Size([1, 3, 96])]")
 
 
 def test_a_classifier_is_measured_in_half_precision(tmp_path):
