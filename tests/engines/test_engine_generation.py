@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import gptj
+from engine_cases import PROMPTS, REQUESTS
 from gptj.backends import get_backend
 from models import DEMO, load
 from paths import GOLDEN
@@ -13,30 +14,6 @@ from paths import GOLDEN
 pytestmark = pytest.mark.frameworks
 
 CASES = json.loads((GOLDEN / "generation.json").read_text(encoding="utf-8"))
-PROMPTS = (
-    "def fibonacci(n):",
-    "import os",
-    "class Stack:",
-    "x = 1\nfor i in",
-    "if __name__ ==",
-    "try:",
-    "return",
-    "with open(path) as",
-    "    self.",
-    "# A comment",
-    "print(",
-    "import numpy as",
-)
-REQUESTS = {
-    "sampled": {"do_sample": True, "seed": 7, "temperature": 0.9, "top_k": 40},
-    "beams": {"num_beams": 3, "num_return_sequences": 2},
-    "groups of beams": {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5},
-    "drafted": {"prompt_lookup_num_tokens": 3},
-    "penalised": {"repetition_penalty": 1.3, "no_repeat_ngram_size": 3},
-    "not before its time": {"min_new_tokens": 4, "eos_token_id": [198, 13]},
-    "ended": {"eos_token_id": [198, 13], "pad_token_id": 7},
-    "without a cache": {"use_cache": False},
-}
 
 
 def describe(case):

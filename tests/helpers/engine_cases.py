@@ -24,6 +24,31 @@ CALLS = {
     "holes in the mask": {"input_ids": IDS, "attention_mask": HOLES},
 }
 
+PROMPTS = (
+    "def fibonacci(n):",
+    "import os",
+    "class Stack:",
+    "x = 1\nfor i in",
+    "if __name__ ==",
+    "try:",
+    "return",
+    "with open(path) as",
+    "    self.",
+    "# A comment",
+    "print(",
+    "import numpy as",
+)
+REQUESTS = {
+    "sampled": {"do_sample": True, "seed": 7, "temperature": 0.9, "top_k": 40},
+    "beams": {"num_beams": 3, "num_return_sequences": 2},
+    "groups of beams": {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5},
+    "drafted": {"prompt_lookup_num_tokens": 3},
+    "penalised": {"repetition_penalty": 1.3, "no_repeat_ngram_size": 3},
+    "not before its time": {"min_new_tokens": 4, "eos_token_id": [198, 13]},
+    "ended": {"eos_token_id": [198, 13], "pad_token_id": 7},
+    "without a cache": {"use_cache": False},
+}
+
 
 def attended(call):
     """Return which positions of a call mean anything, (B, T)."""

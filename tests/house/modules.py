@@ -7,7 +7,7 @@ from paths import SOURCE
 
 FRAMEWORKS = (
     *("torch", "tensorflow", "keras", "jax", "flax", "optax", "optree", "transformers"),
-    *("onnx", "onnxruntime", "openvino", "ctranslate2"),
+    *("onnx", "onnxruntime", "openvino", "ctranslate2", "vllm"),
 )
 OWN_FRAMEWORKS = {
     "backends.torch": {"torch"},
@@ -16,6 +16,7 @@ OWN_FRAMEWORKS = {
     "backends.onnxruntime": {"onnx", "onnxruntime"},
     "backends.openvino": {"openvino"},
     "backends.ctranslate2": {"ctranslate2"},
+    "backends.vllm": {"vllm"},
     # a target runs what it writes
     "exporting.aoti": {"torch"},
     "exporting.litert": {"tensorflow"},

@@ -1,0 +1,1 @@
+"""GPT-J in vLLM, which serves a causal language model."""
