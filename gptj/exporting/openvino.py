@@ -29,8 +29,8 @@ print(tokenizer.decode(ids))
 The inputs are `input_ids`, `attention_mask` over all tokens so far, `position_ids` and `beam_idx`,
 which says from which of the earlier sequences each row goes on. A new text begins with a new infer
 request, or `reset_state()`. The files say that keys and values are kept in float32; OpenVINO's
-default is float16, which is off by 1e-3. OpenVINO GenAI and Optimum use the same names; the
-tokenizer as a graph, which GenAI needs besides, is not here.
+default is 8-bit numbers, with which logits of the demo are off by 2e-2. OpenVINO GenAI and Optimum
+use the same names; the tokenizer as a graph, which GenAI needs besides, is not here.
 """
 
 CALL: Final = f"""```python

@@ -22,7 +22,7 @@ from gptj.spec.positions import last_attended, positions_from_mask
 from gptj.spec.tensors import Tensors
 
 EXACT: Final = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
-"""Float32 throughout: OpenVINO's own cache would be float16, even beside float32 weights."""
+"""Float32 throughout: OpenVINO's own cache would be 8-bit numbers, even beside float32 weights."""
 
 
 class OpenVINOGPTJModel(ArrayModel):
