@@ -112,8 +112,8 @@ def main():
         rows = [measure(engine, source, Path(place) / engine, options.repeat) for engine in BY_HAND]
     lines = __doc__.split("\n\n")
     text = (
-        f"# {lines[0].rstrip('.')}\n\n`{lines[1].strip()}`, with Python {platform.python_version()} on "
-        f"{cores()} cores of {name()}.\n\n{lines[2].strip()}\n\n"
+        f"# {lines[0].rstrip('.')}\n\n`{lines[1].strip()}`, with Python "
+        f"{platform.python_version()} on {cores()} cores of {name()}.\n\n{lines[2].strip()}\n\n"
         f"{table(TITLES, rows)}\n"
     )
     print(text)
