@@ -9,6 +9,7 @@ stranger would plug in a backend.
 
 import os
 import re
+import signal
 import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny matrices lose time to a second thread
@@ -16,6 +17,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell put the tests into the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # commands that they run heed Ctrl-C
 
 import pytest
 

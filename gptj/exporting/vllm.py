@@ -1,8 +1,7 @@
 """vLLM: a folder as its GPT-J reads it, with an output matrix of its own."""
 
-import os
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -41,7 +40,7 @@ class VLLM(Target):
 
     def open(self, folder: Path, source: Source) -> Runner:
         """Open the folder in vLLM."""
-        return VLLMRunner(folder, source.dtype, source.config.n_positions)
+        return VLLMRunner(folder, source)
 
     def usage(self, source: Source) -> str:
         """Return the command of the server."""
@@ -53,44 +52,27 @@ class VLLM(Target):
 
 
 class VLLMRunner(Runner):
-    """vLLM in this process; it returns log-probabilities of the next token."""
+    """vLLM in this process."""
 
     sides = ()
-    every_position = False
 
-    def __init__(self, folder: Path, dtype: str, context: int) -> None:
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        from vllm import LLM
+    def __init__(self, folder: Path, source: Source) -> None:
+        from gptj.backends.vllm.engine import Engine, cache_bytes  # needs vllm
 
-        self.model = LLM(
-            str(folder),
-            dtype=dtype,
-            max_model_len=context,
-            max_logprobs=-1,
-            enforce_eager=True,
-            skip_tokenizer_init=True,
-            generation_config="vllm",
-        )
+        config = source.config
+        self.engine = Engine(folder, config.n_positions, cache_bytes(config), source.dtype)
 
     def outputs(self, ids: Ints, mask: Ints) -> dict[str, Floats]:
-        """Return the log-probabilities of the token after each sequence."""
-        found = self._generated(ids, max_tokens=1, logprobs=-1)
-        rows = [row.outputs[0].logprobs[0] for row in found]
-        values = [[row[token].logprob for token in range(len(row))] for row in rows]
-        return {"log_probs": np.array(values)[:, None]}
+        """Return the logits, (B, T, V)."""
+        return {"logits": np.stack(self.engine.all_logits(list(ids)))}
 
     def greedy(self, ids: Ints, count: int) -> Ints:
         """Return what vLLM generates."""
-        found = self._generated(ids, max_tokens=count, ignore_eos=True)
-        return np.array([list(row.outputs[0].token_ids) for row in found])
+        new: list[list[int]] = [[] for _ in ids]
+        for row, token, _ in self.engine.drawn(list(ids), max_tokens=count):
+            new[row].append(token)
+        return np.array(new)
 
     def close(self) -> None:
         """End its engine."""
-        del self.model
-
-    def _generated(self, ids: Ints, **options: Any) -> Any:
-        from vllm import SamplingParams
-
-        settings = SamplingParams(temperature=0, detokenize=False, **options)
-        prompts = [{"prompt_token_ids": row} for row in ids.tolist()]
-        return self.model.generate(prompts, settings, use_tqdm=False)
+        del self.engine

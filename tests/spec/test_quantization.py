@@ -80,7 +80,7 @@ def test_numbers_that_are_not_finite_are_refused_by_name(tmp_path):
     save_checkpoint(tmp_path / "broken", config, GenerationConfig(), broken)
     with pytest.raises(CheckpointError, match=r"h\.1\.mlp\.fc_in\.weight.* not finite"):
         gptj.convert(tmp_path / "broken", tmp_path / "int8", quantize="int8")
-    assert list((tmp_path / "int8").iterdir()) == []
+    assert not (tmp_path / "int8").exists()
 
 
 @pytest.mark.parametrize("head", ["base", "causal_lm", "sequence_classification"])
@@ -277,4 +277,4 @@ def test_the_commands_know_it(tmp_path):
     shown = runner.invoke(main, ["plan", "6B", "--quantize", "int8", "--memory", "16GB"])
     assert (shown.exit_code, "it fits" in shown.stdout) == (0, True)
     shown = runner.invoke(main, ["info"])
-    assert shown.stdout.count("quantization: int8") == len(FRAMEWORKS)
+    assert shown.stdout.count("quantization: int8") == len([*FRAMEWORKS, "numpy"])

@@ -11,11 +11,19 @@ import numpy.typing as npt
 
 from gptj.errors import UnsupportedFeature
 from gptj.spec.config import GPTJConfig
+from gptj.system.memory import free_bytes
 
 Array = npt.NDArray[Any]
 
 IN_PROCESS: Final = "VLLM_ENABLE_V1_MULTIPROCESSING"
 """The environment variable by which vLLM starts another process for its engine, or does not."""
+
+
+TEXTS: Final = 64
+"""Texts that are computed at once, where memory allows; the others wait."""
+
+BLOCK: Final = 128
+"""Tokens that share a piece of vLLM's cache."""
 
 
 def check_width(config: GPTJConfig) -> None:
@@ -38,17 +46,29 @@ def check_width(config: GPTJConfig) -> None:
         )
 
 
-class Engine:
-    """A model in vLLM, in float32."""
+def cache_bytes(config: GPTJConfig) -> int:
+    """Return the memory for keys and values: of many texts, within a quarter of what is free.
 
-    def __init__(self, folder: Path, context: int, cache_bytes: int) -> None:
+    It always holds two texts as long as the context, in blocks of vLLM's.
+    """
+    token = 2 * config.n_layer * config.n_embd * np.dtype(np.float32).itemsize
+    text = token * (config.n_positions + 1 + BLOCK)
+    return max(2 * text, min(TEXTS * text, free_bytes() // 4))
+
+
+class Engine:
+    """A model in vLLM."""
+
+    def __init__(
+        self, folder: Path, context: int, cache_bytes: int, dtype: str = "float32"
+    ) -> None:
         """Load a folder; `context` tokens fit, and keys and values take `cache_bytes` in all."""
         os.environ.setdefault(IN_PROCESS, "0")
         from vllm import LLM
 
         self.model = LLM(
             str(folder),
-            dtype="float32",
+            dtype=dtype,
             max_model_len=context,
             max_logprobs=-1,
             logprobs_mode="raw_logits",

@@ -1,11 +1,10 @@
 """The model: an engine of vLLM, which runs whole texts and has a decode loop."""
 
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
-from gptj.backends.vllm.engine import Engine, check_width
+from gptj.backends.vllm.engine import Engine, cache_bytes, check_width
 from gptj.backends.vllm.files import FORM, write_model
 from gptj.model.array_cache import Array
 from gptj.model.engine_cache import converted
@@ -13,13 +12,6 @@ from gptj.model.text_cache import TextCache
 from gptj.model.text_models import TextForCausalLM
 from gptj.spec.config import GPTJConfig
 from gptj.spec.tensors import Tensors
-from gptj.system.memory import free_bytes
-
-TEXTS: Final = 64
-"""Texts that are computed at once, where memory allows; the others wait."""
-
-BLOCK: Final = 128
-"""Tokens that share a piece of vLLM's cache."""
 
 
 class VLLMGPTJForCausalLM(TextForCausalLM):
@@ -69,13 +61,3 @@ class VLLMGPTJForCausalLM(TextForCausalLM):
             found = self.engine.all_logits(given)
         logits = np.stack([row[own] for row, own in zip(found, places, strict=True)])
         return np.where(attended[:, :, None], logits, np.float32(0))
-
-
-def cache_bytes(config: GPTJConfig) -> int:
-    """Return the memory for keys and values: of many texts, within a quarter of what is free.
-
-    It always holds two texts as long as the context, in blocks of vLLM's.
-    """
-    token = 2 * config.n_layer * config.n_embd * np.dtype(np.float32).itemsize
-    text = token * (config.n_positions + 1 + BLOCK)
-    return max(2 * text, min(TEXTS * text, free_bytes() // 4))
