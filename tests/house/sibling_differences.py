@@ -26,6 +26,7 @@ CHECKED = "Linen: inputs are checked before the module runs, outside of tracing"
 DELIVERED = "Linen: the module and the class around it share a function"
 STATES = "Adam's state: PyTorch has a dict per parameter, Keras lists of variables, Optax a tree"
 REGISTRY = "every framework's registry of trees asks for another form"
+SHARED = "TensorFlow: keeps each XLA program for ever, which trainings therefore share"
 IN_PLACE = "PyTorch: gradients add up in the parameters; in the others functions return them"
 SCANNED = "jax: layers may be stacked, and one block is compiled for all of them"
 TREE = "Linen: parameters are a tree beside the module, and a call may bring its own"
@@ -45,6 +46,7 @@ EXCEPTIONS = {
         "Layer.read": KERAS_WEIGHTS,
         "Layer.quantize": "Keras: what its own models around this one call",
         "Layer.rebuild": FIXED_SHAPE,
+        "named_alike": "TensorFlow: a kernel is kept for each new name of a variable",
         "Embedding.resize": FIXED_SHAPE,
         "Linear.resize": FIXED_SHAPE,
         "Dropout": "Keras: its own is recorded, like every layer here",
@@ -232,7 +234,6 @@ EXCEPTIONS = {
         "AdamW": "Keras: its own adds epsilon elsewhere than PyTorch and Optax do",
         "AdamW._all_reduce_sum_gradients": "TensorFlow: the graph of its sum is never freed",
         "AdamW.update_step": "Keras: its own adds epsilon elsewhere than PyTorch and Optax do",
-        "_named_alike": "TensorFlow: a kernel is kept for each new name of a variable",
         "LeafInfo": STATES,
         "_trained": STATES,
         "_check_kind": STATES,
@@ -275,10 +276,14 @@ EXCEPTIONS = {
         "Trainer._update": IN_PLACE,
         "Trainer._with_gradients": IN_PLACE,
         "Trainer._autocast": "PyTorch: half precision is a context; in the others the model has it",
+        "Trainer._drops": "Keras: random numbers are the state of each layer",
         "Trainer._seed": "Keras: random numbers are the state of each layer",
+        "Trainer._run": SHARED,
+        "Trainer._compile": SHARED,
         "Trainer._outputs": "PyTorch: runs eagerly; in the others this is compiled",
         "Trainer._split": TREE,
         "_tensors": "jax: compiled functions take NumPy arrays",
+        "_settings": SHARED,
         "_sum": "jax: its memory is given away, and so it is compiled",
         "_are_matrices": "Optax: takes the decayed weights as a tree",
     },

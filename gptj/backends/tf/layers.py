@@ -1,6 +1,7 @@
 """The layers of blocks and heads. Maths: ``gptj.spec.reference``; shape letters: ``gptj.spec``."""
 
-from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 import keras
 import tensorflow as tf
@@ -74,6 +75,10 @@ class Layer(Capturable, keras.layers.Layer):
 
 class Dropout(Capturable, keras.layers.Dropout):
     """Dropout, while training."""
+
+    def __init__(self, rate: float, **options: Any) -> None:
+        with tf.variable_creator_scope(named_alike):
+            super().__init__(rate, **options)
 
 
 class Embedding(Layer):
@@ -178,3 +183,13 @@ class LayerNorm(Layer):
         variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
         scaled = centred * tf.math.rsqrt(variance + self.eps) * tf.cast(self.gamma, tf.float32)
         return tf.cast(scaled + tf.cast(self.beta, tf.float32), self.compute_dtype)
+
+
+def named_alike(create: Callable[..., tf.Variable], **options: Any) -> tf.Variable:
+    """Create a variable beside the weights with a name that those of other models have too.
+
+    TensorFlow keeps 36 kB for each new name until the process ends. Keras puts the names of the
+    optimizer and of the model, or a number, into it, which are new for every one.
+    """
+    kind = str(options["name"]).rpartition("_")[2]
+    return create(**{**options, "name": f"{kind}/"})  # the stroke ends all scopes

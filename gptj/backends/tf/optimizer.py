@@ -1,6 +1,6 @@
 """Saves and loads the state of Adam. The maths: ``gptj.spec.optimizer``."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import keras
@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from gptj.backends.tf import params
 from gptj.backends.tf.capture import find_layer
+from gptj.backends.tf.layers import named_alike
 from gptj.backends.tf.pretrained import TFPretrained
 from gptj.errors import ArgumentError
 from gptj.spec.lora import lora_layers
@@ -44,7 +45,7 @@ class AdamW(keras.optimizers.AdamW):
     def build(self, variables: list[Variable]) -> None:
         """Create the moments."""
         _check_kind(self)
-        with tf.variable_creator_scope(_named_alike):
+        with tf.variable_creator_scope(named_alike):
             super().build(variables)
 
     def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
@@ -69,16 +70,6 @@ class AdamW(keras.optimizers.AdamW):
         correction = tf.sqrt(1.0 - self.beta_2**step)
         root = tf.sqrt(v) / tf.cast(correction, variable.dtype)
         self.assign_sub(variable, tf.cast(rate, variable.dtype) * m / (root + self.epsilon))
-
-
-def _named_alike(create: Callable[..., tf.Variable], **options: Any) -> tf.Variable:
-    """Create a moment with a name that those of other models have too.
-
-    TensorFlow keeps 36 kB for each new name until the process ends. Keras puts the names of the
-    optimizer and of the model into it, which are new for every one.
-    """
-    kind = str(options["name"]).rpartition("_")[2]
-    return create(**{**options, "name": f"{kind}/"})  # the stroke ends all scopes
 
 
 def dump_optimizer(model: TFPretrained, optimizer: Optimizer) -> AdamState:

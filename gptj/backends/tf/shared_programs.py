@@ -4,9 +4,10 @@ TensorFlow keeps what XLA has compiled until the process ends, 50 MB for the dem
 differ only in their weights must not have one each.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 import keras
 import tensorflow as tf
@@ -16,9 +17,6 @@ from gptj.backends.tf.kernels.platforms import has_gpu
 
 if TYPE_CHECKING:
     from gptj.backends.tf.pretrained import TFPretrained
-
-Weights: TypeAlias = Mapping[str, tf.Tensor]
-"""A model's variables by path, without the model's own name."""
 
 MAX_PROGRAMS: Final = 64
 """Compiled functions that are kept for later models."""
@@ -30,14 +28,13 @@ _programs: dict[Any, Any] = {}
 
 
 def is_plain(model: "TFPretrained") -> bool:
-    """Return whether everything in a model is this package's or Keras's, without an adapter.
+    """Return whether everything in a model is this package's or Keras's.
 
     A layer that has a method of its class as an attribute is not: somebody has replaced it.
     """
     layers = model._flatten_layers()
     packages = {type(layer).__module__.partition(".")[0] for layer in layers}
-    is_ours = packages <= {"gptj", "keras"} and model.lora is None
-    return is_ours and not any(map(_replaced_methods, layers))
+    return packages <= {"gptj", "keras"} and not any(map(_replaced_methods, layers))
 
 
 def _replaced_methods(layer: keras.Layer) -> list[str]:
@@ -49,24 +46,20 @@ def _replaced_methods(layer: keras.Layer) -> list[str]:
     ]
 
 
-def weights_of(model: "TFPretrained") -> dict[str, tf.Tensor]:
+def weights_of(model: "TFPretrained") -> list[tf.Tensor]:
     """Return the values of a model's variables; on a CPU matrices in half precision as bits."""
-    found = {}
-    for variable in model.variables:
-        value = tf.convert_to_tensor(variable.value)
-        found[_relative(model, variable)] = as_bits(value) if _is_read_as_bits(value) else value
-    return found
+    values = [tf.convert_to_tensor(variable.value) for variable in model.variables]
+    return [as_bits(value) if _is_read_as_bits(value) else value for value in values]
 
 
 @contextmanager
-def holding(model: "TFPretrained", weights: Weights) -> Iterator[dict[str, tf.Tensor]]:
+def holding(model: "TFPretrained", weights: Sequence[tf.Tensor]) -> Iterator[dict[str, tf.Tensor]]:
     """Have the model inside compute with these weights, not with those of its variables.
 
     Those that are given as bits come back by the paths of their variables, for `reading`.
     """
     pairs, bits = [], {}
-    for variable in model.variables:
-        value = weights[_relative(model, variable)]
+    for variable, value in zip(model.variables, weights, strict=True):
         if value.dtype == variable.dtype:
             pairs.append((variable, value))
         else:
@@ -86,20 +79,44 @@ def program(
     if place not in _programs:
         if len(_programs) >= MAX_PROGRAMS:
             _programs.pop(next(iter(_programs)))  # the oldest
-        compiled = tf.function(function, autograph=False, jit_compile=True)
-        _programs[place] = compiled.get_concrete_function(*_specs(inputs))
+        _programs[place] = compiled_for(inputs, function)
     return _programs[place]
 
 
-def _specs(inputs: Any) -> Any:
-    """Return shape and dtype of every tensor among the inputs."""
-    return tf.nest.map_structure(lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype), inputs)
+def compiled_for(inputs: tuple[Any, ...], function: Callable[..., Any]) -> Any:
+    """Return a function as compiled by XLA for tensors and variables like these inputs."""
+    compiled = tf.function(function, autograph=False, jit_compile=True)
+    return compiled.get_concrete_function(*tf.nest.map_structure(_spec, inputs))
+
+
+def given_variables(
+    function: Callable[..., Any], variables: Sequence[keras.Variable]
+) -> Callable[..., Any]:
+    """Return a function that takes TensorFlow's variables first, and uses them for Keras's."""
+
+    def run(given: list[tf.Variable], *inputs: Any) -> Any:
+        with keras.StatelessScope() as scope:
+            scope.state_mapping.update(zip(map(id, variables), given, strict=True))
+            found = function(*inputs)
+            for variable, own in zip(variables, given, strict=True):
+                value = scope.get_current_value(variable)
+                if value is not own:  # Keras has noted an assignment
+                    own.assign(value)
+        return found
+
+    return run
+
+
+def _spec(value: Any) -> Any:
+    is_variable = isinstance(value, tf.Variable)  # TensorFlow makes one of its kind
+    return value if is_variable else tf.TensorSpec(value.shape, value.dtype)
 
 
 def _identity(model: "TFPretrained") -> tuple[Any, ...]:
     """Return what two models have in common that a program serves: all but their weights."""
-    shapes = tuple((_relative(model, v), tuple(v.shape), v.dtype) for v in model.variables)
-    return model.config.to_json_string(), _structure(model), shapes
+    shapes = tuple((_place(model, v), tuple(v.shape), v.dtype) for v in model.variables)
+    adapter = repr(model.lora), model.lora_is_merged
+    return model.config.to_json_string(), adapter, _structure(model), shapes
 
 
 def _structure(layer: keras.Layer) -> tuple[Any, ...]:
@@ -113,8 +130,10 @@ def _structure(layer: keras.Layer) -> tuple[Any, ...]:
     return kind, kind.__call__, getattr(kind, "call", None), *names, tuple(parts)
 
 
-def _relative(model: "TFPretrained", variable: keras.Variable) -> str:
-    return str(variable.path).removeprefix(f"{model.path}/")
+def _place(model: "TFPretrained", variable: keras.Variable) -> str:
+    """Return the path of a variable, without the numbers that Keras gives to what has no name."""
+    path = str(variable.path).removeprefix(f"{model.path}/")
+    return re.sub(r"seed_generator_\d+", "seed_generator", path)
 
 
 def _is_read_as_bits(value: tf.Tensor) -> bool:

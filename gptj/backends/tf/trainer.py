@@ -1,6 +1,6 @@
 """Updates a model's parameters, one batch at a time. The maths: ``gptj.spec.update_rule``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -10,6 +10,7 @@ import tensorflow as tf
 from gptj.backends.tf import params
 from gptj.backends.tf.optimizer import AdamW
 from gptj.backends.tf.pretrained import TFPretrained
+from gptj.backends.tf.shared_programs import compiled_for, given_variables, is_plain, program
 from gptj.spec.update_rule import NORM_EPSILON, Examples, MicroBatch, UpdateRule
 
 Tensor: TypeAlias = tf.Tensor
@@ -37,12 +38,13 @@ class Trainer:
             beta_2=rule.betas[1],
             epsilon=rule.epsilon,
             weight_decay=rule.weight_decay,
+            name="adam_w",  # not a new one for each: TensorFlow keeps names of variables for ever
         )
         vectors = [variable for variable in self.trained if len(variable.shape) < 2]
         self.optimizer.exclude_from_weight_decay(var_list=vectors)
         self.optimizer.build(self.trained)
-        self._differentiate = tf.function(self._loss_and_gradients, jit_compile=True)
-        self._apply = tf.function(self._update, jit_compile=True)
+        self.variables = model.variables
+        self._compiled: dict[Any, Any] = {}
         self._evaluate = tf.function(self._outputs)
 
     def step(
@@ -51,7 +53,8 @@ class Trainer:
         """Update the parameters once; return the loss before and the norm of the gradients."""
         loss, gradients = self._gradients(micro_batches, seed)
         self.optimizer.learning_rate.assign(rate)
-        norm = self._apply(gradients)
+        written = [*self.trained, *self.optimizer.variables]
+        norm = self._run(self._update, _settings(self.optimizer, self.trained), written, gradients)
         return float(loss), float(norm)
 
     def evaluate(self, rows: Examples, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
@@ -66,19 +69,44 @@ class Trainer:
         total = None
         self._seed(seed)
         for micro_batch in micro_batches:
-            found = self._differentiate(
-                _tensors(micro_batch.rows), tf.constant(micro_batch.share, tf.float32)
-            )
+            rows, share = _tensors(micro_batch.rows), tf.constant(micro_batch.share, tf.float32)
+            shapes = tuple((name, *rows[name].shape, rows[name].dtype) for name in sorted(rows))
+            found = self._run(self._loss_and_gradients, shapes, self.variables, rows, share)
             total = found if total is None else tf.nest.map_structure(tf.add, total, found)
         assert total is not None  # a batch has at least one micro-batch
         return total
 
+    def _run(
+        self,
+        function: Callable[..., Any],
+        key: Any,
+        variables: Sequence[keras.Variable],
+        *inputs: Any,
+    ) -> Any:
+        """Run a function as compiled by XLA for all inputs that have the same `key`."""
+        key = function.__name__, key
+        given = [variable.value for variable in variables], *inputs
+        if key not in self._compiled:
+            self._compiled[key] = self._compile(given_variables(function, variables), key, given)
+        return self._compiled[key](*given)
+
+    def _compile(self, function: Callable[..., Any], key: Any, inputs: tuple[Any, ...]) -> Any:
+        """Compile a function, or take the one of another training like this one."""
+        if not is_plain(self.model) or type(self.optimizer) is not AdamW:
+            return compiled_for(inputs, function)
+        trained = tuple(variable.trainable for variable in self.variables)
+        rates = tuple(layer.rate for layer in self._drops())
+        return program(self.model, (key, self.rule, trained, rates), function, inputs)
+
     def _seed(self, seed: int) -> None:
         """Give every dropout the random numbers of this step."""
-        layers = self.model._flatten_layers()
-        drops = [x for x in layers if isinstance(x, keras.layers.Dropout) and x.rate > 0.0]
-        for index, layer in enumerate(drops):
+        for index, layer in enumerate(self._drops()):
             layer.seed_generator.state.assign([seed % 2**31, index])
+
+    def _drops(self) -> list[keras.layers.Dropout]:
+        """Return the layers that drop numbers."""
+        layers = self.model._flatten_layers()
+        return [x for x in layers if isinstance(x, keras.layers.Dropout) and x.rate > 0.0]
 
     def _loss_and_gradients(
         self, examples: dict[str, Tensor], share: Tensor
@@ -109,3 +137,10 @@ def global_norm(gradients: list[Tensor]) -> Tensor:
 
 def _tensors(examples: Examples) -> dict[str, Tensor]:
     return {name: tf.constant(array) for name, array in examples.items()}
+
+
+def _settings(optimizer: keras.optimizers.Optimizer, trained: list[keras.Variable]) -> Any:
+    """Return what an update depends on besides variables."""
+    constants = {**optimizer.get_config(), "name": None, "learning_rate": None}
+    decayed = tuple(optimizer._use_weight_decay(variable) for variable in trained)
+    return tuple(constants.items()), decayed
