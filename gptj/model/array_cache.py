@@ -36,6 +36,11 @@ class ArrayCache:
         self.attended = attended
 
     @property
+    def batch(self) -> int:
+        """Sequences."""
+        return len(self.layers[0][0])
+
+    @property
     def capacity(self) -> int:
         """Tokens that the buffers have room for."""
         return int(self.layers[0][0].shape[2])
@@ -77,7 +82,7 @@ class ArrayCache:
 
     def expand(self, count: int) -> Self:
         """Return a cache with every sequence repeated `count` times, copies side by side."""
-        return self.gather(np.repeat(np.arange(len(self.layers[0][0])), count))
+        return self.gather(np.repeat(np.arange(self.batch), count))
 
     def crop(self, length: int) -> Self:
         """Return a cache of the first `length` tokens."""

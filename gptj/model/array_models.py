@@ -12,9 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from gptj.model.array_cache import Array, ArrayCache
-from gptj.model.array_inputs import Flags, Inputs, filled_mask, given_arrays, kept_positions
+from gptj.model.array_inputs import (
+    Flags,
+    Inputs,
+    batch_of,
+    filled_mask,
+    given_arrays,
+    kept_positions,
+)
 from gptj.model.pretrained import Pretrained
-from gptj.spec.checks import check_cache, check_inputs
+from gptj.spec.checks import check_batch, check_cache, check_inputs
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import HEADS
 from gptj.spec.outputs import ModelOutput
@@ -96,6 +103,7 @@ class ArrayModel(Pretrained):
         capacity = past.capacity if past is not None and past.preallocated else None
         past_length = 0 if past is None else past.length
         check_inputs(self.config, inputs, np.asarray, past_length=past_length, capacity=capacity)
+        check_batch(past, batch_of(inputs))
         complete = {**inputs, "attention_mask": filled_mask(inputs, past)}
         return self.compute(complete, past, flags, kept_positions(inputs, keep))
 

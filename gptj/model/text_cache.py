@@ -35,6 +35,11 @@ class TextCache:
         return cls(nothing, nothing, layers, capacity)
 
     @property
+    def batch(self) -> int:
+        """Sequences."""
+        return len(self.ids)
+
+    @property
     def length(self) -> int:
         """Tokens that are filled."""
         return int(self.ids.shape[1])
@@ -75,7 +80,7 @@ class TextCache:
 
     def expand(self, count: int) -> "TextCache":
         """Return a cache with every sequence repeated `count` times, copies side by side."""
-        return self.gather(np.repeat(np.arange(len(self.ids)), count))
+        return self.gather(np.repeat(np.arange(self.batch), count))
 
     def crop(self, length: int) -> "TextCache":
         """Return a cache of the first `length` tokens."""

@@ -40,6 +40,9 @@ class TextForCausalLM(ArrayForCausalLM):
         past = TextCache.empty(len(ids), self.config.n_layer) if past is None else past
         total = past.length + ids.shape[1]
         attended = np.ones((len(ids), total), np.int64) if mask is None else mask != 0
+        is_changed = (attended[:, : past.length] != (past.attended != 0)).any()
+        asked = {"attention_mask that differs for the tokens of a cache": bool(is_changed)}
+        refuse(self.backend_name, asked)
         self._check_positions(inputs["position_ids"], attended[:, :total], past.length)
         cache = past.extended(ids, attended.astype(np.int64))
         kept = np.arange(ids.shape[1]) if keep is None else keep

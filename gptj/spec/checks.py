@@ -92,6 +92,19 @@ def check_cache(cache: object, kind: type) -> None:
     )
 
 
+def check_batch(cache: Any, batch: int | None) -> None:
+    """Refuse a cache of another number of sequences than the input.
+
+    Raises:
+        InputError: with both.
+    """
+    if cache is not None and cache.batch != batch:
+        raise InputError(
+            f"past_key_values has {cache.batch} sequences, and the input has {batch}. "
+            "Choose sequences of the cache with its gather(rows)."
+        )
+
+
 def check_prompt(
     config: GPTJConfig,
     input_ids: Tensor | None,

@@ -150,6 +150,27 @@ def test_its_loop_writes_what_the_reference_decoder_does(lengths, side, fewest):
     assert len(streamer.tokens) > 1
 
 
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_a_least_length_beyond_the_greatest_is_the_greatest(is_streamed):
+    options = {"max_new_tokens": 3, "do_sample": False, "eos_token_id": None}
+    free = tiny_model("numpy").generate(IDS[:1], **options)
+    options |= {"eos_token_id": int(free[0, -2]), "min_new_tokens": 5}
+    expected = tiny_model("numpy").generate(IDS[:1], **options)
+    streamer = {"streamer": Noting()} if is_streamed else {}
+    found = tiny_model("ctranslate2").generate(IDS[:1], **options, **streamer)
+    np.testing.assert_array_equal(found, expected)
+    assert found.shape == free.shape
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_a_text_for_which_no_token_is_left_is_refused(is_streamed):
+    every = list(range(tiny_config().vocab_size))
+    options = {"max_new_tokens": 3, "do_sample": False, "eos_token_id": every, "min_new_tokens": 1}
+    streamer = {"streamer": Noting()} if is_streamed else {}
+    with pytest.raises(NoToken, match="no token"):
+        tiny_model("ctranslate2").generate(IDS[:1], **options, **streamer)
+
+
 STREAMING = """
 import sys, gptj
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gptj.contract.decoding import NOT_NUMBERS, DecodePlan
+from gptj.contract.decoding import NOT_NUMBERS, NOTHING_LEFT, DecodePlan
 from gptj.generation.no_token import check_drawn
 from gptj.generation.prompts import Ids, Mask
 
@@ -35,7 +35,7 @@ def decode(
             include_prompt_in_result=False,
             return_end_token=True,
             return_scores=True,
-            **_options(plan),
+            **_options(model, plan),
         )
         for row, result in zip(rows, results, strict=True):
             ids = result.sequences_ids[0]
@@ -78,7 +78,7 @@ def _drawn(
     try:
         for rows in _groups(prompts):
             results = model.generator.generate_tokens(
-                _as_texts(prompts, rows), return_log_prob=True, **_options(plan)
+                _as_texts(prompts, rows), return_log_prob=True, **_options(model, plan)
             )
             for result in results:
                 is_number = np.isfinite(result.log_prob)
@@ -89,10 +89,13 @@ def _drawn(
         model.generator.forward_batch([[0]])
 
 
-def _options(plan: DecodePlan) -> dict[str, Any]:
+def _options(model: "CTranslate2GPTJForCausalLM", plan: DecodePlan) -> dict[str, Any]:
+    """Return the engine's options; where every token is forbidden it would draw the first."""
+    if plan.min_new_tokens and {*range(model.config.vocab_size)} <= {*plan.eos_token_ids}:
+        check_drawn(np.array([[NOTHING_LEFT]]), 0)
     return {
         "max_length": plan.max_new_tokens,
-        "min_length": plan.min_new_tokens,
+        "min_length": min(plan.min_new_tokens, plan.max_new_tokens),
         "end_token": list(plan.eos_token_ids),
     }
 

@@ -36,6 +36,11 @@ class OnnxCache:
         )
 
     @property
+    def batch(self) -> int:
+        """Sequences."""
+        return int(self.values[0].shape()[0])
+
+    @property
     def length(self) -> int:
         """Tokens that are filled."""
         return int(self.values[0].shape()[2])
@@ -54,7 +59,7 @@ class OnnxCache:
         if not -len(self) <= layer < len(self):
             raise IndexError(f"The cache has {len(self)} layers; found {layer}.")
         first = 2 * (layer % len(self))
-        return self.values[first].numpy(), self.values[first + 1].numpy()
+        return self.values[first].numpy().copy(), self.values[first + 1].numpy().copy()
 
     def with_capacity(self, capacity: int) -> "OnnxCache":
         """Return the same as a cache that may hold `capacity` tokens."""
@@ -72,16 +77,20 @@ class OnnxCache:
 
     def expand(self, count: int) -> "OnnxCache":
         """Return a cache with every sequence repeated `count` times, copies side by side."""
-        return self.gather(np.repeat(np.arange(self.values[0].shape()[0]), count))
+        return self.gather(np.repeat(np.arange(self.batch), count))
 
     def crop(self, length: int) -> "OnnxCache":
         """Return a cache of the first `length` tokens."""
         if length >= self.length:
             return self
         attended = None if self.attended is None else self.attended[:, :length]
-        return self._changed(lambda values: values[:, :, :length], attended)
+        return self._changed(lambda values: values[:, :, :length].copy(), attended)
 
     def _changed(self, change: Callable[[Array], Array], attended: Array | None) -> "OnnxCache":
+        """Return a cache of what `change` makes of all values, which must be copies.
+
+        The array of a value does not keep the memory behind it.
+        """
         values = [to_engine(change(value.numpy())) for value in self.values]
         return replace(self, values=values, attended=attended)
 

@@ -5,6 +5,8 @@ are picked by ``beam_idx`` there. Before such a call overwrites what another cac
 cache is copied out: whatever a caller keeps stays as it was.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+from threading import RLock
 from typing import Any, TypeAlias
 from weakref import WeakSet
 
@@ -25,6 +27,7 @@ class Session:
         """Begin with an empty state."""
         self.model, self.request = model, model.create_infer_request()
         self.length = 0
+        self.lock = RLock()  # for threads that go on from one cache
         self.caches: WeakSet[OpenVINOCache] = WeakSet()  # those whose content is in the state
 
     def read(self, name: str) -> Array:
@@ -110,8 +113,7 @@ class OpenVINOCache:
 
     def gather(self, rows: npt.ArrayLike) -> "OpenVINOCache":
         """Return a cache of the given sequences, in that order."""
-        index = np.asarray(rows, np.int32)
-        index = np.where(index < 0, index + self.batch, index).astype(np.int32)
+        index = np.arange(self.batch, dtype=np.int32)[np.asarray(rows)]
         attended = None if self.attended is None else self.attended[index]
         found = self._copy(batch=len(index), attended=attended)
         if self.layers is not None:
@@ -130,6 +132,10 @@ class OpenVINOCache:
         if found.layers is not None:
             found.layers = [(k[:, :, :length], v[:, :, :length]) for k, v in found.layers]
         return found
+
+    def held(self) -> AbstractContextManager[Any]:
+        """Return what keeps other threads from this cache's session: `opened` and a call in it."""
+        return nullcontext() if self.session is None else self.session.lock
 
     def opened(self, model: ov.CompiledModel) -> tuple[Session, Rows]:
         """Return a session that goes on from here, and the rows of its state that do.

@@ -73,14 +73,15 @@ class OpenVINOGPTJModel(ArrayModel):
         attended = whole if mask is None else (mask != 0).astype(np.int64)
         if positions is None:
             positions = positions_from_mask(attended)[:, past.length :]
-        session, rows = past.opened(self.compiled)
         given = {
             "input_ids": ids.astype(np.int64, copy=False),
             "attention_mask": attended,
             "position_ids": np.ascontiguousarray(np.broadcast_to(positions, ids.shape), np.int64),
             KEPT: np.arange(length) if keep is None else np.asarray(keep, np.int64),
         }
-        found = session.infer(given, rows)
+        with past.held():
+            session, rows = past.opened(self.compiled)
+            found = session.infer(given, rows)
         total = past.length + length
         cache = OpenVINOCache(self.config, batch, total, past.capacity, attended)
         return found, cache.kept_in(session)
