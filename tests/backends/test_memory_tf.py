@@ -216,9 +216,9 @@ def test_a_changed_model_shares_no_program_with_others(change, is_first, monkeyp
     assert (found[0] != found[1]).any()
 
 
-def trained(model, rule=UpdateRule(), seeds=(1, 2)):
+def trained(model, rule=None, seeds=(1, 2)):
     """Train a model; return losses and norms, and all its variables."""
-    trainer = model.backend.trainer(model, rule, "float32")
+    trainer = model.backend.trainer(model, rule or UpdateRule(), "float32")
     rows = {"input_ids": IDS, "labels": IDS}
     parts = [MicroBatch(rows, 0.5)] * 2
     found = [trainer.step(parts, 1e-2, seed) for seed in seeds]
@@ -269,3 +269,16 @@ def test_trainings_of_other_kinds_do_not_share_their_updates_or_gradients(monkey
     found = [str(run()[0]) for run in OTHERS.values()]
     assert len(set(found)) == len(OTHERS)
     assert len(shared_programs._programs) == 2 * len(OTHERS)
+
+
+def test_text_of_models_with_adapters_is_that_of_each(monkeypatch):
+    monkeypatch.setattr(shared_programs, "_programs", {})
+    models = [load().add_lora(2, alpha=alpha) for alpha in (16, 16, 99, 99)]
+    for scale, model in enumerate(models):
+        for variable in model.trainable_variables:
+            variable.assign(variable + 0.3 * scale)
+    models[-1].merge_lora()
+    for model in models:
+        expected = model.generate(IDS, **TEXT, renormalize_logits=True)  # by the reference decoder
+        np.testing.assert_array_equal(model.generate(IDS, **TEXT), expected)
+    assert len(shared_programs._programs) == 3  # the first two share theirs
