@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gptj.contract.decoding import NOT_NUMBERS, DecodePlan
+from gptj.contract.decoding import NOT_NUMBERS, NOTHING_LEFT, DecodePlan
 from gptj.generation.no_token import check_drawn
 from gptj.generation.prompts import Ids, Mask
 
@@ -30,7 +30,7 @@ def stream(
     """Yield the new tokens, (B, 1) of every step, before the next is computed."""
     kept = np.ones_like(input_ids) if attention_mask is None else attention_mask
     prompts = [row[attended != 0] for row, attended in zip(input_ids, kept, strict=True)]
-    drawn = model.engine.drawn(prompts, **_options(plan))
+    drawn = model.engine.drawn(prompts, **_options(model, plan))
     waiting: list[deque[int]] = [deque() for _ in prompts]
     finished = np.zeros(len(prompts), bool)
     for step in range(plan.max_new_tokens):
@@ -45,9 +45,12 @@ def stream(
             return
 
 
-def _options(plan: DecodePlan) -> dict[str, Any]:
+def _options(model: "VLLMGPTJForCausalLM", plan: DecodePlan) -> dict[str, Any]:
+    """Return the engine's options; where every token is forbidden it would draw one of them."""
+    if plan.min_new_tokens and {*range(model.config.vocab_size)} <= {*plan.eos_token_ids}:
+        check_drawn(np.array([[NOTHING_LEFT]]), 0)
     return {
         "max_tokens": plan.max_new_tokens,
-        "min_tokens": plan.min_new_tokens,
+        "min_tokens": min(plan.min_new_tokens, plan.max_new_tokens),
         "stop_token_ids": list(plan.eos_token_ids),
     }
