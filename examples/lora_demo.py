@@ -18,7 +18,7 @@ import click
 import numpy as np
 
 import gptj
-from gptj.backends import BUILT_IN, is_installed
+from gptj.backends import installed_frameworks
 
 LENGTH, BATCH, RATE = 64, 4, 3e-3
 PROMPT = 'The "while" statement is used'
@@ -107,7 +107,7 @@ def main(name: str, backend: str, other: str | None, epochs: int, rows: int, out
     losses = np.reshape(TRAIN[backend](model, ids, epochs), (epochs, -1)).mean(axis=1)
     print(f"{backend}: loss of each epoch", *(f"{loss:.3f}" for loss in losses))
     model.save_lora(out)
-    installed = [name for name in BUILT_IN if is_installed(name) and name != backend]
+    installed = [name for name in installed_frameworks() if name not in (backend, "numpy")]
     loaded = gptj.load(out, backend=other or next(iter(installed), backend))
     compare(model, loaded, ids[:1])
 

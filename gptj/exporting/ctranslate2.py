@@ -9,20 +9,23 @@ from typing import ClassVar, Final
 import numpy as np
 from tokenizers import Tokenizer
 
+from gptj.exporting import example
 from gptj.exporting.source import Source
 from gptj.exporting.target import Floats, Ints, Runner, Target
 from gptj.exporting.texts import ENDED
 from gptj.system.processor import multiplies_in
 
 USAGE: Final = """```python
+import json
 import ctranslate2
-from tokenizers import Tokenizer
+<imports>
 
-tokenizer = Tokenizer.from_file("tokenizer.json")
+<ids>
+words = json.load(open("vocabulary.json", encoding="utf-8"))
 generator = ctranslate2.Generator(".", compute_type="{compute}")
-tokens = tokenizer.encode("def fibonacci(n):").tokens
-(result,) = generator.generate_batch([tokens], max_length=20, include_prompt_in_result=False)
-print(tokenizer.decode(result.sequences_ids[0]))
+prompt = [words[token] for token in ids]
+(result,) = generator.generate_batch([prompt], max_length=20, include_prompt_in_result=False)
+<shown result.sequences_ids[0]>
 ```
 """
 
@@ -63,7 +66,8 @@ class CTranslate2(Target):
     def usage(self, source: Source) -> str:
         """Return a program for CTranslate2."""
         about = ABOUT_INT8 if source.quantize else ""
-        return USAGE.format(compute=_compute_type(source) or "float32") + about
+        page = USAGE.format(compute=_compute_type(source) or "float32")
+        return example.filled(page, source) + about
 
 
 class CTranslate2Runner(Runner):

@@ -1,5 +1,6 @@
 """The lines about text that the programs of README.md have in common."""
 
+import re
 from typing import Final
 
 from gptj.exporting.source import Source
@@ -25,3 +26,9 @@ def ids(source: Source) -> str:
 def shown(source: Source, new: str) -> str:
     """Return the line that prints the text of a list of ids, or these themselves."""
     return f"print(tokenizer.decode({new}))\n" if source.has_tokenizer else f"print({new})\n"
+
+
+def filled(page: str, source: Source) -> str:
+    """Return a page with these lines where it has ``<imports>``, ``<ids>`` and ``<shown LIST>``."""
+    page = page.replace("<imports>\n", imports(source)).replace("<ids>\n", ids(source))
+    return re.sub(r"<shown (.*)>\n", lambda found: shown(source, found[1]), page)

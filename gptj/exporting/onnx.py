@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
+from gptj.exporting import example
 from gptj.exporting.source import Source
 from gptj.exporting.target import Floats, Ints, Runner, Target
 from gptj.spec.config import GPTJConfig
@@ -16,11 +17,12 @@ MODEL: Final = "model.onnx"
 GENAI: Final = "genai_config.json"
 
 TEXT: Final = """```python
-import numpy as np, onnxruntime, tokenizers
+import numpy as np, onnxruntime
+<imports>
 
-tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")
-session = onnxruntime.InferenceSession("model.onnx")
-text = new = np.array([tokenizer.encode("def fibonacci(n):").ids])
+<ids>
+session, text = onnxruntime.InferenceSession("model.onnx"), np.array([ids])
+new = text
 past = {x.name: np.zeros((1, x.shape[1], 0, x.shape[3]), "f4") for x in session.get_inputs()[3:]}
 for _ in range(20):
     places = np.arange(text.shape[1])[None, -new.shape[1] :]
@@ -28,12 +30,14 @@ for _ in range(20):
     logits, *present = session.run(None, {**inputs, **past})
     past, new = dict(zip(past, present)), logits[:, -1:].argmax(-1)
     text = np.hstack((text, new))
-print(tokenizer.decode(text[0]))
+<shown text[0].tolist()>
 ```
 
 Any batch and length, padded on either side: `attention_mask` is 1 or 0 for all tokens, past and
 new, and `position_ids` is `np.maximum(attention_mask.cumsum(-1) - 1, 0)` at the new ones.
+"""
 
+WITH_GENAI: Final = """
 With onnxruntime-genai, which has its own loop and tokenizer:
 
 ```python
@@ -55,11 +59,11 @@ that: genai takes it for padding, also in a single prompt.
 
 OTHER: Final = """```python
 import numpy as np, onnxruntime
-from tokenizers import Tokenizer
+<imports>
 
-ids = np.array([Tokenizer.from_file("tokenizer.json").encode("def fibonacci(n):").ids])
-session = onnxruntime.InferenceSession("model.onnx")
-found = session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})
+<ids>
+session, text = onnxruntime.InferenceSession("model.onnx"), np.array([ids])
+found = session.run(None, {"input_ids": text, "attention_mask": np.ones_like(text)})
 print({output.name: x.shape for output, x in zip(session.get_outputs(), found)})
 ```
 
@@ -98,8 +102,10 @@ class Onnx(Target):
         return OnnxRunner(folder)
 
     def usage(self, source: Source) -> str:
-        """Return a program for ONNX Runtime, and one for onnxruntime-genai."""
-        return (TEXT if source.head == "causal_lm" else OTHER) + REPORTS
+        """Return a program for ONNX Runtime, and one for onnxruntime-genai, which reads text."""
+        if source.head != "causal_lm":
+            return example.filled(OTHER, source) + REPORTS
+        return example.filled(TEXT, source) + (WITH_GENAI if source.has_tokenizer else "") + REPORTS
 
 
 class OnnxRunner(Runner):

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
+from gptj.exporting import example
 from gptj.exporting.source import Source
 from gptj.exporting.target import Floats, Ints, Runner, Target
 from gptj.spec.heads import HEADS
@@ -13,17 +14,16 @@ from gptj.spec.positions import positions_from_mask
 FILE: Final = "openvino_model.xml"
 
 TEXT: Final = f"""```python
-import numpy as np
-import openvino as ov
-from tokenizers import Tokenizer
+import numpy as np, openvino as ov
+<imports>
 
-tokenizer = Tokenizer.from_file("tokenizer.json")
+<ids>
 model = ov.compile_model("{FILE}", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})
-ids, past = tokenizer.encode("def fibonacci(n):").ids, 0
+past = 0
 for _ in range(20):  # the model remembers what it has seen: give it what is new
     inputs = [[ids[past:]], [[1] * len(ids)], [[*range(past, len(ids))]], np.zeros(1, np.int32)]
     past, ids = len(ids), [*ids, int(model(inputs)[0][0, -1].argmax())]
-print(tokenizer.decode(ids))
+<shown ids>
 ```
 
 The inputs are `input_ids`, `attention_mask` over all tokens so far, `position_ids` and `beam_idx`,
@@ -35,11 +35,10 @@ use the same names; the tokenizer as a graph, which GenAI needs besides, is not 
 
 CALL: Final = f"""```python
 import openvino as ov
-from tokenizers import Tokenizer
+<imports>
 
-tokenizer = Tokenizer.from_file("tokenizer.json")
+<ids>
 model = ov.compile_model("{FILE}", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})
-ids = tokenizer.encode("def fibonacci(n):").ids
 print(model([[ids], [[1] * len(ids)]])[0])
 ```
 
@@ -69,7 +68,7 @@ class OpenVINO(Target):
 
     def usage(self, source: Source) -> str:
         """Return a program for OpenVINO."""
-        return TEXT if source.head == "causal_lm" else CALL
+        return example.filled(TEXT if source.head == "causal_lm" else CALL, source)
 
 
 class OpenVINORunner(Runner):

@@ -14,7 +14,7 @@ from gptj import hub
 from gptj.backends import get_backend
 from gptj.checkpoint.folder import open_checkpoint
 from gptj.checkpoint.memory_map import DTYPES
-from gptj.checkpoint.parameter_matching import match_parameters
+from gptj.checkpoint.parameter_matching import compare, match_parameters
 from gptj.checkpoint.saving import save_checkpoint
 from gptj.checkpoint.stored_dtypes import cast as in_dtype
 from gptj.checkpoint.tokenizer_files import files_of_tokenizer
@@ -143,7 +143,7 @@ def open_source(
     Quantized weights are dequantized.
 
     Raises:
-        ArgumentError: for an unknown head, an unmerged adapter, or a head that a model lacks.
+        ArgumentError: for an unknown head, an unmerged adapter, or a head that the model lacks.
         CheckpointError: for files that are missing, damaged or do not fit.
     """
     if isinstance(model, Pretrained):
@@ -151,6 +151,11 @@ def open_source(
     opened = open_checkpoint(hub.locate(model, **where))
     head = find_head(head or head_of(opened.tensors)).name
     config = GPTJConfig.from_dict(opened.config(head))
+    if compare(config, head, opened.tensors, str(model)).new:
+        raise ArgumentError(
+            f"{model} has no {head} head: an export would hold one that is drawn, whose outputs "
+            f"mean nothing. Give head={head_of(opened.tensors)!r}, or fine-tune the model first."
+        )
     tensors = match_parameters(config, head, opened.tensors, str(model))
     options = GenerationConfig.from_folder(opened.folder, config)
     return _in_dtype(config, tensors, str(model), head, dtype, quantize, options, opened.folder)

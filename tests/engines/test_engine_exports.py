@@ -5,9 +5,11 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from engine_cases import ENGINES
+from export_cases import redrawn, run_readme
 from gptj.exporting.export import export
 from gptj.exporting.table import TARGETS
 from gptj.parity.report import parity
@@ -30,7 +32,9 @@ FORMS = [
 
 @pytest.mark.parametrize(("target", "options"), [f for f in FORMS if f[0] in ENGINES], ids=str)
 def test_what_is_written_is_measured_and_right(target, options, tmp_path):
-    done = export(TINY, tmp_path / "model", to=target, **options)
+    has_head = "head" in options
+    source = redrawn(tmp_path / "source", options["head"]) if has_head else TINY
+    done = export(source, tmp_path / "model", to=target, **options)
     assert done.parity["measured"] and done.parity["passed"]
     if not options:
         assert 0 < done.parity["error"]["max"] < 2e-5
@@ -55,6 +59,16 @@ def test_the_page_of_a_folder_has_a_program_of_ten_lines_that_writes_the_text(ta
     options = {"max_new_tokens": 20, "do_sample": False, "strip_prompt": True}
     expected = load("numpy", DEMO).generate_text("def fibonacci(n):", **options)
     assert found.rstrip("\n").removeprefix("def fibonacci(n):") == expected.rstrip("\n")
+
+
+@pytest.mark.parametrize("target", [*ENGINES, "onnx"])
+def test_the_program_of_a_model_without_a_tokenizer_runs(target, tmp_path):
+    export(TINY, tmp_path / "model", to=target)
+    options = {"max_new_tokens": 20, "do_sample": False, "eos_token_id": None}
+    expected = load("numpy", TINY).generate(np.array([[1, 2, 3]]), **options)[0].tolist()
+    written = json.loads(run_readme(tmp_path / "model"))
+    begin = 3 if target == "ctranslate2" else 0  # it returns what is new, up to the end token
+    assert len(written) >= 12 and written == expected[begin:][: len(written)]
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -274,6 +274,11 @@ def test_quantized_files_are_dequantized(fake, model, tmp_path):
 REFUSED = {
     "target": ({"to": "onxn"}, ArgumentError, "Unknown target 'onxn'"),
     "head": ({"head": "causal"}, ArgumentError, "Unknown head 'causal'"),
+    "a head of its own": (
+        {"head": "question_answering"},
+        ArgumentError,
+        "has no question_answering head: .* Give head='causal_lm'",
+    ),
     "dtype": ({"dtype": "float16"}, UnsupportedFeature, "has no dtype 'float16'; accepted is 'fl"),
     "quantization": ({"quantize": "q8"}, UnsupportedFeature, "does not quantize to 'q8'.*'q9'"),
 }
