@@ -63,6 +63,8 @@ def test_the_page_of_a_folder_has_a_program_of_ten_lines_that_writes_the_text(ta
 
 @pytest.mark.parametrize("target", [*ENGINES, "onnx"])
 def test_the_program_of_a_model_without_a_tokenizer_runs(target, tmp_path):
+    for name in [target, *TARGETS[target].runtime]:
+        pytest.importorskip(name)
     export(TINY, tmp_path / "model", to=target)
     options = {"max_new_tokens": 20, "do_sample": False, "eos_token_id": None}
     expected = load("numpy", TINY).generate(np.array([[1, 2, 3]]), **options)[0].tolist()
