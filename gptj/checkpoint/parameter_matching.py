@@ -18,9 +18,9 @@ from gptj.checkpoint.stored_dtypes import (
     is_float64,
     needed_dtype,
 )
-from gptj.errors import CheckpointError
+from gptj.errors import ArgumentError, CheckpointError
 from gptj.spec.config import GPTJConfig
-from gptj.spec.heads import BASE_PREFIX, HEADS
+from gptj.spec.heads import BASE_PREFIX, HEADS, head_of
 from gptj.spec.params import LM_HEAD, Parameter, initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors
 
@@ -101,6 +101,7 @@ def match_parameters(
     *,
     ignore_mismatched_sizes: bool = False,
     strict: bool = False,
+    draw_head: bool = True,
 ) -> Tensors:
     """Return the parameters of a head by canonical name.
 
@@ -112,11 +113,18 @@ def match_parameters(
     Args:
         ignore_mismatched_sizes: draw tensors of another shape, with a warning, instead of failing.
         strict: refuse tensors beside the model.
+        draw_head: draw a head that is all missing; else it is refused.
 
     Raises:
+        ArgumentError: for a head that is not to be drawn.
         CheckpointError: naming every tensor that is missing, unexpected or of another shape.
     """
     match = compare(config, head, tensors, source)
+    if match.new and not draw_head:
+        raise ArgumentError(
+            f"{source} has no {head} head, and the outputs of one that is drawn mean nothing. "
+            f"Give head={head_of(tensors)!r}, or fine-tune the model first."
+        )
     if strict:
         match = replace(match, unexpected=match.unexpected + match.left_out)
     resized = list(match.misshapen) if ignore_mismatched_sizes else []

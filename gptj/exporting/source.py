@@ -14,7 +14,7 @@ from gptj import hub
 from gptj.backends import get_backend
 from gptj.checkpoint.folder import open_checkpoint
 from gptj.checkpoint.memory_map import DTYPES
-from gptj.checkpoint.parameter_matching import compare, match_parameters
+from gptj.checkpoint.parameter_matching import match_parameters
 from gptj.checkpoint.saving import save_checkpoint
 from gptj.checkpoint.stored_dtypes import cast as in_dtype
 from gptj.checkpoint.tokenizer_files import files_of_tokenizer
@@ -151,12 +151,7 @@ def open_source(
     opened = open_checkpoint(hub.locate(model, **where))
     head = find_head(head or head_of(opened.tensors)).name
     config = GPTJConfig.from_dict(opened.config(head))
-    if compare(config, head, opened.tensors, str(model)).new:
-        raise ArgumentError(
-            f"{model} has no {head} head: an export would hold one that is drawn, whose outputs "
-            f"mean nothing. Give head={head_of(opened.tensors)!r}, or fine-tune the model first."
-        )
-    tensors = match_parameters(config, head, opened.tensors, str(model))
+    tensors = match_parameters(config, head, opened.tensors, str(model), draw_head=False)
     options = GenerationConfig.from_folder(opened.folder, config)
     return _in_dtype(config, tensors, str(model), head, dtype, quantize, options, opened.folder)
 

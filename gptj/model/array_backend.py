@@ -1,7 +1,7 @@
 """The part of the contract that is the same in every backend whose tensors are NumPy arrays."""
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,10 @@ from gptj.contract.backend import Capabilities
 from gptj.contract.refusals import Refusals
 from gptj.errors import ArgumentError, UnsupportedFeature, choices
 from gptj.model.array_cache import Array
-from gptj.model.array_models import ArrayModel
+from gptj.model.array_models import ArrayModel, in_float32
 from gptj.spec.config import GPTJConfig
 from gptj.spec.input_arrays import input_array
+from gptj.spec.outputs import ModelOutput
 from gptj.spec.params import initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors
 from gptj.spec.types import Device
@@ -78,9 +79,31 @@ class ArrayBackend(Refusals):
             }
         return self.make(config, head, params, dtype, device, **options)
 
+    def init_cache(self, model: ArrayModel, batch: int, max_length: int) -> Any:
+        """Return an empty cache of `max_length` tokens at most."""
+        return model.init_cache(batch, max_length)
+
     def forward(self, model: ArrayModel, **inputs: Any) -> Any:
         """Run a model, which has neither gradients nor dropout to turn off."""
         return model(**inputs, return_dict=True)
+
+    def capture(
+        self, model: ArrayModel, names: Sequence[str], **inputs: Any
+    ) -> tuple[ModelOutput, dict[str, Any]]:
+        """Run `forward` and return the outputs of named modules too, in float32.
+
+        Raises:
+            UnsupportedFeature: by a backend that does not declare it.
+        """
+        if not self.capabilities.capture:
+            self._refuse()
+        seen: dict[str, Array] = {}
+        model.observe = seen.setdefault
+        try:
+            output = self.forward(model, **inputs, output_attentions=True)
+        finally:
+            model.observe = None
+        return output, {name: in_float32(seen[name]) for name in names if name in seen}
 
     def load_params(self, model: ArrayModel, params: Tensors) -> None:
         """Replace a model's parameters, keeping their dtype."""

@@ -5,7 +5,7 @@ and completed before. ``gptj.model.array_heads`` has the heads.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,10 +36,12 @@ class ArrayModel(Pretrained):
     Attributes:
         params: every parameter by canonical name: float32, but for stored weights and scales.
         cache_class: what `past_key_values` must be.
+        observe: sees the output of every module, where it is set, in backends that can capture.
     """
 
     head = "base"
     cache_class: ClassVar[type] = ArrayCache
+    observe: Callable[[str, Array], object] | None = None
 
     def __init__(self, config: GPTJConfig, params: Tensors) -> None:
         """Keep a configuration, and read the parameters."""
@@ -87,6 +89,10 @@ class ArrayModel(Pretrained):
                 be returned.
             keep: (K,) positions at which logits are wanted, all for None.
         """
+
+    @abstractmethod
+    def init_cache(self, batch: int, max_length: int) -> Any:
+        """Return an empty `cache_class` of `max_length` tokens at most."""
 
     def run(
         self, inputs: Inputs, past: Any, flags: Flags, keep: int | npt.ArrayLike = 0

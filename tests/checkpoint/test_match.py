@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gptj.checkpoint.parameter_matching import match_parameters
-from gptj.errors import CheckpointError
+from gptj.errors import ArgumentError, CheckpointError
 from gptj.model.config import GPTJConfig
 from gptj.spec.heads import HEADS
 from gptj.spec.params import initial_value, parameter_table
@@ -54,6 +54,13 @@ def test_a_head_reads_names_without_prefix():
     tensors = checkpoint()
     bare = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
     assert match(bare) == tensors
+
+
+def test_a_head_that_is_not_there_is_refused_where_none_is_to_be_drawn():
+    tensors = checkpoint("causal_lm")
+    assert match_parameters(CONFIG, "causal_lm", tensors, "it", draw_head=False) == tensors
+    with pytest.raises(ArgumentError, match=r"has no question_answering head.*head='causal_lm'"):
+        match_parameters(CONFIG, "question_answering", tensors, "it", draw_head=False)
 
 
 def test_a_base_model_takes_names_with_prefix():

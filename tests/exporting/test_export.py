@@ -277,7 +277,7 @@ REFUSED = {
     "a head of its own": (
         {"head": "question_answering"},
         ArgumentError,
-        "has no question_answering head: .* Give head='causal_lm'",
+        "has no question_answering head, and .* Give head='causal_lm'",
     ),
     "dtype": ({"dtype": "float16"}, UnsupportedFeature, "has no dtype 'float16'; accepted is 'fl"),
     "quantization": ({"quantize": "q8"}, UnsupportedFeature, "does not quantize to 'q8'.*'q9'"),

@@ -12,7 +12,6 @@ from gptj.contract.backend import Capabilities
 from gptj.contract.decoding import DecodePlan
 from gptj.generation.prompts import Ids, Mask
 from gptj.model.array_backend import ArrayBackend
-from gptj.model.text_cache import TextCache
 from gptj.spec.config import GPTJConfig
 from gptj.spec.tensors import Tensors
 from gptj.spec.types import Device
@@ -40,12 +39,6 @@ class CTranslate2Backend(ArrayBackend):
     ) -> CTranslate2GPTJForCausalLM:
         """Return a model; `engine_cache` is where converted models are kept."""
         return CTranslate2GPTJForCausalLM(config, params, engine_cache)
-
-    def init_cache(
-        self, model: CTranslate2GPTJForCausalLM, batch: int, max_length: int
-    ) -> TextCache:
-        """Return an empty cache for texts of `max_length` tokens at most."""
-        return model.init_cache(batch, max_length)
 
     def decode(
         self,

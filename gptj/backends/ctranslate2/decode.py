@@ -3,20 +3,21 @@
 Definition: ``gptj.generation.reference_decoder``. The engine takes prompts without padding.
 """
 
-from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from gptj.contract.decoding import NOT_NUMBERS, NOTHING_LEFT, DecodePlan
+from gptj.contract.decoding import NOT_NUMBERS, DecodePlan
+from gptj.generation.engine_loops import check_some_allowed, steps, without_padding
 from gptj.generation.no_token import check_drawn
 from gptj.generation.prompts import Ids, Mask
 
 if TYPE_CHECKING:
     from gptj.backends.ctranslate2.models import CTranslate2GPTJForCausalLM
 
-Prompts = Sequence[Sequence[int]]
+Prompts = Sequence[npt.NDArray[np.integer]]
 
 
 def decode(
@@ -26,7 +27,7 @@ def decode(
     plan: DecodePlan,
 ) -> Ids:
     """Continue (B, T) prompts, and return them with the new tokens."""
-    prompts = _prompts(input_ids, attention_mask)
+    prompts = without_padding(input_ids, attention_mask)
     new = np.full((len(prompts), plan.max_new_tokens), plan.pad_token_id)
     width = 0
     for rows in _groups(prompts):
@@ -52,23 +53,8 @@ def stream(
     plan: DecodePlan,
 ) -> Iterator[Ids]:
     """Yield the new tokens, (B, 1) of every step, before the next is computed."""
-    prompts = _prompts(input_ids, attention_mask)
-    drawn = _drawn(model, prompts, plan)
-    waiting: list[deque[int]] = [deque() for _ in prompts]
-    finished = np.zeros(len(prompts), bool)
-    for step in range(plan.max_new_tokens):
-        while any(not queue and not ended for queue, ended in zip(waiting, finished, strict=True)):
-            row, token = next(drawn)
-            waiting[row].append(token)
-        tokens = np.array([queue.popleft() if queue else plan.pad_token_id for queue in waiting])
-        check_drawn(tokens[:, None], step)
-        finished |= np.isin(tokens, plan.eos_token_ids)
-        is_over = finished.all() or step + 1 == plan.max_new_tokens
-        if is_over:
-            drawn.close()
-        yield tokens[:, None]
-        if is_over:
-            return
+    prompts = without_padding(input_ids, attention_mask)
+    return steps(_drawn(model, prompts, plan), len(prompts), plan)
 
 
 def _drawn(
@@ -90,20 +76,13 @@ def _drawn(
 
 
 def _options(model: "CTranslate2GPTJForCausalLM", plan: DecodePlan) -> dict[str, Any]:
-    """Return the engine's options; where every token is forbidden it would draw the first."""
-    if plan.min_new_tokens and {*range(model.config.vocab_size)} <= {*plan.eos_token_ids}:
-        check_drawn(np.array([[NOTHING_LEFT]]), 0)
+    """Return the engine's options."""
+    check_some_allowed(plan, model.config.vocab_size)
     return {
         "max_length": plan.max_new_tokens,
         "min_length": min(plan.min_new_tokens, plan.max_new_tokens),
         "end_token": list(plan.eos_token_ids),
     }
-
-
-def _prompts(ids: Ids, mask: Mask | None) -> Prompts:
-    """Return the prompts without padding."""
-    kept = np.ones_like(ids) if mask is None else mask
-    return [row[attended != 0].tolist() for row, attended in zip(ids, kept, strict=True)]
 
 
 def _as_texts(prompts: Prompts, rows: Sequence[int]) -> list[list[str]]:

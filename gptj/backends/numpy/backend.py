@@ -1,6 +1,6 @@
 """The NumPy backend: the contract of ``gptj.backends.base`` for machines without a framework."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,12 +13,11 @@ from gptj.backends.numpy.models import (
 )
 from gptj.contract.backend import Capabilities
 from gptj.model.array_backend import ArrayBackend
-from gptj.model.array_cache import Array, ArrayCache
+from gptj.model.array_cache import Array
 from gptj.model.array_models import in_float32
 from gptj.spec import reference
 from gptj.spec.config import GPTJConfig
 from gptj.spec.input_arrays import input_array
-from gptj.spec.outputs import ModelOutput
 from gptj.spec.quantization import QUANTIZERS
 from gptj.spec.tensors import Tensors
 from gptj.spec.types import Device
@@ -52,22 +51,6 @@ class NumpyBackend(ArrayBackend):
     ) -> NumpyGPTJModel:
         """Return a model with these parameters."""
         return self.models[head](config, params)
-
-    def init_cache(self, model: NumpyGPTJModel, batch: int, max_length: int) -> ArrayCache:
-        """Return an empty cache that later calls write into."""
-        return model.init_cache(batch, max_length)
-
-    def capture(
-        self, model: NumpyGPTJModel, names: Sequence[str], **inputs: Any
-    ) -> tuple[ModelOutput, dict[str, Any]]:
-        """Run `forward` and return the outputs of named modules too."""
-        seen: dict[str, Array] = {}
-        model.observe = seen.setdefault
-        try:
-            output = self.forward(model, **inputs, output_attentions=True)
-        finally:
-            model.observe = None
-        return output, {name: in_float32(seen[name]) for name in names if name in seen}
 
     def gradients(self, model: NumpyGPTJModel, **inputs: Any) -> tuple[float, dict[str, Array]]:
         """Return a loss and its gradient for every parameter, both computed in float64."""

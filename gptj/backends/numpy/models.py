@@ -1,6 +1,5 @@
 """The models of all heads: the forward pass of ``gptj.spec.reference``, in float32."""
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,12 +22,10 @@ class NumpyGPTJModel(ArrayModel):
 
     Attributes:
         computed_in: the dtype of the computation; outputs are float32.
-        observe: sees the output of every module, where it is set.
     """
 
     backend_name = "numpy"
     computed_in: ClassVar[npt.DTypeLike] = np.float32
-    observe: Callable[[str, Array], object] | None = None
 
     def compute(
         self, inputs: Inputs, past: Any, flags: Flags, keep: Array | None = None

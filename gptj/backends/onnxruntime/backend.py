@@ -1,6 +1,6 @@
 """The ONNX Runtime backend: the contract of ``gptj.backends.base`` around converted models."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from gptj.backends.onnxruntime.cache import OnnxCache
 from gptj.backends.onnxruntime.models import (
     OnnxGPTJForCausalLM,
     OnnxGPTJForQuestionAnswering,
@@ -17,9 +16,7 @@ from gptj.backends.onnxruntime.models import (
 )
 from gptj.contract.backend import Capabilities
 from gptj.model.array_backend import ArrayBackend
-from gptj.model.array_cache import Array
 from gptj.spec.config import GPTJConfig
-from gptj.spec.outputs import ModelOutput
 from gptj.spec.tensors import Tensors
 from gptj.spec.types import Device
 
@@ -52,22 +49,6 @@ class OnnxBackend(ArrayBackend):
     ) -> OnnxGPTJModel:
         """Return a model, converted in `engine_cache`; see ``gptj.model.engine_cache``."""
         return self.models[head](config, params, engine_cache)
-
-    def init_cache(self, model: OnnxGPTJModel, batch: int, max_length: int) -> OnnxCache:
-        """Return an empty cache of at most `max_length` tokens."""
-        return model.init_cache(batch, max_length)
-
-    def capture(
-        self, model: OnnxGPTJModel, names: Sequence[str], **inputs: Any
-    ) -> tuple[ModelOutput, dict[str, Any]]:
-        """Run `forward` and return the outputs of named modules too."""
-        seen: dict[str, Array] = {}
-        model.observe = seen.setdefault
-        try:
-            output = self.forward(model, **inputs, output_attentions=True)
-        finally:
-            model.observe = None
-        return output, {name: seen[name] for name in names if name in seen}
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the packages it stands on."""

@@ -1,6 +1,5 @@
 """The models of all heads: inputs in NumPy, sessions of ONNX Runtime, outputs in NumPy."""
 
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -49,14 +48,10 @@ class OnnxGPTJModel(ArrayModel):
     Sessions and `params` map the same file, that of the converted model. What few calls ask for,
     such as attentions, or embeddings as input, runs in a second session, which is made when it is
     needed and takes as much memory as the first.
-
-    Attributes:
-        observe: sees the output of every module, where it is set.
     """
 
     backend_name = "onnxruntime"
     cache_class: ClassVar[type] = OnnxCache
-    observe: Callable[[str, Array], object] | None = None
 
     def __init__(
         self, config: GPTJConfig, params: Tensors, engine_cache: str | Path | None

@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 
 import openvino as ov
 
-from gptj.backends.openvino.cache import OpenVINOCache
 from gptj.backends.openvino.models import (
     OpenVINOGPTJForCausalLM,
     OpenVINOGPTJForQuestionAnswering,
@@ -45,10 +44,6 @@ class OpenVINOBackend(ArrayBackend):
     ) -> OpenVINOGPTJModel:
         """Return a model, compiled for the processor."""
         return self.models[head](config, params)
-
-    def init_cache(self, model: OpenVINOGPTJModel, batch: int, max_length: int) -> OpenVINOCache:
-        """Return an empty cache that later calls write into."""
-        return model.init_cache(batch, max_length)
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the packages it stands on."""

@@ -1,7 +1,8 @@
-"""Functions that XLA compiles once for all models of one kind, with their weights as inputs.
+"""Functions that XLA compiles once for all models of one kind, with what differs as inputs.
 
-TensorFlow keeps what XLA has compiled until the process ends, 50 MB for the demo. Models that
-differ only in their weights must not have one each.
+A decode loop takes a model's weights; a training step takes variables, its optimizer's too, which
+it assigns to. TensorFlow keeps what XLA has compiled until the process ends, 50 MB for the demo.
+Models that differ only in their numbers must not have one each.
 """
 
 import re
@@ -71,7 +72,7 @@ def holding(model: "TFPretrained", weights: Sequence[tf.Tensor]) -> Iterator[dic
 def program(
     model: "TFPretrained", key: Any, function: Callable[..., Any], inputs: tuple[Any, ...]
 ) -> Any:
-    """Return a function of weights and these inputs as compiled by XLA, which `key` names.
+    """Return a function of these inputs, variables among them, as compiled by XLA; `key` names it.
 
     It is shared by all models of the same classes and configuration, so the model must be plain.
     """

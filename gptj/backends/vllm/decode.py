@@ -3,14 +3,14 @@
 Definition: ``gptj.generation.reference_decoder``. The engine takes prompts without padding.
 """
 
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from gptj.contract.decoding import NOT_NUMBERS, NOTHING_LEFT, DecodePlan
-from gptj.generation.no_token import check_drawn
+from gptj.contract.decoding import NOT_NUMBERS, DecodePlan
+from gptj.generation.engine_loops import check_some_allowed, steps, without_padding
 from gptj.generation.prompts import Ids, Mask
 
 if TYPE_CHECKING:
@@ -28,27 +28,21 @@ def stream(
     model: "VLLMGPTJForCausalLM", input_ids: Ids, attention_mask: Mask | None, plan: DecodePlan
 ) -> Iterator[Ids]:
     """Yield the new tokens, (B, 1) of every step, before the next is computed."""
-    kept = np.ones_like(input_ids) if attention_mask is None else attention_mask
-    prompts = [row[attended != 0] for row, attended in zip(input_ids, kept, strict=True)]
-    drawn = model.engine.drawn(prompts, **_options(model, plan))
-    waiting: list[deque[int]] = [deque() for _ in prompts]
-    finished = np.zeros(len(prompts), bool)
-    for step in range(plan.max_new_tokens):
-        while any(not queue and not ended for queue, ended in zip(waiting, finished, strict=True)):
-            row, token, logit = next(drawn)
-            waiting[row].append(token if np.isfinite(logit) else NOT_NUMBERS)
-        tokens = np.array([queue.popleft() if queue else plan.pad_token_id for queue in waiting])
-        check_drawn(tokens[:, None], step)
-        finished |= np.isin(tokens, plan.eos_token_ids)
-        yield tokens[:, None]
-        if finished.all():
-            return
+    prompts = without_padding(input_ids, attention_mask)
+    return steps(_drawn(model, prompts, plan), len(prompts), plan)
+
+
+def _drawn(
+    model: "VLLMGPTJForCausalLM", prompts: Sequence[npt.NDArray[np.integer]], plan: DecodePlan
+) -> Generator[tuple[int, int]]:
+    """Yield rows and their new tokens, in the order in which they are drawn."""
+    for row, token, logit in model.engine.drawn(prompts, **_options(model, plan)):
+        yield row, token if np.isfinite(logit) else NOT_NUMBERS
 
 
 def _options(model: "VLLMGPTJForCausalLM", plan: DecodePlan) -> dict[str, Any]:
-    """Return the engine's options; where every token is forbidden it would draw one of them."""
-    if plan.min_new_tokens and {*range(model.config.vocab_size)} <= {*plan.eos_token_ids}:
-        check_drawn(np.array([[NOTHING_LEFT]]), 0)
+    """Return the engine's options."""
+    check_some_allowed(plan, model.config.vocab_size)
     return {
         "max_tokens": plan.max_new_tokens,
         "min_tokens": min(plan.min_new_tokens, plan.max_new_tokens),
