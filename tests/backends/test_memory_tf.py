@@ -217,11 +217,12 @@ def test_a_changed_model_shares_no_program_with_others(change, is_first, monkeyp
 
 
 def trained(model, rule=None, seeds=(1, 2)):
-    """Train a model; return losses and norms, and all its variables."""
+    """Train a model; return losses, norms and a loss without dropout, and all its variables."""
     trainer = model.backend.trainer(model, rule or UpdateRule(), "float32")
     rows = {"input_ids": IDS, "labels": IDS}
     parts = [MicroBatch(rows, 0.5)] * 2
     found = [trainer.step(parts, 1e-2, seed) for seed in seeds]
+    found.append(float(trainer.evaluate(rows, ["loss"])["loss"]))
     return found, [variable.numpy() for variable in model.variables]
 
 
@@ -246,9 +247,9 @@ def test_trainings_of_one_kind_share_their_programs(kind, monkeypatch):
     del first
     gc.collect()
     assert alive() is None
-    assert len(shared_programs._programs) == 2  # gradients and update
+    assert len(shared_programs._programs) == 3  # gradients, update and outputs
     again = trained(KINDS[kind]())
-    assert len(shared_programs._programs) == 2
+    assert len(shared_programs._programs) == 3
     monkeypatch.setattr(shared_programs, "_programs", {})
     alone = trained(KINDS[kind]())
     assert again[0] == alone[0] == found[0]
@@ -268,7 +269,7 @@ def test_trainings_of_other_kinds_do_not_share_their_updates_or_gradients(monkey
     monkeypatch.setattr(shared_programs, "_programs", {})
     found = [str(run()[0]) for run in OTHERS.values()]
     assert len(set(found)) == len(OTHERS)
-    assert len(shared_programs._programs) == 2 * len(OTHERS)
+    assert len(shared_programs._programs) == 3 * len(OTHERS)
 
 
 def test_text_of_models_with_adapters_is_that_of_each(monkeypatch):

@@ -1,6 +1,7 @@
 """Updates a model's parameters, one batch at a time. The maths: ``gptj.spec.update_rule``."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import keras
@@ -45,7 +46,6 @@ class Trainer:
         self.optimizer.build(self.trained)
         self.variables = model.variables
         self._compiled: dict[Any, Any] = {}
-        self._evaluate = tf.function(self._outputs)
 
     def step(
         self, micro_batches: Sequence[MicroBatch], rate: float, seed: int
@@ -54,12 +54,18 @@ class Trainer:
         loss, gradients = self._gradients(micro_batches, seed)
         self.optimizer.learning_rate.assign(rate)
         written = [*self.trained, *self.optimizer.variables]
-        norm = self._run(self._update, _settings(self.optimizer, self.trained), written, gradients)
+        key = "update", _settings(self.optimizer, self.trained)
+        norm = self._run(self._update, key, written, gradients)
         return float(loss), float(norm)
 
     def evaluate(self, rows: Examples, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
         """Return the named outputs of the model, without dropout."""
-        outputs = self._evaluate(_tensors(rows), tuple(names))
+        examples = _tensors(rows)
+        key, outputs_of = (
+            ("outputs", *names, _shapes(examples)),
+            partial(self._outputs, names=names),
+        )
+        outputs = self._run(outputs_of, key, self.variables, examples)
         return {name: params.to_numpy(tensor) for name, tensor in outputs.items()}
 
     def _gradients(
@@ -70,8 +76,8 @@ class Trainer:
         self._seed(seed)
         for micro_batch in micro_batches:
             rows, share = _tensors(micro_batch.rows), tf.constant(micro_batch.share, tf.float32)
-            shapes = tuple((name, *rows[name].shape, rows[name].dtype) for name in sorted(rows))
-            found = self._run(self._loss_and_gradients, shapes, self.variables, rows, share)
+            key = "gradients", _shapes(rows)
+            found = self._run(self._loss_and_gradients, key, self.variables, rows, share)
             total = found if total is None else tf.nest.map_structure(tf.add, total, found)
         assert total is not None  # a batch has at least one micro-batch
         return total
@@ -84,7 +90,6 @@ class Trainer:
         *inputs: Any,
     ) -> Any:
         """Run a function as compiled by XLA for all inputs that have the same `key`."""
-        key = function.__name__, key
         given = [variable.value for variable in variables], *inputs
         if key not in self._compiled:
             self._compiled[key] = self._compile(given_variables(function, variables), key, given)
@@ -125,7 +130,7 @@ class Trainer:
         self.optimizer.apply([gradient * scale for gradient in gradients], self.trained)
         return norm
 
-    def _outputs(self, examples: dict[str, Tensor], names: tuple[str, ...]) -> dict[str, Tensor]:
+    def _outputs(self, examples: dict[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
         output = self.model(**examples, training=False, return_dict=True)
         return {name: output[name] for name in names}
 
@@ -137,6 +142,10 @@ def global_norm(gradients: list[Tensor]) -> Tensor:
 
 def _tensors(examples: Examples) -> dict[str, Tensor]:
     return {name: tf.constant(array) for name, array in examples.items()}
+
+
+def _shapes(examples: dict[str, Tensor]) -> tuple[Any, ...]:
+    return tuple((name, *x.shape, x.dtype) for name, x in sorted(examples.items()))
 
 
 def _settings(optimizer: keras.optimizers.Optimizer, trained: list[keras.Variable]) -> Any:
