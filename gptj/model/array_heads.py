@@ -21,6 +21,7 @@ from gptj.spec.reference import (
 from gptj.spec.targets import (
     check_answers,
     check_class_labels,
+    check_item_count,
     check_label_values,
     check_labels,
     find_problem_type,
@@ -47,6 +48,7 @@ class ArrayForCausalLM(ArrayModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         logits_to_keep: int | npt.ArrayLike = 0,
+        num_items_in_batch: npt.ArrayLike | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["causal_lm"]``; arguments as in the other backends."""
         inputs = given_arrays(
@@ -64,10 +66,12 @@ class ArrayForCausalLM(ArrayModel):
                 check_label_values(self.config, labels, np.asarray)
                 self.check_targets(labels, inputs["attention_mask"])
             use_cache = bool(use_cache)  # a loss needs no cache, unless it is asked for
+        targets = None if labels is None or shape_of(inputs) is None else labels[:, 1:]
+        check_item_count(num_items_in_batch, np.asarray, targets)
         flags = self.flags(use_cache, output_attentions, output_hidden_states)
         output = self.run(inputs, past_key_values, flags, logits_to_keep)
         if labels is not None:
-            output["loss"] = _loss(causal_lm_loss(_wide(output.logits), labels))
+            output["loss"] = _loss(causal_lm_loss(_wide(output.logits), labels, num_items_in_batch))
         return self.deliver(output, flags, return_dict)
 
     def check_targets(self, labels: Array, mask: Array | None) -> None:
@@ -93,6 +97,7 @@ class ArrayForSequenceClassification(ArrayModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        num_items_in_batch: npt.ArrayLike | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["sequence_classification"]``."""
         inputs = given_arrays(
@@ -107,12 +112,15 @@ class ArrayForSequenceClassification(ArrayModel):
             labels = input_array(labels, "labels")
             check_class_labels(self.config, labels, batch_of(inputs), np.asarray)
             use_cache = bool(use_cache)
+        check_item_count(num_items_in_batch, np.asarray, labels)
         flags = self.flags(use_cache, output_attentions, output_hidden_states)
         output = self.run(inputs, past_key_values, flags)
         if labels is not None:
             problem_type = find_problem_type(self.config, labels)
-            loss = classification_loss(_wide(output.logits), labels, problem_type)
-            output["loss"] = _loss(loss)
+            wide = _wide(output.logits)
+            output["loss"] = _loss(
+                classification_loss(wide, labels, problem_type, num_items_in_batch)
+            )
         return self.deliver(output, flags, return_dict)
 
 
@@ -136,6 +144,7 @@ class ArrayForQuestionAnswering(ArrayModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        num_items_in_batch: npt.ArrayLike | None = None,
     ) -> ModelOutput | tuple[Any, ...]:
         """Return the fields of ``HEADS["question_answering"]``, without a cache."""
         inputs = given_arrays(
@@ -149,11 +158,15 @@ class ArrayForQuestionAnswering(ArrayModel):
         targets = given_arrays(start_positions=start_positions, end_positions=end_positions)
         starts, ends = targets["start_positions"], targets["end_positions"]
         check_answers(starts, ends, batch_of(inputs))
+        outside = (shape_of(inputs) or (0, 0))[1]
+        check_item_count(num_items_in_batch, np.asarray, starts, ends, outside=outside)
         flags = self.flags(False, output_attentions, output_hidden_states)
         output = self.run(inputs, past_key_values, flags)
         if starts is not None:
             logits = (_wide(output.start_logits), _wide(output.end_logits))
-            output["loss"] = _loss(question_answering_loss(*logits, starts, ends))
+            output["loss"] = _loss(
+                question_answering_loss(*logits, starts, ends, num_items_in_batch)
+            )
         return self.deliver(output, flags, return_dict)
 
 

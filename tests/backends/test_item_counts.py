@@ -45,34 +45,35 @@ def part(targets, rows):
     return {"input_ids": IDS[rows], **{name: array[rows] for name, array in targets.items()}}
 
 
-def tensors(framework, inputs):
-    return {name: framework.from_numpy(np.asarray(value)) for name, value in inputs.items()}
+def tensors(backend, inputs):
+    return {name: backend.from_numpy(np.asarray(value)) for name, value in inputs.items()}
 
 
 @pytest.mark.parametrize("case", [*CASES, "answers"])
-def test_the_losses_of_single_rows_add_up_to_that_of_the_batch(framework, case):
+def test_the_losses_of_single_rows_add_up_to_that_of_the_batch(backend, case):
     head, changes, targets, count = CASES.get(case, ANSWERS)
-    model = tiny_model(framework.name, head, **changes)
+    model = tiny_model(backend.name, head, **changes)
     expected = oracle(head, changes.items(), **part(targets, slice(None))).loss
     rows = [
-        framework.forward(
-            model, **tensors(framework, part(targets, slice(i, i + 1))), num_items_in_batch=count
+        backend.forward(
+            model, **tensors(backend, part(targets, slice(i, i + 1))), num_items_in_batch=count
         ).loss
         for i in range(8)
     ]
     assert_close(sum(float(loss) for loss in rows), expected, "float32", "loss")
 
 
+@pytest.mark.needs("gradients")
 @pytest.mark.parametrize("case", ["causal_lm", "answers"])
-def test_the_gradients_of_single_rows_add_up_to_those_of_the_batch(framework, case):
+def test_the_gradients_of_single_rows_add_up_to_those_of_the_batch(backend, case):
     head, changes, targets, count = CASES.get(case, ANSWERS)
-    model = tiny_model(framework.name, head, **changes)
-    _, expected = framework.gradients(model, **tensors(framework, part(targets, slice(None))))
-    count = framework.from_numpy(np.array(count))
+    model = tiny_model(backend.name, head, **changes)
+    _, expected = backend.gradients(model, **tensors(backend, part(targets, slice(None))))
+    count = backend.from_numpy(np.array(count))
     found = [
-        framework.gradients(
+        backend.gradients(
             model,
-            **tensors(framework, part(targets, slice(i, i + 1))),
+            **tensors(backend, part(targets, slice(i, i + 1))),
             num_items_in_batch=count,
         )[1]
         for i in range(8)
@@ -81,13 +82,13 @@ def test_the_gradients_of_single_rows_add_up_to_those_of_the_batch(framework, ca
         assert_close(sum(each[name] for each in found), gradient, "float32", "gradient")
 
 
-def test_an_answer_outside_the_text_adds_nothing_to_a_sum(framework):
-    model = tiny_model(framework.name, "question_answering")
+def test_an_answer_outside_the_text_adds_nothing_to_a_sum(backend):
+    model = tiny_model(backend.name, "question_answering")
     inputs = {"input_ids": IDS, "start_positions": STARTS, "end_positions": ENDS}
     inside = {"input_ids": IDS[:4], "start_positions": STARTS[:4], "end_positions": ENDS[:4]}
     outside = {"input_ids": IDS[4:], "start_positions": STARTS[4:], "end_positions": ENDS[4:]}
     whole, first, second = (
-        float(framework.forward(model, **tensors(framework, x), num_items_in_batch=10).loss)
+        float(backend.forward(model, **tensors(backend, x), num_items_in_batch=10).loss)
         for x in (inputs, inside, outside)
     )
     assert_close(first + second, whole, "float32", "loss")
@@ -95,15 +96,15 @@ def test_an_answer_outside_the_text_adds_nothing_to_a_sum(framework):
 
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("count", [0, np.array([0])], ids=["a number", "a tensor"])
-def test_no_target_in_the_whole_batch_is_a_loss_of_zero(framework, head, count):
-    model = tiny_model(framework.name, head)
+def test_no_target_in_the_whole_batch_is_a_loss_of_zero(backend, head, count):
+    model = tiny_model(backend.name, head)
     nothing = {
         "causal_lm": {"labels": np.where(np.arange(9), -100, IDS)},  # nothing is before the first
         "sequence_classification": {"labels": np.full(8, -100)},
         "question_answering": {"start_positions": ENDS + 9, "end_positions": ENDS + 9},
     }[head]
-    inputs = tensors(framework, part(nothing, slice(None)))
-    output = framework.forward(model, **inputs, num_items_in_batch=count)
+    inputs = tensors(backend, part(nothing, slice(None)))
+    output = backend.forward(model, **inputs, num_items_in_batch=count)
     assert float(output.loss) == 0.0
 
 
@@ -127,36 +128,36 @@ WRONG = {
 
 @pytest.mark.parametrize(("count", "message"), WRONG.values(), ids=WRONG)
 @pytest.mark.parametrize("head", HEADS)
-def test_what_is_no_number_of_targets_is_refused(framework, head, count, message):
-    model = tiny_model(framework.name, head)
+def test_what_is_no_number_of_targets_is_refused(backend, head, count, message):
+    model = tiny_model(backend.name, head)
     targets = {
         "causal_lm": {"labels": LABELS},
         "sequence_classification": {"labels": np.zeros(8, np.int64)},
         "question_answering": {"start_positions": STARTS, "end_positions": ENDS},
     }[head]
-    inputs = tensors(framework, part(targets, slice(None)))
+    inputs = tensors(backend, part(targets, slice(None)))
     if isinstance(count, np.ndarray):
-        count = framework.from_numpy(count)
+        count = backend.from_numpy(count)
     with pytest.raises(ArgumentError, match=f"num_items_in_batch {message}"):
-        framework.forward(model, **inputs, num_items_in_batch=count)
+        backend.forward(model, **inputs, num_items_in_batch=count)
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_a_number_of_targets_is_checked_without_any(framework, head):
-    model, ids = tiny_model(framework.name, head), framework.from_numpy(IDS)
-    assert framework.forward(model, input_ids=ids, num_items_in_batch=3).loss is None
+def test_a_number_of_targets_is_checked_without_any(backend, head):
+    model, ids = tiny_model(backend.name, head), backend.from_numpy(IDS)
+    assert backend.forward(model, input_ids=ids, num_items_in_batch=3).loss is None
     with pytest.raises(ArgumentError, match="num_items_in_batch must be a whole number"):
-        framework.forward(model, input_ids=ids, num_items_in_batch="3")
+        backend.forward(model, input_ids=ids, num_items_in_batch="3")
 
 
 @pytest.mark.parametrize("count", [4.0, [4], np.float32(4), np.array([[4]]), np.array(4.0)])
-def test_a_whole_number_counts_in_any_form(framework, count):
-    model = tiny_model(framework.name)
-    inputs = tensors(framework, part({"labels": LABELS}, slice(None)))
-    expected = framework.forward(model, **inputs, num_items_in_batch=4).loss
+def test_a_whole_number_counts_in_any_form(backend, count):
+    model = tiny_model(backend.name)
+    inputs = tensors(backend, part({"labels": LABELS}, slice(None)))
+    expected = backend.forward(model, **inputs, num_items_in_batch=4).loss
     if isinstance(count, np.ndarray):
-        count = framework.from_numpy(count)
-    found = framework.forward(model, **inputs, num_items_in_batch=count).loss
+        count = backend.from_numpy(count)
+    found = backend.forward(model, **inputs, num_items_in_batch=count).loss
     assert float(found) == float(expected)
 
 

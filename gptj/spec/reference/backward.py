@@ -16,12 +16,12 @@ from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import find_head
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.params import parameter_table
-from gptj.spec.reference import loss_gradients, ops, ops_backward
+from gptj.spec.reference import ops, ops_backward
 from gptj.spec.reference.block import Block, LayerCache
 from gptj.spec.reference.forward import additive_mask, forward, layer_of, rotation
 from gptj.spec.reference.heads import HeadInputs
+from gptj.spec.reference.loss_gradients import logits_gradient
 from gptj.spec.reference.ops import Array
-from gptj.spec.targets import find_problem_type
 
 Gradients = dict[str, Array]
 
@@ -164,17 +164,12 @@ def _head(
     past_length = 0 if past is None else past[0][0].shape[2]
     mask, ids = inputs.get("attention_mask"), inputs.get("input_ids")
     given = HeadInputs(config, params, inputs, mask, ids, past_length, lambda name, x: None)
+    dy = logits_gradient(config, head, output, inputs)
     if head == "causal_lm":
-        dy = loss_gradients.causal_lm_loss(output.logits, inputs["labels"])
         weight = given.output_weight()
         return _linear(params, "lm_head", dy, last, gradients, weight)
     if head == "question_answering":
-        logits = np.stack((output.start_logits, output.end_logits), axis=-1)
-        starts, ends = inputs["start_positions"], inputs["end_positions"]
-        dy = loss_gradients.question_answering_loss(logits, starts, ends)
         return _linear(params, "qa_outputs", dy, last, gradients)
-    problem_type = find_problem_type(config, np.asarray(inputs["labels"]))
-    dy = loss_gradients.classification_loss(output.logits, inputs["labels"], problem_type)
     place = given.pooled_positions(last)
     d_last = np.zeros_like(last)
     d_last[place] = _linear(params, "score", dy, last[place], gradients)

@@ -46,6 +46,7 @@ def forward(
     labels: npt.NDArray[Any] | None = None,
     start_positions: Ints | None = None,
     end_positions: Ints | None = None,
+    num_items_in_batch: npt.ArrayLike | None = None,
     observe: Observe | None = None,
     dtype: npt.DTypeLike = np.float64,
     keep: Ints | None = None,
@@ -61,6 +62,7 @@ def forward(
         head_mask: (H,) or (L, H) factors on the attention probabilities.
         labels: (B, T) for the causal language model; see ``gptj.spec.targets`` for others.
         start_positions, end_positions: (B,), for question answering.
+        num_items_in_batch: what the sum over the targets is divided by, instead of their number.
         observe: called with name and output of every module of ``gptj.spec.module_names`` when it
             is computed, and with every layer's attention probabilities, ``attn.probs``.
         dtype: of the computation: float64, unless speed matters more.
@@ -101,6 +103,7 @@ def forward(
         "labels": labels,
         "start_positions": start_positions,
         "end_positions": end_positions,
+        "num_items_in_batch": num_items_in_batch,
     }
     inputs = HeadInputs(
         config, params, targets, attention_mask, input_ids, past_length, observe, dtype, keep

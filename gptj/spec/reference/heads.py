@@ -34,6 +34,11 @@ class HeadInputs:
     dtype: npt.DTypeLike = np.float64
     keep: Ints | None = None
 
+    @property
+    def items(self) -> losses.Items:
+        """What the sum of a loss is divided by, if the caller says so."""
+        return self.targets.get("num_items_in_batch")
+
     def read(self, name: str) -> Array:
         """Return a parameter in the dtype of the computation."""
         return ops.read(self.params[name], self.dtype)
@@ -61,7 +66,7 @@ def causal_lm(inputs: HeadInputs, last: Array, shared: dict[str, Any]) -> ModelO
     logits = ops.linear(states, inputs.read(inputs.output_weight()), inputs.read("lm_head.bias"))
     inputs.observe("lm_head", logits)
     labels = inputs.targets["labels"]
-    loss = None if labels is None else losses.causal_lm_loss(logits, labels)
+    loss = None if labels is None else losses.causal_lm_loss(logits, labels, inputs.items)
     return ModelOutput(loss=loss, logits=logits, **shared)
 
 
@@ -72,7 +77,7 @@ def sequence_classification(inputs: HeadInputs, last: Array, shared: dict[str, A
     labels, loss = inputs.targets["labels"], None
     if labels is not None:
         problem_type = find_problem_type(inputs.config, np.asarray(labels))
-        loss = losses.classification_loss(logits, labels, problem_type)
+        loss = losses.classification_loss(logits, labels, problem_type, inputs.items)
     return ModelOutput(loss=loss, logits=logits, **shared)
 
 
@@ -84,7 +89,7 @@ def question_answering(inputs: HeadInputs, last: Array, shared: dict[str, Any]) 
     first, final = inputs.targets["start_positions"], inputs.targets["end_positions"]
     loss = None
     if first is not None:
-        loss = losses.question_answering_loss(start, end, first, final)
+        loss = losses.question_answering_loss(start, end, first, final, inputs.items)
     without_cache = {name: v for name, v in shared.items() if name != "past_key_values"}
     return ModelOutput(loss=loss, start_logits=start, end_logits=end, **without_cache)
 

@@ -1,4 +1,10 @@
-"""The losses in float64."""
+"""The losses in float64.
+
+Each is the mean over its targets; where `items` is given, their sum divided by that number, for one
+part of a larger batch.
+"""
+
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -7,9 +13,10 @@ from gptj.spec import IGNORE_INDEX
 from gptj.spec.reference.ops import Array
 
 Ints = npt.NDArray[np.integer]
+Items: TypeAlias = npt.ArrayLike | None
 
 
-def causal_lm_loss(logits: Array, labels: Ints) -> float:
+def causal_lm_loss(logits: Array, labels: Ints, items: Items = None) -> float:
     """Return the mean cross-entropy, in nats, of each label given the position before it.
 
     Args:
@@ -17,10 +24,12 @@ def causal_lm_loss(logits: Array, labels: Ints) -> float:
         labels: (B, T), not shifted; `IGNORE_INDEX` is ignored. If none is left the loss is 0.
     """
     targets = np.asarray(labels)[:, 1:]
-    return cross_entropy(logits[:, :-1].reshape(targets.size, -1), targets.reshape(-1))
+    return cross_entropy(logits[:, :-1].reshape(targets.size, -1), targets.reshape(-1), items)
 
 
-def classification_loss(logits: Array, labels: npt.ArrayLike, problem_type: str) -> float:
+def classification_loss(
+    logits: Array, labels: npt.ArrayLike, problem_type: str, items: Items = None
+) -> float:
     """Return the loss of a sequence classification; see ``gptj.spec.targets``.
 
     Args:
@@ -29,17 +38,21 @@ def classification_loss(logits: Array, labels: npt.ArrayLike, problem_type: str)
         problem_type: cross-entropy, mean squared error, or mean binary cross-entropy.
     """
     if problem_type == "single_label_classification":
-        return cross_entropy(logits, np.asarray(labels).reshape(-1))
+        return cross_entropy(logits, np.asarray(labels).reshape(-1), items)
     numbers = np.asarray(labels, np.float64).reshape(logits.shape)
     if problem_type == "regression":
-        return float(((logits - numbers) ** 2).mean())
-    # -y log s(z) - (1 - y) log (1 - s(z)), without overflow
-    losses = np.maximum(logits, 0.0) - logits * numbers + np.log1p(np.exp(-np.abs(logits)))
-    return float(losses.mean())
+        losses = (logits - numbers) ** 2
+    else:  # -y log s(z) - (1 - y) log (1 - s(z)), without overflow
+        losses = np.maximum(logits, 0.0) - logits * numbers + np.log1p(np.exp(-np.abs(logits)))
+    return float(losses.sum()) / number_of_targets(losses.size, items)
 
 
 def question_answering_loss(
-    start_logits: Array, end_logits: Array, start_positions: Ints, end_positions: Ints
+    start_logits: Array,
+    end_logits: Array,
+    start_positions: Ints,
+    end_positions: Ints,
+    items: Items = None,
 ) -> float:
     """Return the mean of the cross-entropies of the answer's start and end.
 
@@ -48,8 +61,8 @@ def question_answering_loss(
         start_positions, end_positions: (B,), clamped to [0, T]; T, outside the text, is ignored.
     """
     length = start_logits.shape[1]
-    start = cross_entropy(start_logits, answer_targets(start_positions, length))
-    end = cross_entropy(end_logits, answer_targets(end_positions, length))
+    start = cross_entropy(start_logits, answer_targets(start_positions, length), items)
+    end = cross_entropy(end_logits, answer_targets(end_positions, length), items)
     return (start + end) / 2
 
 
@@ -59,7 +72,7 @@ def answer_targets(positions: npt.ArrayLike, length: int) -> Ints:
     return np.where(targets < length, targets, IGNORE_INDEX)
 
 
-def cross_entropy(logits: Array, targets: Ints) -> float:
+def cross_entropy(logits: Array, targets: Ints, items: Items = None) -> float:
     """Return the mean cross-entropy of (N, V) logits and the (N,) targets that are not ignored.
 
     If none is left it is 0.
@@ -70,4 +83,10 @@ def cross_entropy(logits: Array, targets: Ints) -> float:
     chosen, targets = logits[kept], targets[kept]  # (K, V), (K,)
     peak = chosen.max(axis=-1)
     log_total = peak + np.log(np.exp(chosen - peak[:, None]).sum(axis=-1))
-    return float((log_total - chosen[np.arange(len(targets)), targets]).mean())
+    losses = log_total - chosen[np.arange(len(targets)), targets]
+    return float(losses.sum()) / number_of_targets(len(losses), items)
+
+
+def number_of_targets(found: int, items: Items) -> float:
+    """Return what a sum over the targets found is divided by: `items`, if given, but at least 1."""
+    return max(found if items is None else float(np.asarray(items).item()), 1.0)
