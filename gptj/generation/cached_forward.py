@@ -71,7 +71,8 @@ class CachedForward:
         """Keep the given sequences, in that order."""
         self.mask = self.mask[rows]
         if self.cache is not None:
-            self.cache = self.cache.gather(self.backend.from_numpy(rows, self.model))
+            with already_checked():
+                self.cache = self.cache.gather(self.backend.from_numpy(rows, self.model))
 
     def crop(self, length: int) -> None:
         """Forget what follows the first `length` places."""

@@ -6,6 +6,8 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from gptj.spec.cache_checks import check_copies, kept_length, known_rows
+
 Array: TypeAlias = npt.NDArray[Any]
 
 LayerCache: TypeAlias = tuple[Array, Array]
@@ -75,17 +77,19 @@ class ArrayCache:
 
     def gather(self, rows: npt.ArrayLike) -> Self:
         """Return a cache of the given sequences, in that order."""
-        index = np.asarray(rows)
+        index = known_rows(rows, self.batch, np.asarray)
         layers = [(key[index], value[index]) for key, value in self.layers]
         attended = None if self.attended is None else self.attended[index]
         return type(self)(layers, self.length, self.preallocated, attended)
 
     def expand(self, count: int) -> Self:
         """Return a cache with every sequence repeated `count` times, copies side by side."""
+        check_copies(count)
         return self.gather(np.repeat(np.arange(self.batch), count))
 
     def crop(self, length: int) -> Self:
         """Return a cache of the first `length` tokens."""
+        length = kept_length(length, np.asarray)
         length = min(length, self.length)
         return type(self)(self.layers, length, self.preallocated, self.attended)
 

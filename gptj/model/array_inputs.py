@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from gptj.model.array_cache import Array
 from gptj.spec.input_arrays import input_array
+from gptj.spec.kept_positions import kept_positions as spec_positions
 from gptj.spec.positions import whole_mask
 
 Inputs: TypeAlias = dict[str, Any]
@@ -45,9 +46,9 @@ def filled_mask(inputs: Inputs, past: Any) -> Any:
 
 
 def kept_positions(inputs: Inputs, keep: int | npt.ArrayLike) -> Array | None:
-    """Return the last `keep` positions of an input, None for all, or those of an index array."""
-    shape = shape_of(inputs)
-    if shape is None or (isinstance(keep, int | np.integer) and not keep):
-        return None
-    every = np.arange(shape[1])
-    return every[-keep:] if isinstance(keep, int | np.integer) else every[np.asarray(keep)]
+    """Return the positions (K,) that get logits, None for all; errors as in ``gptj.spec``."""
+    length = (shape_of(inputs) or (0, 0))[1]
+    found = spec_positions(keep, length, np.asarray)
+    if isinstance(found, int | np.integer):
+        return np.arange(length)[-found:] if found else None
+    return np.asarray(found)

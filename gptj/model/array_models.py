@@ -15,13 +15,12 @@ from gptj.model.array_cache import Array, ArrayCache
 from gptj.model.array_inputs import (
     Flags,
     Inputs,
-    batch_of,
     filled_mask,
     given_arrays,
     kept_positions,
 )
 from gptj.model.pretrained import Pretrained
-from gptj.spec.checks import check_batch, check_cache, check_inputs
+from gptj.spec.checks import check_cache, check_inputs
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import HEADS
 from gptj.spec.outputs import ModelOutput
@@ -105,11 +104,10 @@ class ArrayModel(Pretrained):
         Raises:
             ArgumentError, InputError, SequenceTooLong, TokenOutOfRange: see ``gptj.spec.checks``.
         """
-        check_cache(past, self.cache_class)
+        check_cache(past, self.cache_class, inputs)
         capacity = past.capacity if past is not None and past.preallocated else None
         past_length = 0 if past is None else past.length
         check_inputs(self.config, inputs, np.asarray, past_length=past_length, capacity=capacity)
-        check_batch(past, batch_of(inputs))
         complete = {**inputs, "attention_mask": filled_mask(inputs, past)}
         return self.compute(complete, past, flags, kept_positions(inputs, keep))
 

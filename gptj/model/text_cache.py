@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from gptj.errors import UnsupportedFeature
 from gptj.model.array_cache import Array
+from gptj.spec.cache_checks import check_copies, kept_length, known_rows
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,17 @@ class TextCache:
 
     def gather(self, rows: npt.ArrayLike) -> "TextCache":
         """Return a cache of the given sequences, in that order."""
-        index = np.asarray(rows)
+        index = known_rows(rows, self.batch, np.asarray)
         return replace(self, ids=self.ids[index], attended=self.attended[index])
 
     def expand(self, count: int) -> "TextCache":
         """Return a cache with every sequence repeated `count` times, copies side by side."""
+        check_copies(count)
         return self.gather(np.repeat(np.arange(self.batch), count))
 
     def crop(self, length: int) -> "TextCache":
         """Return a cache of the first `length` tokens."""
+        length = kept_length(length, np.asarray)
         return replace(self, ids=self.ids[:, :length], attended=self.attended[:, :length])
 
     def extended(self, ids: Array, attended: Array) -> "TextCache":

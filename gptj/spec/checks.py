@@ -14,7 +14,7 @@ import numpy as np
 from gptj.errors import ArgumentError, InputError, SequenceTooLong, TokenOutOfRange
 from gptj.spec.config import GPTJConfig
 from gptj.spec.mask_checks import check_mask
-from gptj.spec.tensor_checks import Concrete, agree, check_integer, place
+from gptj.spec.tensor_checks import Concrete, agree, check_integer, known_size, place
 from gptj.spec.types import Size, Tensor
 
 _checking: ContextVar[bool] = ContextVar("gptj_checking", default=True)
@@ -76,31 +76,32 @@ def check_inputs(
     )
 
 
-def check_cache(cache: object, kind: type) -> None:
-    """Refuse a `past_key_values` that is neither None nor a cache of this backend.
+def check_cache(cache: Any, kind: type[Any], inputs: Mapping[str, Any]) -> None:
+    """Refuse a `past_key_values` that is no cache of this backend, or one of other sequences.
+
+    Args:
+        inputs: `input_ids` and `inputs_embeds`, which may not fit: `check_inputs` says so.
 
     Raises:
-        ArgumentError: for anything else, such as a mask without its name or a tuple of tensors.
+        ArgumentError: for anything else than None or a cache, such as a mask without its name or a
+            tuple of tensors.
+        InputError: for a cache of more or fewer sequences than the input.
     """
-    if cache is None or isinstance(cache, kind):
+    if cache is None:
         return
-    raise ArgumentError(
-        f"past_key_values is a {type(cache).__name__}; accepted is the past_key_values of an "
-        "earlier output, or init_cache(batch, max_length). In PyTorch and TensorFlow it is the "
-        "second argument: name the others, as in model(input_ids, attention_mask=mask). Keys and "
-        "values in a tuple have no length of their own: run the tokens again to get a cache."
-    )
-
-
-def check_batch(cache: Any, batch: int | None) -> None:
-    """Refuse a cache of another number of sequences than the input.
-
-    Raises:
-        InputError: with both.
-    """
-    if cache is not None and cache.batch != batch:
+    if not isinstance(cache, kind):
+        raise ArgumentError(
+            f"past_key_values is a {type(cache).__name__}; accepted is the past_key_values of an "
+            "earlier output, or init_cache(batch, max_length). In PyTorch and TensorFlow it is the "
+            "second argument: name the others, as in model(input_ids, attention_mask=mask). Keys "
+            "and values in a tuple have no length of their own: run the tokens again to get a "
+            "cache."
+        )
+    given = inputs["inputs_embeds"] if inputs["input_ids"] is None else inputs["input_ids"]
+    sizes = () if given is None else tuple(given.shape)
+    if len(sizes) > 1 and not agree(known_size(cache.batch), known_size(sizes[0])):
         raise InputError(
-            f"past_key_values has {cache.batch} sequences, and the input has {batch}. "
+            f"past_key_values has {cache.batch} sequences, and the input has {sizes[0]}. "
             "Choose sequences of the cache with its gather(rows)."
         )
 

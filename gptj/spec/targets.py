@@ -4,7 +4,7 @@ Shapes and dtypes are always checked, values when a backend can see them on the 
 """
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +16,17 @@ from gptj.spec.config import GPTJConfig
 from gptj.spec.config_checks import PROBLEM_TYPES
 from gptj.spec.input_arrays import input_array
 from gptj.spec.number_checks import is_plain_number
-from gptj.spec.tensor_checks import Concrete, agree, check_integer, is_floating, is_integer, place
+from gptj.spec.tensor_checks import (
+    Concrete,
+    agree,
+    check_integer,
+    is_floating,
+    is_integer,
+    is_tensor,
+    known_values,
+    place,
+)
 from gptj.spec.types import Size, Tensor
-
-ON_HOST: Final = (np.ndarray, np.generic)
-"""NumPy's own tensors and numbers; not as a union, of which PyTorch's compiler makes nothing."""
 
 
 def find_problem_type(config: GPTJConfig, labels: Tensor) -> str:
@@ -163,13 +169,12 @@ def _only_number(count: Any, concrete: Concrete) -> Any:
     """Return the number in a tensor of one, None while tracing, and anything else as it is."""
     if isinstance(count, list | tuple):
         count = input_array(count, "num_items_in_batch")
-    is_tensor = hasattr(count, "shape") and hasattr(count, "dtype")
     # Trainer gives a replica a shape of (1, 1)
-    if not is_tensor or not all(agree(size, 1) for size in count.shape):
+    if not is_tensor(count) or not all(agree(size, 1) for size in count.shape):
         return count
     if not (is_integer(count) or is_floating(count)):
         return count
-    value = count if isinstance(count, ON_HOST) else concrete(count)
+    value = known_values(count, concrete)
     return None if value is None else value.item()
 
 
@@ -209,4 +214,4 @@ def _check_numbers(values: npt.NDArray[Any], problem: str) -> None:
 
 
 def _is_zero(keep: object) -> bool:
-    return isinstance(keep, int | np.integer) and keep == 0
+    return keep is None or (isinstance(keep, int | np.integer) and keep == 0)

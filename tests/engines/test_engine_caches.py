@@ -7,7 +7,7 @@ import pytest
 
 from engine_cases import IDS, LEFT
 from gptj.backends import get_backend, is_installed
-from gptj.errors import InputError, UnsupportedFeature
+from gptj.errors import UnsupportedFeature
 from models import oracle, run, tiny_model
 from tolerances import assert_close
 
@@ -22,23 +22,6 @@ def cached(name, **changes):
     model = tiny_model(name, **changes)
     given = {"input_ids": IDS[:, :6], "use_cache": True}
     return run(get_backend(name), model, **given).past_key_values
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("rows", [[2, 0], [-1, 0, 0, 1], [True, False, True]], ids=str)
-def test_sequences_are_gathered_as_numpy_indexes_them(name, rows):
-    cache = cached(name).gather(np.array(rows))
-    ids = IDS[np.array(rows)]
-    inputs = {"input_ids": ids[:, 6:], "past_key_values": cache}
-    found = run(get_backend(name), tiny_model(name), **inputs).logits
-    assert_close(found, oracle(input_ids=ids).logits[:, 6:], "engine", "logits")
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_cache_of_other_sequences_is_refused(name):
-    inputs = {"input_ids": IDS[:2, 6:], "past_key_values": cached(name)}
-    with pytest.raises(InputError, match="3 sequences, and the input has 2"):
-        run(get_backend(name), tiny_model(name), **inputs)
 
 
 @pytest.mark.parametrize("name", NAMES)

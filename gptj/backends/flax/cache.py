@@ -8,9 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from gptj.backends.flax import params
 from gptj.backends.flax.kernels.platforms import on_cpu
 from gptj.generation.length_buckets import bucket_length
+from gptj.spec.cache_checks import check_copies, kept_length, known_rows
 from gptj.spec.config import GPTJConfig
+from gptj.spec.tensor_checks import known_size
 
 Array: TypeAlias = jax.Array
 LayerCache = tuple[Array, Array]
@@ -47,6 +50,11 @@ class KVCache:
         self.length = length
         self.preallocated = preallocated
         self.attended = attended
+
+    @property
+    def batch(self) -> int | None:
+        """Sequences; None where a caller of ``jax.export`` leaves them open."""
+        return known_size(self.layers[0][0].shape[0])
 
     @property
     def capacity(self) -> int:
@@ -91,17 +99,20 @@ class KVCache:
 
     def gather(self, rows: Array) -> "KVCache":
         """Return a cache of the given sequences, in that order."""
+        rows = jnp.asarray(known_rows(rows, self.batch, params.concrete))
         layers = [(key[rows], value[rows]) for key, value in self.layers]
         attended = None if self.attended is None else jnp.asarray(self.attended)[rows]
         return KVCache(layers, self.length, self.preallocated, attended)
 
     def expand(self, count: int) -> "KVCache":
         """Return a cache with every sequence repeated `count` times, copies side by side."""
+        check_copies(count)
         rows = jnp.arange(self.layers[0][0].shape[0], dtype=jnp.int32)
         return self.gather(rows.repeat(count))
 
     def crop(self, length: int) -> "KVCache":
         """Return a cache of the first `length` tokens."""
+        length = kept_length(length, params.concrete)
         known = self.known_length
         shorter = jnp.minimum(self.length, length) if known is None else min(length, known)
         return KVCache(self.layers, shorter, self.preallocated, self.attended)

@@ -16,6 +16,7 @@ from gptj.backends.flax.params import Params, has_open_sizes, sizes_known
 from gptj.backends.flax.pretrained import FlaxPretrained, as_tensors, deliver
 from gptj.backends.flax.quantized_linear import linear_class
 from gptj.spec.config import GPTJConfig
+from gptj.spec.kept_positions import kept_positions
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.targets import check_item_count, check_label_values, check_labels
 
@@ -148,11 +149,21 @@ class FlaxGPTJForCausalLM(FlaxPretrained):
             "return_dict": True,
         }
         inputs |= as_tensors(labels=labels, num_items_in_batch=num_items_in_batch)
-        if isinstance(logits_to_keep, int | np.integer):
-            options["logits_to_keep"] = int(logits_to_keep)
+        keep = self.kept(logits_to_keep, inputs["input_ids"], inputs["inputs_embeds"])
+        if isinstance(keep, int | np.integer):
+            options["logits_to_keep"] = int(keep)
         else:
-            inputs |= as_tensors(logits_to_keep=logits_to_keep)
+            inputs["logits_to_keep"] = keep
         return self.run(params, past_key_values, inputs, options, dropout_rng, return_dict)
+
+    def kept(
+        self, keep: int | Array | None, input_ids: Array | None, embeds: Array | None
+    ) -> int | Array:
+        """Return how many of the last positions get logits, or which, (K,)."""
+        given = embeds if input_ids is None else input_ids
+        sizes = () if given is None else tuple(sizes_known(given).shape)
+        keep = kept_positions(keep, sizes[1] if len(sizes) > 1 else None, parameters.concrete)
+        return keep if isinstance(keep, int | np.integer) else as_tensors(keep=keep)["keep"]
 
     def check_labels(
         self, labels: Array, input_ids: Array | None, embeds: Array | None, keep: int | Array

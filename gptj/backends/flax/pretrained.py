@@ -235,7 +235,7 @@ class FlaxPretrained(OtherTrees, Pretrained):
 
     def check(self, cache: KVCache | None, **inputs: Array | None) -> None:
         """Refuse inputs that do not fit, before any kernel runs."""
-        check_cache(cache, KVCache)
+        check_cache(cache, KVCache, inputs)
         past_length = 0 if cache is None else cache.known_length
         capacity = cache.capacity if cache is not None and cache.preallocated else None
         known = {

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from onnxruntime import OrtValue
 
 from gptj.model.array_cache import Array, LayerCache
+from gptj.spec.cache_checks import check_copies, kept_length, known_rows
 
 Values: TypeAlias = Sequence[Any]
 """Values of ONNX Runtime."""
@@ -71,16 +72,18 @@ class OnnxCache:
 
     def gather(self, rows: npt.ArrayLike) -> "OnnxCache":
         """Return a cache of the given sequences, in that order."""
-        index = np.asarray(rows)
+        index = known_rows(rows, self.batch, np.asarray)
         attended = None if self.attended is None else self.attended[index]
         return self._changed(lambda values: values[index], attended)
 
     def expand(self, count: int) -> "OnnxCache":
         """Return a cache with every sequence repeated `count` times, copies side by side."""
+        check_copies(count)
         return self.gather(np.repeat(np.arange(self.batch), count))
 
     def crop(self, length: int) -> "OnnxCache":
         """Return a cache of the first `length` tokens."""
+        length = kept_length(length, np.asarray)
         if length >= self.length:
             return self
         attended = None if self.attended is None else self.attended[:, :length]

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import openvino as ov
 
 from gptj.model.array_cache import Array, LayerCache
+from gptj.spec.cache_checks import check_copies, kept_length, known_rows
 from gptj.spec.config import GPTJConfig
 
 Rows: TypeAlias = npt.NDArray[np.int32]
@@ -113,7 +114,7 @@ class OpenVINOCache:
 
     def gather(self, rows: npt.ArrayLike) -> "OpenVINOCache":
         """Return a cache of the given sequences, in that order."""
-        index = np.arange(self.batch, dtype=np.int32)[np.asarray(rows)]
+        index = known_rows(rows, self.batch, np.asarray).astype(np.int32)
         attended = None if self.attended is None else self.attended[index]
         found = self._copy(batch=len(index), attended=attended)
         if self.layers is not None:
@@ -124,10 +125,12 @@ class OpenVINOCache:
 
     def expand(self, count: int) -> "OpenVINOCache":
         """Return a cache with every sequence repeated `count` times, copies side by side."""
+        check_copies(count)
         return self.gather(np.repeat(np.arange(self.batch), count))
 
     def crop(self, length: int) -> "OpenVINOCache":
         """Return a cache of the first `length` tokens."""
+        length = kept_length(length, np.asarray)
         found = self._copy(length=min(length, self.length))
         if found.layers is not None:
             found.layers = [(k[:, :, :length], v[:, :, :length]) for k, v in found.layers]

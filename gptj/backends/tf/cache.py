@@ -8,9 +8,11 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 from keras import ops
 
+from gptj.backends.tf import params
 from gptj.backends.tf.kernels.bits import as_bits
 from gptj.backends.tf.kernels.platforms import has_gpu
 from gptj.generation.length_buckets import bucket_length
+from gptj.spec.cache_checks import check_copies, kept_length, known_rows
 from gptj.spec.config import GPTJConfig
 from gptj.spec.types import DType
 
@@ -48,6 +50,11 @@ class KVCache:
         self.length = length
         self.preallocated = preallocated
         self.attended = attended
+
+    @property
+    def batch(self) -> int | None:
+        """Sequences; None where a graph leaves them open."""
+        return self.layers[0][0].shape[0]
 
     @property
     def capacity(self) -> Length:
@@ -99,17 +106,20 @@ class KVCache:
 
     def gather(self, rows: Tensor) -> "KVCache":
         """Return a cache of the given sequences, in that order."""
+        rows = tf.convert_to_tensor(known_rows(rows, self.batch, params.concrete))
         layers = [(tf.gather(key, rows), tf.gather(value, rows)) for key, value in self.layers]
         attended = None if self.attended is None else tf.gather(self.attended, rows)
         return KVCache(layers, self.length, self.preallocated, attended)
 
     def expand(self, count: int) -> "KVCache":
         """Return a cache with every sequence repeated `count` times, copies side by side."""
+        check_copies(count)
         rows = tf.range(ops.shape(self.layers[0][0])[0])
         return self.gather(tf.repeat(rows, count))
 
     def crop(self, length: int) -> "KVCache":
         """Return a cache of the first `length` tokens."""
+        length = kept_length(length, params.concrete)
         shorter = min if isinstance(self.length, int) else tf.minimum
         length = shorter(length, self.length)
         return KVCache(self.layers, length, self.preallocated, self.attended)

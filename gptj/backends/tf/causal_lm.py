@@ -20,6 +20,7 @@ from gptj.errors import ArgumentError
 from gptj.spec import IGNORE_INDEX
 from gptj.spec.checks import check_row_shape
 from gptj.spec.config import GPTJConfig
+from gptj.spec.kept_positions import kept_positions
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.targets import check_item_count, check_label_values, check_labels
 from gptj.spec.types import DType
@@ -89,6 +90,7 @@ class TFGPTJForCausalLM(TFPretrained):
             self.check_labels(labels, input_ids, inputs_embeds, logits_to_keep)
             targets = labels[:, 1:]
             use_cache = bool(use_cache)  # a loss needs no cache, unless it is asked for
+        keep = self.kept(logits_to_keep, input_ids, inputs_embeds)
         check_item_count(num_items_in_batch, params.concrete, targets)
         output = self.transformer(
             input_ids=input_ids,
@@ -104,7 +106,7 @@ class TFGPTJForCausalLM(TFPretrained):
             return_dict=True,
             training=training,
         )
-        kept = keep_positions(output.pop("last_hidden_state"), logits_to_keep)
+        kept = keep_positions(output.pop("last_hidden_state"), keep)
         # a tied head is given the word table: a Keras variable has one owner
         table = self.transformer.wte.embeddings if self.lm_head.tied else None
         logits = self.lm_head(kept, table=table)
@@ -112,6 +114,19 @@ class TFGPTJForCausalLM(TFPretrained):
         loss = None if labels is None else causal_lm_loss(logits, labels, num_items_in_batch)
         result = ModelOutput([("loss", loss), ("logits", logits), *output.items()])
         return self.transformer.deliver(result, return_dict)
+
+    def kept(
+        self, keep: int | Tensor | None, input_ids: Tensor | None, embeds: Tensor | None
+    ) -> int | Tensor:
+        """Return how many of the last positions get logits, or which, (K,)."""
+        given = embeds if input_ids is None else input_ids
+        sizes = () if given is None else tuple(given.shape)
+        keep = kept_positions(keep, sizes[1] if len(sizes) > 1 else None, params.concrete)
+        return (
+            keep
+            if isinstance(keep, int | np.integer)
+            else params.input_tensor(keep, "logits_to_keep")
+        )
 
     def check_labels(
         self, labels: Tensor, input_ids: Tensor | None, embeds: Tensor | None, keep: int | Tensor

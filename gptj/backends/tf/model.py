@@ -127,7 +127,7 @@ class TFGPTJModel(TFPretrained):
 
     def check(self, cache: KVCache | None, **inputs: Tensor | None) -> None:
         """Refuse inputs that do not fit, before any kernel runs."""
-        check_cache(cache, KVCache)
+        check_cache(cache, KVCache, inputs)
         past_length = _known(length_of(cache))
         capacity = _known(cache.capacity) if cache is not None and cache.preallocated else None
         check_inputs(

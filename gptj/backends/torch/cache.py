@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gptj.backends.torch import params
 from gptj.generation.length_buckets import bucket_length
+from gptj.spec.cache_checks import check_copies, kept_length, known_rows
 from gptj.spec.config import GPTJConfig
 
 LayerCache = tuple[Tensor, Tensor]
@@ -35,6 +37,11 @@ class KVCache:
         self.length = length
         self.preallocated = preallocated
         self.attended = attended
+
+    @property
+    def batch(self) -> int | None:
+        """Sequences; None in a cache of another library that is empty."""
+        return self.layers[0][0].shape[0] if self.layers else None
 
     @property
     def capacity(self) -> int:
@@ -71,7 +78,7 @@ class KVCache:
 
     def gather(self, rows: Tensor) -> "KVCache":
         """Return a cache of the given sequences, in that order."""
-        layers = []
+        layers, rows = [], torch.as_tensor(known_rows(rows, self.batch, params.concrete))
         for key, value in self.layers:
             rows = rows.to(key.device)  # layers may be on several
             layers.append((key[rows], value[rows]))
@@ -80,11 +87,13 @@ class KVCache:
 
     def expand(self, count: int) -> "KVCache":
         """Return a cache with every sequence repeated `count` times, copies side by side."""
-        rows = torch.arange(self.layers[0][0].shape[0], device=self.layers[0][0].device)
+        check_copies(count)
+        rows = torch.arange(self.batch or 0, device=self.layers[0][0].device)
         return self.gather(rows.repeat_interleave(count))
 
     def crop(self, length: int) -> "KVCache":
         """Return a cache of the first `length` tokens."""
+        length = kept_length(length, params.concrete)
         return KVCache(self.layers, min(length, self.length), self.preallocated, self.attended)
 
 

@@ -16,6 +16,7 @@ from gptj.backends.torch.pretrained import TorchPretrained
 from gptj.backends.torch.quantized_linear import linear_class
 from gptj.backends.torch.tied_state import warn_of_replaced
 from gptj.spec.config import GPTJConfig
+from gptj.spec.kept_positions import kept_positions
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.targets import check_item_count, check_label_values, check_labels
 
@@ -69,6 +70,7 @@ class GPTJForCausalLM(TorchPretrained):
             self.check_labels(labels, inputs["input_ids"], inputs["inputs_embeds"], logits_to_keep)
             targets = labels[:, 1:]
             use_cache = bool(use_cache)  # a loss needs no cache, unless it is asked for
+        keep = self.kept(logits_to_keep, inputs["input_ids"], inputs["inputs_embeds"])
         check_item_count(num_items_in_batch, params.concrete, targets)
         items = self._as_tensors(items=num_items_in_batch)["items"]
         output = self.transformer(
@@ -82,13 +84,22 @@ class GPTJForCausalLM(TorchPretrained):
         )
         if self.config.tie_word_embeddings and not torch.compiler.is_compiling():
             warn_of_replaced(self)
-        kept = keep_positions(output.pop("last_hidden_state"), logits_to_keep)
+        kept = keep_positions(output.pop("last_hidden_state"), keep)
         logits = at_least_float32(self.lm_head(kept))  # (B, K, V); a softmax over V needs float32
         loss = None
         if labels is not None:
             loss = head_loss(kept, self.lm_head, logits, labels.to(logits.device), items)
         result = ModelOutput([("loss", loss), ("logits", logits), *output.items()])
         return self.transformer.deliver(result, return_dict)
+
+    def kept(
+        self, keep: int | Tensor | None, input_ids: Tensor | None, embeds: Tensor | None
+    ) -> int | Tensor:
+        """Return how many of the last positions get logits, or which, (K,)."""
+        given = embeds if input_ids is None else input_ids
+        sizes = () if given is None else tuple(given.shape)
+        keep = kept_positions(keep, sizes[1] if len(sizes) > 1 else None, params.concrete)
+        return keep if isinstance(keep, int | np.integer) else self._as_tensors(keep=keep)["keep"]
 
     def check_labels(
         self, labels: Tensor, input_ids: Tensor | None, embeds: Tensor | None, keep: int | Tensor

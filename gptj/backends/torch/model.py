@@ -109,7 +109,7 @@ class GPTJModel(TorchPretrained):
 
     def check(self, cache: KVCache | None, **inputs: Tensor | None) -> KVCache | None:
         """Refuse inputs that do not fit, before any kernel runs; return the cache."""
-        check_cache(cache, KVCache)
+        check_cache(cache, KVCache, inputs)
         past_length = length_of(cache)
         capacity = cache.capacity if cache is not None and cache.preallocated else None
         check_inputs(

@@ -150,7 +150,7 @@ class MLXGPTJModel(ArrayModel):
         self, inputs: Inputs, past: KVCache | None, flags: Flags, keep: object = None
     ) -> ModelOutput:
         """Check the inputs and run the base model; `finish` adds what the head does."""
-        check_cache(past, KVCache)
+        check_cache(past, KVCache, inputs)
         start, fixed = (0, False) if past is None else (past.length, past.preallocated)
         room = past.capacity if past is not None and fixed else None
         check_inputs(self.config, inputs, tensors.concrete, past_length=start, capacity=room)
