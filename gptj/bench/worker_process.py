@@ -56,7 +56,7 @@ class Worker:
         )
         try:
             self.memory = self._receive(STARTING)["memory"]
-        except BaseException:
+        except BaseException:  # Ctrl-C too
             self.close()
             raise
         self.seconds = time.perf_counter() - start

@@ -120,7 +120,7 @@ def _load(path: Path, name: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     try:
         with h5py.File(path, "r") as file:
             return np.asarray(file[name][()], dtype)
-    except Exception as error:
+    except Exception as error:  # as above
         raise CheckpointError(f"{path}: {name} cannot be read: {error}.") from error
 
 

@@ -189,7 +189,7 @@ def _measured(target: Target, source: Source, folder: Path) -> dict[str, Any]:
         proof = prove(source, runner, target.tolerance(source))
     except (GPTJError, MemoryError, OSError):
         raise
-    except Exception as error:
+    except Exception as error:  # a runtime raises whatever its parts raise
         raise ExportError(
             f"The runtime of {target.name!r} does not run what was written, so nothing is kept: "
             f"{type(error).__name__}: {error}"

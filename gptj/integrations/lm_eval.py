@@ -240,7 +240,7 @@ def _reading(names: Sequence[str]) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(f"The data of {choices(names)} cannot be read: {error}") from error
-    except Exception as error:
+    except Exception as error:  # a task may run any code
         said = " ".join(str(error).split()).removesuffix(".")
         raise DataError(
             f"lm-eval cannot use the task {choices(names)}: {type(error).__name__}: "

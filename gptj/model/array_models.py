@@ -6,6 +6,8 @@ and completed before. ``gptj.model.array_heads`` has the heads.
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from importlib import import_module
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +21,7 @@ from gptj.model.array_inputs import (
     given_arrays,
     kept_positions,
 )
+from gptj.model.engine_limits import check_unchanged
 from gptj.model.pretrained import Pretrained
 from gptj.spec.checks import check_cache, check_inputs
 from gptj.spec.config import GPTJConfig
@@ -36,16 +39,34 @@ class ArrayModel(Pretrained):
         params: every parameter by canonical name: float32, but for stored weights and scales.
         cache_class: what `past_key_values` must be.
         observe: sees the output of every module, where it is set, in backends that can capture.
+        facts: what an engine has compiled in of the configuration, which may not change any more.
+        engine_parts: attributes that `open_engine` sets anew in a copy, or in another process.
     """
 
     head = "base"
     cache_class: ClassVar[type] = ArrayCache
     observe: Callable[[str, Array], object] | None = None
+    facts: Mapping[str, object] = MappingProxyType({})
+    engine_parts: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: GPTJConfig, params: Tensors) -> None:
         """Keep a configuration, and read the parameters."""
         self.config = config
         self.params = own_params(config, self.head, params)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy, or another process on this machine, makes the same model of."""
+        kept = {name: value for name, value in vars(self).items() if name not in self.engine_parts}
+        return {**kept, "backend_module": type(self.backend).__module__}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become a copy of another model."""
+        import_module(state.pop("backend_module"))  # which gives all its models their backend
+        vars(self).update(state)
+        self.open_engine()
+
+    def open_engine(self) -> None:
+        """Set the `engine_parts` from the other attributes, where there is an engine."""
 
     def __call__(
         self,
@@ -104,6 +125,7 @@ class ArrayModel(Pretrained):
         Raises:
             ArgumentError, InputError, SequenceTooLong, TokenOutOfRange: see ``gptj.spec.checks``.
         """
+        check_unchanged(self.backend_name, self.config, self.facts)
         check_cache(past, self.cache_class, inputs)
         capacity = past.capacity if past is not None and past.preallocated else None
         past_length = 0 if past is None else past.length

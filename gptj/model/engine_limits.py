@@ -1,9 +1,25 @@
 """What is said where an engine lacks an input or an output of the models."""
 
 from collections.abc import Mapping
+from typing import Final
 
-from gptj.errors import UnsupportedFeature, choices
+from gptj.errors import ConfigError, UnsupportedFeature, choices
 from gptj.model.array_inputs import Flags, Inputs
+from gptj.spec.config import GPTJConfig
+
+COMPILED: Final = (
+    "vocab_size",
+    "n_positions",
+    "n_embd",
+    "n_layer",
+    "n_head",
+    "n_inner",
+    "rotary_dim",
+    "activation_function",
+    "layer_norm_epsilon",
+    "tie_word_embeddings",
+)
+"""Fields of a configuration that are part of what an engine runs."""
 
 
 def refuse(backend: str, asked: Mapping[str, bool]) -> None:
@@ -36,3 +52,23 @@ def refuse_extras(backend: str, inputs: Inputs, flags: Flags) -> None:
     asked["attention_mask of (B, 1, T, S)"] = mask is not None and mask.ndim == 4
     asked |= {f"output_{name}": flags[name] for name in ("attentions", "hidden_states")}
     refuse(backend, asked)
+
+
+def compiled_facts(config: GPTJConfig) -> dict[str, object]:
+    """Return the fields that become part of what an engine runs, as they are now."""
+    return {name: getattr(config, name) for name in COMPILED}
+
+
+def check_unchanged(backend: str, config: GPTJConfig, facts: Mapping[str, object]) -> None:
+    """Refuse a configuration that has changed since the model was made for its engine.
+
+    Raises:
+        ConfigError: naming what has changed.
+    """
+    for name, value in facts.items():
+        now = getattr(config, name)
+        if now != value:
+            raise ConfigError(
+                f"config.{name} has become {now!r}; the backend {backend!r} runs what was compiled "
+                f"with {value!r}. Set it back, or load the model with {name}={now!r}."
+            )

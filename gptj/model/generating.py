@@ -185,7 +185,7 @@ class TextGeneration:
 
     def decode_into(self, cache: Any, request: DecodeRequest) -> Tensor | ModelOutput:
         """Decode, and let another library's cache grow; for backends that can read one."""
-        raise NotImplementedError
+        raise NotImplementedError  # only called where a prompt may have such a cache
 
     @overload
     def generate_text(self, prompts: str, **options: Unpack[TextOptions]) -> str: ...

@@ -242,7 +242,7 @@ class Pretrained(ToolProtocols, TextGeneration, Adapters, Optimizers):
 
     def get_input_embeddings(self) -> Any:
         """Return the word table in the framework's own form."""
-        raise NotImplementedError
+        raise NotImplementedError  # every backend has one
 
 
 def _is_array(value: object) -> bool:

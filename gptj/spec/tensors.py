@@ -30,6 +30,10 @@ class LazyTensor:
         array = in_own_order(array)
         return cls(array.shape, array.dtype, lambda: array)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go into a pickle, or a deep copy, as the array."""
+        return LazyTensor.of, (np.asarray(self.read()),)
+
     @property
     def nbytes(self) -> int:
         """Size of the whole tensor in bytes."""

@@ -120,7 +120,7 @@ def made_folder(folder: Path) -> Iterator[None]:
     try:
         _make_missing(folder, made)
         yield
-    except BaseException:
+    except BaseException:  # Ctrl-C too
         for place in reversed(made):
             with suppress(OSError):
                 place.rmdir()

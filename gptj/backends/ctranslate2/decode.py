@@ -13,6 +13,7 @@ from gptj.contract.decoding import NOT_NUMBERS, DecodePlan
 from gptj.generation.engine_loops import check_some_allowed, steps, without_padding
 from gptj.generation.no_token import check_drawn
 from gptj.generation.prompts import Ids, Mask
+from gptj.model.engine_limits import check_unchanged
 
 if TYPE_CHECKING:
     from gptj.backends.ctranslate2.models import CTranslate2GPTJForCausalLM
@@ -77,6 +78,7 @@ def _drawn(
 
 def _options(model: "CTranslate2GPTJForCausalLM", plan: DecodePlan) -> dict[str, Any]:
     """Return the engine's options."""
+    check_unchanged(model.backend_name, model.config, model.facts)
     check_some_allowed(plan, model.config.vocab_size)
     return {
         "max_length": plan.max_new_tokens,

@@ -1,6 +1,5 @@
 """The models of all heads: inputs in NumPy, sessions of ONNX Runtime, outputs in NumPy."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -29,6 +28,7 @@ from gptj.model.array_heads import (
 from gptj.model.array_inputs import Flags, Inputs, batch_of
 from gptj.model.array_models import ArrayModel
 from gptj.model.engine_cache import converted
+from gptj.model.engine_limits import compiled_facts
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.tensors import Tensors
@@ -52,6 +52,7 @@ class OnnxGPTJModel(ArrayModel):
 
     backend_name = "onnxruntime"
     cache_class: ClassVar[type] = OnnxCache
+    engine_parts: ClassVar[tuple[str, ...]] = ("params", "sessions")
 
     def __init__(
         self, config: GPTJConfig, params: Tensors, engine_cache: str | Path | None
@@ -69,19 +70,14 @@ class OnnxGPTJModel(ArrayModel):
 
         name, details = self.backend_name, {"form": FORM}
         self.folder = converted(name, config, head, params, write, details, self.engine_cache)
-        self.params = stored_params(self.folder / MODEL, config, head)
+        self.open_engine()
+
+    def open_engine(self) -> None:
+        """Open the files of the converted model."""
+        self.facts = compiled_facts(self.config)
+        self.params = stored_params(self.folder / MODEL, self.config, self.head)
         self.sessions: dict[str, InferenceSession] = {}
         self.session(MODEL)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy, or another process on this machine, opens the same files with."""
-        return {**vars(self), "params": None, "sessions": {}}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Open the files of another model."""
-        import_module("gptj.backends.onnxruntime.backend")  # which all models belong to
-        vars(self).update(state)
-        self.params = stored_params(self.folder / MODEL, self.config, self.head)
 
     def session(self, name: str) -> InferenceSession:
         """Return the session of one of the model's files."""

@@ -46,8 +46,12 @@ class Session:
     def infer(self, inputs: dict[str, Array], rows: Rows) -> Array:
         """Run a call on the rows of the state, and return its output."""
         given = {**inputs, "beam_idx": rows}
-        found: Array = self.request.infer(given, share_inputs=True)[0]
-        self.length += inputs["input_ids"].shape[1]
+        try:
+            found: Array = self.request.infer(given, share_inputs=True)[0]
+            self.length += inputs["input_ids"].shape[1]
+        except BaseException:  # Ctrl-C may come before the call or after it: the state knows
+            self.length = int(self.read(state_names(0)[0]).shape[2])
+            raise
         return found
 
     def _states(self) -> dict[str, Any]:
@@ -152,12 +156,16 @@ class OpenVINOCache:
                 return session, np.arange(self.batch, dtype=np.int32)
             for other in [cache for cache in session.caches if cache is not self]:
                 other.store()
-            rows, self.rows = self.rows, None  # as the call puts the state into this order
-            return session, rows
+            return session, self.rows
         session = Session(model)
         if self.length:
             session.load([self[layer] for layer in range(len(self))])
         return session, np.arange(self.batch, dtype=np.int32)
+
+    def after(self, session: Session) -> None:
+        """Note that a call from here, if it has run, has put the state into the order of `rows`."""
+        if session is self.session and session.length != self.length:
+            self.rows = None
 
     def store(self) -> None:
         """Copy the content out of the session."""

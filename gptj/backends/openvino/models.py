@@ -15,7 +15,7 @@ from gptj.model.array_heads import (
 )
 from gptj.model.array_inputs import Flags, Inputs
 from gptj.model.array_models import ArrayModel
-from gptj.model.engine_limits import refuse_extras
+from gptj.model.engine_limits import compiled_facts, refuse_extras
 from gptj.spec.config import GPTJConfig
 from gptj.spec.outputs import ModelOutput
 from gptj.spec.positions import last_attended, positions_from_mask
@@ -30,19 +30,22 @@ class OpenVINOGPTJModel(ArrayModel):
 
     backend_name = "openvino"
     cache_class: ClassVar[type] = OpenVINOCache
+    engine_parts: ClassVar[tuple[str, ...]] = ("compiled",)
     compiled: ov.CompiledModel
 
     def __init__(self, config: GPTJConfig, params: Tensors) -> None:
         """Compile the graph of a head for the processor."""
         super().__init__(config, params)
-        self._compile()
+        self.open_engine()
 
     def replace(self, params: Tensors) -> None:
         """Take other parameters, and compile the graph anew."""
         super().replace(params)
-        self._compile()
+        self.open_engine()
 
-    def _compile(self) -> None:
+    def open_engine(self) -> None:
+        """Compile the graph."""
+        self.facts = compiled_facts(self.config)
         graph = text_graph(self.config, self.head, self.params, choose_positions=True)
         self.compiled = ov.Core().compile_model(graph, "CPU", EXACT)
 
@@ -81,7 +84,10 @@ class OpenVINOGPTJModel(ArrayModel):
         }
         with past.held():
             session, rows = past.opened(self.compiled)
-            found = session.infer(given, rows)
+            try:
+                found = session.infer(given, rows)
+            finally:
+                past.after(session)
         total = past.length + length
         cache = OpenVINOCache(self.config, batch, total, past.capacity, attended)
         return found, cache.kept_in(session)

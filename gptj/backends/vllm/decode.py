@@ -12,6 +12,7 @@ import numpy.typing as npt
 from gptj.contract.decoding import NOT_NUMBERS, DecodePlan
 from gptj.generation.engine_loops import check_some_allowed, steps, without_padding
 from gptj.generation.prompts import Ids, Mask
+from gptj.model.engine_limits import check_unchanged
 
 if TYPE_CHECKING:
     from gptj.backends.vllm.models import VLLMGPTJForCausalLM
@@ -42,6 +43,7 @@ def _drawn(
 
 def _options(model: "VLLMGPTJForCausalLM", plan: DecodePlan) -> dict[str, Any]:
     """Return the engine's options."""
+    check_unchanged(model.backend_name, model.config, model.facts)
     check_some_allowed(plan, model.config.vocab_size)
     return {
         "max_tokens": plan.max_new_tokens,

@@ -1,6 +1,7 @@
 """The model: an engine of vLLM, which runs whole texts and has a decode loop."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from gptj.backends.vllm.engine import Engine, cache_bytes, check_width
 from gptj.backends.vllm.files import FORM, write_model
 from gptj.model.array_cache import Array
 from gptj.model.engine_cache import converted
+from gptj.model.engine_limits import compiled_facts
 from gptj.model.text_cache import TextCache
 from gptj.model.text_models import TextForCausalLM
 from gptj.spec.config import GPTJConfig
@@ -18,6 +20,7 @@ class VLLMGPTJForCausalLM(TextForCausalLM):
     """GPT-J with a language-model head: token ids to next-token logits."""
 
     backend_name = "vllm"
+    engine_parts: ClassVar[tuple[str, ...]] = ("engine",)
     engine: Engine
 
     def __init__(
@@ -31,15 +34,17 @@ class VLLMGPTJForCausalLM(TextForCausalLM):
         check_width(config)
         super().__init__(config, params)
         self.engine_cache = engine_cache
-        self._load()
+        self.open_engine()
 
     def replace(self, params: Tensors) -> None:
         """Take other parameters, and load them anew."""
         super().replace(params)
-        self._load()
+        self.open_engine()
 
-    def _load(self) -> None:
+    def open_engine(self) -> None:
+        """Load the model as it is for the engine, and convert it where it is not."""
         config = self.config
+        self.facts = compiled_facts(config)
 
         def write(folder: Path, params: Tensors) -> None:
             write_model(folder, config, params)
