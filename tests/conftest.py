@@ -7,6 +7,7 @@ stranger would plug in a backend.
 ``--backends=mlx`` tests just those backends, also an engine's or a stranger's.
 """
 
+import gc
 import os
 import re
 import signal
@@ -104,6 +105,12 @@ def promotion():
 
     with jax.numpy_dtype_promotion("standard"):
         yield
+
+
+def pytest_collection_finish():
+    """Leave the million objects of imported frameworks out of every later collection."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(config, items):

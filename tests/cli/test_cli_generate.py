@@ -15,13 +15,12 @@ from gptj.cli import main
 from gptj.cli.generate import EXAMPLES
 from gptj.errors import ArgumentError
 from gptj.model.generating import TextGeneration
-from installed import FRAMEWORKS
+from installed import NUMPY
 from models import load as load_folder
 from models import short_demo
 
-pytestmark = [pytest.mark.frameworks, pytest.mark.usefixtures("models_are_loaded_once")]
+pytestmark = [pytest.mark.neutral, pytest.mark.usefixtures("models_are_loaded_once")]
 
-FIRST = FRAMEWORKS[0] if FRAMEWORKS else "numpy"
 PROMPTS = ["import os", "def add(a, b):", "class A"]
 LINES = "".join(prompt + "\n" for prompt in PROMPTS)
 SPEED = r"new tokens: (\d+), seconds: \d+\.\d\d, tokens per second: \d+\.\d\n"
@@ -29,7 +28,7 @@ SPEED = r"new tokens: (\d+), seconds: \d+\.\d\d, tokens per second: \d+\.\d\n"
 
 def invoke(*arguments, **options):
     """Run ``gptj generate`` with the short demo model for eight tokens, in this process."""
-    words = ["generate", "-b", FIRST, "-n", "8", *map(str, arguments)]
+    words = ["generate", "-b", NUMPY, "-n", "8", *map(str, arguments)]
     return CliRunner().invoke(main, words, **options)
 
 
@@ -43,7 +42,7 @@ def printed(*arguments, **options):
 @cache
 def written(prompt, **options):
     """Return what the library writes after a prompt, or after several."""
-    model = load_folder(FIRST, short_demo())
+    model = load_folder(NUMPY, short_demo())
     prompts = list(prompt) if isinstance(prompt, tuple) else prompt
     return model.generate_text(prompts, max_new_tokens=8, strip_prompt=True, **options)
 
@@ -174,7 +173,7 @@ def test_contrastive_search_takes_its_candidates_without_sampling():
 
 
 def test_max_length_takes_the_place_of_the_usual_number_of_tokens():
-    words = ["generate", "A", "-b", FIRST, "--set", "max_length=5", "--json"]
+    words = ["generate", "A", "-b", NUMPY, "--set", "max_length=5", "--json"]
     result = CliRunner().invoke(main, words)
     assert re.fullmatch(SPEED, result.stderr)[1] == "4"
 
@@ -211,8 +210,8 @@ def test_a_models_own_options_are_followed(tmp_path):
 def test_options_of_an_old_configuration_are_followed(tmp_path):
     old = {"max_length": 6, "no_repeat_ngram_size": 1}
     folder = demo_with(tmp_path / "model", config=old, generation_config=None)
-    words = ["generate", "-b", FIRST, PROMPTS[0], "--no-prompt", "--model", str(folder)]
-    model = load_folder(FIRST, short_demo())
+    words = ["generate", "-b", NUMPY, PROMPTS[0], "--no-prompt", "--model", str(folder)]
+    model = load_folder(NUMPY, short_demo())
     expected = model.generate_text(PROMPTS[0], strip_prompt=True, **old)
     assert CliRunner().invoke(main, words).stdout == expected + "\n"
 
@@ -304,8 +303,8 @@ EXAMPLE = re.compile(r"^  (?:(?:echo|printf) .* \| )?gptj (generate .*?)(?: > .*
 def test_the_examples_run(example):
     words = shlex.split(example)
     if "--backend" in words:
-        words[words.index("--backend") + 1] = FIRST
-    result = CliRunner().invoke(main, [*words, "-b", FIRST, "-n", "2"], input=LINES)
+        words[words.index("--backend") + 1] = NUMPY
+    result = CliRunner().invoke(main, [*words, "-b", NUMPY, "-n", "2"], input=LINES)
     assert result.exit_code == 0, result.output
     assert result.stdout
 

@@ -12,12 +12,11 @@ import gptj
 from gptj.cli import main
 from gptj.cli.predict import EXAMPLES
 from gptj.training.serving_command import serving_command
-from installed import FRAMEWORKS
+from installed import NUMPY
 from prediction_cases import ANSWERS, CLASSES, TEXTS, save_model
 
-pytestmark = [pytest.mark.frameworks, pytest.mark.usefixtures("models_are_loaded_once")]
+pytestmark = [pytest.mark.neutral, pytest.mark.usefixtures("models_are_loaded_once")]
 
-FIRST = FRAMEWORKS[0] if FRAMEWORKS else "numpy"
 NAMES = {0: "bad", 1: "so so", 2: "good"}
 LONG = "w1 w2 w3 w4 w5 w6 w7 " * 20
 
@@ -39,7 +38,7 @@ def folders(tmp_path_factory):
 
 def invoke(*arguments, **options):
     """Run ``gptj predict`` in this process."""
-    words = ["predict", "-b", FIRST, *map(str, arguments)]
+    words = ["predict", "-b", NUMPY, *map(str, arguments)]
     return CliRunner().invoke(main, words, **options)
 
 
@@ -52,7 +51,7 @@ def printed(*arguments, **options):
 
 def predicted(folder, texts=TEXTS, **options):
     """Return what the library predicts, as JSON holds it."""
-    found = gptj.predict(texts, folder, backend=FIRST, **options)
+    found = gptj.predict(texts, folder, backend=NUMPY, **options)
     return [json.loads(json.dumps(one.to_dict())) for one in found]
 
 
