@@ -284,6 +284,7 @@ EXCEPTIONS = {
         "Trainer._split": TREE,
         "_tensors": "jax: compiled functions take NumPy arrays",
         "_settings": SHARED,
+        "_shapes": SHARED,
         "_sum": "jax: its memory is given away, and so it is compiled",
         "_are_matrices": "Optax: takes the decayed weights as a tree",
     },
