@@ -264,7 +264,10 @@ def require_adapters(backend: AnyBackend) -> None:
         UnsupportedFeature: naming it.
     """
     if not backend.capabilities.adapters:
-        raise UnsupportedFeature(f"The backend {backend.name!r} has no adapters.")
+        raise UnsupportedFeature(
+            f"The backend {backend.name!r} has no adapters. Load the model in torch, tf or flax; "
+            "there merge_lora() and save_pretrained(folder) make a checkpoint for every backend."
+        )
 
 
 def add_lora(model: ModelT, *args: Any, **options: Unpack[LoraOptions]) -> ModelT:

@@ -112,7 +112,7 @@ def check_quantization(config: "GPTJConfig", name: str, accepted: tuple[str, ...
         raise UnsupportedFeature(
             f"The backend {name!r} does not have the quantization {config.quantization!r}. It has "
             f"{choices(accepted) or 'none'}. Load the model with quantize='none' to dequantize "
-            "its weights."
+            "its weights, or write a copy with `gptj convert MODEL FOLDER --quantize none`."
         )
 
 

@@ -11,10 +11,11 @@ transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.frameworks
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+@pytest.fixture(scope="module", params=["int8", "int4"])
+def folder(request, tmp_path_factory):
     place = tmp_path_factory.mktemp("models")
-    return gptj.convert(redrawn(place / "model"), place / "int8", quantize="int8")
+    model = redrawn(place / "model", n_embd=128, n_inner=512)  # int4 has groups of 128
+    return gptj.convert(model, place / "quantized", quantize=request.param)
 
 
 def test_ctranslate2_does_not_convert_it(folder, tmp_path):
