@@ -1,4 +1,4 @@
-"""``gptj parity``: one checkpoint through every backend, and how far they are apart."""
+"""``gptj parity``: one checkpoint through every backend, or beside another system."""
 
 import json
 import sys
@@ -14,20 +14,33 @@ Examples:
   gptj parity demo
   gptj parity path/to/folder --backends torch,flax --html parity.html
   gptj parity path/to/folder --dtype float32,bfloat16 --json > parity.json
+  gptj parity path/to/folder --against my_engine:logits
+  gptj parity path/to/folder --against activations.npz
 """
 
 
 @click.command(epilog=EXAMPLES, context_settings={"show_default": True})
 @click.argument("checkpoint")
 @click.option("--backends", help="Comma-separated. Default: every framework that is installed.")
-@click.option("--dtype", default="float32", help="float32, bfloat16, float16; comma-separated.")
+@click.option(
+    "--against",
+    metavar="TARGET",
+    help="Compare with a function, package.module:function, from ids to logits, or with a file of "
+    "arrays, .npz or .safetensors, and name the mistake.",
+)
+@click.option(
+    "--dtype",
+    help="float32, bfloat16, float16; comma-separated. With --against one of these or int8. "
+    "[default: float32; with --against the narrowest that explains its error]",
+)
 @click.option("--head", default="causal_lm", help="Head to run.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="HTML page to write.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all numbers.")
 def parity(
     checkpoint: str,
     backends: str | None,
-    dtype: str,
+    against: str | None,
+    dtype: str | None,
     head: str,
     html: Path | None,
     as_json: bool,
@@ -35,14 +48,17 @@ def parity(
     """Compare the backends with each other and a float64 oracle.
 
     Runs CHECKPOINT through all of them and names the first layer and operation that differs by more
-    than rounding; the exit code is 1 then.
+    than rounding; the exit code is 1 then. With --against it names the known mistake that explains
+    what another system computes.
     """
     from gptj.parity.report import parity as compare  # not needed by the other commands
 
     names = backends.split(",") if backends is not None else None
-    for name in names or installed_frameworks():
-        start_backend(resolve_name(name))
-    report = compare(checkpoint, backends=names, dtypes=dtype.split(","), head=head)
+    if against is None:
+        for name in names or installed_frameworks():
+            start_backend(resolve_name(name))
+    dtypes = dtype.split(",") if dtype is not None else None
+    report = compare(checkpoint, backends=names, dtypes=dtypes, head=head, against=against)
     if html is not None:
         report.save_html(html)
     click.echo(json.dumps(report.to_dict(), indent=2) if as_json else str(report))

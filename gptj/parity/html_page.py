@@ -32,8 +32,8 @@ def render(content: Numbers) -> str:
     for dtype, run in content["runs"].items():
         parts += [f"<h2>{dtype}</h2>", svg_chart.render(run["pairs"])]
         parts += [_backend(name, result) for name, result in run["backends"].items()]
-    parts.append(_table(("package", "version"), list(content["versions"].items())))
-    parts.append(_table(("file", "sha256"), list(content["files"].items())))
+    parts.append(table(("package", "version"), list(content["versions"].items())))
+    parts.append(table(("file", "sha256"), list(content["files"].items())))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f"<title>gptj parity: {state}</title><style>{STYLE}</style></head>"
@@ -59,11 +59,12 @@ def _backend(name: str, result: Numbers) -> str:
         )
     listed = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
     header = ("module", "largest difference", "RMS", "allowed")
-    details = f"<details><summary>every module</summary>{_table(header, rows)}</details>"
+    details = f"<details><summary>every module</summary>{table(header, rows)}</details>"
     return f"<h3>{escape(name)} against the oracle</h3><ul>{listed}</ul>{details}"
 
 
-def _table(header: tuple[str, ...], rows: list[Any]) -> str:
+def table(header: tuple[str, ...], rows: list[Any]) -> str:
+    """Return a table."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join(
         "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows

@@ -170,7 +170,13 @@ def record_oracle(task: Task, dtype: str, folder: Path, free: int) -> Recording:
         name: _rounded(tensor, table[name].dtype or dtype) for name, tensor in task.tensors.items()
     }
     given = task.batch.everything
-    output = forward(task.config, params, head=task.head, observe=recording.keep, **given)
+    compared = {*ordered_names(task.config, task.head)}
+
+    def observe(name: str, output: npt.NDArray[Any]) -> None:
+        if name in compared:
+            recording.keep(name, output)
+
+    output = forward(task.config, params, head=task.head, observe=observe, **given)
     recording.loss = output.loss
     if not task.batch.targets:
         return recording

@@ -1,13 +1,15 @@
 """The report: one checkpoint, every backend, every dtype, against the oracle and each other."""
 
-import hashlib
+import logging
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import numpy.typing as npt
 
 from gptj import hub
 from gptj.backends import get_backend, installed_frameworks, resolve_name
@@ -16,6 +18,8 @@ from gptj.checkpoint.parameter_matching import match_parameters
 from gptj.errors import ArgumentError, choices, suggest
 from gptj.model.config import GPTJConfig
 from gptj.parity import compare, html_page, text_report
+from gptj.parity.against import AgainstReport, compare_against
+from gptj.parity.hashes import file_hashes
 from gptj.parity.inputs import make_batch
 from gptj.parity.recording import Recording, Task, ordered_names, record_backend, record_oracle
 from gptj.parity.tolerances import TOLERANCES
@@ -27,6 +31,8 @@ from gptj.system.atomic import write_text
 from gptj.system.machine import own_versions
 from gptj.system.memory import free_bytes
 from gptj.system.progress import progress_bar
+
+log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,11 +67,15 @@ def parity(
     checkpoint: str | Path = "demo",
     *,
     backends: Sequence[str] | None = None,
-    dtypes: Iterable[DType] = ("float32",),
+    dtypes: Iterable[DType] | None = None,
     head: str = "causal_lm",
     memory_limit: int | None = None,
-) -> ParityReport:
+    against: "str | Path | Callable[[npt.NDArray[Any]], Any] | None" = None,
+) -> ParityReport | AgainstReport:
     """Run one checkpoint through several backends and the oracle, and compare them.
+
+    With `against` it is compared with that alone, and the report names the known mistake, or the
+    two, that explain what is off.
 
     The backends run one after the other and leave their activations on disk, so that the machine
     holds one model at a time; the oracle runs layer by layer from the files. What does not fit into
@@ -74,16 +84,23 @@ def parity(
     Args:
         checkpoint: a preset, a folder, a file, or a hub id, as for `gptj.load`.
         backends: names or aliases; every installed one of the built-in three if None.
-        dtypes: of the computation; the oracle takes the weights rounded to each of them.
+        dtypes: of the computation, float32 if None; the oracle takes the weights rounded to each
+            of them. With `against` one: what it computes in; if None, the narrowest whose rounding
+            is as large as its error.
         head: which head to run.
         memory_limit: bytes that may be used; what is free if None.
+        against: a function from ids (B, T), int64, to logits (B, T, V), or its name,
+            ``package.module:function``; or a file of arrays, .npz or .safetensors.
 
     Raises:
-        ArgumentError: for an unknown backend, dtype or head.
+        ArgumentError: for an unknown backend, dtype or head, and what cannot be compared.
         CheckpointError: for a checkpoint that is not there or does not fit the head.
     """
+    if against is not None:
+        dtype = _dtype_of_target(backends, dtypes, head)
+        return compare_against(checkpoint, against, dtype=dtype, announce=log.info)
     names = _chosen_backends(backends)
-    wanted = [_known_dtype(dtype) for dtype in dtypes]
+    wanted = [_known_dtype(dtype) for dtype in dtypes or ("float32",)]
     find_head(head)
     opened = open_checkpoint(hub.locate(checkpoint))
     config = GPTJConfig.from_dict(opened.config(head))
@@ -98,7 +115,7 @@ def parity(
             "checkpoint": str(checkpoint),
             "head": head,
             "config": config.to_dict(),
-            "files": _hashes(opened.folder),
+            "files": file_hashes(opened.folder),
             "versions": _versions(names),
             "batch": dict(zip(("rows", "length"), task.batch.attended.shape, strict=True)),
             "tolerances": {dtype: asdict(TOLERANCES[dtype]) for dtype in wanted},
@@ -177,6 +194,20 @@ def _chosen_backends(backends: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(resolve_name(name) for name in backends))
 
 
+def _dtype_of_target(
+    backends: Sequence[str] | None, dtypes: Iterable[DType] | None, head: str
+) -> str | None:
+    """Return the dtype that a target is judged by, and refuse what has no meaning beside it."""
+    names = [str(dtype_name(dtype)) for dtype in dtypes or ()]
+    if backends is not None or head != "causal_lm" or len(names) > 1:
+        raise ArgumentError(
+            "against compares one language model with one other system: leave out backends and "
+            f"head, and give one dtype at most; found backends {backends!r}, head {head!r} and "
+            f"dtypes {names!r}."
+        )
+    return names[0] if names else None
+
+
 def _known_dtype(dtype: DType) -> str:
     name = str(dtype_name(dtype))
     if name not in TOLERANCES:
@@ -185,15 +216,6 @@ def _known_dtype(dtype: DType) -> str:
             f"Accepted are {choices(TOLERANCES)}."
         )
     return name
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    """Return the sha256 of every file with weights, and of the configuration."""
-    found = {}
-    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("config.json")]):
-        with path.open("rb") as file:
-            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
 
 
 def _versions(names: list[str]) -> dict[str, str]:

@@ -26,6 +26,7 @@ ROOMS = (
     "tools",
     "prediction",
     "training",
+    "diagnosis",
     "parity",
     "exporting",
     "bench",

@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 
 from gptj.checkpoint.folder import open_checkpoint
+from gptj.diagnosis.computation import Inputs, right_computation
+from gptj.diagnosis.evidence import Evidence, recorded
+from gptj.diagnosis.hypothesis import Suspect
+from gptj.diagnosis.table import HYPOTHESES
 from gptj.model.config import GPTJConfig
 from gptj.spec.params import initial_value, parameter_table
-from gptj.spec.reference import forward, ops
+from gptj.spec.reference import forward
 from paths import TINY
 from tolerances import assert_close, difference, limit
 
@@ -38,88 +42,68 @@ def logits(weights, **changes):
     return forward(config(**changes), weights, input_ids=IDS).logits
 
 
-def changed(weights, part, change):
-    """Return the weights with those whose name contains `part` changed."""
-    return {name: change(w) if part in name else w for name, w in weights.items()}
-
-
-def without_rotary(weights, monkeypatch):
-    monkeypatch.setattr(ops, "apply_rotary", lambda x, sin, cos: x)
-    return logits(weights)
-
-
-def with_halves_rotated(weights, monkeypatch):
-    """Pair dimension i with i + R / 2, as other models do."""
-
-    def rotate_half(x):
-        first, second = np.split(x, 2, axis=-1)
-        return np.concatenate((-second, first), axis=-1)
-
-    monkeypatch.setattr(ops, "rotate_every_two", rotate_half)
-    return logits(weights)
-
-
-def with_q_transposed(weights, monkeypatch):
-    return logits(changed(weights, "q_proj", np.transpose))
-
-
-def without_scale(weights, monkeypatch):
-    return logits(changed(weights, "q_proj", lambda w: w * np.sqrt(config().head_dim)))
-
-
-def with_q_and_k_swapped(weights, monkeypatch):
-    swap = {"q_proj": "k_proj", "k_proj": "q_proj"}
-    names = {n: n.replace(part, swap[part]) for n in weights for part in swap if part in n}
-    return logits({names.get(name, name): weight for name, weight in weights.items()})
-
-
-def with_exact_gelu(weights, monkeypatch):
-    return logits(weights, activation_function="gelu")
-
-
-def without_biases(weights, monkeypatch):
-    bare = changed(weights, "mlp", lambda w: w * (w.ndim == 2))
-    return logits(changed(bare, "lm_head.bias", np.zeros_like))
-
-
-def with_smaller_epsilon(weights, monkeypatch):
-    return logits(weights, layer_norm_epsilon=1e-6)
+def wrong_logits(weights, mistake):
+    """Return the logits with a known mistake: its name, and its value where it has some."""
+    name, value = mistake
+    inputs = Inputs(IDS)
+    right = right_computation(config(), weights, inputs)
+    wrong = Suspect(HYPOTHESES[name], value).apply(right)
+    nothing = Evidence(inputs, {"lm_head": np.zeros(0)})
+    return recorded(wrong, nothing).arrays["lm_head"]
 
 
 LARGE = [
-    without_rotary,
-    with_q_transposed,
-    without_scale,
-    with_q_and_k_swapped,
-    without_biases,
+    ("rotary_missing", None),
+    ("queries_transposed", None),
+    ("scale_missing", None),
+    ("queries_and_keys_swapped", None),
+    ("all_biases_dropped", None),
 ]
-SEVEN = [*LARGE, with_exact_gelu, with_smaller_epsilon]
+SEVEN = [*LARGE, ("activation_wrong", "gelu"), ("epsilon_wrong", 1e-6)]
+NOT_HERE = {
+    "positions_count_padding",
+    "padding_attended",
+    "mask_before_scale",
+    "layers_sorted_as_text",
+}
+"""Nothing changes without padding, and with fewer than eleven layers."""
+
+ROUNDING = {"cache_precision", "scores_precision", "rotary_half_precision", "epsilon_outside_root"}
+"""Some of their values are less than twice the tolerance."""
 
 
-@pytest.mark.parametrize("mistake", [*SEVEN, with_halves_rotated])
-def test_a_known_mistake_exceeds_the_tolerance(mistake, monkeypatch):
+@pytest.mark.parametrize("name", sorted(HYPOTHESES.keys() - NOT_HERE - ROUNDING))
+def test_every_known_mistake_exceeds_the_tolerance(name):
+    values = HYPOTHESES[name].values or (None,)
     right = logits(redrawn())
-    wrong = mistake(redrawn(), monkeypatch)
+    gaps = [difference(wrong_logits(redrawn(), (name, value)), right) for value in values]
+    assert max(gaps) > 2 * limit("float32", right)
+
+
+@pytest.mark.parametrize("mistake", SEVEN)
+def test_a_known_mistake_exceeds_the_tolerance(mistake):
+    right = logits(redrawn())
+    wrong = wrong_logits(redrawn(), mistake)
     assert difference(wrong, right) > 2 * limit("float32", right)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("mistake", LARGE)
-def test_a_large_mistake_exceeds_the_tolerance_of_half_precision(mistake, dtype, monkeypatch):
+def test_a_large_mistake_exceeds_the_tolerance_of_half_precision(mistake, dtype):
     right = logits(redrawn())
-    wrong = mistake(redrawn(), monkeypatch)
+    wrong = wrong_logits(redrawn(), mistake)
     assert difference(wrong, right) > 2 * limit(dtype, right)
 
 
 @pytest.mark.parametrize("mistake", SEVEN)
-def test_at_the_usual_initialisation_a_mistake_is_small(mistake, monkeypatch):
-    assert difference(mistake(initial(), monkeypatch), logits(initial())) < LOOSE / 2
+def test_at_the_usual_initialisation_a_mistake_is_small(mistake):
+    assert difference(wrong_logits(initial(), mistake), logits(initial())) < LOOSE / 2
 
 
-@pytest.mark.parametrize("mistake", [with_exact_gelu, without_biases])
-def test_at_the_usual_initialisation_some_mistakes_pass_even_this_tolerance(mistake, monkeypatch):
+@pytest.mark.parametrize("mistake", [("activation_wrong", "gelu"), ("all_biases_dropped", None)])
+def test_at_the_usual_initialisation_some_mistakes_pass_even_this_tolerance(mistake):
     right = logits(initial())
-    assert_close(mistake(initial(), monkeypatch), right, "float32", "logits")
+    assert_close(wrong_logits(initial(), mistake), right, "float32", "logits")
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -21,6 +21,7 @@ from gptj.spec.reference.block import Block, LayerCache
 from gptj.spec.reference.forward import additive_mask, forward, layer_of, rotation
 from gptj.spec.reference.heads import HeadInputs
 from gptj.spec.reference.loss_gradients import logits_gradient
+from gptj.spec.reference.maths import join_heads, split_heads
 from gptj.spec.reference.ops import Array
 
 Gradients = dict[str, Array]
@@ -119,7 +120,8 @@ class BlockBackward(Block):
         weights = probs if head_mask is None else probs * head_mask
 
         merged = (weights @ value).swapaxes(1, 2).reshape(x.shape)  # (B, T, E)
-        d_attended = self.split(self.linear_backward("attn.out_proj", dy, merged))
+        d_merged = self.linear_backward("attn.out_proj", dy, merged)
+        d_attended = split_heads(d_merged, self.config.n_head)
         d_value = weights.swapaxes(2, 3) @ d_attended
         d_probs = d_attended @ value.swapaxes(2, 3)
         d_probs = d_probs if head_mask is None else d_probs * head_mask
@@ -129,9 +131,9 @@ class BlockBackward(Block):
         d_key = (d_scores.swapaxes(2, 3) @ query)[:, :, start:]
         d_key = ops_backward.apply_rotary(d_key, *turn)
         return (
-            self.linear_backward("attn.q_proj", self.join(d_query), x)
-            + self.linear_backward("attn.k_proj", self.join(d_key), x)
-            + self.linear_backward("attn.v_proj", self.join(d_value[:, :, start:]), x)
+            self.linear_backward("attn.q_proj", join_heads(d_query), x)
+            + self.linear_backward("attn.k_proj", join_heads(d_key), x)
+            + self.linear_backward("attn.v_proj", join_heads(d_value[:, :, start:]), x)
         )
 
     def mlp_backward(self, dy: Array, x: Array) -> Array:
@@ -144,10 +146,6 @@ class BlockBackward(Block):
     def linear_backward(self, name: str, dy: Array, x: Array) -> Array:
         """Return the gradient for the input of a projection, and add those of its parameters."""
         return _linear(self.params, self.prefix + name, dy, x, self.gradients)
-
-    def join(self, x: Array) -> Array:
-        """Join heads (B, H, T, D) into (B, T, E)."""
-        return x.swapaxes(1, 2).reshape(x.shape[0], x.shape[2], -1)
 
 
 def _head(

@@ -24,8 +24,8 @@ from gptj.spec.quantized_tensors import dequantized_tensors
 from gptj.spec.reference import ops
 from gptj.spec.reference.block import Block, LayerCache
 from gptj.spec.reference.heads import HEAD_OUTPUTS, HeadInputs, Observe
+from gptj.spec.reference.maths import MATHS, Maths
 from gptj.spec.reference.ops import Array
-from gptj.spec.rotary import rotary_table
 from gptj.spec.tensor_checks import is_floating
 
 Ints = npt.NDArray[np.integer]
@@ -50,6 +50,7 @@ def forward(
     observe: Observe | None = None,
     dtype: npt.DTypeLike = np.float64,
     keep: Ints | None = None,
+    maths: Maths = MATHS,
 ) -> ModelOutput:
     """Run a model and return every output.
 
@@ -64,10 +65,12 @@ def forward(
         start_positions, end_positions: (B,), for question answering.
         num_items_in_batch: what the sum over the targets is divided by, instead of their number.
         observe: called with name and output of every module of ``gptj.spec.module_names`` when it
-            is computed, and with every layer's attention probabilities, ``attn.probs``.
+            is computed, and with every layer's attention probabilities, ``attn.probs``, and what
+            its cache keeps, ``attn.key`` and ``attn.value`` (B, H, T, D).
         dtype: of the computation: float64, unless speed matters more.
         keep: (K,) positions at which a language model's logits are computed, all by default; not
             beside labels.
+        maths: the formulas, GPT-J's unless mistakes are looked for.
 
     Returns:
         The fields of the head, always with hidden states (n_layer + 1 of (B, T, E)), attentions
@@ -80,11 +83,11 @@ def forward(
     past: Sequence[LayerCache | None] = past_key_values or [None] * config.n_layer
     past_length = 0 if past_key_values is None else past_key_values[0][0].shape[2]
     mask = additive_mask(attention_mask, x.shape[1], past_length, dtype)
-    turn = rotation(config, attention_mask, position_ids, x.shape[:2], past_length, dtype)
+    turn = rotation(config, attention_mask, position_ids, x.shape[:2], past_length, dtype, maths)
 
     hidden_states, attentions, cache = [x], [], []
     for layer in range(config.n_layer):
-        block = Block(config, params, f"{prefix}h.{layer}.", observe, dtype)
+        block = Block(config, params, f"{prefix}h.{layer}.", observe, dtype, maths)
         factors = layer_of(head_mask, layer, dtype)
         x, probs, layer_cache = block(x, turn, mask, past[layer], factors)
         observe(f"{prefix}h.{layer}", x)
@@ -92,7 +95,7 @@ def forward(
         attentions.append(probs)
         cache.append(layer_cache)
     weight, bias = (ops.read(params[f"{prefix}ln_f.{part}"], dtype) for part in ("weight", "bias"))
-    hidden_states[-1] = ops.layer_norm(x, weight, bias, config.layer_norm_epsilon)
+    hidden_states[-1] = maths.final_norm(x, weight, bias, config.layer_norm_epsilon)
     observe(f"{prefix}ln_f", hidden_states[-1])
     shared = {
         "past_key_values": tuple(cache),
@@ -106,7 +109,7 @@ def forward(
         "num_items_in_batch": num_items_in_batch,
     }
     inputs = HeadInputs(
-        config, params, targets, attention_mask, input_ids, past_length, observe, dtype, keep
+        config, params, targets, attention_mask, input_ids, past_length, observe, dtype, keep, maths
     )
     return HEAD_OUTPUTS[head](inputs, hidden_states[-1], shared)
 
@@ -161,6 +164,7 @@ def rotation(
     shape: tuple[int, ...],
     past_length: int,
     dtype: npt.DTypeLike = np.float64,
+    maths: Maths = MATHS,
 ) -> tuple[Array, Array]:
     """Return sine and cosine at every position, (B or 1, 1, T, R)."""
     if position_ids is None:
@@ -169,7 +173,7 @@ def rotation(
             mask = np.ones((1, total), np.int64)
         whole = whole_mask(np.asarray(mask), shape[1], past_length)
         position_ids = positions_from_mask(whole)[:, past_length:total]
-    sin, cos = rotary_table(config, dtype)
+    sin, cos = maths.rotary_table(config, dtype)
     chosen = np.atleast_2d(position_ids)
     return sin[chosen][:, None], cos[chosen][:, None]
 

@@ -12,6 +12,7 @@ from gptj.spec.outputs import ModelOutput
 from gptj.spec.params import EMBEDDING, LM_HEAD
 from gptj.spec.positions import last_attended
 from gptj.spec.reference import losses, ops
+from gptj.spec.reference.maths import MATHS, Maths
 from gptj.spec.reference.ops import Array
 from gptj.spec.targets import find_problem_type
 
@@ -33,6 +34,7 @@ class HeadInputs:
     observe: Observe
     dtype: npt.DTypeLike = np.float64
     keep: Ints | None = None
+    maths: Maths = MATHS
 
     @property
     def items(self) -> losses.Items:
@@ -63,7 +65,8 @@ def base(inputs: HeadInputs, last: Array, shared: dict[str, Any]) -> ModelOutput
 def causal_lm(inputs: HeadInputs, last: Array, shared: dict[str, Any]) -> ModelOutput:
     """Return the logits of every next token, (B, T, V), or those at the positions kept."""
     states = last if inputs.keep is None else last[:, inputs.keep]
-    logits = ops.linear(states, inputs.read(inputs.output_weight()), inputs.read("lm_head.bias"))
+    weight, bias = inputs.read(inputs.output_weight()), inputs.read("lm_head.bias")
+    logits = inputs.maths.linear(states, weight, bias)
     inputs.observe("lm_head", logits)
     labels = inputs.targets["labels"]
     loss = None if labels is None else losses.causal_lm_loss(logits, labels, inputs.items)

@@ -1,0 +1,164 @@
+"""The report on what is not a backend: a checkpoint's oracle beside a function, file or engine."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from gptj import hub
+from gptj.checkpoint.folder import open_checkpoint
+from gptj.checkpoint.parameter_matching import match_parameters
+from gptj.diagnosis.computation import Computation, right_computation
+from gptj.diagnosis.cost import computation_weights, cost_in_words
+from gptj.diagnosis.diagnose import Judgement, diagnose
+from gptj.diagnosis.evidence import LOGITS, Evidence, recorded
+from gptj.errors import ArgumentError
+from gptj.model.config import GPTJConfig
+from gptj.parity import against_page, against_text, compare
+from gptj.parity.file_target import KINDS, file_target
+from gptj.parity.function_target import find_function, function_target
+from gptj.parity.hashes import file_hashes
+from gptj.parity.target import Target
+from gptj.system.atomic import write_text
+from gptj.system.machine import own_versions
+
+HEAD: Final = "causal_lm"
+
+
+@dataclass(frozen=True)
+class AgainstReport:
+    """All numbers of a comparison and the diagnosis, in words, and as a page.
+
+    Attributes:
+        content: plain dictionaries, lists and numbers, ready for JSON.
+    """
+
+    content: dict[str, Any]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is off."""
+        return bool(self.content["passed"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all numbers; ``diagnosis`` is None where nothing is off."""
+        return self.content
+
+    def __str__(self) -> str:
+        """Return the report as text for a terminal."""
+        return against_text.render(self.content)
+
+    def save_html(self, path: str | Path) -> None:
+        """Write the report as one self-contained page, whole or not at all."""
+        write_text(Path(path), against_page.render(self.content))
+
+
+def compare_against(
+    checkpoint: str | Path,
+    against: str | Path | Callable[[npt.NDArray[Any]], Any],
+    *,
+    dtype: str | None = None,
+    announce: Callable[[str], object] = lambda words: None,
+) -> AgainstReport:
+    """Compare the oracle of a checkpoint with what somebody else computes, and name the mistake.
+
+    Args:
+        checkpoint: a causal language model, as for `gptj.load`.
+        against: a function from ids (B, T), int64, to logits (B, T, V), or its name,
+            ``package.module:function``; or a file of arrays, .npz or .safetensors.
+        dtype: what it computes in; if None, the narrowest whose rounding explains its error.
+        announce: called with what the search will cost, before it begins.
+
+    Raises:
+        ArgumentError: for what cannot be compared, with the reason.
+        CheckpointError: for a checkpoint that is not there or is no causal language model.
+    """
+    opened = open_checkpoint(hub.locate(checkpoint))
+    config = GPTJConfig.from_dict(opened.config(HEAD))
+    tensors = match_parameters(config, HEAD, opened.tensors, str(checkpoint))
+    target = find_target(config, against)
+    weights = computation_weights(config, tensors)
+    announce(cost_in_words(config, target.inputs.ids.size))
+    right = right_computation(config, weights, target.inputs)
+    evidence = target.evidence()
+    judgement = diagnose(right, evidence, dtype)
+    return AgainstReport(
+        {
+            "passed": judgement.diagnosis is None,
+            "checkpoint": str(checkpoint),
+            "against": target.name,
+            "head": HEAD,
+            "config": config.to_dict(),
+            "files": file_hashes(opened.folder),
+            "versions": own_versions() | {"numpy": np.__version__},
+            "inputs": dict(zip(("rows", "length"), target.inputs.ids.shape, strict=True)),
+            "notes": dict(target.notes),
+            **_numbers(judgement),
+            **_by_phase(right, evidence, target),
+        }
+    )
+
+
+def find_target(
+    config: GPTJConfig, against: str | Path | Callable[[npt.NDArray[Any]], Any]
+) -> Target:
+    """Return what is compared.
+
+    Raises:
+        ArgumentError: for what is none of the three.
+    """
+    if callable(against):
+        return function_target(config, against, getattr(against, "__qualname__", repr(against)))
+    name = str(against)
+    if Path(name).suffix in KINDS:
+        return file_target(config, Path(name))
+    if ":" in name and "/" not in name:
+        return function_target(config, find_function(name), name)
+    raise ArgumentError(
+        f"Nothing can be compared with {name!r}: give a file (.npz or .safetensors), or a "
+        "function, package.module:function."
+    )
+
+
+def _numbers(judgement: Judgement) -> dict[str, Any]:
+    judged = next(level for level in judgement.levels if level.dtype == judgement.dtype)
+    diagnosis = judgement.diagnosis
+    return {
+        "dtype": judgement.dtype,
+        "errors": {
+            level.dtype: {
+                "error": level.error,
+                "own_error": level.own_error,
+                "ratio": level.ratio,
+            }
+            for level in judgement.levels
+        },
+        "modules": [
+            {"name": name, "error": error, "own_error": own}
+            for name, (error, own) in judged.by_module.items()
+        ],
+        "diagnosis": None if diagnosis is None else diagnosis.to_dict(),
+    }
+
+
+def _by_phase(right: Computation, evidence: Evidence, target: Target) -> dict[str, Any]:
+    """Return next tokens, and prefill and decode apart where it is known where the prompt ends."""
+    if LOGITS not in evidence.arrays or target.view is not None:
+        return {}
+    every = Evidence(target.inputs, {LOGITS: target.arrays[LOGITS]})
+    expected = recorded(right, every).arrays[LOGITS]
+    found, attended = target.arrays[LOGITS].astype(np.float64), target.inputs.attended()
+    numbers: dict[str, Any] = {
+        "next_token": compare.compare_next_tokens(found[attended], expected[attended])
+    }
+    if target.prompt_length is not None:
+        late = np.arange(attended.shape[1]) >= target.prompt_length
+        for phase, places in (("prefill", attended & ~late), ("decode", attended & late)):
+            if places.any():
+                gap = found[places] - expected[places]
+                scale = float(np.sqrt(np.mean(np.square(expected[places]))))
+                numbers[phase] = {"error": float(np.sqrt(np.mean(np.square(gap)))) / scale}
+    return numbers

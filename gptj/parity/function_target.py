@@ -1,0 +1,69 @@
+"""A function from ids to logits, whatever computes them: ``--against package.module:function``."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from gptj.diagnosis.computation import Inputs
+from gptj.diagnosis.evidence import LOGITS
+from gptj.errors import ArgumentError
+from gptj.model.config import GPTJConfig
+from gptj.parity.target import Array, Target, check_shape, drawn_ids
+
+FORM: Final = "a function that takes token ids (batch, length), int64, and returns their logits"
+
+
+def function_target(config: GPTJConfig, function: Callable[[Array], Any], name: str) -> Target:
+    """Call a function on random ids.
+
+    Args:
+        function: from ids (B, T), int64, to logits (B, T, V): an array or a tensor.
+
+    Raises:
+        ArgumentError: where it fails, or returns another shape.
+    """
+    ids = drawn_ids(config)
+    try:
+        logits = as_array(function(ids.copy()))
+    except Exception as error:
+        raise ArgumentError(
+            f"{name} raised {type(error).__name__} on ids of shape {ids.shape}: {error}. It should "
+            f"be {FORM}."
+        ) from error
+    check_shape("what it returns", logits, (*ids.shape, config.vocab_size), name)
+    return Target(name, Inputs(ids), {LOGITS: logits})
+
+
+def find_function(name: str) -> Callable[[Array], Any]:
+    """Return the function of ``package.module:function``; modules of the working folder count.
+
+    Raises:
+        ArgumentError: if there is no such module or function.
+    """
+    module_name, _, path = name.partition(":")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise ArgumentError(f"{name} cannot be imported: {error}. Expected is {FORM}.") from error
+    if not callable(found):
+        raise ArgumentError(f"{name} is a {type(found).__name__}; expected is {FORM}.")
+    return found
+
+
+def as_array(tensor: Any) -> Array:
+    """Return a tensor of any framework as an array of NumPy, in float32 if it is narrower."""
+    if hasattr(tensor, "detach"):  # PyTorch's bfloat16 is none of NumPy's
+        tensor = tensor.detach().cpu()
+        tensor = tensor.float() if "64" not in str(tensor.dtype) else tensor
+    array = np.asarray(tensor)
+    if array.dtype.kind not in "fV" and "float" not in array.dtype.name:
+        raise TypeError(f"logits are floating-point numbers, not {array.dtype}")
+    return array
