@@ -6,7 +6,10 @@ from gptj.diagnosis import (
     attention_mistakes,
     block_mistakes,
     integer_mistakes,
+    norm_mistakes,
     rotary_mistakes,
+    table_mistakes,
+    turning_mistakes,
     weight_mistakes,
 )
 from gptj.diagnosis.hypothesis import Hypothesis
@@ -14,10 +17,13 @@ from gptj.diagnosis.hypothesis import Hypothesis
 HYPOTHESES: Final[dict[str, Hypothesis]] = {
     hypothesis.name: hypothesis
     for part in (
+        turning_mistakes,
         rotary_mistakes,
         attention_mistakes,
+        norm_mistakes,
         block_mistakes,
         weight_mistakes,
+        table_mistakes,
         integer_mistakes,
     )
     for hypothesis in part.MISTAKES

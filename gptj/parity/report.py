@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, overload
 
 import numpy.typing as npt
 
@@ -63,6 +63,45 @@ class ParityReport:
         write_text(Path(path), html_page.render(self.content))
 
 
+Against: TypeAlias = str | Path | Callable[[npt.NDArray[Any]], Any]
+
+
+@overload
+def parity(
+    checkpoint: str | Path = ...,
+    *,
+    backends: Sequence[str] | None = ...,
+    dtypes: Iterable[DType] | None = ...,
+    head: str = ...,
+    memory_limit: int | None = ...,
+    against: None = None,
+) -> ParityReport: ...
+
+
+@overload
+def parity(
+    checkpoint: str | Path = ...,
+    *,
+    backends: None = None,
+    dtypes: Iterable[DType] | None = ...,
+    head: str = ...,
+    memory_limit: int | None = ...,
+    against: Against,
+) -> AgainstReport: ...
+
+
+@overload
+def parity(
+    checkpoint: str | Path = ...,
+    *,
+    backends: Sequence[str] | None = ...,
+    dtypes: Iterable[DType] | None = ...,
+    head: str = ...,
+    memory_limit: int | None = ...,
+    against: Against | None,
+) -> ParityReport | AgainstReport: ...
+
+
 def parity(
     checkpoint: str | Path = "demo",
     *,
@@ -70,7 +109,7 @@ def parity(
     dtypes: Iterable[DType] | None = None,
     head: str = "causal_lm",
     memory_limit: int | None = None,
-    against: "str | Path | Callable[[npt.NDArray[Any]], Any] | None" = None,
+    against: Against | None = None,
 ) -> ParityReport | AgainstReport:
     """Run one checkpoint through several backends and the oracle, and compare them.
 
