@@ -2,16 +2,24 @@
 
 import numpy as np
 
-from gptj.contract.decoding import DecodePlan
+from gptj.contract.decoding import NOT_NUMBERS, NOTHING_LEFT, DecodePlan
 from gptj.generation.logits_processors import Forbidden
 from gptj.generation.sampling_filters import Floats, Ids, candidates
 from gptj.spec.random import gumbel_noise
 
 
 def next_tokens(logits: Floats, plan: DecodePlan, step: int) -> Ids:
-    """Choose one token per sequence of (B, V) logits, which may not end before its time."""
+    """Choose one token per sequence of (B, V) logits, which may not end before its time.
+
+    Returns:
+        (B,) ids, or `NOT_NUMBERS` or `NOTHING_LEFT` where there is no choice.
+    """
     no_early_end = Forbidden(plan.eos_token_ids, range(plan.min_new_tokens))
-    return choose_tokens(no_early_end((), logits.astype(np.float32), step), plan, step)
+    scores = no_early_end((), logits.astype(np.float32), step)
+    with np.errstate(invalid="ignore"):  # where there is no choice
+        drawn = choose_tokens(scores, plan, step)
+    drawn = np.where(scores.max(axis=-1) > -np.inf, drawn, NOTHING_LEFT)
+    return np.where(logits.max(axis=-1) < np.inf, drawn, NOT_NUMBERS)  # NaN is not less
 
 
 def choose_tokens(scores: Floats, plan: DecodePlan, step: int) -> Ids:

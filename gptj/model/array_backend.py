@@ -11,11 +11,10 @@ from gptj.contract.backend import Capabilities
 from gptj.contract.refusals import Refusals
 from gptj.errors import ArgumentError, UnsupportedFeature, choices
 from gptj.model.array_cache import Array
-from gptj.model.array_models import ArrayModel, in_float32
+from gptj.model.array_models import ArrayModel, in_float32, new_params
 from gptj.spec.config import GPTJConfig
 from gptj.spec.input_arrays import input_array
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.params import initial_value, parameter_table
 from gptj.spec.tensors import LazyTensor, Tensors
 from gptj.spec.types import Device
 
@@ -73,10 +72,7 @@ class ArrayBackend(Refusals):
                 f"{choices(self.capabilities.dtypes)}."
             )
         if params is None:
-            params = {
-                name: LazyTensor.of(initial_value(parameter, config, seed))
-                for name, parameter in parameter_table(config, head).items()
-            }
+            params = new_params(config, head, seed)
         return self.make(config, head, params, dtype, device, **options)
 
     def init_cache(self, model: ArrayModel, batch: int, max_length: int) -> Any:

@@ -30,9 +30,12 @@ class ArrayCache:
     ) -> None:
         """Keep the layers' buffers, of which the first `length` tokens are filled.
 
+        A `preallocated` cache keeps the sequence itself: a backend whose arrays never change puts
+        the new ones into it.
+
         `attended` is the mask (B, S) of the call that filled them, or None.
         """
-        self.layers = tuple(layers)
+        self.layers = layers if preallocated else tuple(layers)
         self.length = length
         self.preallocated = preallocated
         self.attended = attended
@@ -62,13 +65,11 @@ class ArrayCache:
 
     def with_capacity(self, capacity: int) -> Self:
         """Return a preallocated copy that has room for `capacity` tokens."""
-
-        def roomy(buffer: Array) -> Array:
-            filled = buffer[:, :, : self.length]
-            missing = capacity - filled.shape[2]
-            return np.pad(filled, ((0, 0), (0, 0), (0, missing), (0, 0)))
-
-        layers = [(roomy(key), roomy(value)) for key, value in self.layers]
+        missing = ((0, 0), (0, 0), (0, capacity - self.length), (0, 0))
+        filled = [
+            (key[:, :, : self.length], value[:, :, : self.length]) for key, value in self.layers
+        ]
+        layers = [(self.padded(key, missing), self.padded(value, missing)) for key, value in filled]
         return type(self)(layers, self.length, True, self.attended)
 
     def frozen(self) -> Self:
@@ -78,9 +79,17 @@ class ArrayCache:
     def gather(self, rows: npt.ArrayLike) -> Self:
         """Return a cache of the given sequences, in that order."""
         index = known_rows(rows, self.batch, np.asarray)
-        layers = [(key[index], value[index]) for key, value in self.layers]
+        layers = [(self.rows(key, index), self.rows(value, index)) for key, value in self.layers]
         attended = None if self.attended is None else self.attended[index]
         return type(self)(layers, self.length, self.preallocated, attended)
+
+    def padded(self, buffer: Array, missing: Sequence[tuple[int, int]]) -> Array:
+        """Return a buffer with zeros around it; for overrides, where arrays are not NumPy's."""
+        return np.pad(buffer, missing)
+
+    def rows(self, buffer: Array, index: Array) -> Array:
+        """Return some sequences of a buffer; for overrides, too."""
+        return buffer[index]
 
     def expand(self, count: int) -> Self:
         """Return a cache with every sequence repeated `count` times, copies side by side."""

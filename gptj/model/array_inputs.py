@@ -30,6 +30,12 @@ def shape_of(inputs: Inputs) -> tuple[int, ...] | None:
     return None if given is None or given.ndim < 2 else given.shape[:2]
 
 
+def size_of(inputs: Inputs) -> tuple[int, int]:
+    """Return batch and length of checked inputs."""
+    given = inputs["inputs_embeds"] if inputs["input_ids"] is None else inputs["input_ids"]
+    return given.shape[:2]
+
+
 def batch_of(inputs: Inputs) -> int | None:
     """Return the batch size, None if the input is missing."""
     shape = shape_of(inputs)

@@ -27,7 +27,7 @@ from gptj.spec.checks import check_cache, check_inputs
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import HEADS
 from gptj.spec.outputs import ModelOutput
-from gptj.spec.params import LM_HEAD, parameter_table
+from gptj.spec.params import LM_HEAD, initial_value, parameter_table
 from gptj.spec.resize import check_word_table
 from gptj.spec.tensors import LazyTensor, Tensors
 
@@ -174,6 +174,14 @@ class ArrayModel(Pretrained):
     def word_table(self) -> str:
         """The canonical name of the word table."""
         return f"{HEADS[self.head].prefix}wte.weight"
+
+
+def new_params(config: GPTJConfig, head: str, seed: int) -> dict[str, LazyTensor]:
+    """Return new parameters of a head."""
+    return {
+        name: LazyTensor.of(initial_value(parameter, config, seed))
+        for name, parameter in parameter_table(config, head).items()
+    }
 
 
 def own_params(config: GPTJConfig, head: str, params: Tensors) -> dict[str, LazyTensor]:

@@ -167,15 +167,25 @@ def rotation(
     maths: Maths = MATHS,
 ) -> tuple[Array, Array]:
     """Return sine and cosine at every position, (B or 1, 1, T, R)."""
-    if position_ids is None:
-        total = past_length + shape[1]
-        if mask is None or np.ndim(mask) != 2:
-            mask = np.ones((1, total), np.int64)
-        whole = whole_mask(np.asarray(mask), shape[1], past_length)
-        position_ids = positions_from_mask(whole)[:, past_length:total]
     sin, cos = maths.rotary_table(config, dtype)
-    chosen = np.atleast_2d(position_ids)
+    chosen = token_positions(mask, position_ids, shape, past_length)
     return sin[chosen][:, None], cos[chosen][:, None]
+
+
+def token_positions(
+    mask: npt.ArrayLike | None,
+    position_ids: Ints | None,
+    shape: tuple[int, ...],
+    past_length: int,
+) -> Ints:
+    """Return the positions of the new tokens, (B or 1, T); if not given they follow from the mask."""
+    if position_ids is not None:
+        return np.atleast_2d(position_ids)
+    total = past_length + shape[1]
+    if mask is None or np.ndim(mask) != 2:
+        mask = np.ones((1, total), np.int64)
+    whole = whole_mask(np.asarray(mask), shape[1], past_length)
+    return positions_from_mask(whole)[:, past_length:total]
 
 
 def layer_of(

@@ -1,54 +1,30 @@
 """The keys and values of earlier tokens, in MLX's arrays."""
 
-from typing import Self
+from collections.abc import Sequence
+from typing import Any
 
 import mlx.core as mx
-import numpy as np
-import numpy.typing as npt
 
-from gptj.model.array_cache import ArrayCache
-from gptj.spec.config import GPTJConfig
-
-LayerCache = tuple[mx.array, mx.array]
-"""Keys and values of one layer, each (B, H, C, D) with room for C tokens."""
+from gptj.model.array_cache import Array, ArrayCache
+from gptj_mlx.arrays import to_numpy
 
 
 class KVCache(ArrayCache):
-    """Keys and values of all layers for the first `length` tokens. Nothing here ever changes.
+    """Keys and values of all layers for the first `length` tokens.
 
-    One from `init_cache` keeps its size, and MLX writes into its memory if nobody else holds it.
+    MLX's arrays never change, but MLX writes into the memory of one that nobody holds. So a call
+    puts the new arrays of a preallocated cache into the list that all its successors share.
     """
 
-    def with_capacity(self, capacity: int) -> Self:
-        """Return a preallocated copy that has room for `capacity` tokens."""
-        missing = ((0, 0), (0, 0), (0, capacity - self.length), (0, 0))
-        layers = [(mx.pad(key, missing), mx.pad(value, missing)) for key, value in self.filled()]
-        return type(self)(layers, self.length, True, self.attended)
+    def __getitem__(self, layer: int) -> tuple[Array, Array]:
+        """Return one layer's filled keys and values, (B, H, S, D)."""
+        key, value = super().__getitem__(layer)
+        return to_numpy(key), to_numpy(value)
 
-    def gather(self, rows: npt.ArrayLike) -> Self:
-        """Return a cache of the given sequences, in that order."""
-        on_host = np.asarray(rows)
-        index = mx.array(on_host)
-        layers = [(key[index], value[index]) for key, value in self.layers]
-        attended = None if self.attended is None else self.attended[on_host]
-        return type(self)(layers, self.length, self.preallocated, attended)
+    def padded(self, buffer: Any, missing: Sequence[tuple[int, int]]) -> Any:
+        """Return a buffer with zeros around it."""
+        return mx.pad(buffer, missing)
 
-
-def init_cache(config: GPTJConfig, batch: int, capacity: int, dtype: mx.Dtype) -> KVCache:
-    """Return an empty preallocated cache."""
-    empty = mx.zeros((batch, config.n_head, capacity, config.head_dim), dtype)
-    return KVCache([(empty, empty)] * config.n_layer, 0, preallocated=True)
-
-
-def extend(
-    past: LayerCache | None, key: mx.array, value: mx.array, start: int | mx.array
-) -> LayerCache:
-    """Return a layer's cache with the new keys and values (B, H, T, D) from `start` on."""
-    if past is None:
-        return key, value
-    if isinstance(start, int) and past[0].shape[2] == start:  # no room is left
-        return mx.concatenate((past[0], key), axis=2), mx.concatenate((past[1], value), axis=2)
-    place = mx.array([start]) if isinstance(start, int) else start
-    return mx.slice_update(past[0], key, place, axes=(2,)), mx.slice_update(
-        past[1], value, place, axes=(2,)
-    )
+    def rows(self, buffer: Any, index: Array) -> Any:
+        """Return some sequences of a buffer."""
+        return buffer[mx.array(index)]

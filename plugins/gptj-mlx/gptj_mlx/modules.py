@@ -3,16 +3,15 @@
 Maths: ``gptj.spec.reference``; shape letters: ``gptj.spec``.
 """
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
 
 import mlx.core as mx
 from mlx import nn
 
 from gptj.spec.config import GPTJConfig
 from gptj.spec.heads import HEADS
-from gptj.spec.rotary import rotary_table
-from gptj_mlx.cache import LayerCache, extend
 
 ROWS: Final = 1024
 """Rows of a head's weight whose part of a gradient is added up at a time."""
@@ -28,24 +27,33 @@ ACTIVATION = {
 }
 
 
+LayerCache = tuple[mx.array, mx.array]
+"""Keys and values of one layer, each (B, H, C, D) with room for C tokens."""
+
+LayerOutput = tuple[mx.array, mx.array | None, LayerCache]
+"""The output (B, T, E), the probabilities (B, H, T, S) if they are wanted, keys and values."""
+
+
 class Call(NamedTuple):
     """What all layers share in one call.
 
     Attributes:
         rotation: sine and cosine at the positions of the new tokens, (B or 1, 1, T, R).
-        bias: what is added to the scores, (B or 1, 1 or H, T, S), float32.
-        alive: which queries see any key, (B or 1, 1 or H, T, 1): the others average all values.
-        start: tokens in the cache, a number or an array.
-        factors: of the probabilities, (L, H, 1, 1), or None.
+        bias: what is added to the scores, (B or 1, 1, T, S), float32.
+        alive: which queries see any key, (B or 1, 1, T, 1): the others average all values.
+        start: tokens in the cache, (1,).
+        factors: of the probabilities, (L, H, 1, 1), or in a layer (H, 1, 1), or None.
         eager: whether the probabilities are wanted.
+        run: how modules are run, so that their outputs can be seen.
     """
 
     rotation: tuple[mx.array, mx.array]
     bias: mx.array
     alive: mx.array
-    start: int | mx.array
+    start: mx.array
     factors: mx.array | None = None
     eager: bool = False
+    run: Callable[..., Any] = operator.call
 
 
 class Attention(nn.Module):
@@ -57,30 +65,33 @@ class Attention(nn.Module):
             setattr(self, name, nn.Linear(config.n_embd, config.n_embd, bias=False))
         self.width = config.head_dim
 
-    def __call__(
-        self, x: mx.array, call: Call, past: LayerCache | None, factors: mx.array | None
-    ) -> tuple[mx.array, mx.array | None, LayerCache]:
+    def __call__(self, x: mx.array, call: Call, past: LayerCache | None) -> LayerOutput:
         """Return the attended (B, T, E), the probabilities, and the keys and values so far."""
         query, key, value = (
-            project(x).reshape(*x.shape[:2], -1, self.width).swapaxes(1, 2)  # (B, H, T, D)
+            call.run(project, x).reshape(*x.shape[:2], -1, self.width).swapaxes(1, 2)  # (B,H,T,D)
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
         query, key = (apply_rotary(one, *call.rotation) for one in (query, key))
-        key, value = cache = extend(past, key, value, call.start)
+        if past is not None:
+            key = mx.slice_update(past[0], key, call.start, axes=(2,))
+            value = mx.slice_update(past[1], value, call.start, axes=(2,))
+        cache = (key, value)
         keys = call.bias.shape[-1]  # what is not filled yet need not be looked at
         key, value = key[:, :, :keys], value[:, :, :keys]
         query, scale, probs = query * call.alive.astype(query.dtype), self.width**-0.5, None
         if call.eager:
             scores = query.astype(mx.float32) @ key.astype(mx.float32).swapaxes(2, 3)
             probs = mx.softmax(scores * scale + call.bias, axis=-1).astype(value.dtype)
-            probs = probs if factors is None else probs * factors.astype(probs.dtype)
+            if call.factors is not None:
+                probs = probs * call.factors.astype(probs.dtype)
             attended = probs @ value
         else:
             bias = mx.maximum(call.bias, mx.finfo(query.dtype).min).astype(query.dtype)
             attended = mx.fast.scaled_dot_product_attention(
                 query, key, value, scale=scale, mask=bias
             )
-        return self.out_proj(attended.swapaxes(1, 2).reshape(x.shape)), probs, cache
+        merged = attended.swapaxes(1, 2).reshape(x.shape)
+        return call.run(self.out_proj, merged), probs, cache
 
 
 class MLP(nn.Module):
@@ -92,9 +103,9 @@ class MLP(nn.Module):
         self.fc_out = nn.Linear(config.inner_dim, config.n_embd)
         self.activation = config.activation_function  # a function could not be pickled
 
-    def __call__(self, x: mx.array) -> mx.array:
+    def __call__(self, x: mx.array, call: Call) -> mx.array:
         """Map (B, T, E) to (B, T, E) by way of (B, T, F)."""
-        return self.fc_out(ACTIVATION[self.activation](self.fc_in(x)))
+        return call.run(self.fc_out, ACTIVATION[self.activation](call.run(self.fc_in, x)))
 
 
 class Block(nn.Module):
@@ -106,13 +117,11 @@ class Block(nn.Module):
         self.attn = Attention(config)
         self.mlp = MLP(config)
 
-    def __call__(
-        self, x: mx.array, call: Call, past: LayerCache | None, factors: mx.array | None
-    ) -> tuple[mx.array, mx.array | None, LayerCache]:
+    def __call__(self, x: mx.array, call: Call, past: LayerCache | None) -> LayerOutput:
         """Return the sum of both branches and the input, the probabilities and the cache."""
-        norm = self.ln_1(x)
-        attended, probs, cache = self.attn(norm, call, past, factors)
-        return attended + self.mlp(norm) + x, probs, cache
+        norm = call.run(self.ln_1, x)
+        attended, probs, cache = call.run(self.attn, norm, call, past)
+        return attended + call.run(self.mlp, norm, call) + x, probs, cache
 
 
 class Transformer(nn.Module):
@@ -123,17 +132,6 @@ class Transformer(nn.Module):
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         self.h = [Block(config) for _ in range(config.n_layer)]
         self.ln_f = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
-        # by its underscore it is no parameter; it stays float32
-        self._rotary = [mx.array(table) for table in rotary_table(config)]  # (N, R)
-
-    def embed(self, ids: mx.array) -> mx.array:
-        """Return the embeddings of (B, T) ids, clipped because a traced call cannot check them."""
-        return self.wte(mx.clip(ids, 0, self.wte.weight.shape[0] - 1))
-
-    def rotation(self, positions: mx.array) -> tuple[mx.array, mx.array]:
-        """Return sine and cosine at (B, T) positions, (B, 1, T, R)."""
-        known = mx.clip(positions, 0, self._rotary[0].shape[0] - 1)
-        return self._rotary[0][known][:, None], self._rotary[1][known][:, None]
 
     def __call__(
         self, x: mx.array, call: Call, past: Sequence[LayerCache] | None
@@ -142,20 +140,21 @@ class Transformer(nn.Module):
         states, attentions, layers = [x], [], []
         for index, block in enumerate(self.h):
             factors = None if call.factors is None else call.factors[index]
-            x, probs, cache = block(x, call, None if past is None else past[index], factors)
+            known = None if past is None else past[index]
+            x, probs, cache = call.run(block, x, call._replace(factors=factors), known)
             states.append(x)
             attentions.append(probs)
             layers.append(cache)
-        states[-1] = self.ln_f(x)
+        states[-1] = call.run(self.ln_f, x)
         return states, attentions, layers
 
 
 class WithHead(nn.Module):
     """The base model with the one layer of a head."""
 
-    def __init__(self, config: GPTJConfig, head: str) -> None:
+    def __init__(self, config: GPTJConfig, head: str, transformer: Transformer) -> None:
         super().__init__()
-        self.transformer = Transformer(config)
+        self.transformer = transformer
         if head == "causal_lm":
             self.lm_head = LanguageModelHead(config)
         else:
@@ -188,7 +187,10 @@ def multiply(x: mx.array, weight: mx.array) -> mx.array:
 def multiply_vjp(
     primals: tuple[mx.array, mx.array], cotangent: mx.array, _: mx.array
 ) -> tuple[mx.array, mx.array]:
-    """Return the gradients; that of x is summed by blocks, see ``losses.log_sum_exp``."""
+    """Return the gradients; that of x is summed by blocks.
+
+    MLX on a CPU adds one number after the other, and small ones are lost beside a large sum.
+    """
     x, weight = primals
     starts = range(0, len(weight), ROWS)
     parts = [cotangent[..., s : s + ROWS] @ weight[s : s + ROWS] for s in starts]
