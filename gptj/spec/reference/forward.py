@@ -178,7 +178,7 @@ def token_positions(
     shape: tuple[int, ...],
     past_length: int,
 ) -> Ints:
-    """Return the positions of the new tokens, (B or 1, T); if not given they follow from the mask."""
+    """Return the positions of new tokens, (B or 1, T); if not given they follow from the mask."""
     if position_ids is not None:
         return np.atleast_2d(position_ids)
     total = past_length + shape[1]
