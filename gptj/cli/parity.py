@@ -16,6 +16,7 @@ Examples:
   gptj parity path/to/folder --dtype float32,bfloat16 --json > parity.json
   gptj parity path/to/folder --against my_engine:logits
   gptj parity path/to/folder --against activations.npz
+  gptj parity path/to/folder --against http://localhost:8000/v1
 """
 
 
@@ -25,8 +26,8 @@ Examples:
 @click.option(
     "--against",
     metavar="TARGET",
-    help="Compare with a function, package.module:function, from ids to logits, or with a file of "
-    "arrays, .npz or .safetensors, and name the mistake.",
+    help="Compare with a function, package.module:function, from ids to logits; with the URL of an "
+    "engine's /v1/completions; or with a file, .npz or .safetensors; and name the mistake.",
 )
 @click.option(
     "--dtype",

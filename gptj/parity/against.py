@@ -22,6 +22,7 @@ from gptj.parity.file_target import KINDS, file_target
 from gptj.parity.function_target import find_function, function_target
 from gptj.parity.hashes import file_hashes
 from gptj.parity.target import Target
+from gptj.parity.url_target import SCHEMES, url_target
 from gptj.system.atomic import write_text
 from gptj.system.machine import own_versions
 
@@ -68,7 +69,8 @@ def compare_against(
     Args:
         checkpoint: a causal language model, as for `gptj.load`.
         against: a function from ids (B, T), int64, to logits (B, T, V), or its name,
-            ``package.module:function``; or a file of arrays, .npz or .safetensors.
+            ``package.module:function``; the URL of an engine's ``/v1/completions``; or a file of
+            arrays, .npz or .safetensors.
         dtype: what it computes in; if None, the narrowest whose rounding explains its error.
         announce: called with what the search will cost, before it begins.
 
@@ -108,18 +110,20 @@ def find_target(
     """Return what is compared.
 
     Raises:
-        ArgumentError: for what is none of the three.
+        ArgumentError: for what is none of these.
     """
     if callable(against):
         return function_target(config, against, getattr(against, "__qualname__", repr(against)))
     name = str(against)
+    if name.startswith(SCHEMES):
+        return url_target(config, name)
     if Path(name).suffix in KINDS:
         return file_target(config, Path(name))
     if ":" in name and "/" not in name:
         return function_target(config, find_function(name), name)
     raise ArgumentError(
-        f"Nothing can be compared with {name!r}: give a file (.npz or .safetensors), or a "
-        "function, package.module:function."
+        f"Nothing can be compared with {name!r}: give a URL, a file (.npz or .safetensors), or "
+        "a function, package.module:function."
     )
 
 

@@ -129,7 +129,8 @@ def parity(
         head: which head to run.
         memory_limit: bytes that may be used; what is free if None.
         against: a function from ids (B, T), int64, to logits (B, T, V), or its name,
-            ``package.module:function``; or a file of arrays, .npz or .safetensors.
+            ``package.module:function``; the URL of an engine's ``/v1/completions``; or a file of
+            arrays, .npz or .safetensors.
 
     Raises:
         ArgumentError: for an unknown backend, dtype or head, and what cannot be compared.
