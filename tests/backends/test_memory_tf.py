@@ -115,8 +115,9 @@ def resident_in_mb():
 
 SMALL = [(use, form) for use in ("nothing", "text", "score", "trace") for form in FORMS]
 SMALL += [(use, form) for use in ("predict", "an export") for form in ("float32", "bfloat16")]
-SMALL += [("our trainer", "float32"), ("our trainer", "int8")]
-"""Uses that leave next to nothing; `fit` leaves 9 MB of TensorFlow's, `predict` in int8 3 MB."""
+SMALL += [(use, "float32") for use in ("beams", "a stream", "training", "our trainer")]
+SMALL += [("our trainer", "int8")]
+"""Uses that leave next to nothing; `predict` in int8 leaves half a megabyte of TensorFlow's."""
 
 
 @pytest.mark.slow
