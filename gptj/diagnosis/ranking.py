@@ -10,6 +10,7 @@ import numpy.typing as npt
 from gptj.diagnosis.computation import Computation, alone
 from gptj.diagnosis.evidence import Evidence, Gap, measure, picked
 from gptj.diagnosis.hypothesis import Suspect
+from gptj.diagnosis.table import HYPOTHESES
 from gptj.spec.reference.ops import Array
 
 ROUNDS: Final = 7
@@ -98,9 +99,18 @@ def _share(rest: float, whole: float) -> float:
 
 
 def best_first(found: Iterable[Explanation]) -> list[Explanation]:
-    """Return explanations in order, and only the best value of each mistake."""
+    """Return explanations in order, and only the best value of each mistake.
+
+    Of mistakes with the same effect the first of the table comes first.
+    """
     kept: dict[str, Explanation] = {}
-    for explanation in sorted(found, key=lambda e: -round(e.explained, 9)):
+    places = {name: place for place, name in enumerate(HYPOTHESES)}
+
+    def order(explanation: Explanation) -> tuple[float, int]:
+        place = sum(places[suspect.hypothesis.name] for suspect in explanation.made)
+        return -round(explanation.explained, 8), place
+
+    for explanation in sorted(found, key=order):
         kept.setdefault(explanation.name, explanation)
     return [*kept.values()]
 

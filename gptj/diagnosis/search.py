@@ -101,7 +101,7 @@ def two_together(
     comparison: Comparison, found: Sequence[Explanation], tried: Effort
 ) -> list[Explanation]:
     """Return what pairs of mistakes explain, those that look best on a few tokens."""
-    usable = [e for e in found if e.rest.any() and e.made[0].layer is None]
+    usable = [e for e in found if e.rest.any() and e.explained]  # what changes something here
     likely = likely_pairs(comparison, usable, tried.together)
     pairs = {(usable[a].made[0], usable[b].made[0]): None for a, b in likely}
     order = [e.made[0] for e in usable]
