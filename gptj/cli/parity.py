@@ -14,10 +14,13 @@ Examples:
   gptj parity demo
   gptj parity path/to/folder --backends torch,flax --html parity.html
   gptj parity path/to/folder --dtype float32,bfloat16 --json > parity.json
+  gptj parity path/to/folder --card parity.md --badge parity.json
   gptj parity path/to/folder --against my_engine:logits
   gptj parity path/to/folder --against activations.npz
   gptj parity path/to/folder --against http://localhost:8000/v1
 """
+
+FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command(epilog=EXAMPLES, context_settings={"show_default": True})
@@ -35,7 +38,9 @@ Examples:
     "[default: float32; with --against the narrowest that explains its error]",
 )
 @click.option("--head", default="causal_lm", help="Head to run.")
-@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="HTML page to write.")
+@click.option("--html", type=FILE, help="HTML page to write.")
+@click.option("--card", type=FILE, help="Section of a model card to write, in Markdown.")
+@click.option("--badge", type=FILE, help="Badge to write, as JSON for shields.io's endpoint.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all numbers.")
 def parity(
     checkpoint: str,
@@ -44,6 +49,8 @@ def parity(
     dtype: str | None,
     head: str,
     html: Path | None,
+    card: Path | None,
+    badge: Path | None,
     as_json: bool,
 ) -> None:
     """Compare the backends with each other and a float64 oracle.
@@ -60,7 +67,9 @@ def parity(
             start_backend(resolve_name(name))
     dtypes = dtype.split(",") if dtype is not None else None
     report = compare(checkpoint, backends=names, dtypes=dtypes, head=head, against=against)
-    if html is not None:
-        report.save_html(html)
+    written = ((html, report.save_html), (card, report.save_card), (badge, report.save_badge))
+    for path, save in written:
+        if path is not None:
+            save(path)
     click.echo(json.dumps(report.to_dict(), indent=2) if as_json else str(report))
     sys.exit(0 if report.passed else 1)

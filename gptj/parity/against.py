@@ -1,9 +1,9 @@
 """The report on what is not a backend: a checkpoint's oracle beside a function, file or engine."""
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from gptj.diagnosis.computation import Computation, right_computation
 from gptj.diagnosis.cost import computation_weights, cost_in_words
 from gptj.diagnosis.diagnose import Judgement, diagnose
 from gptj.diagnosis.evidence import LOGITS, Evidence, recorded
+from gptj.diagnosis.search import LARGE, effort_for
 from gptj.errors import ArgumentError
 from gptj.model.config import GPTJConfig
 from gptj.parity import against_page, against_text, compare
@@ -23,38 +24,19 @@ from gptj.parity.function_target import find_function, function_target
 from gptj.parity.hashes import file_hashes
 from gptj.parity.target import Target
 from gptj.parity.url_target import SCHEMES, url_target
-from gptj.system.atomic import write_text
+from gptj.parity.written_report import Report
 from gptj.system.machine import own_versions
+
+log: Final = logging.getLogger(__name__)
 
 HEAD: Final = "causal_lm"
 
 
-@dataclass(frozen=True)
-class AgainstReport:
-    """All numbers of a comparison and the diagnosis, in words, and as a page.
+class AgainstReport(Report):
+    """All numbers of a comparison, with ``diagnosis``, which is None where nothing is off."""
 
-    Attributes:
-        content: plain dictionaries, lists and numbers, ready for JSON.
-    """
-
-    content: dict[str, Any]
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing is off."""
-        return bool(self.content["passed"])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all numbers; ``diagnosis`` is None where nothing is off."""
-        return self.content
-
-    def __str__(self) -> str:
-        """Return the report as text for a terminal."""
-        return against_text.render(self.content)
-
-    def save_html(self, path: str | Path) -> None:
-        """Write the report as one self-contained page, whole or not at all."""
-        write_text(Path(path), against_page.render(self.content))
+    words: ClassVar = against_text
+    page: ClassVar = against_page
 
 
 def compare_against(
@@ -62,7 +44,6 @@ def compare_against(
     against: str | Path | Callable[[npt.NDArray[Any]], Any],
     *,
     dtype: str | None = None,
-    announce: Callable[[str], object] = lambda words: None,
 ) -> AgainstReport:
     """Compare the oracle of a checkpoint with what somebody else computes, and name the mistake.
 
@@ -72,7 +53,6 @@ def compare_against(
             ``package.module:function``; the URL of an engine's ``/v1/completions``; or a file of
             arrays, .npz or .safetensors.
         dtype: what it computes in; if None, the narrowest whose rounding explains its error.
-        announce: called with what the search will cost, before it begins.
 
     Raises:
         ArgumentError: for what cannot be compared, with the reason.
@@ -83,7 +63,10 @@ def compare_against(
     tensors = match_parameters(config, HEAD, opened.tensors, str(checkpoint))
     target = find_target(config, against)
     weights = computation_weights(config, tensors)
-    announce(cost_in_words(config, target.inputs.ids.size))
+    is_long = effort_for(config) is LARGE
+    log.log(
+        logging.WARNING if is_long else logging.INFO, cost_in_words(config, target.inputs.ids.size)
+    )
     right = right_computation(config, weights, target.inputs)
     evidence = target.evidence()
     judgement = diagnose(right, evidence, dtype)

@@ -1,13 +1,12 @@
 """The report: one checkpoint, every backend, every dtype, against the oracle and each other."""
 
-import logging
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Final, TypeAlias, overload
+from typing import Any, ClassVar, TypeAlias, overload
 
 import numpy.typing as npt
 
@@ -23,44 +22,21 @@ from gptj.parity.hashes import file_hashes
 from gptj.parity.inputs import make_batch
 from gptj.parity.recording import Recording, Task, ordered_names, record_backend, record_oracle
 from gptj.parity.tolerances import TOLERANCES
+from gptj.parity.written_report import Report
 from gptj.spec.config import dtype_name
 from gptj.spec.heads import find_head
 from gptj.spec.params import parameter_table
 from gptj.spec.types import DType
-from gptj.system.atomic import write_text
 from gptj.system.machine import own_versions
 from gptj.system.memory import free_bytes
 from gptj.system.progress import progress_bar
 
-log: Final = logging.getLogger(__name__)
 
+class ParityReport(Report):
+    """All numbers of the comparison of backends, in words, and as files."""
 
-@dataclass(frozen=True)
-class ParityReport:
-    """All numbers of a comparison, as `to_dict` gives them, in words, and as a page.
-
-    Attributes:
-        content: plain dictionaries, lists and numbers, ready for JSON.
-    """
-
-    content: dict[str, Any]
-
-    @property
-    def passed(self) -> bool:
-        """Whether something was compared and all of it is within the tolerances."""
-        return bool(self.content["passed"])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all numbers."""
-        return self.content
-
-    def __str__(self) -> str:
-        """Return the report as text for a terminal."""
-        return text_report.render(self.content)
-
-    def save_html(self, path: str | Path) -> None:
-        """Write the report as one self-contained page, whole or not at all."""
-        write_text(Path(path), html_page.render(self.content))
+    words: ClassVar = text_report
+    page: ClassVar = html_page
 
 
 Against: TypeAlias = str | Path | Callable[[npt.NDArray[Any]], Any]
@@ -138,7 +114,7 @@ def parity(
     """
     if against is not None:
         dtype = _dtype_of_target(backends, dtypes, head)
-        return compare_against(checkpoint, against, dtype=dtype, announce=log.info)
+        return compare_against(checkpoint, against, dtype=dtype)
     names = _chosen_backends(backends)
     wanted = [_known_dtype(dtype) for dtype in dtypes or ("float32",)]
     find_head(head)

@@ -30,6 +30,17 @@ def report():
     return parity(TINY)
 
 
+def test_a_model_card_has_a_row_for_each_backend(report, tmp_path):
+    report.save_card(tmp_path / "card.md")
+    card = (tmp_path / "card.md").read_text(encoding="utf-8")
+    for name, result in report.to_dict()["runs"]["float32"]["backends"].items():
+        (row,) = re.findall(rf"^\| float32 \| {name} \| (\S+) \| (\S+) \|$", card, re.MULTILINE)
+        output = next(n["max"] for n in result["modules"] if n["name"] == "lm_head")
+        assert float(row[1]) == pytest.approx(output, rel=0.1)
+    report.save_badge(tmp_path / "badge.json")
+    assert json.loads((tmp_path / "badge.json").read_text())["message"] == "passes in float32"
+
+
 def test_a_sound_checkpoint_passes(report):
     assert report.passed
     assert str(report).startswith("PASS: ")
