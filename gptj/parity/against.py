@@ -21,11 +21,13 @@ from gptj.model.config import GPTJConfig
 from gptj.parity import against_page, against_text, compare
 from gptj.parity.file_target import KINDS, file_target
 from gptj.parity.function_target import find_function, function_target
+from gptj.parity.greedy import compare_texts
 from gptj.parity.hashes import file_hashes
 from gptj.parity.target import Target
 from gptj.parity.url_target import SCHEMES, url_target
 from gptj.parity.written_report import Report
 from gptj.system.machine import own_versions
+from gptj.tokenizer.lookup import known_tokenizer
 
 log: Final = logging.getLogger(__name__)
 
@@ -83,6 +85,7 @@ def compare_against(
             "notes": dict(target.notes),
             **_numbers(judgement),
             **_by_phase(right, evidence, target),
+            **_text(right, target, opened.folder),
         }
     )
 
@@ -129,6 +132,14 @@ def _numbers(judgement: Judgement) -> dict[str, Any]:
         ],
         "diagnosis": None if diagnosis is None else diagnosis.to_dict(),
     }
+
+
+def _text(right: Computation, target: Target, folder: Path) -> dict[str, Any]:
+    """Return the greedy text of a function beside the oracle's, unless that takes too long."""
+    if target.logits_of is None or effort_for(right.config) is LARGE:
+        return {}
+    tokenizer = known_tokenizer(folder, right.config)
+    return {"text": compare_texts(right, target.logits_of, target.inputs.ids, tokenizer)}
 
 
 def _by_phase(right: Computation, evidence: Evidence, target: Target) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from html import escape
 from typing import Any, Final
 
-from gptj.parity.against_text import verdict
+from gptj.parity.against_text import text_in_words, verdict
 from gptj.parity.html_page import STYLE, table
 from gptj.parity.svg_bars import bars
 from gptj.parity.text_report import place
@@ -23,6 +23,7 @@ def render(content: Numbers) -> str:
         table(
             ("dtype", "error", "our own", "ratio"), [_row(*e) for e in content["errors"].items()]
         ),
+        f"<p>{escape(text_in_words(content['text']))}.</p>" if content.get("text") else "",
         "<h2>Error of each module, as a multiple of our own run's</h2>",
         bars(
             [

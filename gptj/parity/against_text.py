@@ -35,10 +35,24 @@ def render(content: Numbers) -> str:
             f"  next token: KL {tokens['kl_max']:.1e} nats at most; the likeliest is the same at "
             f"{tokens['top1']:.1%}"
         )
+    if text := content.get("text"):
+        lines.append(f"  {text_in_words(text)}")
     if (first := first_off(content)) is not None:
         lines.append(f"  first off at {place(first['name'])}")
     lines += [f"  {what}: {why}" for what, why in content["notes"].items()]
     return "\n".join([*lines, *_ranking(content)])
+
+
+def text_in_words(text: Numbers) -> str:
+    """Return whether greedy text is the oracle's, and where it parts from it."""
+    words = f"greedy text: {text['equal']} of {text['of']} sequences are the oracle's"
+    if (first := text["first"]) is None:
+        return words
+    found, expected = (repr(first.get(f"{k}_text", first[k])) for k in ("found", "expected"))
+    return (
+        f"{words}; token {first['token']} of sequence {first['row']} is {found} instead of "
+        f"{expected}, whose logit is {first['margin']:.2g} above in the oracle"
+    )
 
 
 def first_off(content: Numbers) -> Numbers | None:

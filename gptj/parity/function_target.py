@@ -26,16 +26,20 @@ def function_target(config: GPTJConfig, function: Callable[[Array], Any], name: 
     Raises:
         ArgumentError: where it fails, or returns another shape.
     """
+
+    def logits_of(ids: Array) -> Array:
+        try:
+            logits = as_array(function(ids.copy()))
+        except Exception as error:
+            raise ArgumentError(
+                f"{name} raised {type(error).__name__} on ids of shape {ids.shape}: {error}. It "
+                f"should be {FORM}."
+            ) from error
+        check_shape("what it returns", logits, (*ids.shape, config.vocab_size), name)
+        return logits
+
     ids = drawn_ids(config)
-    try:
-        logits = as_array(function(ids.copy()))
-    except Exception as error:
-        raise ArgumentError(
-            f"{name} raised {type(error).__name__} on ids of shape {ids.shape}: {error}. It should "
-            f"be {FORM}."
-        ) from error
-    check_shape("what it returns", logits, (*ids.shape, config.vocab_size), name)
-    return Target(name, Inputs(ids), {LOGITS: logits})
+    return Target(name, Inputs(ids), {LOGITS: logits_of(ids)}, logits_of=logits_of)
 
 
 def find_function(name: str) -> Callable[[Array], Any]:

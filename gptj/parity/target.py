@@ -33,6 +33,7 @@ class Target:
         prompt_length: positions from here on were decoded one by one, where that is known.
         view: from logits to what is compared.
         notes: what was not compared -> why.
+        logits_of: from ids (B, T) to logits (B, T, V), where it can be asked again.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Target:
     prompt_length: int | None = None
     view: Callable[[Array], Array] | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
+    logits_of: Callable[[Array], Array] | None = None
 
     def evidence(self) -> Evidence:
         """Return it for the search, with a part of a large vocabulary."""

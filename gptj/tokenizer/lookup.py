@@ -54,6 +54,13 @@ def find_tokenizer(source_folder: Path | None) -> GPTJTokenizer:
     return _read(folder, tuple(state.items()))
 
 
+def known_tokenizer(folder: Path, config: GPTJConfig) -> GPTJTokenizer | None:
+    """Return a folder's tokenizer, GPT-J's where the vocabulary has its size, else None."""
+    if files_of_tokenizer(folder):
+        return find_tokenizer(folder)
+    return _built_in() if config.vocab_size == VOCAB_SIZE else None
+
+
 @lru_cache(maxsize=1)
 def _built_in() -> GPTJTokenizer:
     return GPTJTokenizer()

@@ -78,6 +78,7 @@ def test_a_right_function_passes_and_its_diagnosis_is_null(engine):
     assert content["diagnosis"] is None
     assert content["dtype"] == "float32"
     assert content["next_token"]["top1"] == 1.0
+    assert content["text"] == {"equal": 2, "of": 2, "first": None}
 
 
 def test_a_wrong_function_fails_and_is_diagnosed(engine):
@@ -190,3 +191,36 @@ def test_a_function_that_cannot_be_compared_is_refused(name, engine):
 def test_what_has_no_meaning_beside_a_target_is_refused(options):
     with pytest.raises(ArgumentError, match="compares one language model with one other system"):
         parity(TINY, against="a:b", **options)
+
+
+def test_greedy_text_parts_where_it_does_and_the_oracle_says_by_how_much():
+    config, weights = ports()
+    wrong = port(config, weights, head_bias=False)
+    report = parity(TINY, against=wrong)
+    first = report.to_dict()["text"]["first"]
+    asked = []
+
+    def noting(ids):
+        asked.append(ids)
+        return wrong(ids)
+
+    parity(TINY, against=noting)
+    place = asked[0].shape[1] - 12 + first["token"]
+    row = asked[-1][first["row"], :place]  # written by the port, and up to here by the oracle
+    logits = forward(config, weights, input_ids=row[None])["logits"][0, -1]
+    assert first["expected"] == logits.argmax()
+    assert first["found"] == wrong(row[None])[0, -1].argmax() != first["expected"]
+    assert first["margin"] == pytest.approx(logits.max() - logits[first["found"]], rel=1e-5)
+    assert f"token {first['token']} of sequence {first['row']} is" in str(report)
+
+
+def test_a_function_that_takes_one_shape_alone_is_asked_for_no_other():
+    config, weights = ports()
+    right, shapes = port(config, weights), set()
+
+    def fixed(ids):
+        shapes.add(ids.shape)
+        return right(ids)
+
+    assert parity(TINY, against=fixed).passed
+    assert len(shapes) == 1
