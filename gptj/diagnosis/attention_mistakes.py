@@ -120,11 +120,15 @@ def heads_inside(right: Computation) -> Computation:
     return right.with_maths(split_heads=split_heads)
 
 
-def heads_inside_both_ways(right: Computation) -> Computation:
+def heads_joined_inside(right: Computation) -> Computation:
     def join_heads(x: Array) -> Array:
         return x.transpose(0, 2, 3, 1).reshape(x.shape[0], x.shape[2], -1)
 
-    return heads_inside(right).with_maths(join_heads=join_heads)
+    return right.with_maths(join_heads=join_heads)
+
+
+def heads_inside_both_ways(right: Computation) -> Computation:
+    return heads_joined_inside(heads_inside(right))
 
 
 MISTAKES = (
@@ -240,6 +244,12 @@ MISTAKES = (
         "Projections are split as (head_dim, n_head), not (n_head, head_dim).",
         "Split the last axis into n_head runs of head_dim.",
         heads_inside,
+    ),
+    Hypothesis(
+        "heads_joined_inside",
+        "Heads are joined as (head_dim, n_head), not (n_head, head_dim).",
+        "Transpose (B, H, T, D) to (B, T, H, D) before the heads are joined.",
+        heads_joined_inside,
     ),
     Hypothesis(
         "heads_inside_both_ways",

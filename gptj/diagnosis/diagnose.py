@@ -38,10 +38,10 @@ class Diagnosis:
         listed = [
             {
                 "name": found.name,
-                "sentence": " ".join(suspect.sentence for suspect in found.made),
-                "remedy": " ".join(dict.fromkeys(suspect.remedy for suspect in found.made)),
-                "value": [suspect.value for suspect in found.made],
-                "layer": [suspect.layer for suspect in found.made],
+                "sentence": " ".join(suspect.sentence for suspect in found.listed),
+                "remedy": " ".join(dict.fromkeys(suspect.remedy for suspect in found.listed)),
+                "value": [suspect.value for suspect in found.listed],
+                "layer": [suspect.layer for suspect in found.listed],
                 "explained": found.explained,
                 "by_module": found.by_module,
             }
@@ -105,8 +105,8 @@ def _diagnosis(ranked: list[Explanation]) -> Diagnosis:
 
 
 def _words(found: Explanation) -> str:
-    sentences = " And: ".join(suspect.sentence for suspect in found.made)
-    remedies = " ".join(dict.fromkeys(suspect.remedy for suspect in found.made))
+    sentences = " And: ".join(suspect.sentence for suspect in found.listed)
+    remedies = " ".join(dict.fromkeys(suspect.remedy for suspect in found.listed))
     return f"{sentences} {remedies}"
 
 

@@ -30,9 +30,14 @@ class Explanation:
     rest: Array
 
     @property
+    def listed(self) -> list[Suspect]:
+        """The mistakes in the order of their names."""
+        return sorted(self.made, key=lambda suspect: suspect.name)
+
+    @property
     def name(self) -> str:
         """The names of the mistakes, and the layer where it is one."""
-        return " + ".join(sorted(suspect.name for suspect in self.made))
+        return " + ".join(suspect.name for suspect in self.listed)
 
 
 class Comparison:

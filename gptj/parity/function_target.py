@@ -11,10 +11,16 @@ import numpy as np
 from gptj.diagnosis.computation import Inputs
 from gptj.diagnosis.evidence import LOGITS
 from gptj.errors import ArgumentError
+from gptj.generation.logits_pipeline import log_softmax
 from gptj.model.config import GPTJConfig
 from gptj.parity.target import Array, Target, check_shape, drawn_ids
 
 FORM: Final = "a function that takes token ids (batch, length), int64, and returns their logits"
+
+NOTE: Final = "it returns log-probabilities, which are compared with the oracle's"
+
+NEAR: Final = 1e-2
+"""How far sums of probabilities may be from 1, in half precision."""
 
 
 def function_target(config: GPTJConfig, function: Callable[[Array], Any], name: str) -> Target:
@@ -39,7 +45,28 @@ def function_target(config: GPTJConfig, function: Callable[[Array], Any], name: 
         return logits
 
     ids = drawn_ids(config)
-    return Target(name, Inputs(ids), {LOGITS: logits_of(ids)}, logits_of=logits_of)
+    logits = logits_of(ids)
+    given = {LOGITS: logits}
+    if are_log_probabilities(logits, name):
+        return Target(
+            name, Inputs(ids), given, view=log_softmax, notes={"logits": NOTE}, logits_of=logits_of
+        )
+    return Target(name, Inputs(ids), given, logits_of=logits_of)
+
+
+def are_log_probabilities(logits: Array, name: str) -> bool:
+    """Return whether a softmax has gone over the logits, with a logarithm after it.
+
+    Raises:
+        ArgumentError: where there was no logarithm.
+    """
+    wide = logits.astype(np.float64)
+    if np.all((wide >= 0) & (wide <= 1)) and np.allclose(wide.sum(axis=-1), 1, atol=NEAR):
+        raise ArgumentError(
+            f"{name} returns probabilities, which add up to 1. Return the logits, before "
+            "the softmax."
+        )
+    return bool(np.all(wide <= 0) and np.allclose(np.exp(wide).sum(axis=-1), 1, atol=NEAR))
 
 
 def find_function(name: str) -> Callable[[Array], Any]:

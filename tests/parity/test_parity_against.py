@@ -14,6 +14,7 @@ from gptj.diagnosis.evidence import Evidence, recorded
 from gptj.diagnosis.hypothesis import Suspect
 from gptj.diagnosis.table import HYPOTHESES
 from gptj.errors import ArgumentError
+from gptj.generation.logits_pipeline import log_softmax
 from gptj.parity.report import parity
 from gptj.spec.reference import forward
 from models import checkpoint_weights, draw_ids
@@ -224,3 +225,23 @@ def test_a_function_that_takes_one_shape_alone_is_asked_for_no_other():
 
     assert parity(TINY, against=fixed).passed
     assert len(shapes) == 1
+
+
+def test_log_probabilities_are_compared_as_such_and_probabilities_refused():
+    config, weights = ports()
+    for mistakes, name in (({}, None), ({"halves": True}, "rotary_half_split")):
+        logits_of = port(config, weights, **mistakes)
+        report = parity(TINY, against=lambda ids, f=logits_of: log_softmax(f(ids))).to_dict()
+        diagnosis = report["diagnosis"]
+        assert (diagnosis and diagnosis["hypotheses"][0]["name"]) == name
+        assert "log-probabilities" in report["notes"]["logits"]
+    with pytest.raises(ArgumentError, match="the softmax"):
+        parity(TINY, against=lambda ids: np.exp(log_softmax(logits_of(ids))))
+
+
+def test_values_of_two_mistakes_stand_in_the_order_of_their_names():
+    config, weights = ports()
+    both = port(config, weights, activation="relu", base=3000.0)
+    best = parity(TINY, against=both).to_dict()["diagnosis"]["hypotheses"][0]
+    assert best["name"] == "activation_wrong + rotary_base"
+    assert best["value"] == ["relu", pytest.approx(3000.0)]
