@@ -1,6 +1,7 @@
 """`gptj parity --against`: functions and files beside the oracle, and the mistake named."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from gptj.cli import main
 from gptj.diagnosis.computation import Inputs, right_computation
 from gptj.diagnosis.evidence import Evidence, recorded
 from gptj.diagnosis.hypothesis import Suspect
+from gptj.diagnosis.search import LARGE
 from gptj.diagnosis.table import HYPOTHESES
 from gptj.errors import ArgumentError
 from gptj.generation.logits_pipeline import log_softmax
+from gptj.parity import against
 from gptj.parity.report import parity
 from gptj.spec.reference import forward
 from models import checkpoint_weights, draw_ids
@@ -245,3 +248,11 @@ def test_values_of_two_mistakes_stand_in_the_order_of_their_names():
     best = parity(TINY, against=both).to_dict()["diagnosis"]["hypotheses"][0]
     assert best["name"] == "activation_wrong + rotary_base"
     assert best["value"] == ["relu", pytest.approx(3000.0)]
+
+
+def test_a_long_search_says_first_what_it_costs_and_asks_for_no_text(monkeypatch, caplog):
+    monkeypatch.setattr(against, "effort_for", lambda config: LARGE)
+    config, weights = ports()
+    report = parity(TINY, against=port(config, weights))
+    assert re.search(r"about \S+ TFLOP for the known mistakes.* GB of memory", caplog.text)
+    assert report.passed and "text" not in report.to_dict()
