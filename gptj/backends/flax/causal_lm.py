@@ -149,14 +149,14 @@ class FlaxGPTJForCausalLM(FlaxPretrained):
             "return_dict": True,
         }
         inputs |= as_tensors(labels=labels, num_items_in_batch=num_items_in_batch)
-        keep = self.kept(logits_to_keep, inputs["input_ids"], inputs["inputs_embeds"])
+        keep = self._kept(logits_to_keep, inputs["input_ids"], inputs["inputs_embeds"])
         if isinstance(keep, int | np.integer):
             options["logits_to_keep"] = int(keep)
         else:
             inputs["logits_to_keep"] = keep
         return self.run(params, past_key_values, inputs, options, dropout_rng, return_dict)
 
-    def kept(
+    def _kept(
         self, keep: int | Array | None, input_ids: Array | None, embeds: Array | None
     ) -> int | Array:
         """Return how many of the last positions get logits, or which, (K,)."""

@@ -90,7 +90,7 @@ class TFGPTJForCausalLM(TFPretrained):
             self.check_labels(labels, input_ids, inputs_embeds, logits_to_keep)
             targets = labels[:, 1:]
             use_cache = bool(use_cache)  # a loss needs no cache, unless it is asked for
-        keep = self.kept(logits_to_keep, input_ids, inputs_embeds)
+        keep = self._kept(logits_to_keep, input_ids, inputs_embeds)
         check_item_count(num_items_in_batch, params.concrete, targets)
         output = self.transformer(
             input_ids=input_ids,
@@ -115,7 +115,7 @@ class TFGPTJForCausalLM(TFPretrained):
         result = ModelOutput([("loss", loss), ("logits", logits), *output.items()])
         return self.transformer.deliver(result, return_dict)
 
-    def kept(
+    def _kept(
         self, keep: int | Tensor | None, input_ids: Tensor | None, embeds: Tensor | None
     ) -> int | Tensor:
         """Return how many of the last positions get logits, or which, (K,)."""

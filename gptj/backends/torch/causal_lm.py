@@ -70,7 +70,7 @@ class GPTJForCausalLM(TorchPretrained):
             self.check_labels(labels, inputs["input_ids"], inputs["inputs_embeds"], logits_to_keep)
             targets = labels[:, 1:]
             use_cache = bool(use_cache)  # a loss needs no cache, unless it is asked for
-        keep = self.kept(logits_to_keep, inputs["input_ids"], inputs["inputs_embeds"])
+        keep = self._kept(logits_to_keep, inputs["input_ids"], inputs["inputs_embeds"])
         check_item_count(num_items_in_batch, params.concrete, targets)
         items = self._as_tensors(items=num_items_in_batch)["items"]
         output = self.transformer(
@@ -92,7 +92,7 @@ class GPTJForCausalLM(TorchPretrained):
         result = ModelOutput([("loss", loss), ("logits", logits), *output.items()])
         return self.transformer.deliver(result, return_dict)
 
-    def kept(
+    def _kept(
         self, keep: int | Tensor | None, input_ids: Tensor | None, embeds: Tensor | None
     ) -> int | Tensor:
         """Return how many of the last positions get logits, or which, (K,)."""
