@@ -1,12 +1,15 @@
 """Models in the form that an engine reads: converted once, and found there the next time.
 
 A folder's name follows from the configuration, the head and every number of the weights, so a
-model that changed is converted anew. Nothing is removed here: to make room, delete any folder below
-``$XDG_CACHE_HOME/gptj/engines`` that no program is using.
+model that changed is converted anew. So is one whose files changed: a file with the time at which
+it was written is taken as it is, any other is read and compared with its digest. What a disk
+loses without a new time is not seen. Nothing is removed here: to make room, delete any folder
+below ``$XDG_CACHE_HOME/gptj/engines`` that no program is using.
 """
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,6 +23,8 @@ from gptj.spec.tensors import Tensors
 from gptj.system.atomic import made_folder, write_text
 from gptj.system.built_folders import build_once, cache_folder
 from gptj.system.json_files import read_json
+
+log = logging.getLogger(__name__)
 
 CONTENTS: Final = "contents.json"
 """Says what a folder holds; written last."""
@@ -56,10 +61,12 @@ def converted(
     parent = (cache_folder("engines") if folder is None else Path(folder)) / engine
 
     def build(new: Path) -> None:
+        if found.is_dir():
+            log.warning("%s does not hold what was written there: converting again.", found)
         with byte_progress(params, f"Converting for {engine}") as counted:
             write(new, counted)
-        sizes = {path.name: path.stat().st_size for path in sorted(new.iterdir())}
-        contents = {"engine": engine, "head": head, "details": dict(details), "files": sizes}
+        files = {path.name: _facts(path) for path in sorted(new.iterdir())}
+        contents = {"engine": engine, "head": head, "details": dict(details), "files": files}
         write_text(new / CONTENTS, json.dumps(contents, indent=1) + "\n")
 
     with _made(parent):
@@ -98,11 +105,31 @@ def _made(parent: Path) -> Iterator[None]:
 
 
 def _is_complete(folder: Path) -> bool:
-    """Return whether every file has the size that was written."""
+    """Return whether every file is what was written."""
     try:
         if not (folder / CONTENTS).is_file():
             return False
-        sizes = read_json(folder / CONTENTS, CheckpointError)["files"]
-        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+        files = read_json(folder / CONTENTS, CheckpointError)["files"]
+        return all(_is_unchanged(folder / name, facts) for name, facts in files.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged: converted anew
         return False
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """Return what tells later whether a file is still the same."""
+    found = path.stat()
+    return {"size": found.st_size, "time": found.st_mtime_ns, "digest": _digest(path)}
+
+
+def _is_unchanged(path: Path, facts: Mapping[str, Any]) -> bool:
+    """Return whether a file has its size, and its time or, as copies have another, its digest."""
+    found = path.stat()
+    if found.st_size != facts["size"]:
+        return False
+    return found.st_mtime_ns == facts["time"] or _digest(path) == facts["digest"]
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        read = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=KEY_BYTES))
+    return read.hexdigest()

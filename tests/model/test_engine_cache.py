@@ -1,6 +1,8 @@
 """Models converted for an engine: once per content, whole or not there."""
 
+import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -144,12 +146,15 @@ def test_of_two_programs_that_convert_the_same_one_is_taken(tmp_path):
     assert len([*(tmp_path / "engine").iterdir()]) == 1
 
 
-@pytest.mark.parametrize("damage", ["cut", "missing", "contents"])
-def test_a_damaged_model_is_converted_anew(damage, tmp_path):
+@pytest.mark.parametrize("damage", ["cut", "bytes", "missing", "contents"])
+def test_a_damaged_model_is_converted_anew(damage, tmp_path, caplog):
     found = convert(tmp_path, Writer())
     whole = (found / "model.bin").read_bytes()
     if damage == "cut":
         (found / "model.bin").write_bytes(whole[:-1])
+    elif damage == "bytes":
+        (found / "model.bin").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        os.utime(found / "model.bin", ns=(0, 0))  # a clock may be too coarse to tell
     elif damage == "missing":
         (found / "model.bin").unlink()
     else:
@@ -158,18 +163,40 @@ def test_a_damaged_model_is_converted_anew(damage, tmp_path):
     again = Writer()
     assert convert(tmp_path, again) == found
     assert again.calls == 1
+    assert f"{found} does not hold what was written there: converting again." in caplog.text
     assert (found / "model.bin").read_bytes() == whole
     assert sorted(path.name for path in found.iterdir()) == ["contents.json", "model.bin"]
+
+
+def test_a_copy_with_another_time_is_the_same_model(tmp_path):
+    found = convert(tmp_path, Writer())
+    os.utime(found / "model.bin", ns=(0, 0))
+    again = Writer()
+    assert convert(tmp_path, again) == found
+    assert again.calls == 0
+
+
+def test_a_model_with_its_times_is_not_read_again(tmp_path, monkeypatch):
+    convert(tmp_path, Writer())
+    monkeypatch.setattr("gptj.model.engine_cache._digest", lambda path: pytest.fail("was read"))
+    convert(tmp_path, Writer())
 
 
 def test_the_folder_says_what_it_holds(tmp_path):
     found = convert(tmp_path, Writer(), details={"dtype": "float32"})
     contents = json.loads((found / "contents.json").read_text())
+    written = (found / "model.bin").read_bytes()
     assert contents == {
         "engine": "engine",
         "head": "causal_lm",
         "details": {"dtype": "float32"},
-        "files": {"model.bin": (found / "model.bin").stat().st_size},
+        "files": {
+            "model.bin": {
+                "size": len(written),
+                "time": (found / "model.bin").stat().st_mtime_ns,
+                "digest": hashlib.blake2b(written, digest_size=16).hexdigest(),
+            }
+        },
     }
 
 
