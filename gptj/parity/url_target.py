@@ -1,6 +1,7 @@
 """An engine behind a URL: the log-probabilities that ``/v1/completions`` gives to a prompt."""
 
 import json
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -20,19 +21,25 @@ PATH: Final = "/completions"
 TIMEOUT: Final = 600.0
 """Seconds to wait for an answer."""
 
+KEY: Final = "GPTJ_API_KEY"
+"""The environment variable with the engine's key, which no message or report holds."""
+
 NOTE: Final = "only the log-probabilities of the prompt's own tokens, as an engine hands them out"
 
 
 def url_target(config: GPTJConfig, url: str) -> Target:
     """Ask an OpenAI-compatible engine for the log-probabilities of random prompts.
 
+    The environment variable ``GPTJ_API_KEY`` has the engine's key, if it asks for one.
+
     Args:
         url: of ``/v1/completions``, or what precedes ``/completions``.
 
     Raises:
         ArgumentError: for an engine that cannot be reached, refuses, or does not return the
-            log-probabilities of the prompt (``echo`` with ``logprobs``).
+            log-probabilities of the prompt (``echo`` with ``logprobs``); for a key that is none.
     """
+    _key()
     base = url.rstrip("/").removesuffix(PATH)
     model = _model_of(base)
     ids = drawn_ids(config)
@@ -97,11 +104,26 @@ def _ask(url: str, content: dict[str, Any] | None = None) -> Any:
     """Return the JSON that a GET, or a POST of JSON, is answered with."""
     body = None if content is None else json.dumps(content).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    if key := _key():
+        request.add_unredirected_header("Authorization", f"Bearer {key}")
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
-        said = error.read(400).decode(errors="replace")
-        raise ArgumentError(f"{url} answered {error.code}: {brief(said)}.") from error
+        said = error.read().decode(errors="replace")
+        said = said.replace(key, "***") if key else said  # some engines quote a key they refuse
+        hint = f" Set {KEY} to its key." if error.code in (401, 403) else ""
+        raise ArgumentError(f"{url} answered {error.code}: {brief(said)}.{hint}") from error
     except (OSError, ValueError) as error:
         raise ArgumentError(f"{url} gave no answer that is JSON: {error}.") from error
+
+
+def _key() -> str:
+    """Return the engine's key, nothing if there is none."""
+    key = os.environ.get(KEY, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ArgumentError(
+            f"{KEY} holds characters that no header takes. Set it to the engine's key, which is "
+            "printable ASCII on one line, or unset it."
+        )
+    return key

@@ -20,9 +20,9 @@ pytestmark = pytest.mark.neutral
 class Engine(HTTPServer):
     """An OpenAI-compatible engine that computes with `model`."""
 
-    def __init__(self, model, echoes=True):
+    def __init__(self, model, echoes=True, key=None):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.model, self.echoes, self.asked = model, echoes, []
+        self.model, self.echoes, self.key, self.asked = model, echoes, key, []
 
     @property
     def url(self):
@@ -36,15 +36,18 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append(asked)
+        given = self.headers["Authorization"]
+        if self.server.key is not None and given != f"Bearer {self.server.key}":
+            return self.answer({"error": f"wrong key: {given}"}, 401)
         (ids,) = np.array(asked["prompt"])
         logits = log_softmax(self.server.model(ids[None])[0].astype(np.float64))
         found = [None, *logits[np.arange(len(ids) - 1), ids[1:]].tolist(), -0.5]
         kept = found if self.server.echoes else found[-1:]
         self.answer({"choices": [{"index": 0, "logprobs": {"token_logprobs": kept}}]})
 
-    def answer(self, content):
+    def answer(self, content, status=200):
         body = json.dumps(content).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -54,14 +57,15 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def engine():
+def engine(monkeypatch):
     """Start engines, and stop them."""
+    monkeypatch.delenv("GPTJ_API_KEY", raising=False)
     started = []
 
-    def start(echoes=True, **mistakes):
+    def start(echoes=True, key=None, **mistakes):
         config, tensors = checkpoint_weights(TINY)
         weights = {name: tensor.read() for name, tensor in tensors.items()}
-        server = Engine(port(config, weights, **mistakes), echoes)
+        server = Engine(port(config, weights, **mistakes), echoes, key)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         started.append(server)
         return server
@@ -103,3 +107,29 @@ def test_an_engine_without_the_prompt_s_log_probabilities_is_refused(engine):
 def test_an_engine_that_is_not_there_is_named():
     with pytest.raises(ArgumentError, match=r"127.0.0.1:1/v1/completions gave no answer"):
         parity(TINY, against="http://127.0.0.1:1/v1")
+
+
+def test_a_key_is_sent_and_stays_out_of_the_report(engine, monkeypatch):
+    monkeypatch.setenv("GPTJ_API_KEY", "secret-7\n")
+    report = parity(TINY, against=engine(key="secret-7").url)
+    assert report.passed
+    assert "secret-7" not in json.dumps(report.to_dict()) + str(report)
+
+
+def test_an_engine_that_wants_a_key_says_so(engine):
+    with pytest.raises(ArgumentError, match=r"answered 401.* Set GPTJ_API_KEY to its key"):
+        parity(TINY, against=engine(key="secret-7").url)
+
+
+def test_a_key_that_an_engine_quotes_is_not_printed(engine, monkeypatch):
+    monkeypatch.setenv("GPTJ_API_KEY", "mistaken-8")
+    with pytest.raises(ArgumentError, match=r"wrong key: Bearer \*\*\*") as caught:
+        parity(TINY, against=engine(key="secret-7").url)
+    assert "mistaken-8" not in str(caught.value)
+
+
+def test_a_key_on_two_lines_is_refused_without_being_printed(monkeypatch):
+    monkeypatch.setenv("GPTJ_API_KEY", "one\ntwo")
+    with pytest.raises(ArgumentError, match="GPTJ_API_KEY holds characters that no header") as it:
+        parity(TINY, against="http://127.0.0.1:1/v1")
+    assert "two" not in str(it.value)
