@@ -1,6 +1,7 @@
 """Every head and dtype under the compilers, exporters and transformations of its framework."""
 
 import shutil
+from itertools import product
 
 import numpy as np
 import pytest
@@ -19,9 +20,21 @@ HEADS = {
     "question_answering": "start_logits",
 }
 DTYPES = ["float32", "bfloat16", "float16"]
+OFTEN = {
+    *(("causal_lm", dtype) for dtype in DTYPES),
+    ("base", "bfloat16"),
+    ("sequence_classification", "float16"),
+    ("question_answering", "bfloat16"),
+}
+"""Every head and every dtype: the other pairs are for `slow`, as compiling takes seconds."""
 
-every_head = pytest.mark.parametrize("head", HEADS)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+every_head_and_dtype = pytest.mark.parametrize(
+    ("head", "dtype"),
+    [
+        pytest.param(*pair, marks=[] if pair in OFTEN else [pytest.mark.slow])
+        for pair in product(HEADS, DTYPES)
+    ],
+)
 
 
 def inputs(backend, ids=IDS, mask=LEFT):
@@ -43,8 +56,7 @@ def assert_as_without(backend, head, dtype, output, ids=IDS, mask=LEFT):
 # -- PyTorch ---------------------------------------------------------------------------------------
 
 
-@every_head
-@every_dtype
+@every_head_and_dtype
 def test_torch_compile_keeps_the_outputs_in_one_graph(torch_backend, head, dtype):
     import torch
 
@@ -91,8 +103,7 @@ def test_torch_compile_takes_and_returns_a_cache(torch_backend):
     assert_close(second.logits.numpy(), expected, "float32", "logits")
 
 
-@every_head
-@every_dtype
+@every_head_and_dtype
 def test_torch_export_runs_at_other_sizes(torch_backend, head, dtype):
     import torch
 
@@ -129,8 +140,7 @@ def test_the_rotary_table_survives_casts_and_meta(torch_backend):
 # -- TensorFlow ------------------------------------------------------------------------------------
 
 
-@every_head
-@every_dtype
+@every_head_and_dtype
 @pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])
 def test_tf_function_keeps_the_outputs(tf_backend, head, dtype, jit):
     import tensorflow as tf
@@ -172,7 +182,7 @@ def test_ids_that_nobody_could_check_give_finite_results_in_a_tf_graph(tf_backen
 def test_generate_works_inside_xla(tf_backend, options):
     import tensorflow as tf
 
-    model = tiny_model("tf")
+    model = tiny_model("tf", n_layer=1)  # XLA takes seconds per layer
     options = {"max_new_tokens": 6, "eos_token_id": None, **options}
     call = tf.function(lambda ids, mask: model.generate(ids, mask, **options), jit_compile=True)
     expected = tf_backend.to_numpy(model.generate(IDS, LEFT, **options))
@@ -182,8 +192,7 @@ def test_generate_works_inside_xla(tf_backend, options):
 # -- JAX -------------------------------------------------------------------------------------------
 
 
-@every_head
-@every_dtype
+@every_head_and_dtype
 def test_jit_keeps_the_outputs(flax_backend, head, dtype):
     import jax
 
@@ -193,8 +202,7 @@ def test_jit_keeps_the_outputs(flax_backend, head, dtype):
     assert_as_without(flax_backend, head, dtype, output)
 
 
-@every_head
-@every_dtype
+@every_head_and_dtype
 def test_vmap_over_sequences_equals_the_batch(flax_backend, head, dtype):
     import jax
 
@@ -207,7 +215,7 @@ def test_vmap_over_sequences_equals_the_batch(flax_backend, head, dtype):
     assert_as_without(flax_backend, head, dtype, output)
 
 
-@every_dtype
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_grad_reaches_every_parameter(flax_backend, dtype):
     import jax
 
@@ -233,7 +241,7 @@ def test_ids_that_nobody_could_check_give_finite_results_under_jit(flax_backend)
 def test_generate_works_inside_jit(flax_backend, options):
     import jax
 
-    model = tiny_model("flax")
+    model = tiny_model("flax", n_layer=1)
     options = {"max_new_tokens": 6, "eos_token_id": None, **options}
     call = jax.jit(lambda params, ids, mask: model.generate(ids, mask, params=params, **options))
     expected = flax_backend.to_numpy(model.generate(IDS, LEFT, **options))

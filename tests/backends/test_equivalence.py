@@ -1,5 +1,7 @@
 """Every backend against the oracle: what it returns, for every argument, head and variant."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -55,6 +57,14 @@ CALLS = {
         "attention_mask": RIGHT,
     },
 }
+OFTEN = ("left padding", "right padding", "head mask per layer", "embeddings")
+CALLS_OF_HEADS = [
+    pytest.param(
+        *(call, head), marks=[] if head == "causal_lm" or call in OFTEN else [pytest.mark.slow]
+    )
+    for call, head in product(CALLS, HEADS)
+]
+"""All heads share the blocks, so most calls of all but one are for `slow`."""
 VARIANTS = {
     "tied": {"tie_word_embeddings": True},
     "whole head rotated": {"rotary_dim": None},
@@ -85,8 +95,7 @@ def compare(output, expected, kept, head="causal_lm"):
         assert_close(found[rows], true[rows], "float32", f"attentions[{layer}]")
 
 
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(("call", "head"), CALLS_OF_HEADS)
 def test_every_field_equals_the_oracle(backend, head, call):
     model = tiny_model(backend.name, head)
     output = run(backend, model, **CALLS[call], **ALL_FIELDS)

@@ -47,8 +47,10 @@ def symbolic(head, form):
     return keras.Model(given, {name: output[name] for name in FIELDS[head]})
 
 
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("form", "head"),
+    [(form, head) for form in FORMS for head in HEADS if "dict" == form or "causal_lm" == head],
+)
 def test_a_functional_model_takes_every_form_saves_and_reloads(head, form, tmp_path):
     functional = symbolic(head, form)
     functional.save(tmp_path / "model.keras")

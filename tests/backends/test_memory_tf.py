@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import gptj
+from models import short_tiny
 from paths import TINY
 
 tf = pytest.importorskip("tensorflow")
@@ -55,8 +56,8 @@ USES = {
 }
 
 
-def load():
-    return gptj.load(TINY, backend="tf")
+def load(folder=None):
+    return gptj.load(folder or short_tiny(), backend="tf")
 
 
 def used(use, **options):
@@ -64,7 +65,7 @@ def used(use, **options):
 
     Its name is gone with this frame, of which TensorFlow's autograph may leave a copy behind.
     """
-    model = gptj.load(TINY, backend="tf", **options)
+    model = gptj.load(short_tiny(), backend="tf", **options)
     if options.get("quantize"):
         model.add_lora(2)
     USES[use](model)
@@ -159,7 +160,7 @@ def test_names_of_moments_are_those_of_every_optimizer():
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_program_computes_with_the_weights_of_the_model_that_runs_it(dtype):
-    model, other = (gptj.load(TINY, backend="tf", dtype=dtype) for _ in range(2))
+    model, other = (gptj.load(short_tiny(), backend="tf", dtype=dtype) for _ in range(2))
     model.generate(IDS, **TEXT)
     for variable in other.weights:
         variable.assign(variable * 1.5 + 0.1)
@@ -193,7 +194,7 @@ def swap_blocks(model):
 @pytest.mark.parametrize(("change", "is_first"), [(replace_method, True), (swap_blocks, False)])
 def test_a_changed_model_shares_no_program_with_others(change, is_first, monkeypatch):
     monkeypatch.setattr(shared_programs, "_programs", {})
-    plain, changed = load(), load()
+    plain, changed = load(TINY), load(TINY)  # with two blocks
     change(changed)
     order = [changed, plain] if is_first else [plain, changed]
     found = [model.generate(IDS, **TEXT).numpy() for model in order]

@@ -36,8 +36,8 @@ def written(model, prompts, **options):
 def test_a_sampled_text_is_the_same_alone_and_in_any_batch(model, way):
     alone = {prompt: written(model, prompt, **WAYS[way]) for prompt in PROMPTS}
     assert len(set(map(str, alone.values()))) == len(PROMPTS)
-    orders = list(permutations(PROMPTS))
-    for prompts, size in zip([*orders, PROMPTS], [1, 8, 2, 8, 2, 8, 2], strict=True):
+    orders = list(permutations(PROMPTS))[1:4]
+    for prompts, size in zip(orders, [1, 8, 2], strict=True):
         found = written(model, list(prompts), batch_size=size, **WAYS[way])
         assert dict(zip(prompts, found, strict=True)) == alone
 

@@ -24,7 +24,7 @@ SMALL = {
 }
 DEMO = {
     "length": 32,
-    "batch_size": 8,
+    "batch_size": 4,
     "epochs": 2,
     "max_steps": 12,
     "learning_rate": 5e-4,

@@ -49,7 +49,7 @@ def tiny_model(backend_name, head="causal_lm", dtype="float32", **changes):
     return get_backend(backend_name).build(config, head, params=tensors, dtype=dtype, device=None)
 
 
-_temporary = TemporaryDirectory(prefix="gptj-short-demo-")
+_temporary = TemporaryDirectory(prefix="gptj-short-models-")
 
 
 @cache
@@ -58,12 +58,23 @@ def short_demo():
 
     For what reads and writes text, but does not ask what the text says.
     """
-    checkpoint = open_checkpoint(DEMO)
-    config = GPTJConfig.from_dict({**checkpoint.config(), "n_layer": 2})
+    return _first_layers(DEMO, 2)
+
+
+@cache
+def short_tiny():
+    """Return a folder with the first layer of the tiny model, for what compiles many times."""
+    return _first_layers(TINY, 1)
+
+
+def _first_layers(folder, count):
+    """Write a folder with just so many layers of another."""
+    checkpoint, target = open_checkpoint(folder), Path(_temporary.name) / folder.name
+    config = GPTJConfig.from_dict({**checkpoint.config(), "n_layer": count})
     tensors = {name: checkpoint.tensors[name] for name in parameter_table(config, "causal_lm")}
-    options = GenerationConfig.from_model(config)
-    save_checkpoint(Path(_temporary.name), config, options, tensors)
-    return Path(_temporary.name)
+    target.mkdir()
+    save_checkpoint(target, config, GenerationConfig.from_model(config), tensors)
+    return target
 
 
 @cache

@@ -118,7 +118,7 @@ def test_tensorflow_compiles_for_few_numbers_of_rows(tf_backend):
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["instructions", "none"])
 @pytest.mark.parametrize("dtype", ["float32", *HALF])
-@pytest.mark.parametrize("count", [1, 2, 8, 40])
+@pytest.mark.parametrize("count", [1, 8, 40])
 def test_flax_multiplies_with_and_without_instructions(
     flax_backend, monkeypatch, count, dtype, is_known
 ):
