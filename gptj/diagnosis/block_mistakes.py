@@ -42,6 +42,14 @@ def added(add: Callable[[Array, Array, Array, Array], Array]) -> Any:
     return change
 
 
+def attention_scaled(right: Computation, value: float) -> Computation:
+    return added(lambda attended, fed, x, norm: value * attended + fed + x)(right)
+
+
+def mlp_scaled(right: Computation, value: float) -> Computation:
+    return added(lambda attended, fed, x, norm: attended + value * fed + x)(right)
+
+
 def activated(right: Computation, value: str) -> Computation:
     return right.with_config(activation_function=value)
 
@@ -156,6 +164,22 @@ MISTAKES = (
         "The output of the MLP is not added.",
         "Return attention + MLP + input.",
         added(lambda attended, fed, x, norm: attended + x),
+    ),
+    Hypothesis(
+        "attention_scaled",
+        "The output of the attention is multiplied by {value} before it is added.",
+        "Return attention + MLP + input.",
+        attention_scaled,
+        (0.25, 0.5, 2.0, 4.0),
+        between=True,
+    ),
+    Hypothesis(
+        "mlp_scaled",
+        "The output of the MLP is multiplied by {value} before it is added.",
+        "Return attention + MLP + input.",
+        mlp_scaled,
+        (0.25, 0.5, 2.0, 4.0),
+        between=True,
     ),
     Hypothesis(
         "activation_wrong",

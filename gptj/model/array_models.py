@@ -185,9 +185,12 @@ def new_params(config: GPTJConfig, head: str, seed: int) -> dict[str, LazyTensor
 
 
 def own_params(config: GPTJConfig, head: str, params: Tensors) -> dict[str, LazyTensor]:
-    """Return a head's parameters, read: in float32, stored weights and scales in their dtype."""
+    """Return a head's parameters, read: in float32, stored weights and scales in their dtype.
+
+    In one layout, as a matmul rounds differently in each.
+    """
     return {
-        name: LazyTensor.of(np.asarray(params[name]).astype(p.dtype or np.float32, copy=False))
+        name: LazyTensor.of(np.asarray(params[name]).astype(p.dtype or np.float32, "C", copy=False))
         for name, p in parameter_table(config, head).items()
     }
 

@@ -13,12 +13,14 @@ from gptj.checkpoint.folder import open_checkpoint
 from gptj.checkpoint.parameter_matching import match_parameters
 from gptj.diagnosis.computation import Computation, right_computation
 from gptj.diagnosis.cost import computation_weights, cost_in_words
-from gptj.diagnosis.diagnose import Judgement, diagnose
+from gptj.diagnosis.diagnose import Diagnosis, Judgement, diagnose
 from gptj.diagnosis.evidence import LOGITS, Evidence, recorded
+from gptj.diagnosis.levels import Level
 from gptj.diagnosis.search import LARGE, effort_for
 from gptj.errors import ArgumentError
 from gptj.model.config import GPTJConfig
 from gptj.parity import against_page, against_text, compare
+from gptj.parity.engine_text import compare_engine_text, decoding_in_words
 from gptj.parity.file_target import KINDS, file_target
 from gptj.parity.function_target import find_function, function_target
 from gptj.parity.greedy import compare_texts
@@ -72,9 +74,11 @@ def compare_against(
     right = right_computation(config, weights, target.inputs)
     evidence = target.evidence()
     judgement = diagnose(right, evidence, dtype)
+    text = _text(right, target, opened.folder)
+    diagnosis = _diagnosis(judgement, text)
     return AgainstReport(
         {
-            "passed": judgement.diagnosis is None,
+            "passed": diagnosis is None,
             "checkpoint": str(checkpoint),
             "against": target.name,
             "head": HEAD,
@@ -84,8 +88,9 @@ def compare_against(
             "inputs": dict(zip(("rows", "length"), target.inputs.ids.shape, strict=True)),
             "notes": dict(target.notes),
             **_numbers(judgement),
+            "diagnosis": diagnosis,
             **_by_phase(right, evidence, target),
-            **_text(right, target, opened.folder),
+            **text,
         }
     )
 
@@ -113,9 +118,19 @@ def find_target(
     )
 
 
+def _judged(judgement: Judgement) -> Level:
+    return next(level for level in judgement.levels if level.dtype == judgement.dtype)
+
+
+def _diagnosis(judgement: Judgement, text: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what is wrong: with what was computed at once, or else with what was decoded."""
+    if judgement.diagnosis is not None:
+        return judgement.diagnosis.to_dict()
+    words = decoding_in_words(text, _judged(judgement).own_error) if "apart" in text else None
+    return None if words is None else Diagnosis(words, ()).to_dict()
+
+
 def _numbers(judgement: Judgement) -> dict[str, Any]:
-    judged = next(level for level in judgement.levels if level.dtype == judgement.dtype)
-    diagnosis = judgement.diagnosis
     return {
         "dtype": judgement.dtype,
         "errors": {
@@ -128,17 +143,20 @@ def _numbers(judgement: Judgement) -> dict[str, Any]:
         },
         "modules": [
             {"name": name, "error": error, "own_error": own}
-            for name, (error, own) in judged.by_module.items()
+            for name, (error, own) in _judged(judgement).by_module.items()
         ],
-        "diagnosis": None if diagnosis is None else diagnosis.to_dict(),
     }
 
 
 def _text(right: Computation, target: Target, folder: Path) -> dict[str, Any]:
-    """Return the greedy text of a function beside the oracle's, unless that takes too long."""
-    if target.logits_of is None or effort_for(right.config) is LARGE:
+    """Return the greedy text beside the oracle's, where there is some and it takes no hours."""
+    if effort_for(right.config) is LARGE:
         return {}
     tokenizer = known_tokenizer(folder, right.config)
+    if target.engine is not None:
+        return compare_engine_text(right, target.engine, target.inputs.ids, tokenizer)
+    if target.logits_of is None:
+        return {}
     return {"text": compare_texts(right, target.logits_of, target.inputs.ids, tokenizer)}
 
 

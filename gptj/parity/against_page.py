@@ -32,7 +32,7 @@ def render(content: Numbers) -> str:
             ]
         ),
     ]
-    if content["diagnosis"] is not None:
+    if content["diagnosis"] is not None and content["diagnosis"]["hypotheses"]:
         found = content["diagnosis"]["hypotheses"]
         parts.append("<h2>Share of the squared difference that a mistake explains</h2>")
         parts.append(bars([(f["name"], max(0.0, f["explained"])) for f in found], share=True))

@@ -6,6 +6,9 @@ from gptj.parity.text_report import place
 
 Numbers = dict[str, Any]
 
+PHASES: Final = ("prefill", "decode", "apart")
+"""Errors of what was computed at once, token by token, and of the two from each other."""
+
 SHOWN: Final = 5
 """How many explanations are listed."""
 
@@ -29,7 +32,7 @@ def render(content: Numbers) -> str:
             f"  {dtype:9} {numbers['error']:9.1e} {numbers['own_error']:9.1e}   "
             f"ratio {numbers['ratio']:.3g}"
         )
-    lines += [line for phase in ("prefill", "decode") for line in _phase(content, phase)]
+    lines += [line for phase in PHASES for line in _phase(content, phase)]
     if tokens := content.get("next_token"):
         lines.append(
             f"  next token: KL {tokens['kl_max']:.1e} nats at most; the likeliest is the same at "
@@ -49,9 +52,10 @@ def text_in_words(text: Numbers) -> str:
     if (first := text["first"]) is None:
         return words
     found, expected = (repr(first.get(f"{k}_text", first[k])) for k in ("found", "expected"))
+    than = "" if first["found"] is not None else " the next best"
     return (
         f"{words}; token {first['token']} of sequence {first['row']} is {found} instead of "
-        f"{expected}, whose logit is {first['margin']:.2g} above in the oracle"
+        f"{expected}, whose logit is {first['margin']:.2g} above{than} in the oracle"
     )
 
 
@@ -68,7 +72,7 @@ def _phase(content: Numbers, phase: str) -> list[str]:
 
 
 def _ranking(content: Numbers) -> list[str]:
-    if content["passed"]:
+    if content["passed"] or not content["diagnosis"]["hypotheses"]:
         return []
     lines = ["", "share of the squared difference that a mistake explains:"]
     for found in content["diagnosis"]["hypotheses"][:SHOWN]:

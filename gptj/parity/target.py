@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,30 @@ COLUMNS: Final = 2048
 """How many of a large vocabulary's logits the search for mistakes looks at."""
 
 
+class Answer(NamedTuple):
+    """What an engine says of some tokens, each after those before it.
+
+    Attributes:
+        tokens: as the engine spells them, N of them.
+        log_probs: of the tokens, (N,).
+        best: of the likeliest tokens at their places, (N,).
+    """
+
+    tokens: list[str]
+    log_probs: Array
+    best: Array
+
+
+class Engine(Protocol):
+    """An engine that can be asked for text."""
+
+    def read(self, ids: Array) -> Answer:
+        """Return what it says of the tokens of a prompt (T,) but the first."""
+
+    def write(self, ids: Array, count: int) -> Answer:
+        """Continue a prompt (T,) by at most `count` tokens, each the likeliest."""
+
+
 @dataclass(frozen=True)
 class Target:
     """What somebody computed.
@@ -34,6 +58,7 @@ class Target:
         view: from logits to what is compared.
         notes: what was not compared -> why.
         logits_of: from ids (B, T) to logits (B, T, V), where it can be asked again.
+        engine: what can be asked for text, where it is an engine.
     """
 
     name: str
@@ -43,6 +68,7 @@ class Target:
     view: Callable[[Array], Array] | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
     logits_of: Callable[[Array], Array] | None = None
+    engine: Engine | None = None
 
     def evidence(self) -> Evidence:
         """Return it for the search, with a part of a large vocabulary."""

@@ -1,4 +1,4 @@
-"""An engine behind a URL: the log-probabilities that ``/v1/completions`` gives to a prompt."""
+"""An engine behind a URL: what ``/v1/completions`` says of prompts and writes after them."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from gptj.diagnosis.evidence import LOGITS
 from gptj.errors import ArgumentError, brief
 from gptj.generation.logits_pipeline import log_softmax
 from gptj.model.config import GPTJConfig
-from gptj.parity.target import Array, Target, drawn_ids
+from gptj.parity.target import Answer, Array, Target, drawn_ids
 
 SCHEMES: Final = ("http://", "https://")
 PATH: Final = "/completions"
@@ -25,6 +25,50 @@ KEY: Final = "GPTJ_API_KEY"
 """The environment variable with the engine's key, which no message or report holds."""
 
 NOTE: Final = "only the log-probabilities of the prompt's own tokens, as an engine hands them out"
+
+
+class UrlEngine:
+    """An engine that speaks OpenAI's protocol for completions."""
+
+    def __init__(self, base: str) -> None:
+        """Take the URL before ``/completions``, and ask for the name of its model."""
+        self.base, self.model = base, _model_of(base)
+
+    def read(self, ids: Array) -> Answer:
+        """Return what it says of the tokens of a prompt (T,) but the first.
+
+        Raises:
+            ArgumentError: for an engine that does not return them.
+        """
+        return self._answer(ids, 1, slice(1, len(ids)))
+
+    def write(self, ids: Array, count: int) -> Answer:
+        """Continue a prompt (T,) by at most `count` tokens, each the likeliest."""
+        return self._answer(ids, count, slice(len(ids), len(ids) + count))
+
+    def _answer(self, ids: Array, count: int, kept: slice) -> Answer:
+        """Ask for a prompt with its continuation, and return a part of what is said of both."""
+        request: dict[str, Any] = {
+            "prompt": [ids.tolist()],
+            "max_tokens": count,
+            "temperature": 0,
+            "logprobs": 1,
+            "echo": True,
+        }
+        if self.model is not None:
+            request["model"] = self.model
+        answer = _ask(self.base + PATH, request)
+        try:
+            said = answer["choices"][0]["logprobs"]
+            found = np.array(said["token_logprobs"][kept], np.float64)
+            tops = said.get("top_logprobs")
+            best = [max(top.values()) for top in tops[kept]] if tops else found
+            tokens = [str(token) for token in said["tokens"][kept]]
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise _no_echo(self.base) from error
+        if len(found) < kept.stop - kept.start and kept.start == 1:  # text may end early
+            raise _no_echo(self.base)
+        return Answer(tokens, found, np.array(best, np.float64))
 
 
 def url_target(config: GPTJConfig, url: str) -> Target:
@@ -40,13 +84,19 @@ def url_target(config: GPTJConfig, url: str) -> Target:
             log-probabilities of the prompt (``echo`` with ``logprobs``); for a key that is none.
     """
     _key()
-    base = url.rstrip("/").removesuffix(PATH)
-    model = _model_of(base)
+    engine = UrlEngine(url.rstrip("/").removesuffix(PATH))
     ids = drawn_ids(config)
     found = np.zeros((*ids.shape, 1))  # at a token, that of the next one; nothing at the last
     for row, prompt in zip(found, ids, strict=True):
-        row[:-1, 0] = _prompt_log_probs(base, model, prompt)
-    return Target(url, Inputs(ids), {LOGITS: found}, view=next_tokens(ids), notes={"logits": NOTE})
+        row[:-1, 0] = engine.read(prompt).log_probs
+    return Target(
+        url,
+        Inputs(ids),
+        {LOGITS: found},
+        view=next_tokens(ids),
+        notes={"logits": NOTE},
+        engine=engine,
+    )
 
 
 def next_tokens(ids: Array) -> Callable[[Array], Array]:
@@ -60,28 +110,6 @@ def next_tokens(ids: Array) -> Callable[[Array], Array]:
         return chosen
 
     return view
-
-
-def _prompt_log_probs(base: str, model: str | None, prompt: Array) -> Array:
-    """Return the log-probability of every token of a prompt but the first, (T - 1,)."""
-    request: dict[str, Any] = {
-        "prompt": [prompt.tolist()],
-        "max_tokens": 1,
-        "temperature": 0,
-        "logprobs": 1,
-        "echo": True,
-    }
-    if model is not None:
-        request["model"] = model
-    answer = _ask(base + PATH, request)
-    try:
-        given = answer["choices"][0]["logprobs"]["token_logprobs"][1 : len(prompt)]
-        found = np.array(given, np.float64)
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise _no_echo(base) from error
-    if len(found) < len(prompt) - 1:
-        raise _no_echo(base)
-    return found
 
 
 def _no_echo(base: str) -> ArgumentError:

@@ -18,11 +18,12 @@ pytestmark = pytest.mark.neutral
 
 
 class Engine(HTTPServer):
-    """An OpenAI-compatible engine that computes with `model`."""
+    """An OpenAI-compatible engine that computes prompts with `model`, new tokens with `decoder`."""
 
-    def __init__(self, model, echoes=True, key=None):
+    def __init__(self, model, decoder=None, echoes=True, key=None, spells=True):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.model, self.echoes, self.key, self.asked = model, echoes, key, []
+        self.model, self.decoder = model, decoder or model
+        self.echoes, self.key, self.spells, self.asked = echoes, key, spells, []
 
     @property
     def url(self):
@@ -39,11 +40,22 @@ class Handler(BaseHTTPRequestHandler):
         given = self.headers["Authorization"]
         if self.server.key is not None and given != f"Bearer {self.server.key}":
             return self.answer({"error": f"wrong key: {given}"}, 401)
-        (ids,) = np.array(asked["prompt"])
-        logits = log_softmax(self.server.model(ids[None])[0].astype(np.float64))
-        found = [None, *logits[np.arange(len(ids) - 1), ids[1:]].tolist(), -0.5]
-        kept = found if self.server.echoes else found[-1:]
-        self.answer({"choices": [{"index": 0, "logprobs": {"token_logprobs": kept}}]})
+        ids = list(asked["prompt"][0])
+        logits = self.log_probs(self.server.model, ids)
+        for _ in range(asked["max_tokens"]):
+            ids.append(int(logits[-1].argmax()))
+            logits = np.vstack((logits, self.log_probs(self.server.decoder, ids)[-1:]))
+        found = [None, *logits[np.arange(len(ids) - 1), ids[1:]].tolist()]
+        tops = [None, *({"best": top} for top in logits[:-1].max(axis=-1).tolist())]
+        start = 0 if self.server.echoes else len(asked["prompt"][0])
+        said = {"token_logprobs": found[start:], "top_logprobs": tops[start:]}
+        if self.server.spells:
+            said["tokens"] = [f"<{token}>" for token in ids[start:]]
+        self.answer({"choices": [{"index": 0, "logprobs": said}]})
+
+    @staticmethod
+    def log_probs(model, ids):
+        return log_softmax(model(np.array([ids]))[0].astype(np.float64))
 
     def answer(self, content, status=200):
         body = json.dumps(content).encode()
@@ -62,10 +74,11 @@ def engine(monkeypatch):
     monkeypatch.delenv("GPTJ_API_KEY", raising=False)
     started = []
 
-    def start(echoes=True, key=None, **mistakes):
+    def start(decoding=None, echoes=True, key=None, spells=True, **mistakes):
         config, tensors = checkpoint_weights(TINY)
         weights = {name: tensor.read() for name, tensor in tensors.items()}
-        server = Engine(port(config, weights, **mistakes), echoes, key)
+        decoder = None if decoding is None else port(config, weights, **decoding)
+        server = Engine(port(config, weights, **mistakes), decoder, echoes, key, spells)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         started.append(server)
         return server
@@ -82,7 +95,34 @@ def test_a_right_engine_passes_and_is_asked_by_its_model_s_name(engine):
     assert report.passed
     assert "only the log-probabilities" in str(report)
     assert {asked["model"] for asked in server.asked} == {"tiny-gptj"}
-    assert all(asked["echo"] and asked["max_tokens"] == 1 for asked in server.asked)
+    assert all(asked["echo"] and asked["temperature"] == 0 for asked in server.asked)
+    numbers = report.to_dict()
+    assert numbers["text"] == {"equal": 2, "of": 2, "first": None}
+    assert all(numbers[phase]["error"] < 1e-6 for phase in ("prefill", "decode", "apart"))
+
+
+@pytest.mark.parametrize("decoding", [{"ahead": 1}, {"scale": 1.001}, {"epsilon": 1e-3}], ids=str)
+def test_decoding_that_is_not_the_engine_s_own_prefill_is_named(engine, decoding, tmp_path):
+    report = parity(TINY, against=engine(decoding=decoding).url)
+    assert not report.passed
+    numbers = report.to_dict()
+    assert numbers["diagnosis"]["hypotheses"] == []
+    assert "Look at its key-value cache" in str(report)
+    report.save_html(tmp_path / "report.html")
+    assert "Look at its key-value cache" in (tmp_path / "report.html").read_text()
+    assert numbers["prefill"]["error"] < 1e-6 < numbers["apart"]["error"]
+
+
+def test_another_text_is_shown_with_the_oracle_s_margin(engine):
+    report = parity(TINY, against=engine(halves=True).url)
+    first = report.to_dict()["text"]["first"]
+    assert first["found_text"].startswith("<") and first["margin"] > 0
+    assert "above the next best in the oracle" in str(report)
+
+
+def test_an_engine_that_spells_no_tokens_is_refused(engine):
+    with pytest.raises(ArgumentError, match="does not return the log-probabilities"):
+        parity(TINY, against=engine(spells=False).url)
 
 
 @pytest.mark.parametrize(
