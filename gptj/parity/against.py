@@ -86,7 +86,7 @@ def compare_against(
             "files": file_hashes(opened.folder),
             "versions": own_versions() | {"numpy": np.__version__},
             "inputs": dict(zip(("rows", "length"), target.inputs.ids.shape, strict=True)),
-            "notes": dict(target.notes),
+            "notes": _notes(target, config),
             **_numbers(judgement),
             "diagnosis": diagnosis,
             **_by_phase(right, evidence, target),
@@ -146,6 +146,14 @@ def _numbers(judgement: Judgement) -> dict[str, Any]:
             for name, (error, own) in _judged(judgement).by_module.items()
         ],
     }
+
+
+def _notes(target: Target, config: GPTJConfig) -> dict[str, str]:
+    """Return what was not compared, and why."""
+    notes = dict(target.notes)
+    if effort_for(config) is LARGE and (target.engine or target.logits_of):
+        notes["text"] = "not compared at this size, at which the oracle needs minutes for a token"
+    return notes
 
 
 def _text(right: Computation, target: Target, folder: Path) -> dict[str, Any]:

@@ -256,3 +256,4 @@ def test_a_long_search_says_first_what_it_costs_and_asks_for_no_text(monkeypatch
     report = parity(TINY, against=port(config, weights))
     assert re.search(r"about \S+ TFLOP for the known mistakes.* GB of memory", caplog.text)
     assert report.passed and "text" not in report.to_dict()
+    assert "text: not compared at this size" in str(report)
