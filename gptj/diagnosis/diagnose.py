@@ -58,6 +58,11 @@ class Judgement:
     dtype: str
     diagnosis: Diagnosis | None
 
+    @property
+    def level(self) -> Level:
+        """The errors in the dtype that it is judged by."""
+        return next(level for level in self.levels if level.dtype == self.dtype)
+
 
 def diagnose(right: Computation, evidence: Evidence, dtype: str | None = None) -> Judgement:
     """Judge what an engine computed.

@@ -190,7 +190,9 @@ def own_params(config: GPTJConfig, head: str, params: Tensors) -> dict[str, Lazy
     In one layout, as a matmul rounds differently in each.
     """
     return {
-        name: LazyTensor.of(np.asarray(params[name]).astype(p.dtype or np.float32, "C", copy=False))
+        name: LazyTensor.of(
+            np.asarray(params[name]).astype(p.dtype or np.float32, order="C", copy=False)
+        )
         for name, p in parameter_table(config, head).items()
     }
 

@@ -15,7 +15,6 @@ from gptj.diagnosis.computation import Computation, right_computation
 from gptj.diagnosis.cost import computation_weights, cost_in_words
 from gptj.diagnosis.diagnose import Diagnosis, Judgement, diagnose
 from gptj.diagnosis.evidence import LOGITS, Evidence, recorded
-from gptj.diagnosis.levels import Level
 from gptj.diagnosis.search import LARGE, effort_for
 from gptj.errors import ArgumentError
 from gptj.model.config import GPTJConfig
@@ -26,6 +25,7 @@ from gptj.parity.function_target import find_function, function_target
 from gptj.parity.greedy import compare_texts
 from gptj.parity.hashes import file_hashes
 from gptj.parity.target import Target
+from gptj.parity.tolerances import rms
 from gptj.parity.url_target import SCHEMES, url_target
 from gptj.parity.written_report import Report
 from gptj.system.machine import own_versions
@@ -74,7 +74,7 @@ def compare_against(
     right = right_computation(config, weights, target.inputs)
     evidence = target.evidence()
     judgement = diagnose(right, evidence, dtype)
-    text = _text(right, target, opened.folder)
+    text = {} if is_long else _text(right, target, opened.folder)
     diagnosis = _diagnosis(judgement, text)
     return AgainstReport(
         {
@@ -86,7 +86,7 @@ def compare_against(
             "files": file_hashes(opened.folder),
             "versions": own_versions() | {"numpy": np.__version__},
             "inputs": dict(zip(("rows", "length"), target.inputs.ids.shape, strict=True)),
-            "notes": _notes(target, config),
+            "notes": _notes(target, is_long),
             **_numbers(judgement),
             "diagnosis": diagnosis,
             **_by_phase(right, evidence, target),
@@ -118,15 +118,11 @@ def find_target(
     )
 
 
-def _judged(judgement: Judgement) -> Level:
-    return next(level for level in judgement.levels if level.dtype == judgement.dtype)
-
-
 def _diagnosis(judgement: Judgement, text: dict[str, Any]) -> dict[str, Any] | None:
     """Return what is wrong: with what was computed at once, or else with what was decoded."""
     if judgement.diagnosis is not None:
         return judgement.diagnosis.to_dict()
-    words = decoding_in_words(text, _judged(judgement).own_error) if "apart" in text else None
+    words = decoding_in_words(text, judgement.level.own_error) if "apart" in text else None
     return None if words is None else Diagnosis(words, ()).to_dict()
 
 
@@ -143,23 +139,21 @@ def _numbers(judgement: Judgement) -> dict[str, Any]:
         },
         "modules": [
             {"name": name, "error": error, "own_error": own}
-            for name, (error, own) in _judged(judgement).by_module.items()
+            for name, (error, own) in judgement.level.by_module.items()
         ],
     }
 
 
-def _notes(target: Target, config: GPTJConfig) -> dict[str, str]:
+def _notes(target: Target, is_long: bool) -> dict[str, str]:
     """Return what was not compared, and why."""
     notes = dict(target.notes)
-    if effort_for(config) is LARGE and (target.engine or target.logits_of):
+    if is_long and (target.engine or target.logits_of):
         notes["text"] = "not compared at this size, at which the oracle needs minutes for a token"
     return notes
 
 
 def _text(right: Computation, target: Target, folder: Path) -> dict[str, Any]:
-    """Return the greedy text beside the oracle's, where there is some and it takes no hours."""
-    if effort_for(right.config) is LARGE:
-        return {}
+    """Return the greedy text beside the oracle's, of what can be asked for some."""
     tokenizer = known_tokenizer(folder, right.config)
     if target.engine is not None:
         return compare_engine_text(right, target.engine, target.inputs.ids, tokenizer)
@@ -183,6 +177,5 @@ def _by_phase(right: Computation, evidence: Evidence, target: Target) -> dict[st
         for phase, places in (("prefill", attended & ~late), ("decode", attended & late)):
             if places.any():
                 gap = found[places] - expected[places]
-                scale = float(np.sqrt(np.mean(np.square(expected[places]))))
-                numbers[phase] = {"error": float(np.sqrt(np.mean(np.square(gap)))) / scale}
+                numbers[phase] = {"error": rms(gap) / rms(expected[places])}
     return numbers

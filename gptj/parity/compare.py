@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from gptj.generation.logits_pipeline import log_softmax
 from gptj.parity.recording import PROBS, Recording
-from gptj.parity.tolerances import Tolerance
+from gptj.parity.tolerances import Tolerance, rms
 
 Numbers = dict[str, Any]
 
@@ -18,7 +18,7 @@ def difference(found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> tuple[flo
         return np.inf, np.inf
     gap = np.abs(found.astype(np.float64) - expected.astype(np.float64))
     gap = np.where(np.isnan(gap), np.inf, gap)
-    return float(gap.max(initial=0.0)), float(np.sqrt(np.mean(np.square(gap))))
+    return float(gap.max(initial=0.0)), rms(gap)
 
 
 def attended_only(

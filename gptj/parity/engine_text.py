@@ -7,8 +7,9 @@ import numpy as np
 from gptj.diagnosis.computation import Computation
 from gptj.generation.logits_pipeline import log_softmax
 from gptj.generation.unknown_tokens import known_ends
-from gptj.parity.greedy import NEW, Ints, continued, oracle_logits
+from gptj.parity.greedy import Ints, continued, first_new, oracle_logits
 from gptj.parity.target import Answer, Array, Engine
+from gptj.parity.tolerances import rms
 from gptj.tokenizer.tokenizer import GPTJTokenizer
 
 LIMIT: Final = 3.0
@@ -52,8 +53,8 @@ def compare_engine_text(
     """
     oracle = oracle_logits(right)
     expected = continued(oracle, ids)
-    start = expected.shape[1] - NEW
-    new, logits = expected[:, start:], oracle(expected)[:, start - 1 : -1]  # (B, NEW, V)
+    start = first_new(expected)
+    new, logits = expected[:, start:], oracle(expected)[:, start - 1 : -1]  # (B, new, V)
     true = log_softmax(logits).max(axis=-1)  # of the likeliest, which are the oracle's tokens
     texts = [_ask(engine, row, start) for row in expected]
     errors = {
@@ -73,7 +74,10 @@ def compare_engine_text(
             "of": len(texts),
             "first": None if first is None else _first(first, texts, new, logits, tokenizer),
         },
-        **{name: {"error": _rms(found) / _rms([true])} for name, found in errors.items()},
+        **{
+            name: {"error": rms(np.concatenate(found)) / rms(true)}
+            for name, found in errors.items()
+        },
     }
 
 
@@ -97,9 +101,9 @@ def decoding_in_words(numbers: dict[str, Any], rounding: float) -> str | None:
 
 def _ask(engine: Engine, expected: Ints, start: int) -> Text:
     """Let an engine read the oracle's text (T,), and write what follows its first tokens."""
-    read = engine.read(expected)
-    read = Answer(read.tokens[-NEW:], read.log_probs[-NEW:], read.best[-NEW:])
-    wrote = engine.write(expected[:start], NEW)
+    tokens, log_probs, best = engine.read(expected)  # from the second token on
+    read = Answer(tokens[start - 1 :], log_probs[start - 1 :], best[start - 1 :])
+    wrote = engine.write(expected[:start], len(expected) - start)
     pairs = list(zip(wrote.tokens, read.tokens, strict=False))
     same = next((n for n, (one, other) in enumerate(pairs) if one != other), len(pairs))
     return Text(read, wrote, same)
@@ -121,9 +125,3 @@ def _first(
         "found_text": wrote[place] if place < len(wrote) else "the end of the text",
         "margin": float(best - next_best),
     }
-
-
-def _rms(arrays: list[Array]) -> float:
-    """Return the RMS of all numbers, 0 where there are none."""
-    together = np.concatenate(arrays).astype(np.float64).ravel()
-    return float(np.sqrt(np.mean(np.square(together)))) if together.size else 0.0

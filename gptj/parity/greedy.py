@@ -25,9 +25,14 @@ def continued(logits_of: Callable[[Array], Array], ids: Ints) -> Ints:
     logit.
     """
     ids = ids.copy()
-    for place in range(max(1, ids.shape[1] - NEW), ids.shape[1]):
+    for place in range(first_new(ids), ids.shape[1]):
         ids[:, place] = np.argmax(logits_of(ids)[:, place - 1], axis=-1)
     return ids
+
+
+def first_new(ids: Ints) -> int:
+    """Return where the tokens begin that are written in ids (B, T)."""
+    return max(1, ids.shape[1] - NEW)
 
 
 def oracle_logits(right: Computation) -> Callable[[Array], Array]:
@@ -77,7 +82,7 @@ def _first(
     texts = {f"{name}_text": tokenizer.decode([i]) for name, i in ids.items()} if tokenizer else {}
     return {
         "row": int(row),
-        "token": place - max(1, expected.shape[1] - NEW),
+        "token": place - first_new(expected),
         **ids,
         **texts,
         "margin": float(logits[ids["expected"]] - logits[ids["found"]]),

@@ -7,6 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 
+def rms(numbers: npt.NDArray[Any]) -> float:
+    """Return the root of the mean of the squares, 0 where there are no numbers."""
+    return float(np.sqrt(np.mean(np.square(numbers, dtype=np.float64)))) if numbers.size else 0.0
+
+
 @dataclass(frozen=True)
 class Tolerance:
     """The largest difference that is rounding, for a tensor whose RMS is 1 or less."""
@@ -16,7 +21,7 @@ class Tolerance:
 
     def limit(self, expected: npt.NDArray[Any]) -> float:
         """Return the largest difference from `expected` that passes."""
-        return self.scale * max(1.0, float(np.sqrt(np.mean(np.square(expected, dtype=np.float64)))))
+        return self.scale * max(1.0, rms(expected))
 
 
 TOLERANCES: Final = {

@@ -40,10 +40,13 @@ class UrlEngine:
         Raises:
             ArgumentError: for an engine that does not return them.
         """
-        return self._answer(ids, 1, slice(1, len(ids)))
+        answer = self._answer(ids, 1, slice(1, len(ids)))
+        if len(answer.log_probs) < len(ids) - 1:
+            raise _no_echo(self.base)
+        return answer
 
     def write(self, ids: Array, count: int) -> Answer:
-        """Continue a prompt (T,) by at most `count` tokens, each the likeliest."""
+        """Continue a prompt (T,) by at most `count` tokens, fewer where the text ends."""
         return self._answer(ids, count, slice(len(ids), len(ids) + count))
 
     def _answer(self, ids: Array, count: int, kept: slice) -> Answer:
@@ -66,8 +69,6 @@ class UrlEngine:
             tokens = [str(token) for token in said["tokens"][kept]]
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise _no_echo(self.base) from error
-        if len(found) < kept.stop - kept.start and kept.start == 1:  # text may end early
-            raise _no_echo(self.base)
         return Answer(tokens, found, np.array(best, np.float64))
 
 
@@ -83,7 +84,7 @@ def url_target(config: GPTJConfig, url: str) -> Target:
         ArgumentError: for an engine that cannot be reached, refuses, or does not return the
             log-probabilities of the prompt (``echo`` with ``logprobs``); for a key that is none.
     """
-    _key()
+    _key()  # refused here, as an engine without a list of models is no error
     engine = UrlEngine(url.rstrip("/").removesuffix(PATH))
     ids = drawn_ids(config)
     found = np.zeros((*ids.shape, 1))  # at a token, that of the next one; nothing at the last

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from models import draw_ids, run, tiny_model
+from rarely import often
 from tolerances import assert_close
 
 pytestmark = pytest.mark.frameworks
@@ -20,20 +21,16 @@ HEADS = {
     "question_answering": "start_logits",
 }
 DTYPES = ["float32", "bfloat16", "float16"]
-OFTEN = {
+OFTEN = [
     *(("causal_lm", dtype) for dtype in DTYPES),
     ("base", "bfloat16"),
     ("sequence_classification", "float16"),
     ("question_answering", "bfloat16"),
-}
+]
 """Every head and every dtype: the other pairs are for `slow`, as compiling takes seconds."""
 
 every_head_and_dtype = pytest.mark.parametrize(
-    ("head", "dtype"),
-    [
-        pytest.param(*pair, marks=[] if pair in OFTEN else [pytest.mark.slow])
-        for pair in product(HEADS, DTYPES)
-    ],
+    ("head", "dtype"), often(product(HEADS, DTYPES), OFTEN)
 )
 
 

@@ -20,6 +20,7 @@ from models import (
     tiny_config,
     tiny_model,
 )
+from rarely import often
 from tolerances import assert_close
 
 pytestmark = pytest.mark.frameworks
@@ -57,12 +58,9 @@ CALLS = {
         "attention_mask": RIGHT,
     },
 }
-OFTEN = ("left padding", "right padding", "head mask per layer", "embeddings")
-CALLS_OF_HEADS = [
-    pytest.param(
-        *(call, head), marks=[] if head == "causal_lm" or call in OFTEN else [pytest.mark.slow]
-    )
-    for call, head in product(CALLS, HEADS)
+OFTEN = [
+    *((call, "causal_lm") for call in CALLS),
+    *product(("left padding", "right padding", "head mask per layer", "embeddings"), HEADS),
 ]
 """All heads share the blocks, so most calls of all but one are for `slow`."""
 VARIANTS = {
@@ -95,7 +93,7 @@ def compare(output, expected, kept, head="causal_lm"):
         assert_close(found[rows], true[rows], "float32", f"attentions[{layer}]")
 
 
-@pytest.mark.parametrize(("call", "head"), CALLS_OF_HEADS)
+@pytest.mark.parametrize(("call", "head"), often(product(CALLS, HEADS), OFTEN))
 def test_every_field_equals_the_oracle(backend, head, call):
     model = tiny_model(backend.name, head)
     output = run(backend, model, **CALLS[call], **ALL_FIELDS)

@@ -1,5 +1,7 @@
 """Keras's forms of input, files and training loop, for every head."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from gptj.backends import get_backend  # noqa: E402
 from gptj.errors import InputError  # noqa: E402
 from gptj.spec.heads import HEADS  # noqa: E402
 from models import draw_ids, tiny_model  # noqa: E402
+from rarely import often  # noqa: E402
 from tolerances import assert_close  # noqa: E402
 
 BACKEND = get_backend("tf")  # before Keras, whose backend it chooses
@@ -32,6 +35,7 @@ FORMS = {
     "dict": lambda ids, mask: {"input_ids": ids, "attention_mask": mask},
     "keywords": None,
 }
+OFTEN = [*product(FORMS, ["causal_lm"]), *product(["dict"], HEADS)]
 
 
 def symbolic(head, form):
@@ -47,10 +51,7 @@ def symbolic(head, form):
     return keras.Model(given, {name: output[name] for name in FIELDS[head]})
 
 
-@pytest.mark.parametrize(
-    ("form", "head"),
-    [(form, head) for form in FORMS for head in HEADS if "dict" == form or "causal_lm" == head],
-)
+@pytest.mark.parametrize(("form", "head"), often(product(FORMS, HEADS), OFTEN))
 def test_a_functional_model_takes_every_form_saves_and_reloads(head, form, tmp_path):
     functional = symbolic(head, form)
     functional.save(tmp_path / "model.keras")

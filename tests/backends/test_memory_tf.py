@@ -56,8 +56,8 @@ USES = {
 }
 
 
-def load(folder=None):
-    return gptj.load(folder or short_tiny(), backend="tf")
+def load(folder=None, **options):
+    return gptj.load(folder or short_tiny(), backend="tf", **options)
 
 
 def used(use, **options):
@@ -65,7 +65,7 @@ def used(use, **options):
 
     Its name is gone with this frame, of which TensorFlow's autograph may leave a copy behind.
     """
-    model = gptj.load(short_tiny(), backend="tf", **options)
+    model = load(**options)
     if options.get("quantize"):
         model.add_lora(2)
     USES[use](model)
@@ -160,7 +160,7 @@ def test_names_of_moments_are_those_of_every_optimizer():
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_program_computes_with_the_weights_of_the_model_that_runs_it(dtype):
-    model, other = (gptj.load(short_tiny(), backend="tf", dtype=dtype) for _ in range(2))
+    model, other = (load(dtype=dtype) for _ in range(2))
     model.generate(IDS, **TEXT)
     for variable in other.weights:
         variable.assign(variable * 1.5 + 0.1)

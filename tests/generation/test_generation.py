@@ -4,14 +4,17 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agreement import DRIVEN, Steps, assert_same_tokens
 from gptj.backends import get_backend
 from gptj.generation.decode_plan import make_plan
 from gptj.generation.options import GenerationConfig
-from installed import PLUGGED_IN
+from installed import FRAMEWORKS, PLUGGED_IN
 from models import checkpoint_weights, draw_ids, load, tiny_config, tiny_model, tiny_weights
 from paths import GOLDEN
+from rarely import rarely
 
 pytestmark = pytest.mark.frameworks
 
@@ -67,12 +70,15 @@ def test_greedy_text_equals_that_of_another_system(backend, name):
 SAMPLINGS = {
     "greedy": {},
     "top k by default": {"do_sample": True},
+    "whole vocabulary": {"do_sample": True, "top_k": 0},
+    "nucleus": {"do_sample": True, "top_k": 0, "top_p": 0.8},
     "all filters": {"do_sample": True, "top_k": 30, "top_p": 0.7, "temperature": 0.7},
     "hot": {"do_sample": True, "top_k": 0, "temperature": 1.7, "min_new_tokens": 5},
 }
+RARELY = ("whole vocabulary", "nucleus")
 
 
-@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("sampling", [rarely(one) if one in RARELY else one for one in SAMPLINGS])
 @pytest.mark.parametrize("mask", [None, LEFT], ids=["whole", "left"])
 def test_every_loop_writes_what_the_plugged_in_oracle_writes(framework, sampling, mask):
     options = {"max_new_tokens": 15, "seed": 1234, **SAMPLINGS[sampling]}
@@ -82,6 +88,31 @@ def test_every_loop_writes_what_the_plugged_in_oracle_writes(framework, sampling
     for write in WAYS.values():
         found = write(framework, model, PROMPT, mask, **options)
         assert_same_tokens(found, expected, plan, tiny_config(), tiny_weights(), PROMPT, mask)
+
+
+@pytest.mark.slow  # the random requests of `test_generation_agreement` tell nearly as much
+@pytest.mark.parametrize("name", FRAMEWORKS)
+@settings(max_examples=6, deadline=None)
+@given(
+    seed=st.integers(0, 2**64 - 1),
+    temperature=st.floats(0.3, 2.0),
+    top_k=st.sampled_from([0, 1, 5, 50]),
+    top_p=st.floats(0.2, 1.0),
+)
+def test_all_ways_agree_for_random_settings(name, seed, temperature, top_k, top_p):
+    backend, model = get_backend(name), tiny_model(name)
+    options = {
+        "do_sample": True,
+        "seed": seed,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "max_new_tokens": 6,
+    }
+    first, *others = (write(backend, model, PROMPT, LEFT, **options) for write in WAYS.values())
+    plan = plan_of(**options)
+    for other in others:
+        assert_same_tokens(first, other, plan, tiny_config(), tiny_weights(), PROMPT, LEFT)
 
 
 def test_a_seed_repeats_and_another_seed_differs(backend):

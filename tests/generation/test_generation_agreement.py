@@ -16,7 +16,7 @@ from models import draw_ids, tiny_config, tiny_model, tiny_weights
 
 pytestmark = pytest.mark.frameworks
 
-REQUESTS = 72
+REQUESTS = 120
 PROMPT = draw_ids((2, 6), seed=31)
 MASK = np.array([[1] * 6, [0, 0, 1, 1, 1, 1]])
 MOST = 12
@@ -48,7 +48,11 @@ def request(number):
 
 @pytest.mark.parametrize(
     ("way", "share"),
-    [({}, slice(None)), ({"streamer": Steps()}, slice(0, None, 3)), (DRIVEN, slice(1, None, 3))],
+    [
+        ({}, slice(0, None, 2)),
+        ({"streamer": Steps()}, slice(0, None, 5)),
+        (DRIVEN, slice(1, None, 5)),
+    ],
     ids=["loop", "stream", "reference_decoder"],
 )
 def test_random_requests_get_the_tokens_of_the_oracle(framework, way, share):
@@ -65,8 +69,8 @@ def test_random_requests_get_the_tokens_of_the_oracle(framework, way, share):
 def test_the_random_requests_try_what_they_should():
     drawn = [request(number)[0] for number in range(REQUESTS)]
     filters = [(options.get("top_k"), options.get("top_p")) for options in drawn]
-    assert filters.count((0, 1.0)) > 12  # over the full vocabulary
-    assert filters.count((None, None)) > 4  # greedy
+    assert filters.count((0, 1.0)) > 20  # over the full vocabulary
+    assert filters.count((None, None)) > 8  # greedy
     lengths = {request(number)[1].shape[1] for number in range(REQUESTS)}
     assert len(lengths) > 6  # texts that ended early, too
 

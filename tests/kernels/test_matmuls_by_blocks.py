@@ -8,6 +8,7 @@ import pytest
 
 from gptj.model.config import GPTJConfig
 from gptj.spec.quantization import INT8, description_of
+from rarely import rarely
 from tolerances import assert_close
 
 pytestmark = pytest.mark.frameworks
@@ -118,7 +119,7 @@ def test_tensorflow_compiles_for_few_numbers_of_rows(tf_backend):
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["instructions", "none"])
 @pytest.mark.parametrize("dtype", ["float32", *HALF])
-@pytest.mark.parametrize("count", [1, 8, 40])
+@pytest.mark.parametrize("count", [1, rarely(2), 8, 40])
 def test_flax_multiplies_with_and_without_instructions(
     flax_backend, monkeypatch, count, dtype, is_known
 ):

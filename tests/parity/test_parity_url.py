@@ -1,6 +1,7 @@
 """`gptj parity --against URL`: an engine's log-probabilities, and the mistake named."""
 
 import json
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -118,6 +119,14 @@ def test_another_text_is_shown_with_the_oracle_s_margin(engine):
     first = report.to_dict()["text"]["first"]
     assert first["found_text"].startswith("<") and first["margin"] > 0
     assert "above the next best in the oracle" in str(report)
+
+
+def test_a_context_shorter_than_the_text_is_no_obstacle(engine, tmp_path):
+    shutil.copytree(TINY, tmp_path / "short")
+    config = json.loads((TINY / "config.json").read_text())
+    (tmp_path / "short" / "config.json").write_text(json.dumps(config | {"n_positions": 8}))
+    report = parity(tmp_path / "short", against=engine().url)
+    assert report.passed and report.to_dict()["text"]["equal"] == 2
 
 
 def test_an_engine_that_spells_no_tokens_is_refused(engine):
